@@ -1,0 +1,1 @@
+"""fedmend finds and removes backdoors in models trained by federated learning."""

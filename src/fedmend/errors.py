@@ -1,0 +1,38 @@
+"""The errors that fedmend raises on bad input.
+
+::
+
+    FedmendError
+    ├── DataError         images, labels or a data source that can't be used
+    ├── CheckpointError   a model file that is damaged, hostile or of another architecture
+    ├── ModelError        a model or an architecture name that can't be used
+    ├── ConfigError       a setting out of range, unknown or inconsistent
+    └── OutputError       a result that can't be written
+
+Every message says what was expected, what came and what to try. The command line turns each of
+them into one line and exit code 2.
+"""
+
+
+class FedmendError(Exception):
+    """Base of every error raised on purpose."""
+
+
+class DataError(FedmendError):
+    """Images, labels or a data source that can't be used."""
+
+
+class CheckpointError(FedmendError):
+    """A model file that is damaged, hostile or of another architecture."""
+
+
+class ModelError(FedmendError):
+    """A model or an architecture name that can't be used."""
+
+
+class ConfigError(FedmendError):
+    """A setting that is unknown, out of range or inconsistent with another."""
+
+
+class OutputError(FedmendError):
+    """A result that can't be written where it was asked for."""
