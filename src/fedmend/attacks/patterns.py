@@ -1,0 +1,64 @@
+"""The contrastive paper's triggers: three atoms shaped "1", "+" or "H" (3.3, Fig. 2)."""
+
+from __future__ import annotations
+
+from typing import Literal, get_args
+
+import torch
+
+from fedmend.errors import ConfigError
+from fedmend.triggers import Trigger
+
+Shape = Literal["1", "+", "H"]
+
+_CELLS: dict[str, tuple[tuple[int, int], ...]] = {
+    "1": ((0, 1), (1, 1), (2, 1)),
+    "+": ((0, 1), (1, 0), (1, 1), (1, 2), (2, 1)),
+    "H": ((0, 0), (1, 0), (2, 0), (1, 1), (0, 2), (1, 2), (2, 2)),
+}
+_COLORS = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0))
+_WHITE = (1.0, 1.0, 1.0)
+
+
+def atoms(
+    shape: Shape,
+    image_shape: tuple[int, int, int],
+    *,
+    color: bool = False,
+    top: int = 2,
+    left: int = 2,
+    gap: int = 2,
+) -> tuple[Trigger, Trigger, Trigger]:
+    """Three atoms in a row, each a trigger of its own; ``triggers.union(atoms)`` is the full trigger.
+
+    An atom is drawn in a cell of 3x3 pixels. A full trigger has 9, 15 or 21 pixels ("1", "+", "H"). The paper
+    doesn't say where its atoms stand; the place is ours.
+
+    Args:
+        shape: "1" (3 pixels an atom), "+" (5) or "H" (7).
+        image_shape: (C, H, W).
+        color: red, green and blue atoms instead of white ones; on grey images they stay white, as on the
+            paper's MNIST.
+        top, left, gap: place of the first cell and the pixels between two cells.
+
+    Raises:
+        ConfigError: the shape is unknown or the atoms don't fit the image.
+    """
+    if shape not in get_args(Shape):
+        raise ConfigError(f'a trigger\'s shape is one of "1", "+", "H"; got {shape!r}')
+    channels, height, width = image_shape
+    if top < 0 or left < 0 or gap < 0 or top + 3 > height or left + 9 + 2 * gap > width:
+        raise ConfigError(
+            f"three atoms at top={top}, left={left}, gap={gap} need images of at least {top + 3}x{left + 9 + 2 * gap} "
+            f"pixels; got {height}x{width}"
+        )
+    colors = _COLORS if color and channels == 3 else (_WHITE,) * 3
+    made = []
+    for index, rgb in enumerate(colors):
+        mask = torch.zeros(1, height, width)
+        for row, column in _CELLS[shape]:
+            mask[0, top + row, left + index * (3 + gap) + column] = 1
+        pattern = mask * torch.tensor(rgb[:channels]).view(channels, 1, 1)
+        made.append(Trigger(mask, pattern))
+    first, second, third = made
+    return first, second, third

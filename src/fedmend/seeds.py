@@ -1,0 +1,18 @@
+"""Seeds for parts of a job, so that the order in which parts run doesn't change their randomness."""
+
+from __future__ import annotations
+
+import hashlib
+
+import torch
+
+
+def derive_seed(seed: int, *parts: int | str) -> int:
+    """A 63-bit seed for one part of a job, for example ``derive_seed(seed, "fit", round_number, client_id)``."""
+    text = "/".join(str(part) for part in (seed, *parts))
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
+
+
+def generator(seed: int, *parts: int | str) -> torch.Generator:
+    """A CPU generator of its own for one part of a job."""
+    return torch.Generator().manual_seed(derive_seed(seed, *parts))
