@@ -1,0 +1,30 @@
+"""The papers' networks, and building a model from an architecture's name.
+
+A model takes pixels in [0, 1], float (N, C, H, W), and returns logits (N, classes); normalisation is its
+first layer. An architecture always comes from the user, never from a model file.
+"""
+
+from fedmend.models.build import ARCHITECTURES, Factory, build_model, probe
+from fedmend.models.convnet import ConvNet, convnet
+from fedmend.models.normalize import Normalize
+from fedmend.models.resnet import ResNet, resnet18, resnet34
+from fedmend.models.three_conv import ThreeConv, three_conv
+from fedmend.models.two_conv import TwoConv, two_conv_8_16, two_conv_20_50
+
+__all__ = [
+    "ARCHITECTURES",
+    "ConvNet",
+    "Factory",
+    "Normalize",
+    "ResNet",
+    "ThreeConv",
+    "TwoConv",
+    "build_model",
+    "convnet",
+    "probe",
+    "resnet18",
+    "resnet34",
+    "three_conv",
+    "two_conv_8_16",
+    "two_conv_20_50",
+]

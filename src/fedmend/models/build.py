@@ -1,0 +1,211 @@
+"""From an architecture's name to a model, whoever wrote it."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import inspect
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from typing import Any, TypeAlias
+
+import torch
+from torch import Tensor, nn
+
+from fedmend.errors import FedmendError, ModelError
+from fedmend.models.convnet import convnet
+from fedmend.models.resnet import resnet18, resnet34
+from fedmend.models.three_conv import three_conv
+from fedmend.models.two_conv import two_conv_8_16, two_conv_20_50
+
+Factory: TypeAlias = Callable[..., nn.Module]
+
+ARCHITECTURES: dict[str, Factory] = {
+    "convnet": convnet,
+    "resnet18": resnet18,
+    "resnet34": resnet34,
+    "two-conv-20-50": two_conv_20_50,
+    "two-conv-8-16": two_conv_8_16,
+    "three-conv": three_conv,
+}
+
+_OWN = "one of your own is written package.module:factory, for example mynet:make for make() in mynet.py"
+
+
+def build_model(
+    architecture: str,
+    *,
+    num_classes: int,
+    in_channels: int,
+    image_size: tuple[int, int],
+    seed: int | None = None,
+) -> nn.Module:
+    """Build a model with fresh weights, on the CPU.
+
+    Args:
+        architecture: a name in ``ARCHITECTURES`` (hyphens and underscores alike), or
+            ``package.module:factory``: a function or class of yours, looked for in the current folder too. It
+            is called with those of ``num_classes``, ``in_channels`` and ``image_size`` that it accepts by
+            keyword.
+        num_classes: number of logits, 2 or more.
+        in_channels: channels of the images, 1 or more.
+        image_size: height and width of the images in pixels.
+        seed: makes the initial weights reproducible, and leaves torch's global generator as it was. Without
+            it they are drawn from that generator.
+
+    Raises:
+        ModelError: the name is unknown, or the factory can't be imported, fails or doesn't return a module.
+    """
+    height, width = image_size
+    if num_classes < 2 or in_channels < 1 or height < 1 or width < 1:
+        raise ModelError(
+            "a classifier needs 2 or more classes and images of 1 or more channels and pixels; "
+            f"got {num_classes} classes, {in_channels} channels, {height}x{width} pixels"
+        )
+    settings = {"num_classes": num_classes, "in_channels": in_channels, "image_size": (height, width)}
+    with _current_folder_importable(), nullcontext() if seed is None else torch.random.fork_rng(devices=[]):
+        if seed is not None:
+            torch.default_generator.manual_seed(seed)
+        return _call(architecture, _find(architecture), settings)
+
+
+def probe(model: nn.Module, in_channels: int, image_size: tuple[int, int]) -> int:
+    """Run ``model`` once, in evaluation mode, on two black images and count its logits.
+
+    The mode of every layer is left as it was found.
+
+    Returns:
+        The number of outputs, which is the number of classes.
+
+    Raises:
+        ModelError: the model fails on such images or doesn't return float logits (N, classes).
+    """
+    height, width = image_size
+    like = next(model.parameters(), torch.empty(0))
+    images = torch.zeros(2, in_channels, height, width, device=like.device, dtype=like.dtype)
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        with torch.no_grad():
+            logits = model(images)
+    except Exception as error:
+        raise ModelError(
+            f"the model failed on images of shape (N, C, H, W) = {tuple(images.shape)}: {_said(error)}; "
+            "check that it was built for this number of channels and this image size"
+        ) from error
+    finally:
+        for module, training in modes:
+            module.training = training
+    if not isinstance(logits, Tensor):
+        raise ModelError(
+            f"expected a model that returns a tensor of logits (N, classes); got a {type(logits).__name__}: "
+            "wrap it in a module that returns only the logits"
+        )
+    if logits.ndim != 2 or logits.shape[0] != 2 or logits.shape[1] < 2 or not logits.is_floating_point():
+        raise ModelError(
+            "expected float logits of shape (N, classes), with 2 or more classes; "
+            f"for N = 2 the model returned {logits.dtype} of shape {tuple(logits.shape)}"
+        )
+    return logits.shape[1]
+
+
+def _find(architecture: str) -> Factory:
+    """The factory that ``architecture`` names."""
+    if ":" in architecture:
+        return _import(architecture)
+    name = architecture.strip().lower().replace("_", "-")
+    if name in ARCHITECTURES:
+        return ARCHITECTURES[name]
+    near = difflib.get_close_matches(name, ARCHITECTURES, n=1)
+    hint = f"did you mean {near[0]}? " if near else ""
+    raise ModelError(
+        f"there is no architecture {architecture!r}; {hint}Built in are {', '.join(ARCHITECTURES)}; {_OWN}"
+    )
+
+
+def _import(architecture: str) -> Factory:
+    module_name, _, path = architecture.partition(":")
+    if not all(part.isidentifier() for name in (module_name, path) for part in name.split(".")) or (
+        module_name.endswith(".py")
+    ):
+        raise ModelError(f"can't read the architecture {architecture!r}: {_OWN}; no folders, no .py")
+    try:
+        found: Any = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
+            raise ModelError(f"importing {module_name} failed: {_said(error)}") from error
+        raise ModelError(
+            f"there is no module {error.name!r} for the architecture {architecture!r}, neither in the current "
+            "folder nor installed; run from the folder that holds it, or install its package"
+        ) from error
+    except (Exception, SystemExit) as error:
+        raise ModelError(f"importing {module_name} failed: {_said(error)}; it must import cleanly") from error
+    for name in path.split("."):
+        if not hasattr(found, name):
+            near = difflib.get_close_matches(name, dir(found), n=1)
+            hint = f"; did you mean {near[0]}?" if near else ""
+            raise ModelError(
+                f"{module_name} has no {path!r}, needed for the architecture {architecture!r}{hint}"
+            )
+        found = getattr(found, name)
+    if isinstance(found, nn.Module) or not callable(found):
+        raise ModelError(
+            f"{architecture!r} is a {type(found).__name__}; "
+            "expected a function or class that builds a new model"
+        )
+    factory: Factory = found
+    return factory
+
+
+def _call(architecture: str, factory: Factory, settings: dict[str, Any]) -> nn.Module:
+    accepted = {name: value for name, value in settings.items() if _accepts(factory, name)}
+    try:
+        model: Any = factory(**accepted)
+    except FedmendError:
+        raise
+    except (Exception, SystemExit) as error:
+        given = ", ".join(f"{name}={value!r}" for name, value in accepted.items())
+        raise ModelError(
+            f"the factory {architecture} failed when called with ({given}): {_said(error)}; "
+            f"a factory is given those of {', '.join(settings)} that it accepts, and must need nothing else"
+        ) from error
+    if not isinstance(model, nn.Module):
+        raise ModelError(
+            f"the factory {architecture} returned a {type(model).__name__}; expected a torch.nn.Module"
+        )
+    return model
+
+
+def _accepts(factory: Factory, name: str) -> bool:
+    if getattr(factory, "__init__", None) is nn.Module.__init__:
+        return False  # a module class without settings: its signature shows **kwargs but takes none
+    try:
+        parameters = inspect.signature(factory).parameters
+    except (TypeError, ValueError):
+        return True  # written in C: it doesn't tell
+    by_keyword = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    return any(
+        parameter.kind is inspect.Parameter.VAR_KEYWORD
+        or (parameter.name == name and parameter.kind in by_keyword)
+        for parameter in parameters.values()
+    )
+
+
+def _said(error: BaseException) -> str:
+    """An error in one line."""
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+@contextmanager
+def _current_folder_importable() -> Iterator[None]:
+    folder = os.getcwd()  # noqa: PTH109 - sys.path holds strings
+    sys.path.insert(0, folder)
+    importlib.invalidate_caches()
+    try:
+        yield
+    finally:
+        if folder in sys.path:
+            sys.path.remove(folder)
