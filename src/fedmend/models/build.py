@@ -137,8 +137,8 @@ def _import(architecture: str) -> Factory:
         if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
             raise ModelError(f"importing {module_name} failed: {_said(error)}") from error
         raise ModelError(
-            f"there is no module {error.name!r} for the architecture {architecture!r}, neither in the current "
-            "folder nor installed; run from the folder that holds it, or install its package"
+            f"there is no module {error.name!r} for the architecture {architecture!r}, neither in the "
+            "current folder nor installed; run from the folder that holds it, or install its package"
         ) from error
     except (Exception, SystemExit) as error:
         raise ModelError(f"importing {module_name} failed: {_said(error)}; it must import cleanly") from error

@@ -72,5 +72,5 @@ def two_conv_20_50(
 def two_conv_8_16(
     *, num_classes: int = 10, in_channels: int = 1, image_size: tuple[int, int] = (28, 28)
 ) -> TwoConv:
-    """The paper's small network for MNIST, where adjusting extreme weights is enough (see
-    :class:`TwoConv`).""" return TwoConv((8, 16), 128, num_classes, in_channels, image_size)
+    """The paper's small network, for which adjusting extreme weights is enough (see :class:`TwoConv`)."""
+    return TwoConv((8, 16), 128, num_classes, in_channels, image_size)
