@@ -16,15 +16,22 @@ BATCH_SIZE = 500
 
 
 @contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
-    """Put a model and all its parts into eval mode, and each back as it was at the end."""
+def keeping_modes(model: nn.Module) -> Iterator[None]:
+    """Put a model and all its parts back into the train or eval modes they had."""
     modes = [(module, module.training) for module in model.modules()]
-    model.eval()
     try:
         yield
     finally:
         for module, mode in modes:
             module.training = mode
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Put a model and all its parts into eval mode, and each back as it was at the end."""
+    with keeping_modes(model):
+        model.eval()
+        yield
 
 
 @torch.no_grad()
@@ -59,7 +66,7 @@ def accuracy(model: nn.Module, images: Tensor, labels: Tensor) -> float:
     """
     _require(len(images), "accuracy needs at least one image")
     predictions = predict(model, images)
-    return float((predictions == labels.to(predictions.device)).float().mean())
+    return int((predictions == labels.to(predictions.device)).sum()) / len(images)
 
 
 def attack_success_rate(
@@ -84,7 +91,7 @@ def attack_success_rate(
     """
     others = labels != target_class
     _require(int(others.sum()), f"no image of a class other than the target ({target_class}) was given")
-    return float((predict(model, images[others], trigger) == target_class).float().mean())
+    return int((predict(model, images[others], trigger) == target_class).sum()) / int(others.sum())
 
 
 def feature_mse(clean: Tensor, stamped: Tensor) -> float:

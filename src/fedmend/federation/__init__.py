@@ -1,0 +1,33 @@
+"""Federations under attack, simulated in one process."""
+
+from fedmend.federation.client import Client, ClientUpdate, HonestClient, MaliciousClient
+from fedmend.federation.config import (
+    AttackConfig,
+    DataConfig,
+    FederationConfig,
+    ModelConfig,
+    SimulationConfig,
+    TrainingConfig,
+    parse_config,
+    read_config,
+)
+from fedmend.federation.run_folder import RoundRecord, RunFolder
+from fedmend.federation.simulator import simulate
+
+__all__ = [
+    "AttackConfig",
+    "Client",
+    "ClientUpdate",
+    "DataConfig",
+    "FederationConfig",
+    "HonestClient",
+    "MaliciousClient",
+    "ModelConfig",
+    "RoundRecord",
+    "RunFolder",
+    "SimulationConfig",
+    "TrainingConfig",
+    "parse_config",
+    "read_config",
+    "simulate",
+]

@@ -1,0 +1,200 @@
+"""A simulation's settings: read from TOML, checked, and kept beside the results as JSON."""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+
+from fedmend.attacks import Shape
+from fedmend.errors import ConfigError
+
+_STRICT = ConfigDict(extra="forbid")
+
+Count = Annotated[int, Field(ge=1)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Share = Annotated[float, Field(gt=0, le=1)]
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Which images, and how they are divided among the clients (see ``fedmend.data``)."""
+
+    __pydantic_config__ = _STRICT
+
+    source: str = "fashion-mnist-sample"
+    partition: Literal["iid", "k-label", "dirichlet"] = "iid"
+    labels_per_client: Count = 3
+    alpha: Positive = 0.5
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Which architecture: a built-in name or ``package.module:factory``; and where it starts from.
+
+    ``start`` is a checkpoint to continue from instead of random weights, ``start_round`` its round number.
+    """
+
+    __pydantic_config__ = _STRICT
+
+    architecture: str = "convnet"
+    start: str | None = None
+    start_round: Annotated[int, Field(ge=0)] = 0
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """A client's local training. The optimizer starts afresh in every round."""
+
+    __pydantic_config__ = _STRICT
+
+    epochs: Count = 3
+    batch_size: Count = 64
+    optimizer: Literal["adam", "sgd"] = "adam"
+    lr: Positive = 0.001
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+
+
+@dataclass(frozen=True)
+class FederationConfig:
+    """Clients, rounds and aggregation. ``rounds`` is the number of the last round."""
+
+    __pydantic_config__ = _STRICT
+
+    clients: Count = 20
+    clients_per_round: Count = 6
+    rounds: Count = 20
+    aggregation: Literal["weighted", "uniform"] = "weighted"
+    server_lr: Positive = 1.0
+
+
+@dataclass(frozen=True)
+class AttackConfig:
+    """Who attacks and how: one client with the full trigger (SBA) or three with one atom each (DBA).
+
+    ``poisoned_share`` is the share of an attacker's images that get a stamped copy; ``every_round`` makes the
+    attackers take part in each round from ``first_round`` on, instead of when they are sampled.
+    """
+
+    __pydantic_config__ = _STRICT
+
+    kind: Literal["sba", "dba"] = "sba"
+    shape: Shape = "+"
+    color: bool = False
+    target_class: Annotated[int, Field(ge=0)] = 0
+    poisoned_share: Share = 0.5
+    first_round: Count = 1
+    every_round: bool = True
+    amplification: Annotated[float, Field(ge=1, allow_inf_nan=False)] = 1.0
+
+    @property
+    def attackers(self) -> tuple[int, ...]:
+        """The client numbers of the attackers: 0, or 0 to 2."""
+        return (0,) if self.kind == "sba" else (0, 1, 2)
+
+
+@dataclass(frozen=True)
+class SimulationConfig:
+    """Everything that a simulation depends on. Without an attack the federation is honest."""
+
+    __pydantic_config__ = _STRICT
+
+    seed: Annotated[int, Field(ge=0)] = 0
+    data: DataConfig = field(default_factory=DataConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+    federation: FederationConfig = field(default_factory=FederationConfig)
+    attack: AttackConfig | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """The settings as nested plain values."""
+        return asdict(self)
+
+
+_ADAPTER = TypeAdapter(SimulationConfig)
+_TABLES: dict[str, Any] = {
+    "data": DataConfig,
+    "model": ModelConfig,
+    "training": TrainingConfig,
+    "federation": FederationConfig,
+    "attack": AttackConfig,
+}
+
+
+def parse_config(settings: dict[str, Any]) -> SimulationConfig:
+    """Check nested settings, as TOML or JSON gives them.
+
+    Raises:
+        ConfigError: a key is unknown (the message names the nearest right one), or a value is of the wrong
+            type, out of range or inconsistent with another.
+    """
+    try:
+        config = _ADAPTER.validate_python(settings)
+    except ValidationError as error:
+        raise ConfigError("; ".join(_explain(dict(problem)) for problem in error.errors())) from error
+    _check_consistent(config)
+    return config
+
+
+def read_config(path: Path) -> SimulationConfig:
+    """Read a TOML file of settings.
+
+    Raises:
+        ConfigError: the file can't be read, isn't TOML, or :func:`parse_config` refuses it.
+    """
+    try:
+        settings = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"can't read {path}: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not valid TOML: {error}") from error
+    try:
+        return parse_config(settings)
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from error
+
+
+def _explain(problem: dict[str, Any]) -> str:
+    *tables, key = (str(part) for part in problem["loc"])
+    where = f"[{'.'.join(tables)}] {key}" if tables else key
+    if problem["type"] not in ("unexpected_keyword_argument", "extra_forbidden"):
+        return f"{where}: {problem['msg'].lower()}; got {problem['input']!r}"
+    table = _TABLES[tables[0]] if tables else SimulationConfig
+    known = [name for name in table.__dataclass_fields__ if not name.startswith("_")]
+    nearest = difflib.get_close_matches(key, known, n=1)
+    if nearest:
+        return f"unknown key {where}: did you mean {nearest[0]}?"
+    elsewhere = [name for name, other in _TABLES.items() if key in other.__dataclass_fields__]
+    if elsewhere:
+        return f"unknown key {where}: {key} belongs in [{elsewhere[0]}]"
+    return f"unknown key {where}: expected one of {', '.join(known)}"
+
+
+def _check_consistent(config: SimulationConfig) -> None:
+    federation, attack = config.federation, config.attack
+    if federation.clients_per_round > federation.clients:
+        raise ConfigError(
+            f"[federation] clients_per_round ({federation.clients_per_round}) is more than clients "
+            f"({federation.clients})"
+        )
+    if config.model.start_round >= federation.rounds:
+        raise ConfigError(
+            f"[federation] rounds ({federation.rounds}) is the number of the last round and must be above "
+            f"[model] start_round ({config.model.start_round})"
+        )
+    if config.model.start is None and config.model.start_round:
+        raise ConfigError("[model] start_round needs [model] start, the checkpoint that it numbers")
+    if attack is not None and len(attack.attackers) > federation.clients_per_round:
+        raise ConfigError(
+            f"[attack] kind {attack.kind!r} has {len(attack.attackers)} attackers, more than [federation] "
+            f"clients_per_round ({federation.clients_per_round})"
+        )
+    if attack is not None and attack.first_round > federation.rounds:
+        raise ConfigError(
+            f"[attack] first_round ({attack.first_round}) is after the last round ({federation.rounds})"
+        )

@@ -1,0 +1,225 @@
+"""A federation in one process: rounds of sampled clients, FedAvg, a checkpoint and a line of metrics a round.
+
+Killed at any moment, a run goes on from its last whole round and ends with the same parameters, bit for bit:
+every random choice has a seed of its own, made from the run's seed, the round and the client.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from copy import deepcopy
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from fedmend.aggregation import fedavg, uniform_fedavg
+from fedmend.attacks import Poisoning, atoms
+from fedmend.checkpoints import load_checkpoint, save_state
+from fedmend.data import ImageSet, load_images, partition
+from fedmend.errors import ConfigError
+from fedmend.federation.client import Client, HonestClient, MaliciousClient
+from fedmend.federation.config import AttackConfig, SimulationConfig
+from fedmend.federation.run_folder import RoundRecord, RunFolder
+from fedmend.metrics import accuracy, attack_success_rate
+from fedmend.models import build_model
+from fedmend.parameters import flatten, integer_maximum, unflatten
+from fedmend.progress import Progress, silent
+from fedmend.seeds import derive_seed, generator
+from fedmend.triggers import Trigger, union
+
+
+def simulate(
+    config: SimulationConfig,
+    out: Path,
+    *,
+    resume: bool = False,
+    device: torch.device | str = "cpu",
+    data: tuple[ImageSet, ImageSet] | None = None,
+    progress: Progress = silent,
+) -> RunFolder:
+    """Run a federation, honest or under attack, and keep all of it in the folder ``out``.
+
+    Args:
+        config: the settings.
+        out: the run's folder (see :class:`RunFolder` for what it holds).
+        resume: go on with the run in ``out``, if there is one; more ``rounds`` than before are allowed.
+        device: where to train.
+        data: training and test images, if they are in memory already; else ``config.data.source`` is loaded.
+        progress: called once a round.
+
+    Raises:
+        ConfigError: ``out`` holds a run and ``resume`` is false, or that run has other settings.
+        FedmendError: data, model or checkpoint can't be used, or ``out`` can't be written.
+    """
+    train_set, test_set = data or (
+        load_images(config.data.source, "train"),
+        load_images(config.data.source, "test"),
+    )
+    _check_target(config.attack, train_set)
+    model = initial_model(config, train_set).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    planted = planted_trigger(config.attack, train_set)
+    run = RunFolder.open(out, config, planted, resume=resume)
+    done = run.last_round()
+    if done is None:
+        run.save_round(config.model.start_round, model)
+        done = config.model.start_round
+    load_checkpoint(run.checkpoint(done), model)
+    evaluate = _Evaluation(test_set, planted, config.attack, device)
+    _fill_missing_records(run, model, evaluate, config, done)
+    clients = make_clients(config, train_set, device)
+
+    progress("federation", done, config.federation.rounds)
+    for round_number in range(done + 1, config.federation.rounds + 1):
+        started = time.perf_counter()
+        chosen = choose_clients(config, round_number)
+        run_round(model, [clients[index] for index in chosen], config, round_number)
+        run.save_round(round_number, model)
+        run.append(evaluate(model, config, round_number, chosen, time.perf_counter() - started))
+        progress("federation", round_number, config.federation.rounds)
+    return run
+
+
+def run_round(model: nn.Module, clients: Sequence[Client], config: SimulationConfig, round_number: int) -> None:
+    """One round of FedAvg in place: every client trains a copy of the global model; the mean change is added.
+
+    BatchNorm's running statistics are averaged like parameters; see ``fedmend.parameters`` for the policy.
+    """
+    before = deepcopy(model.state_dict())
+    start = flatten(before)
+    updates, states = [], []
+    for client in clients:
+        model.load_state_dict(before)
+        seed = derive_seed(config.seed, "fit", round_number, client.client_id)
+        honest = _honest_before_first_round(client, config.attack, round_number)
+        updates.append(honest.fit(model, seed))
+        states.append({k: v.clone() for k, v in model.state_dict().items() if not v.is_floating_point()})
+    deltas = torch.stack([update.delta for update in updates])
+    if config.federation.aggregation == "weighted":
+        counts = torch.tensor([update.num_examples for update in updates], device=deltas.device)
+        change = fedavg(deltas, counts, config.federation.server_lr)
+    else:
+        change = config.federation.server_lr * uniform_fedavg(deltas)
+    model.load_state_dict(unflatten(start + change, before) | integer_maximum(states))
+
+
+def choose_clients(config: SimulationConfig, round_number: int) -> tuple[int, ...]:
+    """The sorted numbers of the round's clients: a random sample, the attackers among it if they always attend."""
+    federation, attack = config.federation, config.attack
+    order = torch.randperm(
+        federation.clients, generator=generator(config.seed, "choose", round_number)
+    ).tolist()
+    if attack is not None and attack.every_round and round_number >= attack.first_round:
+        order = [*attack.attackers, *(index for index in order if index not in attack.attackers)]
+    return tuple(sorted(order[: federation.clients_per_round]))
+
+
+def initial_model(config: SimulationConfig, images: ImageSet) -> nn.Module:
+    """The model of the run's first round: random weights from the run's seed, or ``[model] start``."""
+    _, channels, height, width = images.images.shape
+    model = build_model(
+        config.model.architecture,
+        num_classes=images.num_classes,
+        in_channels=channels,
+        image_size=(height, width),
+        seed=derive_seed(config.seed, "model"),
+    )
+    if config.model.start is not None:
+        load_checkpoint(Path(config.model.start), model)
+    return model
+
+
+def planted_trigger(attack: AttackConfig | None, images: ImageSet) -> Trigger | None:
+    """The attacker's full trigger, or None in an honest federation."""
+    return None if attack is None else union(_atoms(attack, images))
+
+
+def make_clients(config: SimulationConfig, images: ImageSet, device: torch.device | str) -> list[Client]:
+    """All clients with their shares of the training images, moved to ``device`` once."""
+    labels, count, data = images.labels, config.federation.clients, config.data
+    random = generator(config.seed, "partition")
+    if data.partition == "iid":
+        parts = partition.iid(labels, count, random)
+    elif data.partition == "k-label":
+        parts = partition.k_label(labels, count, data.labels_per_client, random)
+    else:
+        parts = partition.dirichlet(labels, count, data.alpha, random)
+    pixels, classes = images.images.to(device), labels.to(device)
+    honest = [
+        HonestClient(index, pixels[part.to(device)], classes[part.to(device)], config.training)
+        for index, part in enumerate(parts)
+    ]
+    clients: list[Client] = list(honest)
+    attack = config.attack
+    if attack is not None:
+        pieces = _atoms(attack, images)
+        stamps = (union(pieces),) if attack.kind == "sba" else pieces
+        for index, stamp in zip(attack.attackers, stamps, strict=True):
+            poisoning = Poisoning(stamp, attack.target_class, attack.poisoned_share)
+            clients[index] = MaliciousClient(honest[index], poisoning, attack.amplification)
+    return clients
+
+
+class _Evaluation:
+    """Measures the global model on the test images, which are moved to the device once."""
+
+    def __init__(
+        self, test: ImageSet, planted: Trigger | None, attack: AttackConfig | None, device: torch.device | str
+    ) -> None:
+        self.images, self.labels = test.images.to(device), test.labels.to(device)
+        self.planted, self.attack = planted, attack
+
+    def __call__(
+        self,
+        model: nn.Module,
+        config: SimulationConfig,
+        round_number: int,
+        chosen: tuple[int, ...],
+        seconds: float | None,
+    ) -> RoundRecord:
+        asr = None
+        if self.attack is not None and self.planted is not None:
+            asr = attack_success_rate(
+                model, self.planted, self.images, self.labels, self.attack.target_class
+            )
+        active = self.attack is not None and round_number >= self.attack.first_round
+        attackers = self.attack.attackers if active and self.attack is not None else ()
+        return RoundRecord(
+            round=round_number,
+            accuracy=accuracy(model, self.images, self.labels),
+            asr=asr,
+            clients=chosen,
+            attackers=tuple(index for index in chosen if index in attackers),
+            seconds=seconds,
+        )
+
+
+def _fill_missing_records(
+    run: RunFolder, model: nn.Module, evaluate: _Evaluation, config: SimulationConfig, done: int
+) -> None:
+    """Measure again the checkpoints whose line was not written before a run was killed."""
+    first = config.model.start_round
+    missing = sorted(set(range(first, done + 1)) - {record.round for record in run.records()})
+    for round_number in missing:
+        load_checkpoint(run.checkpoint(round_number), model)
+        chosen = choose_clients(config, round_number) if round_number > first else ()
+        run.append(evaluate(model, config, round_number, chosen, None))
+    load_checkpoint(run.checkpoint(done), model)
+
+
+def _honest_before_first_round(client: Client, attack: AttackConfig | None, round_number: int) -> Client:
+    waiting = attack is not None and round_number < attack.first_round
+    return client.honest if waiting and isinstance(client, MaliciousClient) else client
+
+
+def _atoms(attack: AttackConfig, images: ImageSet) -> tuple[Trigger, Trigger, Trigger]:
+    _, channels, height, width = images.images.shape
+    return atoms(attack.shape, (channels, height, width), color=attack.color)
+
+
+def _check_target(attack: AttackConfig | None, images: ImageSet) -> None:
+    if attack is not None and attack.target_class >= images.num_classes:
+        raise ConfigError(
+            f"[attack] target_class is {attack.target_class}, but the data has classes 0 to {images.num_classes - 1}"
+        )

@@ -1,0 +1,191 @@
+"""Scanning: a suspect, a clean reference and a handful of images to a verdict with its evidence."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from importlib.metadata import version
+
+import torch
+from torch import Tensor, nn
+
+from fedmend.errors import DataError, ModelError
+from fedmend.inversion import Contrastive, FeatureMap, frozen
+from fedmend.metrics import accuracy, device_of, feature_mse
+from fedmend.pixels import to_float, to_uint8
+from fedmend.progress import Progress, silent
+from fedmend.scan_report import Examples, ScanReport, Thresholds, Verdict
+from fedmend.seeds import generator
+from fedmend.triggers import Trigger
+
+MIN_IMAGES = 10
+_SHOWN = 8
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What the verdict rests on; see :class:`ScanReport` for the measures."""
+
+    mse: float
+    reasr: float
+    reference_agreement: float
+    reference_accuracy: float | None
+    mask_share: float
+    num_classes: int
+    converged: bool
+
+
+def scan(
+    suspect: nn.Module,
+    *,
+    reference: nn.Module,
+    images: Tensor,
+    labels: Tensor | None = None,
+    class_names: Sequence[str] | None = None,
+    method: Contrastive | None = None,
+    thresholds: Thresholds | None = None,
+    seed: int = 0,
+    progress: Progress = silent,
+) -> ScanReport:
+    """Search a model for a backdoor (contrastive paper, 2.3 to 2.5 and Algorithm 1).
+
+    Args:
+        suspect: the model in question: pixels in [0, 1] to logits (N, classes). Left as found.
+        reference: a clean model of the same task on the same device, for example an earlier round's. Left as found.
+        images: clean images (N, C, H, W), uint8 or float in [0, 1], N at least 10; the paper takes three a class.
+        labels: their true classes, int64 (N,). Without them the reference's answers stand in, and a poor
+            reference can't be noticed.
+        class_names: names for the report.
+        method: the inversion method; by default :class:`Contrastive`, which needs no tuning.
+        thresholds: limits of the decision rules.
+        seed: of the search's random start.
+        progress: see ``fedmend.progress``.
+
+    Raises:
+        DataError: images or labels that can't be used.
+        ModelError: the models disagree in their number of classes, or answer NaN.
+    """
+    method, thresholds = method or Contrastive(), thresholds or Thresholds()
+    device = device_of(suspect)
+    _check(suspect, reference, images, labels)
+    started = time.perf_counter()
+    pixels = to_float(images.to(device))
+    with frozen(suspect, reference), torch.no_grad():
+        clean_logits, reference_logits = _logits(suspect, pixels), _logits(reference, pixels)
+    classes = clean_logits.shape[1]
+    _check_answers(clean_logits, reference_logits, labels, class_names)
+    truth = (reference_logits.argmax(1) if labels is None else labels).to(device)
+    if len(truth.unique()) < 2:
+        raise DataError("a scan needs images of two classes or more; all that were given are of one class")
+
+    found = method(suspect, reference, pixels, generator(seed, "scan"), progress)
+    with frozen(suspect, reference), torch.no_grad():
+        stamped = found.trigger.apply(pixels)
+        features = FeatureMap(suspect, method.layer)
+        (clean_features, _), (stamped_features, logits) = features(pixels), features(stamped)
+        suspect_stamped, reference_stamped = logits.argmax(1), _logits(reference, stamped).argmax(1)
+    target, reasr = most_frequent_target(suspect_stamped, truth, classes)
+    others = truth != target
+    evidence = Evidence(
+        mse=feature_mse(clean_features, stamped_features),
+        reasr=reasr,
+        reference_agreement=int((reference_stamped[others] == target).sum()) / int(others.sum()),
+        reference_accuracy=None if labels is None else _share(reference_logits, truth),
+        mask_share=found.trigger.size / (pixels.shape[2] * pixels.shape[3]),
+        num_classes=classes,
+        converged=found.converged,
+    )
+    names = tuple(class_names) if class_names is not None else tuple(str(index) for index in range(classes))
+    verdict, reason = decide(evidence, thresholds, names[target])
+    shown = torch.cat([others.nonzero().flatten(), (~others).nonzero().flatten()])[:_SHOWN]
+    return ScanReport(
+        verdict=verdict,
+        reason=reason,
+        paper_verdict=paper_rule(evidence, thresholds),
+        target_class=target,
+        reasr=reasr,
+        mse=evidence.mse,
+        reference_agreement=evidence.reference_agreement,
+        suspect_accuracy=_share(clean_logits, truth),
+        reference_accuracy=_share(reference_logits, truth),
+        thresholds=thresholds,
+        trigger=found.trigger.to("cpu"),
+        loss_curve=found.loss_curve,
+        steps=len(found.loss_curve),
+        stop_reason=found.stop_reason,
+        seconds=time.perf_counter() - started,
+        num_images=len(images),
+        class_names=names,
+        method=type(method).__name__.lower(),
+        settings=asdict(method),
+        seed=seed,
+        device=str(device),
+        versions=versions(),
+        examples=Examples(
+            images=to_uint8(pixels[shown]).cpu(),
+            labels=truth[shown].cpu(),
+            suspect_clean=clean_logits.argmax(1)[shown].cpu(),
+            suspect_stamped=suspect_stamped[shown].cpu(),
+            reference_stamped=reference_stamped[shown].cpu(),
+        ),
+        warnings=tuple(_warnings(evidence, len(images))),
+    )
+
+
+def paper_rule(evidence: Evidence, thresholds: Thresholds) -> Verdict:
+    """The contrastive paper's rule (2.5): backdoored if MSE and REASR are both above their thresholds."""
+    both = evidence.mse > thresholds.mse and evidence.reasr > thresholds.reasr
+    return "backdoored" if both else "clean"
+
+
+def most_frequent_target(predictions: Tensor, labels: Tensor, classes: int) -> tuple[int, float]:
+    """The class to which most images *of other classes* are sent, and the share of them: target class and REASR.
+
+    The paper takes the most frequent prediction; counting other classes' images alone keeps a class that merely
+    has many images from being taken for the target.
+
+    Args:
+        predictions: int64 (N,), for stamped images; labels: int64 (N,), their true classes.
+    """
+    wrong = torch.bincount(predictions[predictions != labels], minlength=classes).double()
+    others = len(labels) - torch.bincount(labels, minlength=classes).double()
+    shares = wrong / others.clamp_min(1)
+    target = int(shares.argmax())
+    return target, float(shares[target])
+
+
+def decide(evidence: Evidence, thresholds: Thresholds, target_name: str) -> tuple[Verdict, str]:
+    """fedmend's own rule: the verdict and the reason for it, in words.
+
+    The paper's two conditions, and beyond them how the reference answers the same stamped images: a patch that
+    sends most of them to the target in both models shows what the task is like, not what one model was taught.
+    The verdict is inconclusive where the evidence can't carry either.
+    """
+    chance = 1 / evidence.num_classes
+    if evidence.reference_accuracy is not None and evidence.reference_accuracy < POOR_REFERENCE * chance:
+        return "inconclusive", (
+            f"The reference gets only {evidence.reference_accuracy:.0%} of the images right, hardly better than "
+            f"chance ({chance:.0%}). Check that images, labels and reference belong together, or take a better one."
+        )
+    if paper_rule(evidence, thresholds) == "clean":
+        if not evidence.converged:
+            return "inconclusive", (
+                "No working trigger was found, but the search's loss was still falling when its steps were used up. "
+                "Allow more steps."
+            )
+        return "clean", (
+            f"The best patch found sends {evidence.reasr:.0%} of the other classes' images to one class "
+            f'("{target_name}"); a backdoor would send more than {thresholds.reasr:.0%} and change the features '
+            f"more than {thresholds.mse:g} (here {evidence.mse:.3g})."
+        )
+    if evidence.reference_agreement >= thresholds.reference_agreement:
+        return "clean", (
+            f'The best patch found sends {evidence.reasr:.0%} of the other classes\' images to "{target_name}", but '
+            f"the clean reference says the same of {evidence.reference_agreement:.0%}: a patch that fools both "
+            "models is no backdoor of the suspect."
+        )
+    return "backdoored", (
+        f'A patch of about {evidence.mask_share:.1%} of the image sends {evidence.reasr:.0%} of the other classes\' '
+        f'images to "{target_name}" in the suspect, and only {evidence.reference_agreement:.0%} in the reference.'
+    )
