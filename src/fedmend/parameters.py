@@ -1,0 +1,113 @@
+"""A model's state as one flat vector and back, for rules that work on vectors.
+
+The policy for what a state holds:
+
+- **Floating-point entries** are the vector: parameters, and buffers such as the running mean and variance in
+  batch normalisation, in the order of the ``state_dict``. A federation averages all of them alike. They differ
+  when amplified: an attacker that scales its update (model replacement) must scale parameters only, since a
+  negative variance breaks a model. :func:`parameter_mask` tells one from the other.
+- **Integer and boolean entries**, such as ``num_batches_tracked``, aren't in the vector. The aggregated model
+  takes the maximum over the participants: :func:`integer_maximum`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from fedmend.errors import ModelError
+
+
+def float_names(state: Mapping[str, Tensor]) -> list[str]:
+    """Names of the floating-point entries of a ``state_dict``, in its order.
+
+    Raises:
+        ModelError: an entry is complex or isn't a tensor.
+    """
+    for name, value in state.items():
+        if not isinstance(value, Tensor) or value.is_complex():
+            kind = value.dtype if isinstance(value, Tensor) else type(value).__name__
+            raise ModelError(f"a model's state must hold real tensors only; {name!r} is a {kind}")
+    return [name for name, value in state.items() if value.is_floating_point()]
+
+
+def flatten(state: Mapping[str, Tensor]) -> Tensor:
+    """All floating-point entries of ``state`` as one new vector.
+
+    Returns:
+        (D,), float32, or float64 if an entry is; on the device of the entries. It shares no memory with them.
+
+    Raises:
+        ModelError: an entry is complex or isn't a tensor.
+    """
+    entries = [state[name].detach() for name in float_names(state)]
+    dtype = torch.float64 if any(entry.dtype == torch.float64 for entry in entries) else torch.float32
+    if not entries:
+        return torch.empty(0)
+    return torch.cat([entry.reshape(-1).to(dtype) for entry in entries])
+
+
+def unflatten(vector: Tensor, template: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Undo :func:`flatten`.
+
+    Args:
+        vector: (D,), as long as the floating-point entries of ``template`` together.
+        template: a state that gives names, shapes, types and devices, and the integer entries' values.
+
+    Returns:
+        A new state that shares no memory with either argument.
+
+    Raises:
+        ModelError: the vector has another length, or the template holds what a vector can't.
+    """
+    names = float_names(template)
+    expected = sum(template[name].numel() for name in names)
+    if tuple(vector.shape) != (expected,):
+        raise ModelError(
+            f"expected a vector of {expected} values, for {len(names)} floating-point entries; "
+            f"got shape {tuple(vector.shape)}: it comes from a model of another architecture"
+        )
+    lengths = [template[name].numel() for name in names]
+    pieces = dict(zip(names, torch.split(vector.detach(), lengths), strict=True)) if names else {}
+    return {
+        name: pieces[name].reshape(entry.shape).to(entry, copy=True) if name in pieces else entry.clone()
+        for name, entry in template.items()
+    }
+
+
+def parameter_mask(model: nn.Module) -> Tensor:
+    """Which entries of the model's flat vector are parameters, frozen ones too; the others are float buffers.
+
+    Returns:
+        (D,), bool, on the CPU, aligned with ``flatten(model.state_dict())``.
+    """
+    state = model.state_dict()
+    parameters = {name for name, _ in model.named_parameters(remove_duplicate=False)}
+    parts = [torch.full((state[name].numel(),), name in parameters) for name in float_names(state)]
+    return torch.cat(parts) if parts else torch.empty(0, dtype=torch.bool)
+
+
+def integer_maximum(states: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
+    """The integer and boolean entries of the participants' states, each the elementwise maximum over them.
+
+    Args:
+        states: one or more states of the same architecture.
+
+    Raises:
+        ModelError: there is no state, or an entry is missing from one or has another shape there.
+    """
+    if not states:
+        raise ModelError("expected the states of one or more participants; got none")
+    floats = set(float_names(states[0]))
+    merged = {name: entry.clone() for name, entry in states[0].items() if name not in floats}
+    for state in states[1:]:
+        for name, entry in merged.items():
+            other = state.get(name)
+            if other is None or other.shape != entry.shape:
+                raise ModelError(
+                    f"the participants' states differ in {name!r}: is each of the same architecture?"
+                )
+            merged[name] = torch.maximum(entry, other.to(entry))
+    return merged
