@@ -199,7 +199,7 @@ def _read_torch(path: Path, *, zipped: bool) -> object:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            # Mapped, a storage is a slice of the file; read, its size isn't checked against its entry.
+            # Mapped, a storage is a slice of the file, so a declared size can't reach beyond it.
             content: object = torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
             return content
     except OSError:

@@ -2,10 +2,10 @@
 
 The policy for what a state holds:
 
-- **Floating-point entries** are the vector: parameters, and buffers such as the running mean and variance in
-  batch normalisation, in the order of the ``state_dict``. A federation averages all of them alike. They differ
-  when amplified: an attacker that scales its update (model replacement) must scale parameters only, since a
-  negative variance breaks a model. :func:`parameter_mask` tells one from the other.
+- **Floating-point entries** are the vector: parameters, and buffers such as running mean and variance in
+  batch normalisation, in the order of the ``state_dict``. A federation averages them all alike. They differ
+  when amplified: an attacker that scales its update (model replacement) must scale parameters only, since
+  a negative variance breaks a model. :func:`parameter_mask` tells one from the other.
 - **Integer and boolean entries**, such as ``num_batches_tracked``, aren't in the vector. The aggregated model
   takes the maximum over the participants: :func:`integer_maximum`.
 """
