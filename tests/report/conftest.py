@@ -1,0 +1,111 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from fedmend.report import AttackEvaluation, RepairSummary, ReportContents, RoundRecord
+from fedmend.scan_report import Examples, ScanReport, Thresholds, Verdict
+from fedmend.triggers import Trigger
+
+
+class Made:
+    """Made-up results, complete and consistent, of any shape."""
+
+    @staticmethod
+    def trigger(channels: int = 1, side: int = 28) -> Trigger:
+        mask = torch.zeros(1, side, side)
+        mask[0, 2:5, 2:5] = 0.9
+        return Trigger(mask, torch.full((channels, side, side), 0.8))
+
+    @classmethod
+    def scan(
+        cls,
+        verdict: Verdict = "backdoored",
+        *,
+        channels: int = 1,
+        side: int = 28,
+        names: tuple[str, ...] = ("cat", "dog", "owl"),
+        count: int = 10,
+        **changes: object,
+    ) -> ScanReport:
+        found = verdict == "backdoored"
+        labels = torch.arange(count) % len(names)
+        generator = torch.Generator().manual_seed(0)
+        images = torch.randint(0, 256, (count, channels, side, side), dtype=torch.uint8, generator=generator)
+        stamped = torch.zeros_like(labels) if found else labels
+        values: dict[str, object] = {
+            "verdict": verdict,
+            "reason": f"Reason for {verdict}.",
+            "paper_verdict": "backdoored" if found else "clean",
+            "target_class": 0,
+            "reasr": 0.931 if found else 0.15,
+            "mse": 125.4 if found else 0.001,
+            "reference_agreement": 0.071,
+            "suspect_accuracy": 0.9,
+            "reference_accuracy": 0.8667,
+            "thresholds": Thresholds(),
+            "trigger": cls.trigger(channels, side),
+            "loss_curve": tuple(1 / (step + 1) for step in range(60)),
+            "steps": 60,
+            "stop_reason": "nothing changed any more.",
+            "seconds": 6.43,
+            "num_images": 30,
+            "class_names": names,
+            "method": "contrastive",
+            "settings": {"alpha": 0.1, "steering": {"patience": 10}},
+            "seed": 7,
+            "device": "cpu",
+            "versions": {"fedmend": "0.1.0", "torch": "2.13.0"},
+            "examples": Examples(images, labels, labels, stamped, labels),
+            "warnings": (),
+        }
+        return ScanReport(**(values | changes))  # type: ignore[arg-type]
+
+    @staticmethod
+    def repair() -> RepairSummary:
+        return RepairSummary(
+            outcome="repaired",
+            reason="The trigger's success fell to 1.2%.",
+            method="unlearn",
+            settings={"epochs": 1},
+            seconds=3.2,
+            accuracy_before=0.871,
+            accuracy_after=0.867,
+            num_heldout=1000,
+            max_accuracy_drop=0.01,
+            reasr_before=0.928,
+            reasr_after=0.012,
+            passes=2,
+            verdict_after="clean",
+            warnings=("Few held-out images.",),
+        )
+
+    @classmethod
+    def attack(cls) -> AttackEvaluation:
+        return AttackEvaluation("dba", 0, cls.trigger(), 0.8712, 0.981, 0.8669, 0.013, 2000)
+
+    @staticmethod
+    def rounds(count: int = 12) -> tuple[RoundRecord, ...]:
+        return tuple(
+            RoundRecord(n, 0.5 + 0.03 * n, 0.9 if n > 6 else 0.02, (3,) if n > 6 else ())
+            for n in range(1, count + 1)
+        )
+
+    @classmethod
+    def everything(cls, verdict: Verdict = "backdoored") -> ReportContents:
+        return ReportContents(
+            title="A federation under attack",
+            scan=cls.scan(verdict),
+            repair=cls.repair(),
+            attack=cls.attack(),
+            rounds=cls.rounds(),
+            reference_round=6,
+            suspect_round=12,
+            first_attack_round=7,
+            settings={"seed": 0, "data": {"source": "fashion-mnist-sample"}, "attack": None},
+        )
+
+
+@pytest.fixture
+def made() -> type[Made]:
+    return Made
