@@ -1,0 +1,157 @@
+"""Labelled images in memory, as they came: 8-bit pixels, one class each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from fedmend.errors import DataError
+
+
+@dataclass(frozen=True, eq=False)
+class ImageSet:
+    """Images with their labels.
+
+    Attributes:
+        images: uint8, (N, C, H, W) with N >= 1 and C 1 (grey) or 3 (RGB).
+        labels: int64, (N,), in [0, num_classes).
+        class_names: one name a class; a class may be without images.
+
+    Raises:
+        DataError: a type, a shape or a label doesn't fit.
+    """
+
+    images: Tensor
+    labels: Tensor
+    class_names: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        _check_images(self.images)
+        if not isinstance(self.labels, Tensor) or self.labels.dtype != torch.int64 or self.labels.ndim != 1:
+            raise DataError(f"labels must be an int64 tensor of shape (N,); got {_describe(self.labels)}")
+        if len(self.labels) != len(self.images):
+            raise DataError(
+                f"every image needs one label; got {len(self.images)} images and {len(self.labels)} labels"
+            )
+        names = self.class_names
+        if not isinstance(names, tuple) or not names or not all(isinstance(name, str) for name in names):
+            raise DataError(f"class_names must be a non-empty tuple of strings; got {type(names).__name__}")
+        lowest, highest = int(self.labels.min()), int(self.labels.max())
+        if lowest < 0 or highest >= len(names):
+            raise DataError(
+                f"labels must be in [0, {len(names)}), for {len(names)} class names; got labels from "
+                f"{lowest} to {highest}; drop unlabelled images (-1) and count classes from 0"
+            )
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    @property
+    def num_classes(self) -> int:
+        """How many classes have a name."""
+        return len(self.class_names)
+
+    def subset(self, indices: Tensor | Sequence[int]) -> ImageSet:
+        """The images at ``indices``, in that order, as a copy; the class names stay.
+
+        Args:
+            indices: one or more whole numbers in [0, N), (M,).
+
+        Raises:
+            DataError: no index, an index out of range, or something other than whole numbers.
+        """
+        try:
+            chosen = torch.as_tensor(indices)
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise DataError(
+                "indices must be a sequence of whole numbers or an integer tensor (M,)"
+            ) from error
+        if chosen.numel() == 0:
+            raise DataError("a subset needs at least one image; got no indices")
+        if chosen.ndim != 1 or not _is_integer(chosen):
+            raise DataError(f"indices must be whole numbers of shape (M,); got {_describe(chosen)}")
+        if int(chosen.min()) < 0 or int(chosen.max()) >= len(self):
+            raise DataError(
+                f"indices must be in [0, {len(self)}); got indices from {int(chosen.min())} to "
+                f"{int(chosen.max())}"
+            )
+        chosen = chosen.to(device=self.images.device, dtype=torch.int64)
+        return ImageSet(self.images[chosen], self.labels[chosen], self.class_names)
+
+
+def to_float(images: Tensor) -> Tensor:
+    """Pixels as models and triggers take them: uint8 of any shape -> float32 of that shape in [0, 1].
+
+    Raises:
+        DataError: ``images`` is not uint8.
+    """
+    if not isinstance(images, Tensor) or images.dtype != torch.uint8:
+        raise DataError(f"pixels must be a uint8 tensor before they become floats; got {_describe(images)}")
+    return images.to(torch.float32) / 255
+
+
+def stratified(image_set: ImageSet, count: int, generator: torch.Generator) -> Tensor:
+    """Draw ``count`` different images, as equal a number of each class as there are images for.
+
+    With 10 classes and ``count`` 30 it is three images a class, the contrastive paper's scan set. Where
+    ``count`` doesn't divide, chance decides which classes get one more; a class that is too small gives all
+    it has and the others make up for it.
+
+    Returns:
+        int64, (count,): indices in rising order.
+
+    Raises:
+        DataError: ``count`` is not in [1, N].
+    """
+    if isinstance(count, bool) or not isinstance(count, int) or not 1 <= count <= len(image_set):
+        raise DataError(
+            f"count must be a whole number in [1, {len(image_set)}], the images there are; got {count!r}"
+        )
+    labels = image_set.labels.cpu()
+    quotas = _quotas(torch.bincount(labels, minlength=image_set.num_classes), count, generator)
+    drawn = []
+    for label, quota in enumerate(quotas.tolist()):
+        members = (labels == label).nonzero().flatten()
+        drawn.append(members[torch.randperm(len(members), generator=generator)[:quota]])
+    return torch.cat(drawn).sort().values
+
+
+def _quotas(available: Tensor, count: int, generator: torch.Generator) -> Tensor:
+    """How many images to draw of each class: the most equal split of ``count`` within ``available``."""
+    quotas = torch.zeros_like(available)
+    while count > 0:
+        unfilled = (available > quotas).nonzero().flatten()
+        share = min(count // len(unfilled), int((available - quotas)[unfilled].min()))
+        if share == 0:
+            unfilled = unfilled[torch.randperm(len(unfilled), generator=generator)[:count]]
+            share = 1
+        quotas[unfilled] += share
+        count -= share * len(unfilled)
+    return quotas
+
+
+def _check_images(images: object) -> None:
+    if not isinstance(images, Tensor) or images.dtype != torch.uint8 or images.ndim != 4:
+        raise DataError(f"images must be a uint8 tensor of shape (N, C, H, W); got {_describe(images)}")
+    if images.numel() == 0:
+        raise DataError(
+            f"at least one image with at least one pixel is needed; got shape {tuple(images.shape)}"
+        )
+    if images.shape[1] not in (1, 3):
+        raise DataError(
+            f"images must have 1 channel (grey) or 3 (RGB), channels first; got shape {tuple(images.shape)}; "
+            "use images.permute(0, 3, 1, 2) if the channels come last"
+        )
+
+
+def _is_integer(values: Tensor) -> bool:
+    return not (values.is_floating_point() or values.is_complex() or values.dtype == torch.bool)
+
+
+def _describe(value: object) -> str:
+    if isinstance(value, Tensor):
+        return f"{str(value.dtype).removeprefix('torch.')} of shape {tuple(value.shape)}"
+    return type(value).__name__
