@@ -1,0 +1,63 @@
+# `make` alone lists the targets. Needed: Python 3.11 or newer, and make.
+PYTHON ?= python3
+ARGS ?=
+
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+# Through the environment, so that the pins hold for isolated builds too (older pip reads the first, newer the second).
+export PIP_CONSTRAINT := constraints.txt
+export PIP_BUILD_CONSTRAINT := constraints.txt
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: help setup demo test check results wheel clean
+
+help:
+	@echo 'make demo     attack a federation, find the backdoor, repair the model; writes fedmend-demo/'
+	@echo 'make test     run the whole test suite'
+	@echo 'make check    format, lint, strict types, import layers'
+	@echo 'make results  print every benchmark target from the results files: met or missed'
+	@echo 'make wheel    build the package into dist/ and try it in an empty environment'
+	@echo 'make clean    remove .venv, build outputs and caches'
+	@echo
+	@echo 'Each sets up .venv first, from constraints.txt. Another Python: make PYTHON=python3.12 demo'
+	@echo 'More arguments: make demo ARGS=--fast, make test ARGS="-k partition", make results ARGS=--json'
+
+setup: $(READY)
+
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+	  found=$$($(PYTHON) --version 2>&1) || found='not there'; \
+	  echo "fedmend needs Python 3.11 or newer, and $(PYTHON) is $$found." >&2; \
+	  echo 'Name another one: make PYTHON=python3.12 ...' >&2; exit 1; }
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
+	@echo 'Setting up $(VENV): torch first, the largest part by far ...' >&2
+	@$(BIN)/python -m pip install --quiet torch
+	@echo 'Setting up $(VENV): fedmend, what it needs and its tools ...' >&2
+	@$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	@touch $@
+
+demo: $(READY)
+	@$(BIN)/fedmend demo --out fedmend-demo $(ARGS)
+
+test: $(READY)
+	@$(BIN)/pytest $(ARGS)
+
+check: $(READY)
+	$(BIN)/ruff format --check --quiet
+	$(BIN)/ruff check --quiet
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+results: $(READY)
+	@$(BIN)/python benchmarks/results.py $(ARGS)
+
+wheel: $(READY)
+	@rm -rf dist
+	$(BIN)/python -m build --outdir dist >/dev/null
+	$(BIN)/python scripts/check_wheel.py dist/*.whl
+
+clean:
+	rm -rf $(VENV) dist build fedmend-demo .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	find src tests benchmarks examples scripts -name __pycache__ -type d -prune -exec rm -rf {} +
