@@ -16,9 +16,10 @@ from fedmend.federation import (
 
 DATASETS = ("mnist", "fashion-mnist")
 TRUNK_ROUNDS = 20
-BRANCH_ROUNDS = 8
+BRANCH_ROUNDS = 6
 SHAPES = ("1", "+", "H")
 KINDS = ("sba", "dba")
+AMPLIFICATION = {"sba": 4.0, "dba": 2.0}
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,7 @@ def branches(dataset: str, runs: Path) -> list[Job]:
             target_class=(3 * index + 1) % 10,
             poisoned_share=0.5,
             first_round=TRUNK_ROUNDS + 1,
+            amplification=AMPLIFICATION[kind],
         )
         name = f"{kind}-{ {'1': 'one', '+': 'plus', 'H': 'h'}[shape] }"
         jobs.append(Job(name, replace(base, seed=100 + index, attack=attack)))

@@ -37,7 +37,8 @@ def main() -> None:
     for dataset in options.datasets:
         load_images(dataset, "test")
     trunks = [(dataset, trunk(dataset)) for dataset in options.datasets]
-    others = [(dataset, job) for dataset in options.datasets for job in branches(dataset, RUNS / dataset)]
+    jobs = zip(*(branches(dataset, RUNS / dataset) for dataset in options.datasets), strict=True)
+    others = [task for row in jobs for task in zip(options.datasets, row, strict=True)]
     with multiprocessing.get_context("spawn").Pool(options.workers) as pool:
         for tasks in (trunks, others):
             for line in pool.imap_unordered(train, tasks):

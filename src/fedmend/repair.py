@@ -12,11 +12,13 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from torch import Tensor, nn
 
 from fedmend.errors import ConfigError, DataError
+from fedmend.inversion import Contrastive
 from fedmend.metrics import accuracy, attack_success_rate
 from fedmend.progress import Progress, silent
 from fedmend.scan import scan
 from fedmend.scan_report import ScanReport, Verdict
 from fedmend.seeds import derive_seed, generator
+from fedmend.triggers import Trigger
 from fedmend.unlearning import Unlearning
 
 Outcome = Literal["repaired", "failed", "not needed"]
@@ -72,3 +74,135 @@ class RepairReport:
 
 
 _ADAPTER = TypeAdapter(RepairReport)
+
+
+def repair(
+    suspect: nn.Module,
+    *,
+    reference: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    report: ScanReport,
+    method: Unlearning | None = None,
+    scan_method: Contrastive | None = None,
+    max_accuracy_drop: float = 0.01,
+    max_passes: int = 4,
+    held_out_share: float = 0.3,
+    seed: int = 0,
+    progress: Progress = silent,
+) -> tuple[nn.Module | None, RepairReport]:
+    """Unlearn a scan's trigger; scan again with the same settings, and go on until no backdoor is found.
+
+    One pass is the paper's 2.6. A distributed attacker's trigger has several parts that work on their own, and a
+    search finds one of them at a time, so what is left after a pass is found and unlearned in the next.
+
+    Args:
+        suspect: the backdoored model; left untouched.
+        reference: the clean reference of the scan.
+        images: the server's clean images, uint8 or float (N, C, H, W), N at least 20; labels: int64 (N,).
+        report: the scan of ``suspect``.
+        method: how to unlearn; by default :class:`Unlearning`'s settings, one epoch.
+        scan_method: the inversion method of the scans after a pass; by default :class:`Contrastive`.
+        max_accuracy_drop: how much lower, in [0, 1], the held-out clean accuracy may be; else the repair failed.
+        max_passes: passes at most.
+        held_out_share: share of the images that are kept from training and decide whether the repair succeeded.
+        seed: for the split and the training.
+
+    Returns:
+        The repaired model, or None where the outcome isn't "repaired"; and the report.
+
+    Raises:
+        DataError: too few images. ConfigError: a setting out of range.
+    """
+    if not 0 < held_out_share < 1 or not 0 <= max_accuracy_drop <= 1 or max_passes < 1:
+        raise ConfigError(
+            "held_out_share must be in (0, 1), max_accuracy_drop in [0, 1] and max_passes 1 or more"
+        )
+    if len(images) < 20 or labels.shape != (len(images),):
+        raise DataError(
+            f"a repair needs at least 20 images with a label each, to train on and to check with; "
+            f"got {len(images)} images and {tuple(labels.shape)} labels"
+        )
+    method = method or Unlearning()
+    started = time.perf_counter()
+    order = torch.randperm(len(images), generator=generator(seed, "held out"))
+    held_out, training = order.tensor_split([max(1, round(held_out_share * len(images)))])
+    rescanned = training[: report.num_images]
+    check = _Check(images[held_out], labels[held_out], report)
+    accuracy_before = check.accuracy(suspect)
+
+    model, passes, current = suspect, 0, report
+    triggers: list[Trigger] = []
+    while current.verdict == "backdoored" and passes < max_passes:
+        triggers.append(current.trigger)
+        passes += 1
+        model = method(
+            model,
+            triggers,
+            images[training],
+            labels[training],
+            seed=derive_seed(seed, "unlearn", passes),
+            progress=progress,
+        )
+        current = scan(
+            model,
+            reference=reference,
+            images=images[rescanned],
+            labels=labels[rescanned],
+            method=scan_method,
+            thresholds=report.thresholds,
+            seed=derive_seed(seed, "scan again", passes),
+            progress=progress,
+        )
+
+    accuracy_after = check.accuracy(model)
+    outcome, reason = _judge(report, current, accuracy_before, accuracy_after, max_accuracy_drop, passes)
+    return (model if outcome == "repaired" else None), RepairReport(
+        outcome=outcome,
+        reason=reason,
+        method=type(method).__name__.lower(),
+        settings=asdict(method) | {"max_passes": max_passes, "held_out_share": held_out_share, "seed": seed},
+        seconds=time.perf_counter() - started,
+        accuracy_before=accuracy_before,
+        accuracy_after=accuracy_after,
+        num_heldout=len(held_out),
+        max_accuracy_drop=max_accuracy_drop,
+        reasr_before=check.reasr(suspect),
+        reasr_after=check.reasr(model),
+        passes=passes,
+        verdict_after=current.verdict if passes else None,
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class _Check:
+    """Measures models on the held-out images."""
+
+    images: Tensor
+    labels: Tensor
+    report: ScanReport
+
+    def accuracy(self, model: nn.Module) -> float:
+        return accuracy(model, self.images, self.labels)
+
+    def reasr(self, model: nn.Module) -> float:
+        return attack_success_rate(
+            model, self.report.trigger, self.images, self.labels, self.report.target_class
+        )
+
+
+def _judge(
+    report: ScanReport, last: ScanReport, before: float, after: float, limit: float, passes: int
+) -> tuple[Outcome, str]:
+    if not passes:
+        return "not needed", f"The scan's verdict is {report.verdict}, so nothing was changed."
+    accuracies = f"clean accuracy on held-out images went from {before:.1%} to {after:.1%}"
+    if before - after > limit:
+        return "failed", f"The {accuracies}, more than the {limit:.1%} allowed. Give more images, or allow more."
+    times = "once" if passes == 1 else f"{passes} times"
+    if last.verdict != "clean":
+        return "failed", (
+            f"After unlearning {times}, a new scan still says {last.verdict}; {accuracies}. Give more images, or go "
+            "back to an earlier round's model."
+        )
+    return "repaired", f"A trigger was found and unlearned {times}, and a new scan finds none; {accuracies}."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 
@@ -46,7 +47,7 @@ class Unlearning:
     def __call__(
         self,
         suspect: nn.Module,
-        trigger: Trigger,
+        triggers: Trigger | Sequence[Trigger],
         images: Tensor,
         labels: Tensor,
         *,
@@ -56,7 +57,7 @@ class Unlearning:
         """A repaired copy of ``suspect``, on its device and in its modes; the original is left untouched.
 
         Args:
-            trigger: what to unlearn.
+            triggers: what to unlearn; of several, the stamped images get one each, in turn.
             images: the server's own clean images, uint8 or float in [0, 1], (N, C, H, W).
             labels: their true classes, int64 (N,).
             seed: for the order of the images, the choice of those stamped, and dropout.
@@ -65,13 +66,17 @@ class Unlearning:
         Raises:
             DataError: images and labels don't match, or there are none.
         """
+        chosen = [triggers] if isinstance(triggers, Trigger) else list(triggers)
+        if not chosen:
+            raise DataError("unlearning needs a trigger; got none")
         if len(images) == 0 or labels.shape != (len(images),):
             raise DataError(
                 f"unlearning needs images (N, C, H, W) with labels (N,), N at least 1; "
                 f"got {tuple(images.shape)} and {tuple(labels.shape)}"
             )
         model, device = deepcopy(suspect), device_of(suspect)
-        images, labels, trigger = images.to(device), labels.to(device), trigger.to(device)
+        images, labels = images.to(device), labels.to(device)
+        chosen = [trigger.to(device) for trigger in chosen]
         optimizer = torch.optim.Adam([p for p in model.parameters() if p.requires_grad], self.lr)
         batches = -(-len(images) // self.batch_size) * self.epochs
         done = 0
@@ -82,8 +87,10 @@ class Unlearning:
                 for batch in torch.randperm(len(images)).to(device).split(self.batch_size):
                     clean = to_float(images[batch])
                     count = max(1, round(self.stamped_share * len(batch)))
-                    inputs = torch.cat([clean, trigger.apply(clean[:count])])
-                    targets = torch.cat([labels[batch], labels[batch][:count]])
+                    parts = [clean[index : count : len(chosen)] for index in range(len(chosen))]
+                    stamped = [trigger.apply(part) for trigger, part in zip(chosen, parts, strict=True)]
+                    truth = [labels[batch][index : count : len(chosen)] for index in range(len(chosen))]
+                    inputs, targets = torch.cat([clean, *stamped]), torch.cat([labels[batch], *truth])
                     optimizer.zero_grad()
                     cross_entropy(model(inputs), targets).backward()  # type: ignore[no-untyped-call]
                     optimizer.step()

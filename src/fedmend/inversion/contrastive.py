@@ -97,7 +97,7 @@ class Contrastive:
             suspect_clean, _ = fs(images)
             clean_ref = fr(images)[1].argmax(1)
         ssim = SsimTo(images)
-        beta = self.beta if self.beta is not None else 1.0 / pixels
+        floor = 2.0 / (0.25 * pixels); beta = self.beta if self.beta is not None else floor
         best, losses, log = Best(), [], []
         for step in range(self.steps):
             mask, pattern = mask_raw.sigmoid(), pattern_raw.sigmoid()
@@ -118,12 +118,12 @@ class Contrastive:
                 n = others.sum().clamp_min(1)
                 works = float(((pred == target) & (rpred != target) & others).sum() / n)
                 reasr = float(((pred == target) & others).sum() / n)
-            losses.append(float(loss))
-            log.append((step, float(loss_c), float(s), float(l1), beta, reasr, works, int(target)))
+            losses.append(loss.item())
+            log.append((step, loss_c.item(), s.item(), l1.item(), beta, reasr, works, int(target)))
             if works >= self.success:
-                best.offer(-float(l1), mask, pattern)
+                best.offer(-l1.item(), mask, pattern)
             if self.beta is None:
-                beta *= 1.05 if works >= self.success else 1 / 1.1
+                beta = max(floor, beta * (1.05 if works >= self.success else 1 / 1.1))
         self.__dict__['log']=log
         m, p = (best.mask, best.pattern) if best.mask is not None else (mask.detach(), pattern.detach())
         return Recovered(Trigger(m, p), tuple(losses), "", best.mask is not None)

@@ -1,0 +1,86 @@
+"""What the command line prints: progress bars with the time left, results, and one line an error."""
+
+from __future__ import annotations
+
+import errno
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as RichProgress
+
+from fedmend.errors import FedmendError
+from fedmend.progress import Progress, silent
+
+EXIT_BAD_INPUT = 2
+EXIT_INTERRUPTED = 130
+EXIT_BUG = 70
+
+
+@contextmanager
+def progress_bars() -> Iterator[Progress]:
+    """A progress callback that draws a bar a stage on a terminal's stderr; silent where there is no terminal."""
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield silent
+        return
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("time left"),
+        TimeRemainingColumn(),
+    )
+    with RichProgress(*columns, console=console, transient=True) as bars:
+        tasks = {}
+
+        def report(stage: str, done: int, total: int) -> None:
+            if stage not in tasks:
+                tasks[stage] = bars.add_task(stage, total=total)
+            bars.update(tasks[stage], completed=done, total=total)
+
+        yield report
+
+
+def run(command: Callable[[], object]) -> int:
+    """Run a command and return its exit code; what went wrong becomes one line on stderr.
+
+    2 for bad input, 130 for Ctrl-C, and 70 with a traceback for a mistake of ours: never 1, which means
+    "backdoored".
+    """
+    try:
+        code = command()
+    except click.exceptions.Exit as stop:
+        return stop.exit_code
+    except (KeyboardInterrupt, click.Abort):
+        return _fail("interrupted; nothing half-written was left behind", EXIT_INTERRUPTED)
+    except click.ClickException as error:
+        return _fail(error.format_message(), EXIT_BAD_INPUT)
+    except FedmendError as error:
+        return _fail(str(error), EXIT_BAD_INPUT)
+    except MemoryError:
+        return _fail("out of memory; try fewer images or a smaller batch", EXIT_BAD_INPUT)
+    except BrokenPipeError:
+        sys.stderr.close()
+        return EXIT_BAD_INPUT
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS):
+            return _bug()
+        return _fail(f"{error.strerror}: {error.filename or 'standard output'}", EXIT_BAD_INPUT)
+    except Exception:
+        return _bug()
+    return code if isinstance(code, int) else 0
+
+
+def _fail(message: str, code: int) -> int:
+    click.echo(f"fedmend: {' '.join(message.split())}", err=True)
+    return code
+
+
+def _bug() -> int:
+    traceback.print_exc()
+    return _fail("this is a bug in fedmend (or in your own model's code, if the last lines above are its)", EXIT_BUG)

@@ -1,0 +1,64 @@
+"""From the command line's names to a model, a device and images."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from fedmend.checkpoints import load_checkpoint
+from fedmend.data import ImageSet, stratified
+from fedmend.errors import ConfigError, DataError
+from fedmend.models import build_model, probe
+from fedmend.seeds import generator
+
+
+def load_model(path: Path, architecture: str, images: ImageSet, device: torch.device) -> nn.Module:
+    """The model in a checkpoint, for images and classes like those given, in eval mode.
+
+    Raises:
+        ModelError: the architecture can't be built. CheckpointError: the file isn't such a model.
+    """
+    _, channels, height, width = images.images.shape
+    model = build_model(
+        architecture,
+        num_classes=images.num_classes,
+        in_channels=channels,
+        image_size=(height, width),
+        seed=0,
+    )
+    load_checkpoint(path, model)
+    probe(model, channels, (height, width))
+    return model.eval().to(device)
+
+
+def choose_device(name: str) -> torch.device:
+    """The device called ``name``: "auto" (a GPU if there is one), "cpu", "cuda", "cuda:1", "mps".
+
+    Raises:
+        ConfigError: there is no such device.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise ConfigError(f"there is no device {name!r} here; try cpu or auto") from error
+    return device
+
+
+def choose_images(images: ImageSet, count: int | None, seed: int) -> ImageSet:
+    """``count`` images, as equally many a class as there are; by default the paper's three a class.
+
+    Raises:
+        DataError: there are fewer.
+    """
+    wanted = 3 * images.num_classes if count is None else count
+    if count is not None and wanted > len(images):
+        raise DataError(
+            f"--images {wanted}, but the data has only {len(images)}; ask for fewer or give more data"
+        )
+    chosen = stratified(images, min(wanted, len(images)), generator(seed, "images"))
+    return images.subset(chosen)

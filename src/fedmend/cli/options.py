@@ -1,0 +1,66 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import reduce
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from fedmend.inversion import PAPER_SETTINGS, Contrastive
+from fedmend.models import ARCHITECTURES
+
+METHODS: dict[str, Contrastive] = {
+    "contrastive": Contrastive(),
+    **{f"contrastive-paper-{name}": settings for name, settings in PAPER_SETTINGS.items()},
+}
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+_PATH = click.Path(path_type=Path)
+
+suspect = click.argument("suspect", type=_PATH)
+
+_COMMON = (
+    click.option("--reference", required=True, type=_PATH, help="A clean model file, such as an earlier round's."),
+    click.option(
+        "--model",
+        "architecture",
+        required=True,
+        metavar="ARCH",
+        help=f"{', '.join(ARCHITECTURES)}, or package.module:factory for one of your own.",
+    ),
+    click.option(
+        "--data",
+        "source",
+        required=True,
+        metavar="SOURCE",
+        help="Clean images: a known name, a hub id, a parquet or .npz file, or a folder with one sub-folder a class.",
+    ),
+    click.option("--split", default="test", show_default=True, help="Which split of SOURCE."),
+    click.option(
+        "--images", "count", type=click.IntRange(min=1), help="Images to scan with.  [default: 3 a class]"
+    ),
+    click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, ..."),
+    click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True),
+    click.option("--json", "as_json", is_flag=True, help="Print the whole result as JSON, and nothing else."),
+)
+
+
+def inversion(name: str) -> Callable[[Function], Function]:
+    """The choice of the inversion method, as the option ``name``."""
+    return click.option(
+        name,
+        "method",
+        type=click.Choice(list(METHODS)),
+        default="contrastive",
+        show_default=True,
+        help="How to search for a trigger; the others are the contrastive paper's settings by dataset.",
+    )
+
+
+def common(function: Function) -> Function:
+    """The options that a scan and a repair share."""
+    return reduce(lambda wrapped, option: option(wrapped), reversed(_COMMON), function)

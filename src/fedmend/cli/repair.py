@@ -1,0 +1,121 @@
+"""``fedmend repair``: take the backdoor out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from fedmend.checkpoints import save_state
+from fedmend.cli import options
+from fedmend.cli.console import progress_bars
+from fedmend.cli.loading import choose_device, choose_images, load_model
+from fedmend.cli.scan import save_scan, told
+from fedmend.data import load_images, stratified
+from fedmend.errors import ConfigError
+from fedmend.files import write_text
+from fedmend.repair import RepairReport
+from fedmend.repair import repair as run_repair
+from fedmend.report import read_folder, write_report
+from fedmend.scan import scan as run_scan
+from fedmend.seeds import generator
+from fedmend.unlearning import Unlearning
+
+METHODS = {"unlearn": Unlearning()}
+EXIT_CODES = {"repaired": 0, "not needed": 0, "failed": 1}
+EXIT_INCONCLUSIVE = 3
+
+
+@click.command()
+@options.suspect
+@options.common
+@click.option(
+    "--method",
+    "repair_method",
+    type=click.Choice(list(METHODS)),
+    default="unlearn",
+    show_default=True,
+    help="How to repair.",
+)
+@options.inversion("--scan-method")
+@click.option(
+    "--repair-images",
+    type=click.IntRange(min=20),
+    default=1000,
+    show_default=True,
+    help="Images at most to repair with; three in ten are held out to check the result.",
+)
+@click.option(
+    "--max-accuracy-drop",
+    type=click.FloatRange(0, 1),
+    default=0.01,
+    show_default=True,
+    help="How much clean accuracy, as a share, a repair may cost.",
+)
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="The repaired model, .safetensors.")
+def repair(
+    suspect: Path,
+    reference: Path,
+    architecture: str,
+    source: str,
+    split: str,
+    count: int | None,
+    device: str,
+    seed: int,
+    as_json: bool,
+    repair_method: str,
+    method: str,
+    repair_images: int,
+    max_accuracy_drop: float,
+    out: Path,
+) -> int:
+    """Scan the model file SUSPECT and, if it is backdoored, write a repaired model.
+
+    The folder of --out also gets scan.json, trigger.safetensors, repair.json and report.html. A model is written
+    only if it was repaired: its clean accuracy held, and a new scan finds no backdoor in it.
+
+    Exit code: 0 repaired or nothing to repair, 1 the repair failed, 2 bad input, 3 the scan was inconclusive.
+    """
+    if out.suffix != ".safetensors":
+        raise ConfigError(f"--out {out}: repaired models are written as .safetensors; give it that ending")
+    images = load_images(source, split)
+    chosen = choose_images(images, count, seed)
+    own = images.subset(stratified(images, min(repair_images, len(images)), generator(seed, "repair images")))
+    target_device = choose_device(device)
+    model = load_model(suspect, architecture, images, target_device)
+    clean = load_model(reference, architecture, images, target_device)
+    with progress_bars() as progress:
+        found = run_scan(
+            model,
+            reference=clean,
+            images=chosen.images,
+            labels=chosen.labels,
+            class_names=images.class_names,
+            method=options.METHODS[method],
+            seed=seed,
+            progress=progress,
+        )
+        repaired, report = run_repair(
+            model,
+            reference=clean,
+            images=own.images,
+            labels=own.labels,
+            report=found,
+            method=METHODS[repair_method],
+            scan_method=options.METHODS[method],
+            max_accuracy_drop=max_accuracy_drop,
+            seed=seed,
+            progress=progress,
+        )
+    folder = out.parent
+    if repaired is not None:
+        save_state(repaired.state_dict(), out)
+    write_text(folder / "repair.json", report.to_json() + "\n")
+    page = save_scan(found, folder)
+    click.echo(report.to_json() if as_json else f"{told(found)}\n{outcome(report)}\nReport: {page}")
+    return EXIT_INCONCLUSIVE if found.verdict == "inconclusive" else EXIT_CODES[report.outcome]
+
+
+def outcome(report: RepairReport) -> str:
+    """A repair's outcome and reason for a person."""
+    return f"{report.outcome.upper()}. {report.reason}"
