@@ -55,10 +55,17 @@ def _check_installed(wheel: Path) -> None:
     with tempfile.TemporaryDirectory() as folder:
         venv.create(folder, with_pip=True)
         programs = Path(folder) / ("Scripts" if os.name == "nt" else "bin")
-        install = [programs / "python", "-m", "pip", "install", "--quiet", wheel.resolve()]
-        subprocess.run(install, check=True)
-        subprocess.run([programs / "fedmend", "--help"], check=True, cwd=folder, stdout=subprocess.DEVNULL)
-        subprocess.run([programs / "python", "-I", "-c", _LOAD_SAMPLE], check=True, cwd=folder)
+        _run(programs / "python", "-m", "pip", "install", "--quiet", wheel.resolve())
+        _run(programs / "fedmend", "--help", cwd=folder)
+        _run(programs / "python", "-I", "-c", _LOAD_SAMPLE, cwd=folder)
+
+
+def _run(*command: str | Path, cwd: str | None = None) -> None:
+    done = subprocess.run(command, cwd=cwd, stdout=subprocess.PIPE, check=False)
+    if done.returncode:
+        sys.exit(
+            f"exit code {done.returncode} in the empty environment from: {' '.join(map(str, command[:4]))}"
+        )
 
 
 if __name__ == "__main__":
