@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from fedmend.errors import OutputError
@@ -36,7 +37,8 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
         ) from error
     finally:
         if temporary is not None:
-            temporary.unlink(missing_ok=True)
+            with suppress(OSError):  # the folder may be gone, or read-only by now
+                temporary.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:

@@ -46,7 +46,7 @@ def predict(model: nn.Module, images: Tensor, trigger: Trigger | None = None) ->
     trigger = trigger.to(device) if trigger is not None else None
     answers = []
     with evaluating(model):
-        for batch in images.split(BATCH_SIZE):
+        for batch in torch.split(images, BATCH_SIZE):
             pixels = to_float(batch.to(device))
             answers.append(model(trigger.apply(pixels) if trigger is not None else pixels).argmax(1))
     return torch.cat(answers)

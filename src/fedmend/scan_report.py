@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
@@ -16,7 +17,7 @@ from fedmend.triggers import Trigger
 
 Verdict = Literal["clean", "backdoored", "inconclusive"]
 
-_DTYPES = {"float32": torch.float32, "uint8": torch.uint8, "int64": torch.int64}
+_DTYPES = ("float32", "float16", "float64", "uint8", "int64")
 
 
 def _encode_tensor(value: Tensor) -> dict[str, Any]:
@@ -137,7 +138,8 @@ class ScanReport:
 
     def to_json(self) -> str:
         """The whole report as JSON text; tensors as little-endian base64, so nothing is lost."""
-        return _ADAPTER.dump_json(self, indent=2).decode()
+        # pydantic's own JSON writes null for an infinite or NaN setting; json writes Infinity and NaN.
+        return json.dumps(_ADAPTER.dump_python(self), indent=2, ensure_ascii=False)
 
     @staticmethod
     def from_json(text: str | bytes) -> ScanReport:

@@ -40,12 +40,17 @@ class Trigger:
         """Stamp the trigger on ``images``, float (N, C, H, W) in [0, 1]; returns a new tensor of that shape.
 
         Raises:
-            DataError: the images have another number of channels, height or width than the trigger.
+            DataError: the images have another number of channels, height or width than the trigger, or
+                aren't floats.
         """
         if tuple(images.shape[1:]) != tuple(self.pattern.shape):
             raise DataError(
                 f"this trigger is for images of shape (C, H, W) = {tuple(self.pattern.shape)}; "
                 f"got images of shape {tuple(images.shape[1:])}"
+            )
+        if not images.is_floating_point():
+            raise DataError(
+                f"a trigger is stamped on float images in [0, 1]; got {images.dtype}: divide bytes by 255"
             )
         return self.mask * self.pattern + (1 - self.mask) * images
 
@@ -60,10 +65,21 @@ class Trigger:
 
 
 def union(triggers: Iterable[Trigger]) -> Trigger:
-    """Stamp several triggers as one, the later ones on top (a DBA attacker's atoms make its full trigger)."""
-    first, *others = triggers
-    mask, pattern = first.mask, first.pattern
-    for trigger in others:
+    """Stamp several triggers as one, the later ones on top (a DBA attacker's atoms make its full trigger).
+
+    Raises:
+        DataError: there is no trigger, or they are for images of different shapes.
+    """
+    stack = list(triggers)
+    if not stack:
+        raise DataError("a union needs at least one trigger; got none")
+    mask, pattern = stack[0].mask, stack[0].pattern
+    for trigger in stack[1:]:
+        if trigger.pattern.shape != pattern.shape:
+            raise DataError(
+                f"triggers of one union must be for images of the same shape (C, H, W); "
+                f"got {tuple(pattern.shape)} and {tuple(trigger.pattern.shape)}"
+            )
         covered = trigger.mask + (1 - trigger.mask) * mask
         weighted = trigger.mask * trigger.pattern + (1 - trigger.mask) * mask * pattern
         pattern = torch.where(covered > 0, weighted / covered.clamp_min(1e-12), pattern)
