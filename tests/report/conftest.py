@@ -3,7 +3,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from fedmend.report import AttackEvaluation, RepairSummary, ReportContents, RoundRecord
+from fedmend.federation import RoundRecord
+from fedmend.repair import RepairReport
+from fedmend.report import AttackEvaluation, ReportContents
 from fedmend.scan_report import Examples, ScanReport, Thresholds, Verdict
 from fedmend.triggers import Trigger
 
@@ -62,34 +64,44 @@ class Made:
         return ScanReport(**(values | changes))  # type: ignore[arg-type]
 
     @staticmethod
-    def repair() -> RepairSummary:
-        return RepairSummary(
-            outcome="repaired",
-            reason="The trigger's success fell to 1.2%.",
-            method="unlearn",
-            settings={"epochs": 1},
-            seconds=3.2,
-            accuracy_before=0.871,
-            accuracy_after=0.867,
-            num_heldout=1000,
-            max_accuracy_drop=0.01,
-            reasr_before=0.928,
-            reasr_after=0.012,
-            passes=2,
-            verdict_after="clean",
-            warnings=("Few held-out images.",),
-        )
+    def repair(**changes: object) -> RepairReport:
+        values: dict[str, object] = {
+            "outcome": "repaired",
+            "reason": "The trigger's success fell to 1.2%.",
+            "method": "unlearning",
+            "settings": {"epochs": 1},
+            "seconds": 3.2,
+            "accuracy_before": 0.871,
+            "accuracy_after": 0.867,
+            "num_heldout": 1000,
+            "max_accuracy_drop": 0.01,
+            "reasr_before": 0.928,
+            "reasr_after": 0.012,
+            "passes": 2,
+            "verdict_after": "clean",
+            "warnings": ("Few held-out images.",),
+        }
+        return RepairReport(**(values | changes))  # type: ignore[arg-type]
 
     @classmethod
     def attack(cls) -> AttackEvaluation:
         return AttackEvaluation("dba", 0, cls.trigger(), 0.8712, 0.981, 0.8669, 0.013, 2000)
 
     @staticmethod
-    def rounds(count: int = 12) -> tuple[RoundRecord, ...]:
-        return tuple(
-            RoundRecord(n, 0.5 + 0.03 * n, 0.9 if n > 6 else 0.02, (3,) if n > 6 else ())
-            for n in range(1, count + 1)
-        )
+    def record(number: int, **changes: object) -> RoundRecord:
+        values: dict[str, object] = {
+            "round": number,
+            "accuracy": 0.5 + 0.03 * number,
+            "asr": 0.9 if number > 6 else 0.02,
+            "clients": (3, 5),
+            "attackers": (3,) if number > 6 else (),
+            "seconds": 1.5,
+        }
+        return RoundRecord(**(values | changes))  # type: ignore[arg-type]
+
+    @classmethod
+    def rounds(cls, count: int = 12) -> tuple[RoundRecord, ...]:
+        return tuple(cls.record(number) for number in range(1, count + 1))
 
     @classmethod
     def everything(cls, verdict: Verdict = "backdoored") -> ReportContents:

@@ -13,8 +13,10 @@ import torch
 from PIL import Image
 
 from fedmend.errors import DataError, OutputError
-from fedmend.report import RepairSummary, ReportContents, RoundRecord, render, write_report
+from fedmend.report import ReportContents, render, write_report
 from fedmend.report.words import duration, flatten, number, percent, pixels
+from fedmend.scan import Evidence, decide, paper_rule
+from fedmend.scan_report import Thresholds
 
 VOID = {"meta", "link", "img", "br", "hr", "input"}
 
@@ -119,7 +121,7 @@ def test_everything_foreign_is_escaped(made: Any) -> None:
         settings={evil: evil},
         versions={evil: evil},
     )
-    repair = RepairSummary("failed", evil, method=evil, settings={evil: evil}, warnings=(evil,))
+    repair = made.repair(outcome="failed", reason=evil, method=evil, settings={evil: evil}, warnings=(evil,))
     text = render(
         ReportContents(evil, scan=scan, repair=repair, attack=made.attack(), settings={evil: [evil]})
     )
@@ -171,6 +173,29 @@ def test_low_agreement_says_nothing_where_the_suspect_is_not_fooled(made: Any) -
     assert "Speaks for a backdoor" not in page.text
 
 
+@pytest.mark.parametrize("mse", [10.0, 10.1])
+@pytest.mark.parametrize("reasr", [0.8, 0.81])
+@pytest.mark.parametrize("agreement", [0.49, 0.5])
+def test_findings_at_the_limits_say_what_the_rules_say(
+    made: Any, mse: float, reasr: float, agreement: float
+) -> None:
+    evidence = Evidence(
+        mse=mse,
+        reasr=reasr,
+        reference_agreement=agreement,
+        reference_accuracy=0.9,
+        mask_share=0.01,
+        num_classes=3,
+        converged=True,
+    )
+    paper = paper_rule(evidence, Thresholds())
+    verdict, _ = decide(evidence, Thresholds(), "cat")
+    scan = made.scan(verdict, mse=mse, reasr=reasr, reference_agreement=agreement, paper_verdict=paper)
+    found = Page(render(ReportContents("x", scan=scan))).text
+    assert (found.count("Above the limit. Speaks for a backdoor.") == 2) == (paper == "backdoored")
+    assert (found.count("Speaks for a backdoor.") == 3) == (verdict == "backdoored")
+
+
 def test_odd_numbers_do_not_break_the_page(made: Any) -> None:
     nan = float("nan")
     scan = made.scan("inconclusive", mse=nan, reasr=nan, loss_curve=(nan, float("inf")), count=0)
@@ -185,23 +210,22 @@ def test_missing_parts_leave_their_sections_out(made: Any) -> None:
     everything = made.everything()
     assert "Not scanned yet" in render(ReportContents("x", rounds=everything.rounds))
     Page(render(ReportContents("only a title")))
-    Page(render(ReportContents("x", rounds=(RoundRecord(1, 0.5),))))
-    Page(render(ReportContents("x", rounds=(RoundRecord(1, 0.5), RoundRecord(2, 0.6)))))
+    Page(render(ReportContents("x", rounds=(made.record(1),))))
+    Page(render(ReportContents("x", rounds=(made.record(1, asr=None), made.record(2, asr=None)))))
     for part in ("scan", "repair", "attack"):
         Page(render(replace(everything, **{part: None})))
         Page(render(ReportContents("x", **{part: getattr(everything, part)})))
 
 
 def test_a_repair_that_was_not_needed_or_failed(made: Any) -> None:
-    scan = made.scan("clean")
-    page = Page(
-        render(ReportContents("x", scan=scan, repair=RepairSummary("not needed", "Nothing to remove.")))
-    )
+    idle = made.repair(outcome="not needed", passes=0, verdict_after=None)
+    page = Page(render(ReportContents("x", scan=made.scan("clean"), repair=idle)))
     assert "No repair needed" in page.text
-    failed = RepairSummary("failed", "Accuracy fell.", accuracy_before=0.9, accuracy_after=0.5)
+    assert "not scanned again" in page.text
+    failed = made.repair(outcome="failed", verdict_after="backdoored")
     page = Page(render(ReportContents("x", repair=failed)))
     assert "Repair failed" in page.text
-    assert "not scanned again" in page.text
+    assert "not scanned again" not in page.text
 
 
 def test_examples_of_another_shape_than_the_trigger_are_an_error(made: Any) -> None:

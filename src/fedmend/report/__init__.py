@@ -3,23 +3,16 @@
 It renders results and computes nothing.
 """
 
-from fedmend.report.contents import (
-    AttackEvaluation,
-    RepairOutcome,
-    RepairSummary,
-    ReportContents,
-    RoundRecord,
-)
-from fedmend.report.folder import read_folder
+from fedmend.report.contents import AttackEvaluation, ReportContents
+from fedmend.report.folder import read_folder, write_evaluation, write_page_settings
 from fedmend.report.render import render, write_report
 
 __all__ = [
     "AttackEvaluation",
-    "RepairOutcome",
-    "RepairSummary",
     "ReportContents",
-    "RoundRecord",
     "read_folder",
     "render",
+    "write_evaluation",
+    "write_page_settings",
     "write_report",
 ]

@@ -8,8 +8,9 @@ from itertools import groupby
 
 from markupsafe import Markup
 
+from fedmend.federation import RoundRecord
 from fedmend.report import svg
-from fedmend.report.contents import ReportContents, RoundRecord
+from fedmend.report.contents import ReportContents
 from fedmend.report.words import limit as words_limit
 from fedmend.report.words import number, percent
 

@@ -8,49 +8,10 @@ from typing import Any, Literal
 
 from pydantic import ConfigDict
 
-from fedmend.scan_report import ScanReport, Verdict
+from fedmend.federation import RoundRecord
+from fedmend.repair import RepairReport
+from fedmend.scan_report import ScanReport
 from fedmend.triggers import Trigger
-
-RepairOutcome = Literal["repaired", "failed", "not needed"]
-
-_STRICT = ConfigDict(extra="forbid", arbitrary_types_allowed=True, ser_json_inf_nan="constants")
-
-
-@dataclass(frozen=True)
-class RepairSummary:
-    """What a repair did, measured on held-out images.
-
-    Shares are in [0, 1], times in seconds; None is what wasn't measured.
-
-    Attributes:
-        outcome: "repaired", "failed" (accuracy fell too far, or the trigger still works) or "not needed".
-        reason: the outcome in a sentence or two, for a person.
-        method, settings: how it was done.
-        accuracy_before, accuracy_after: clean accuracy on the held-out images.
-        num_heldout: how many held-out images there were.
-        max_accuracy_drop: the share of clean accuracy that the repair was allowed to cost.
-        reasr_before, reasr_after: the recovered trigger's success on held-out images of other classes.
-        passes: how often scan and unlearning were run.
-        verdict_after: what a new scan of the repaired model says.
-        warnings: why the repair may not be trustworthy.
-    """
-
-    __pydantic_config__ = _STRICT
-
-    outcome: RepairOutcome
-    reason: str
-    method: str = "unlearn"
-    settings: dict[str, Any] = field(default_factory=dict)
-    seconds: float | None = None
-    accuracy_before: float | None = None
-    accuracy_after: float | None = None
-    num_heldout: int | None = None
-    max_accuracy_drop: float | None = None
-    reasr_before: float | None = None
-    reasr_after: float | None = None
-    passes: int = 1
-    verdict_after: Verdict | None = None
-    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,6 +27,8 @@ class AttackEvaluation:
         num_images: how many test images they were measured on.
     """
 
+    __pydantic_config__ = ConfigDict(extra="forbid", arbitrary_types_allowed=True)
+
     kind: Literal["sba", "dba"]
     target_class: int
     trigger: Trigger | None = None
@@ -74,16 +37,6 @@ class AttackEvaluation:
     accuracy_after: float | None = None
     asr_after: float | None = None
     num_images: int | None = None
-
-
-@dataclass(frozen=True)
-class RoundRecord:
-    """One round of a federation: the global model's clean accuracy and attack success rate, in [0, 1]."""
-
-    round: int
-    accuracy: float
-    asr: float | None = None
-    attackers: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,7 +54,7 @@ class ReportContents:
 
     title: str
     scan: ScanReport | None = None
-    repair: RepairSummary | None = None
+    repair: RepairReport | None = None
     attack: AttackEvaluation | None = None
     rounds: tuple[RoundRecord, ...] = ()
     reference_round: int | None = None

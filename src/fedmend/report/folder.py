@@ -1,71 +1,42 @@
-"""Gathering a report's contents from the files that the other commands leave in a folder."""
+"""A report's contents: gathered from the files that the other commands leave in a folder."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
-from safetensors import SafetensorError
-from safetensors.torch import load
 
+from fedmend.checkpoints import read_trigger, save_trigger
 from fedmend.errors import DataError
-from fedmend.report.contents import AttackEvaluation, RepairSummary, ReportContents, RoundRecord
+from fedmend.federation import RoundRecord, RunFolder
+from fedmend.files import write_text
+from fedmend.repair import RepairReport
+from fedmend.report.contents import AttackEvaluation, ReportContents
 from fedmend.scan_report import ScanReport
-from fedmend.triggers import Trigger
 
 _T = TypeVar("_T")
-_STRICT = ConfigDict(extra="forbid")
-
-
-@dataclass(frozen=True)
-class _Evaluation:
-    """``evaluation.json``: an :class:`AttackEvaluation` without its trigger, which has a file of its own."""
-
-    __pydantic_config__ = _STRICT
-
-    kind: Literal["sba", "dba"]
-    target_class: int
-    accuracy_before: float | None = None
-    asr_before: float | None = None
-    accuracy_after: float | None = None
-    asr_after: float | None = None
-    num_images: int | None = None
-
-
-@dataclass(frozen=True)
-class _RoundLine:
-    """A line of ``rounds.jsonl``."""
-
-    __pydantic_config__ = _STRICT
-
-    round: int
-    accuracy: float
-    asr: float | None = None
-    clients: tuple[int, ...] = ()
-    attackers: tuple[int, ...] = ()
-    seconds: float | None = None
 
 
 @dataclass(frozen=True)
 class _PageSettings:
     """``report.json``: what no other file holds."""
 
-    __pydantic_config__ = _STRICT
+    __pydantic_config__ = ConfigDict(extra="forbid")
 
     title: str | None = None
     reference_round: int | None = None
     suspect_round: int | None = None
 
 
-_REPAIR = TypeAdapter(RepairSummary)
-_EVALUATION = TypeAdapter(_Evaluation)
-_ROUND = TypeAdapter(_RoundLine)
+_EVALUATION = TypeAdapter(AttackEvaluation)
 _PAGE = TypeAdapter(_PageSettings)
 _CONFIG = TypeAdapter(dict[str, Any])
 
 _KNOWN = ("scan.json", "repair.json", "evaluation.json", "rounds.jsonl", "config.json")
+_TRIGGER = "planted_trigger.safetensors"
 
 
 def read_folder(folder: Path) -> ReportContents:
@@ -73,30 +44,32 @@ def read_folder(folder: Path) -> ReportContents:
 
     =============================== =================================================================
     ``scan.json``                   a :class:`~fedmend.scan_report.ScanReport`
-    ``repair.json``                 a :class:`~fedmend.report.contents.RepairSummary`
-    ``evaluation.json``             a :class:`~fedmend.report.contents.AttackEvaluation`, less its trigger
-    ``planted_trigger.safetensors`` that trigger: mask and pattern
-    ``rounds.jsonl``                an object a round; a torn last line is passed over
+    ``repair.json``                 a :class:`~fedmend.repair.RepairReport`
+    ``evaluation.json``             see :func:`write_evaluation`
+    ``planted_trigger.safetensors`` the attacker's trigger
+    ``rounds.jsonl``                a :class:`~fedmend.federation.RoundRecord` a line; a torn line,
+                                    as a killed run leaves it, is passed over
     ``config.json``                 the simulation's settings; marks the first attack's round
-    ``report.json``                 title, reference_round, suspect_round; each may be missing
+    ``report.json``                 see :func:`write_page_settings`
     =============================== =================================================================
 
     Raises:
         DataError: there is no such folder, none of the files is in it, or one of them is damaged.
+        CheckpointError: the trigger's file is damaged.
     """
     if not folder.is_dir():
         raise DataError(f"no folder {folder}; expected one with results ({', '.join(_KNOWN)})")
     if not any((folder / name).is_file() for name in _KNOWN):
         raise DataError(f"nothing to report in {folder}; expected at least one of {', '.join(_KNOWN)}")
-    page = _read(folder / "report.json", _PAGE) or _PageSettings()
-    scan = _read_scan(folder / "scan.json")
-    config = _read(folder / "config.json", _CONFIG) or {}
+    page = _read(folder / "report.json", _PAGE.validate_json) or _PageSettings()
+    scan = _read(folder / "scan.json", ScanReport.from_json, "scan again")
+    config = _read(folder / "config.json", _CONFIG.validate_json) or {}
     return ReportContents(
         title=page.title or f"Report on {folder.resolve().name}",
         scan=scan,
-        repair=_read(folder / "repair.json", _REPAIR),
+        repair=_read(folder / "repair.json", RepairReport.from_json, "repair again"),
         attack=_read_attack(folder, config),
-        rounds=_read_rounds(folder / "rounds.jsonl"),
+        rounds=_read_rounds(folder),
         reference_round=page.reference_round,
         suspect_round=page.suspect_round,
         first_attack_round=_first_attack_round(config),
@@ -105,30 +78,64 @@ def read_folder(folder: Path) -> ReportContents:
     )
 
 
-def _read_bytes(path: Path) -> bytes | None:
+def write_evaluation(folder: Path, evaluation: AttackEvaluation) -> None:
+    """Write ``evaluation.json`` for :func:`read_folder`.
+
+    The trigger, where the evaluation has one, goes into ``planted_trigger.safetensors``, where a simulation keeps
+    it too.
+
+    Raises:
+        OutputError: a file can't be written.
+    """
+    if evaluation.trigger is not None:
+        save_trigger(evaluation.trigger, folder / _TRIGGER)
+    text = _EVALUATION.dump_json(evaluation, indent=2, exclude={"trigger"}).decode()
+    write_text(folder / "evaluation.json", text + "\n")
+
+
+def write_page_settings(
+    folder: Path,
+    *,
+    title: str | None = None,
+    reference_round: int | None = None,
+    suspect_round: int | None = None,
+) -> None:
+    """Write ``report.json`` for :func:`read_folder`: what a page shows and no result holds.
+
+    Args:
+        folder: where the results are.
+        title: the page's heading; by default it names the folder.
+        reference_round, suspect_round: the rounds of the scan's two models, to mark on the federation's chart.
+
+    Raises:
+        OutputError: the file can't be written.
+    """
+    settings = _PageSettings(title, reference_round, suspect_round)
+    write_text(folder / "report.json", _PAGE.dump_json(settings, indent=2).decode() + "\n")
+
+
+def _read(path: Path, parse: Callable[[bytes], _T], advice: str = "write it again") -> _T | None:
+    """What ``parse`` makes of a file, or None where there is none."""
     try:
-        return path.read_bytes()
+        return parse(path.read_bytes())
     except FileNotFoundError:
         return None
     except OSError as error:
-        raise DataError(f"can't read {path}: {error.strerror or error}") from error
+        raise _unreadable(path, error) from error
+    except (DataError, ValidationError) as error:
+        raise DataError(
+            f"{path} is damaged: {_one_line(error)}; {advice}, or remove it to do without"
+        ) from error
 
 
-def _read(path: Path, adapter: TypeAdapter[_T]) -> _T | None:
-    raw = _read_bytes(path)
-    if raw is None:
-        return None
-    try:
-        return adapter.validate_json(raw)
-    except ValidationError as error:
-        raise _damaged(path, error) from error
-
-
-def _damaged(path: Path | str, error: Exception) -> DataError:
-    return DataError(f"{path} is damaged: {_one_line(error)}; write it again, or remove it to do without")
+def _unreadable(path: Path, error: OSError) -> DataError:
+    return DataError(f"can't read {path}: {error.strerror or error}")
 
 
 def _one_line(error: BaseException) -> str:
+    """The first problem alone; a report's own error has pydantic's long one for its cause."""
+    if isinstance(error, DataError) and error.__cause__ is not None:
+        error = error.__cause__
     if isinstance(error, ValidationError):
         first = error.errors(include_url=False, include_input=False)[0]
         place = ".".join(str(part) for part in first["loc"])
@@ -136,52 +143,19 @@ def _one_line(error: BaseException) -> str:
     return " ".join(str(error).split())
 
 
-def _read_scan(path: Path) -> ScanReport | None:
-    raw = _read_bytes(path)
-    if raw is None:
-        return None
+def _read_rounds(folder: Path) -> tuple[RoundRecord, ...]:
+    run = RunFolder(folder)
     try:
-        return ScanReport.from_json(raw)
-    except DataError as error:
-        raise DataError(
-            f"{path} is not a scan report: {_one_line(error.__cause__ or error)}; scan again"
-        ) from error
-
-
-def _read_rounds(path: Path) -> tuple[RoundRecord, ...]:
-    lines = [line for line in (_read_bytes(path) or b"").split(b"\n") if line.strip()]
-    rounds: dict[int, RoundRecord] = {}
-    for number, line in enumerate(lines, start=1):
-        try:
-            parsed = _ROUND.validate_json(line)
-        except ValidationError as error:
-            if number == len(lines):
-                break
-            raise _damaged(f"{path}, line {number},", error) from error
-        rounds[parsed.round] = RoundRecord(parsed.round, parsed.accuracy, parsed.asr, parsed.attackers)
-    return tuple(rounds[number] for number in sorted(rounds))
-
-
-def _read_trigger(path: Path) -> Trigger | None:
-    raw = _read_bytes(path)
-    if raw is None:
-        return None
-    try:
-        tensors = load(raw)
-        return Trigger(tensors["mask"], tensors["pattern"])
-    except KeyError as error:
-        raise _damaged(
-            path, DataError(f"expected the tensors mask and pattern, there is no {error}")
-        ) from error
-    except (SafetensorError, DataError, ValueError) as error:
-        raise _damaged(path, error) from error
+        return run.records()
+    except OSError as error:
+        raise _unreadable(run.records_file, error) from error
 
 
 def _read_attack(folder: Path, config: dict[str, Any]) -> AttackEvaluation | None:
-    measured = _read(folder / "evaluation.json", _EVALUATION)
-    trigger = _read_trigger(folder / "planted_trigger.safetensors")
+    measured = _read(folder / "evaluation.json", _EVALUATION.validate_json)
+    trigger = read_trigger(folder / _TRIGGER) if (folder / _TRIGGER).exists() else None
     if measured is not None:
-        return AttackEvaluation(trigger=trigger, **vars(measured))
+        return replace(measured, trigger=trigger)
     attack = config.get("attack")
     if trigger is None or not isinstance(attack, dict):
         return None

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from fedmend.files import write_text
 from fedmend.report import charts, pictures, words
-from fedmend.report.contents import RepairSummary, ReportContents
+from fedmend.report.contents import ReportContents
 from fedmend.scan_report import ScanReport
 from fedmend.triggers import Trigger
 
@@ -123,7 +123,7 @@ def _view(contents: ReportContents) -> dict[str, Any]:
         "metrics": _metrics(scan) if scan else [],
         "loss_chart": charts.loss_chart(scan.loss_curve) if scan else None,
         "rounds_chart": charts.rounds_chart(contents),
-        "rows": _rows(contents, repair),
+        "rows": _rows(contents),
         "warnings": [*(scan.warnings if scan else ()), *(repair.warnings if repair else ())],
         "settings": _settings(contents),
         "versions": contents.versions or (scan.versions if scan else {}),
@@ -236,16 +236,15 @@ def _agreement_finding(scan: ScanReport, suspect_fooled: bool) -> tuple[str, str
     )
 
 
-def _rows(contents: ReportContents, repair: RepairSummary | None) -> list[_Row]:
+def _rows(contents: ReportContents) -> list[_Row]:
     rows = []
-    if repair:
-        images = f"on {repair.num_heldout:,} held-out images" if repair.num_heldout else "on held-out images"
+    if repair := contents.repair:
+        images = f"on {repair.num_heldout:,} held-out images"
         rows += [
             _Row("Clean accuracy", images, repair.accuracy_before, repair.accuracy_after),
             _Row("Recovered trigger’s success", images, repair.reasr_before, repair.reasr_after),
         ]
-    attack = contents.attack
-    if attack:
+    if attack := contents.attack:
         images = f"on {attack.num_images:,} test images" if attack.num_images else "on test images"
         rows += [
             _Row(

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from fedmend.report.contents import RepairOutcome
+from fedmend.repair import Outcome
 from fedmend.scan_report import Verdict
 
 MISSING = "–"
@@ -49,7 +49,7 @@ VERDICTS: dict[Verdict, Wording] = {
     ),
 }
 
-OUTCOMES: dict[RepairOutcome, Wording] = {
+OUTCOMES: dict[Outcome, Wording] = {
     "repaired": Wording("good", "repaired", "Repaired", "The backdoor is out and the accuracy was kept."),
     "failed": Wording(
         "bad", "failed", "Repair failed", "The result isn’t fit to use in the suspect's place."
@@ -68,9 +68,9 @@ def percent(share: float | None) -> str:
     return MISSING if share is None or not math.isfinite(share) else f"{100 * share:.1f}%"
 
 
-def points(share: float | None) -> str:
+def points(share: float) -> str:
     """A difference of shares, as 1.0 points."""
-    return MISSING if share is None or not math.isfinite(share) else f"{100 * share:.1f} points"
+    return MISSING if not math.isfinite(share) else f"{100 * share:.1f} points"
 
 
 def limit(share: float) -> str:
@@ -83,9 +83,9 @@ def pixels(size: float) -> str:
     return f"{size:,.0f}" if abs(size - round(size)) < 0.005 else f"{size:,.1f}"
 
 
-def number(value: float | None) -> str:
+def number(value: float) -> str:
     """About three significant digits, never an exponent."""
-    if value is None or not math.isfinite(value):
+    if not math.isfinite(value):
         return MISSING
     size = abs(value)
     if size >= 100 or value == round(value):
@@ -95,9 +95,9 @@ def number(value: float | None) -> str:
     return f"{value:.{1 if size >= 10 else 2 if size >= 0.1 else 3}f}"
 
 
-def duration(seconds: float | None) -> str:
+def duration(seconds: float) -> str:
     """A time, as 8.4 s, 42 s, 3 min 12 s or 1 h 5 min."""
-    if seconds is None or not math.isfinite(seconds):
+    if not math.isfinite(seconds):
         return MISSING
     if seconds < 9.95:
         return f"{seconds:.1f} s"
