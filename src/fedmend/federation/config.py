@@ -15,9 +15,12 @@ from fedmend.errors import ConfigError
 
 _STRICT = ConfigDict(extra="forbid")
 
-Count = Annotated[int, Field(ge=1)]
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-Share = Annotated[float, Field(gt=0, le=1)]
+# Strict: "3" and true are no numbers, and 1 is neither true nor false.
+Count = Annotated[int, Field(ge=1, strict=True)]
+Natural = Annotated[int, Field(ge=0, strict=True)]
+Positive = Annotated[float, Field(gt=0, strict=True, allow_inf_nan=False)]
+Share = Annotated[float, Field(gt=0, le=1, strict=True)]
+Flag = Annotated[bool, Field(strict=True)]
 
 
 @dataclass(frozen=True)
@@ -43,7 +46,7 @@ class ModelConfig:
 
     architecture: str = "convnet"
     start: str | None = None
-    start_round: Annotated[int, Field(ge=0)] = 0
+    start_round: Natural = 0
 
 
 @dataclass(frozen=True)
@@ -56,8 +59,8 @@ class TrainingConfig:
     batch_size: Count = 64
     optimizer: Literal["adam", "sgd"] = "adam"
     lr: Positive = 0.001
-    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
-    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    momentum: Annotated[float, Field(ge=0, lt=1, strict=True)] = 0.9
+    weight_decay: Annotated[float, Field(ge=0, strict=True, allow_inf_nan=False)] = 0.0
 
 
 @dataclass(frozen=True)
@@ -85,12 +88,12 @@ class AttackConfig:
 
     kind: Literal["sba", "dba"] = "sba"
     shape: Shape = "+"
-    color: bool = False
-    target_class: Annotated[int, Field(ge=0)] = 0
+    color: Flag = False
+    target_class: Natural = 0
     poisoned_share: Share = 0.5
     first_round: Count = 1
-    every_round: bool = True
-    amplification: Annotated[float, Field(ge=1, allow_inf_nan=False)] = 1.0
+    every_round: Flag = True
+    amplification: Annotated[float, Field(ge=1, strict=True, allow_inf_nan=False)] = 1.0
 
     @property
     def attackers(self) -> tuple[int, ...]:
@@ -104,7 +107,7 @@ class SimulationConfig:
 
     __pydantic_config__ = _STRICT
 
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Natural = 0
     data: DataConfig = field(default_factory=DataConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
@@ -160,18 +163,21 @@ def read_config(path: Path) -> SimulationConfig:
 
 
 def _explain(problem: dict[str, Any]) -> str:
-    *tables, key = (str(part) for part in problem["loc"])
+    *tables, key = (str(part) for part in problem["loc"]) if problem["loc"] else ("settings",)
     where = f"[{'.'.join(tables)}] {key}" if tables else key
+    if problem["type"] == "dataclass_type":
+        return f"{where}: expected a table of settings; got {problem['input']!r}"
     if problem["type"] not in ("unexpected_keyword_argument", "extra_forbidden"):
-        return f"{where}: {problem['msg'].lower()}; got {problem['input']!r}"
+        return f"{where}: {problem['msg'][:1].lower()}{problem['msg'][1:]}; got {problem['input']!r}"
     table = _TABLES[tables[0]] if tables else SimulationConfig
     known = [name for name in table.__dataclass_fields__ if not name.startswith("_")]
+    elsewhere = [f"in [{name}]" for name, other in _TABLES.items() if key in other.__dataclass_fields__]
+    elsewhere += ["at the top, before any table"] if key in SimulationConfig.__dataclass_fields__ else []
+    if elsewhere:
+        return f"unknown key {where}: {key} belongs {elsewhere[0]}"
     nearest = difflib.get_close_matches(key, known, n=1)
     if nearest:
         return f"unknown key {where}: did you mean {nearest[0]}?"
-    elsewhere = [name for name, other in _TABLES.items() if key in other.__dataclass_fields__]
-    if elsewhere:
-        return f"unknown key {where}: {key} belongs in [{elsewhere[0]}]"
     return f"unknown key {where}: expected one of {', '.join(known)}"
 
 

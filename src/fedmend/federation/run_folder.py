@@ -55,7 +55,9 @@ class RunFolder:
     path: Path
 
     @classmethod
-    def open(cls, path: Path, config: SimulationConfig, planted: Trigger | None, *, resume: bool) -> RunFolder:
+    def open(
+        cls, path: Path, config: SimulationConfig, planted: Trigger | None, *, resume: bool
+    ) -> RunFolder:
         """Start a run in ``path``, or with ``resume`` go on with the one that is there.
 
         Raises:
@@ -63,14 +65,16 @@ class RunFolder:
             OutputError: the folder can't be written.
         """
         run = cls(path)
-        if run.config_file.exists():
+        if run.config_file.exists() or run.records_file.exists() or run.last_round() is not None:
             if not resume:
-                raise ConfigError(f"{path} already holds a run; resume it (--resume) or choose another folder")
+                raise ConfigError(
+                    f"{path} already holds a run; resume it (--resume) or choose another folder"
+                )
             _check_same(run.config(), config, path)
         write_text(run.config_file, json.dumps(config.to_dict(), indent=2) + "\n")
         if planted is not None:
             save_trigger(planted, path / "planted_trigger.safetensors")
-        run._drop_torn_lines()
+        run.tidy_records()
         return run
 
     @property
@@ -90,11 +94,15 @@ class RunFolder:
             ConfigError: there is no run here, or its settings were damaged.
         """
         try:
-            return parse_config(json.loads(self.config_file.read_text(encoding="utf-8")))
+            settings = json.loads(self.config_file.read_text(encoding="utf-8"))
         except OSError as error:
             raise ConfigError(f"{self.path} holds no run: can't read {self.config_file.name}") from error
         except ValueError as error:
             raise ConfigError(f"{self.config_file} is not valid JSON: {error}") from error
+        try:
+            return parse_config(settings)
+        except ConfigError as error:
+            raise ConfigError(f"{self.config_file}: {error}") from error
 
     def checkpoint(self, round_number: int) -> Path:
         """The path of the global model after a round."""
@@ -134,9 +142,12 @@ class RunFolder:
             found[record.round] = record
         return tuple(found[number] for number in sorted(found))
 
-    def _drop_torn_lines(self) -> None:
+    def tidy_records(self) -> None:
+        """Put the lines in order and drop those that are torn or whose round has no checkpoint."""
         if self.records_file.exists():
-            lines = [_RECORD.dump_json(record).decode() for record in self.records()]
+            last = self.last_round()
+            kept = [record for record in self.records() if last is not None and record.round <= last]
+            lines = [_RECORD.dump_json(record).decode() for record in kept]
             write_text(self.records_file, "".join(line + "\n" for line in lines))
 
 

@@ -1,7 +1,8 @@
 """A federation in one process: rounds of sampled clients, FedAvg, a checkpoint and a line of metrics a round.
 
 Killed at any moment, a run goes on from its last whole round and ends with the same parameters, bit for bit:
-every random choice has a seed of its own, made from the run's seed, the round and the client.
+every random choice has a seed of its own, made from the run's seed, the round and the client. (Torch adds in another
+order on another device or with another number of threads, so the last bits are the same only with the same ones.)
 """
 
 from __future__ import annotations
@@ -16,15 +17,15 @@ from torch import nn
 
 from fedmend.aggregation import fedavg, uniform_fedavg
 from fedmend.attacks import Poisoning, atoms
-from fedmend.checkpoints import load_checkpoint, save_state
+from fedmend.checkpoints import load_checkpoint
 from fedmend.data import ImageSet, load_images, partition
-from fedmend.errors import ConfigError
+from fedmend.errors import ConfigError, ModelError
 from fedmend.federation.client import Client, HonestClient, MaliciousClient
 from fedmend.federation.config import AttackConfig, SimulationConfig
 from fedmend.federation.run_folder import RoundRecord, RunFolder
 from fedmend.metrics import accuracy, attack_success_rate
-from fedmend.models import build_model
-from fedmend.parameters import flatten, integer_maximum, unflatten
+from fedmend.models import build_model, probe
+from fedmend.parameters import flatten, integer_maximum, parameter_mask, unflatten
 from fedmend.progress import Progress, silent
 from fedmend.seeds import derive_seed, generator
 from fedmend.triggers import Trigger, union
@@ -60,6 +61,7 @@ def simulate(
     _check_target(config.attack, train_set)
     model = initial_model(config, train_set).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     planted = planted_trigger(config.attack, train_set)
+    clients = make_clients(config, train_set, device)
     run = RunFolder.open(out, config, planted, resume=resume)
     done = run.last_round()
     if done is None:
@@ -68,7 +70,6 @@ def simulate(
     load_checkpoint(run.checkpoint(done), model)
     evaluate = _Evaluation(test_set, planted, config.attack, device)
     _fill_missing_records(run, model, evaluate, config, done)
-    clients = make_clients(config, train_set, device)
 
     progress("federation", done, config.federation.rounds)
     for round_number in range(done + 1, config.federation.rounds + 1):
@@ -81,10 +82,16 @@ def simulate(
     return run
 
 
-def run_round(model: nn.Module, clients: Sequence[Client], config: SimulationConfig, round_number: int) -> None:
+def run_round(
+    model: nn.Module, clients: Sequence[Client], config: SimulationConfig, round_number: int
+) -> None:
     """One round of FedAvg in place: every client trains a copy of the global model; the mean change is added.
 
-    BatchNorm's running statistics are averaged like parameters; see ``fedmend.parameters`` for the policy.
+    BatchNorm's running statistics are averaged like parameters (see ``fedmend.parameters`` for the policy), but
+    ``server_lr`` is for parameters only: a variance moved beyond the mean could become negative.
+
+    Raises:
+        ModelError: the new weights aren't finite; or a client's training diverged. The model can't be used then.
     """
     before = deepcopy(model.state_dict())
     start = flatten(before)
@@ -98,10 +105,17 @@ def run_round(model: nn.Module, clients: Sequence[Client], config: SimulationCon
     deltas = torch.stack([update.delta for update in updates])
     if config.federation.aggregation == "weighted":
         counts = torch.tensor([update.num_examples for update in updates], device=deltas.device)
-        change = fedavg(deltas, counts, config.federation.server_lr)
+        mean = fedavg(deltas, counts)
     else:
-        change = config.federation.server_lr * uniform_fedavg(deltas)
-    model.load_state_dict(unflatten(start + change, before) | integer_maximum(states))
+        mean = uniform_fedavg(deltas)
+    buffers = ~parameter_mask(model).to(mean.device)
+    after = start + mean.where(buffers, config.federation.server_lr * mean)
+    if not bool(after.isfinite().all()):
+        raise ModelError(
+            f"round {round_number} ended in weights that are NaN or infinite; try a smaller [training] lr, "
+            "[federation] server_lr or [attack] amplification"
+        )
+    model.load_state_dict(unflatten(after, before) | integer_maximum(states))
 
 
 def choose_clients(config: SimulationConfig, round_number: int) -> tuple[int, ...]:
@@ -116,7 +130,12 @@ def choose_clients(config: SimulationConfig, round_number: int) -> tuple[int, ..
 
 
 def initial_model(config: SimulationConfig, images: ImageSet) -> nn.Module:
-    """The model of the run's first round: random weights from the run's seed, or ``[model] start``."""
+    """The model of the run's first round: random weights from the run's seed, or ``[model] start``.
+
+    Raises:
+        ModelError: it can't be built, or doesn't take such images or answer with a logit a class.
+        CheckpointError: ``[model] start`` can't be used.
+    """
     _, channels, height, width = images.images.shape
     model = build_model(
         config.model.architecture,
@@ -125,6 +144,12 @@ def initial_model(config: SimulationConfig, images: ImageSet) -> nn.Module:
         image_size=(height, width),
         seed=derive_seed(config.seed, "model"),
     )
+    logits = probe(model, channels, (height, width))
+    if logits != images.num_classes:
+        raise ModelError(
+            f"[model] architecture {config.model.architecture} answers with {logits} classes, but the data has "
+            f"{images.num_classes}; use the num_classes that the factory is given"
+        )
     if config.model.start is not None:
         load_checkpoint(Path(config.model.start), model)
     return model
@@ -180,9 +205,7 @@ class _Evaluation:
     ) -> RoundRecord:
         asr = None
         if self.attack is not None and self.planted is not None:
-            asr = attack_success_rate(
-                model, self.planted, self.images, self.labels, self.attack.target_class
-            )
+            asr = attack_success_rate(model, self.planted, self.images, self.labels, self.attack.target_class)
         active = self.attack is not None and round_number >= self.attack.first_round
         attackers = self.attack.attackers if active and self.attack is not None else ()
         return RoundRecord(
@@ -205,6 +228,8 @@ def _fill_missing_records(
         load_checkpoint(run.checkpoint(round_number), model)
         chosen = choose_clients(config, round_number) if round_number > first else ()
         run.append(evaluate(model, config, round_number, chosen, None))
+    if missing:
+        run.tidy_records()
     load_checkpoint(run.checkpoint(done), model)
 
 

@@ -15,10 +15,10 @@ def train(model: nn.Module, images: Tensor, labels: Tensor, config: TrainingConf
     """Train ``model`` in place on images uint8 (N, C, H, W) and labels int64 (N,), all on the model's device.
 
     The global random generators are left as found; dropout and the order of batches depend on ``seed`` alone.
-    The last batch of an epoch is left out if it has a single image, which BatchNorm can't train on.
+    The last batch of an epoch is left out if a single image is left over, which BatchNorm can't train on.
 
     Raises:
-        ModelError: the loss became NaN or infinite.
+        ModelError: the loss became NaN or infinite, or a single image is all there is and the model needs more.
     """
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     fused = images.device.type in ("cpu", "cuda")
@@ -36,12 +36,25 @@ def train(model: nn.Module, images: Tensor, labels: Tensor, config: TrainingConf
         torch.manual_seed(seed)
         for _ in range(config.epochs):
             order = torch.randperm(len(images)).to(images.device)
-            for batch in order.split(config.batch_size):
-                if len(batch) == 1 and len(images) > 1:
+            for batch in torch.split(order, config.batch_size):
+                if len(batch) == 1 < min(len(images), config.batch_size):
                     continue
                 optimizer.zero_grad()
-                loss = cross_entropy(model(to_float(images[batch])), labels[batch])
-                loss.backward()  # type: ignore[no-untyped-call]
+                loss = cross_entropy(_answer(model, to_float(images[batch])), labels[batch])
+                loss.backward()
                 optimizer.step()
     if not bool(loss.isfinite()):
         raise ModelError("local training diverged: the loss is NaN or infinite; try a smaller [training] lr")
+
+
+def _answer(model: nn.Module, pixels: Tensor) -> Tensor:
+    try:
+        logits: Tensor = model(pixels)
+    except ValueError as error:
+        if len(pixels) > 1:
+            raise
+        raise ModelError(
+            f"the model can't be trained on a single image ({error}); take a larger [training] batch_size, or "
+            "fewer clients or another [data] partition, so that none has one image only"
+        ) from error
+    return logits

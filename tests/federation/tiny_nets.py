@@ -1,0 +1,34 @@
+"""Networks of a few hundred weights, named in settings as ``tiny_nets:linear`` and so on."""
+
+from torch import nn
+
+
+def linear(num_classes: int, in_channels: int, image_size: tuple[int, int]) -> nn.Module:
+    return nn.Sequential(nn.Flatten(), nn.Linear(in_channels * image_size[0] * image_size[1], num_classes))
+
+
+def conv(num_classes: int, in_channels: int, image_size: tuple[int, int]) -> nn.Module:
+    """With everything that a resumed run could get wrong: batch statistics, a counter and dropout."""
+    height, width = image_size
+    return nn.Sequential(
+        nn.Conv2d(in_channels, 4, 3, padding=1),
+        nn.BatchNorm2d(4),
+        nn.ReLU(),
+        nn.Dropout(0.3),
+        nn.Flatten(),
+        nn.Linear(4 * height * width, num_classes),
+    )
+
+
+def flat_norm(num_classes: int, in_channels: int, image_size: tuple[int, int]) -> nn.Module:
+    """Batch normalisation without pixels to average over, which can't be trained on a single image."""
+    inputs = in_channels * image_size[0] * image_size[1]
+    return nn.Sequential(nn.Flatten(), nn.BatchNorm1d(inputs), nn.Linear(inputs, num_classes))
+
+
+def too_few_classes(num_classes: int, in_channels: int, image_size: tuple[int, int]) -> nn.Module:
+    return linear(num_classes - 1, in_channels, image_size)
+
+
+def colour_only(num_classes: int, image_size: tuple[int, int]) -> nn.Module:
+    return linear(num_classes, 3, image_size)
