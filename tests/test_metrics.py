@@ -10,7 +10,6 @@ from fedmend.metrics import (
     device_of,
     evaluating,
     feature_mse,
-    keeping_modes,
     mask_iou,
     predict,
 )
@@ -142,8 +141,7 @@ def test_modes_are_put_back_after_an_error() -> None:
     with pytest.raises(RuntimeError):
         predict(model, torch.rand(6, 1, 3, 3))
     assert modes(model) == before
-    with pytest.raises(KeyboardInterrupt), keeping_modes(model):  # noqa: PT012
-        model.eval()
+    with pytest.raises(KeyboardInterrupt), evaluating(model):
         raise KeyboardInterrupt
     assert modes(model) == before
 

@@ -255,9 +255,7 @@ def test_more_rounds_later_are_the_same_as_all_at_once(tmp_path: Path, whole: Ru
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_killed_at_every_moment_by_the_system(tmp_path: Path) -> None:
-    folder = Path(killed_runs.__file__).parent
-    environment = os.environ | {"PYTHONPATH": str(folder)}
-    subprocess.run([sys.executable, killed_runs.__file__, tmp_path / "killed"], env=environment, check=True)
+    subprocess.run([sys.executable, killed_runs.__file__, tmp_path / "killed"], check=True)
     *killed, last = sorted((tmp_path / "killed").iterdir())
     assert len(killed) > 20
     expected = run(killed_runs.config(), tmp_path / "expected")
@@ -345,11 +343,13 @@ class Fixed:
 
     def __init__(self, client_id: int, num_examples: int, change: float) -> None:
         self.client_id, self.num_examples, self.change = client_id, num_examples, change
+        self.seeds: list[int] = []
 
     def fit(self, model: nn.Module, seed: int) -> ClientUpdate:
         with torch.no_grad():
             for buffer in model.buffers():
                 buffer += 1 if buffer.is_floating_point() else 10 * (self.client_id + 1)
+        self.seeds.append(seed)
         size = len(flatten(model.state_dict()))
         return ClientUpdate(self.client_id, self.num_examples, torch.full((size,), self.change))
 
@@ -402,6 +402,15 @@ def test_every_client_starts_from_the_global_model() -> None:
     assert len(seen) == 3
     assert all(torch.equal(state[name], before[name]) for state in seen for name in before)
     assert bool(flatten(model.state_dict()).isfinite().all())
+
+
+def test_every_fit_of_every_client_has_a_seed_of_its_own() -> None:
+    model = initial_model(settings(), image_set(8))
+    clients = [Fixed(number, 1, 0.0) for number in range(3)]
+    for seed in (0, 1):
+        for number in (1, 2):
+            run_round(model, clients, settings(seed=seed), number)
+    assert len({seed for client in clients for seed in client.seeds}) == 12
 
 
 class Remembering:

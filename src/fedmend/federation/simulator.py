@@ -67,9 +67,8 @@ def simulate(
     if done is None:
         run.save_round(config.model.start_round, model)
         done = config.model.start_round
-    load_checkpoint(run.checkpoint(done), model)
     evaluate = _Evaluation(test_set, planted, config.attack, device)
-    _fill_missing_records(run, model, evaluate, config, done)
+    _load_and_fill_records(run, model, evaluate, config, done)
 
     progress("federation", done, config.federation.rounds)
     for round_number in range(done + 1, config.federation.rounds + 1):
@@ -218,10 +217,10 @@ class _Evaluation:
         )
 
 
-def _fill_missing_records(
+def _load_and_fill_records(
     run: RunFolder, model: nn.Module, evaluate: _Evaluation, config: SimulationConfig, done: int
 ) -> None:
-    """Measure again the checkpoints whose line was not written before a run was killed."""
+    """Measure again the checkpoints whose line was not written before a run was killed; load the newest one."""
     first = config.model.start_round
     missing = sorted(set(range(first, done + 1)) - {record.round for record in run.records()})
     for round_number in missing:
