@@ -34,6 +34,7 @@ def test_stamping_leaves_images_and_trigger_alone() -> None:
     assert all(torch.equal(*pair) for pair in zip((mask, pattern, images), copies, strict=True))
 
 
+@settings(deadline=None)
 @given(TRIGGERS, numbers(2))
 def test_stamped_pixels_stay_in_range(trigger: Trigger, image: Tensor) -> None:
     stamped = trigger.apply(image[None])
@@ -46,7 +47,7 @@ def test_size_is_the_sum_of_the_mask() -> None:
 
 
 @given(st.lists(TRIGGERS, min_size=1, max_size=4), numbers(2))
-@settings(max_examples=200)
+@settings(deadline=None)
 def test_a_union_is_stamping_one_after_the_other(triggers: list[Trigger], image: Tensor) -> None:
     expected = image[None]
     for trigger in triggers:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from fedmend.errors import ConfigError, DataError
+from fedmend.errors import ConfigError, DataError, ModelError
 from fedmend.metrics import device_of, keeping_modes
 from fedmend.pixels import to_float
 from fedmend.progress import Progress, silent
@@ -41,8 +41,10 @@ class Unlearning:
     batch_size: int = 32
 
     def __post_init__(self) -> None:
-        if self.epochs < 1 or self.batch_size < 1 or self.lr <= 0 or not 0 < self.stamped_share <= 1:
-            raise ConfigError("epochs and batch_size must be 1 or more, lr above 0 and stamped_share in (0, 1]")
+        if self.epochs < 1 or self.batch_size < 1 or not 0 < self.lr < float("inf"):
+            raise ConfigError(f"epochs and batch_size must be 1 or more and lr finite and above 0; got {self}")
+        if not 0 < self.stamped_share <= 1:
+            raise ConfigError(f"stamped_share must be in (0, 1]; got {self}")
 
     def __call__(
         self,
@@ -65,6 +67,7 @@ class Unlearning:
 
         Raises:
             DataError: images and labels don't match, or there are none.
+            ModelError: every parameter is frozen.
         """
         chosen = [triggers] if isinstance(triggers, Trigger) else list(triggers)
         if not chosen:
@@ -77,7 +80,10 @@ class Unlearning:
         model, device = deepcopy(suspect), device_of(suspect)
         images, labels = images.to(device), labels.to(device)
         chosen = [trigger.to(device) for trigger in chosen]
-        optimizer = torch.optim.Adam([p for p in model.parameters() if p.requires_grad], self.lr)
+        trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        if not trainable:
+            raise ModelError("every parameter of the model is frozen; set requires_grad on those to fine-tune")
+        optimizer = torch.optim.Adam(trainable, self.lr)
         batches = -(-len(images) // self.batch_size) * self.epochs
         done = 0
         with keeping_modes(model), torch.random.fork_rng([device] if device.type == "cuda" else []):
