@@ -12,10 +12,10 @@ import multiprocessing
 from pathlib import Path
 
 import torch
-from models import DATASETS, Job, branches, trunk
 
 from fedmend.data import load_images
 from fedmend.federation import simulate
+from models import DATASETS, Job, branches, trunk
 
 RUNS = Path(__file__).parents[1] / "runs" / "detection"
 
@@ -30,7 +30,9 @@ def train(task: tuple[str, Job]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--datasets", nargs="+", choices=DATASETS, default=list(DATASETS))
     parser.add_argument("--workers", type=int, default=2)
     options = parser.parse_args()

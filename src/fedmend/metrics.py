@@ -16,22 +16,15 @@ BATCH_SIZE = 500
 
 
 @contextmanager
-def keeping_modes(model: nn.Module) -> Iterator[None]:
-    """Put a model and all its parts back into the train or eval modes they had."""
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Put a model and all its parts into eval mode, and each back as it was at the end."""
     modes = [(module, module.training) for module in model.modules()]
+    model.eval()
     try:
         yield
     finally:
         for module, mode in modes:
             module.training = mode
-
-
-@contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
-    """Put a model and all its parts into eval mode, and each back as it was at the end."""
-    with keeping_modes(model):
-        model.eval()
-        yield
 
 
 @torch.no_grad()

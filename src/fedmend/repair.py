@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
@@ -21,7 +20,7 @@ from fedmend.seeds import derive_seed, generator
 from fedmend.triggers import Trigger
 from fedmend.unlearning import Unlearning
 
-Outcome = Literal["repaired", "failed", "not needed"]
+Outcome = Literal["repaired", "failed", "not needed", "undecided"]
 
 
 @dataclass(frozen=True)
@@ -30,7 +29,7 @@ class RepairReport:
 
     Attributes:
         outcome: "repaired"; "failed" where the result would be worse than allowed or is still backdoored; "not
-            needed" where the scan found no backdoor.
+            needed" where the scan found no backdoor; "undecided" where it was inconclusive.
         reason: the outcome in a sentence, for a person.
         accuracy_before, accuracy_after: clean accuracy of the suspect and of the repaired model.
         reasr_before, reasr_after: share of stamped held-out images sent to the target, with the recovered trigger.
@@ -87,7 +86,7 @@ def repair(
     scan_method: Contrastive | None = None,
     max_accuracy_drop: float = 0.01,
     max_passes: int = 4,
-    held_out_share: float = 0.3,
+    held_out_share: float = 0.5,
     seed: int = 0,
     progress: Progress = silent,
 ) -> tuple[nn.Module | None, RepairReport]:
@@ -194,11 +193,16 @@ class _Check:
 def _judge(
     report: ScanReport, last: ScanReport, before: float, after: float, limit: float, passes: int
 ) -> tuple[Outcome, str]:
-    if not passes:
-        return "not needed", f"The scan's verdict is {report.verdict}, so nothing was changed."
+    if report.verdict == "clean":
+        return "not needed", "The scan found no backdoor, so nothing was changed."
+    if report.verdict == "inconclusive":
+        return "undecided", "The scan was inconclusive, so nothing was changed."
     accuracies = f"clean accuracy on held-out images went from {before:.1%} to {after:.1%}"
     if before - after > limit:
-        return "failed", f"The {accuracies}, more than the {limit:.1%} allowed. Give more images, or allow more."
+        return (
+            "failed",
+            f"The {accuracies}, more than the {limit:.1%} allowed. Give more images, or allow more.",
+        )
     times = "once" if passes == 1 else f"{passes} times"
     if last.verdict != "clean":
         return "failed", (

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import platform
 import time
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 
 import torch
@@ -12,14 +13,16 @@ from torch import Tensor, nn
 
 from fedmend.errors import DataError, ModelError
 from fedmend.inversion import Contrastive, FeatureMap, frozen
-from fedmend.metrics import accuracy, device_of, feature_mse
+from fedmend.metrics import device_of, feature_mse
 from fedmend.pixels import to_float, to_uint8
 from fedmend.progress import Progress, silent
 from fedmend.scan_report import Examples, ScanReport, Thresholds, Verdict
 from fedmend.seeds import generator
-from fedmend.triggers import Trigger
 
 MIN_IMAGES = 10
+POOR_REFERENCE = 2.0
+FAIR_REFERENCE = 0.6
+LARGE_MASK = 0.25
 _SHOWN = 8
 
 
@@ -186,6 +189,78 @@ def decide(evidence: Evidence, thresholds: Thresholds, target_name: str) -> tupl
             "models is no backdoor of the suspect."
         )
     return "backdoored", (
-        f'A patch of about {evidence.mask_share:.1%} of the image sends {evidence.reasr:.0%} of the other classes\' '
+        f"A patch of about {evidence.mask_share:.1%} of the image sends {evidence.reasr:.0%} of the other classes' "
         f'images to "{target_name}" in the suspect, and only {evidence.reference_agreement:.0%} in the reference.'
     )
+
+
+def versions() -> dict[str, str]:
+    """The versions that a result depends on."""
+    return {"fedmend": version("fedmend"), "torch": torch.__version__, "python": platform.python_version()}
+
+
+def _logits(model: nn.Module, images: Tensor) -> Tensor:
+    return FeatureMap(model)(images)[1]
+
+
+def _share(logits: Tensor, labels: Tensor) -> float:
+    return int((logits.argmax(1) == labels).sum()) / len(labels)
+
+
+def _check(suspect: nn.Module, reference: nn.Module, images: Tensor, labels: Tensor | None) -> None:
+    if images.ndim != 4 or len(images) < MIN_IMAGES:
+        raise DataError(
+            f"a scan needs images of shape (N, C, H, W) with N at least {MIN_IMAGES}; got {tuple(images.shape)}"
+        )
+    if labels is not None and labels.shape != (len(images),):
+        raise DataError(
+            f"a scan needs one label an image; got {len(images)} images, labels {tuple(labels.shape)}"
+        )
+    if images.dtype != torch.uint8 and not bool(((images >= 0) & (images <= 1)).all()):
+        raise DataError("images must be uint8, or floats in [0, 1] without NaN; divide 8-bit values by 255")
+    devices = device_of(suspect), device_of(reference)
+    if devices[0] != devices[1]:
+        raise ModelError(
+            f"suspect and reference must be on one device; they are on {devices[0]} and {devices[1]}"
+        )
+
+
+def _check_answers(
+    suspect: Tensor, reference: Tensor, labels: Tensor | None, class_names: Sequence[str] | None
+) -> None:
+    if suspect.ndim != 2 or suspect.shape != reference.shape:
+        raise ModelError(
+            f"suspect and reference must answer logits (N, classes) of the same classes; they answer "
+            f"{tuple(suspect.shape)} and {tuple(reference.shape)}"
+        )
+    for name, logits in (("suspect", suspect), ("reference", reference)):
+        if not bool(logits.isfinite().all()):
+            raise ModelError(
+                f"the {name} answers NaN or infinite logits on clean images; is the file damaged?"
+            )
+    classes = suspect.shape[1]
+    if labels is not None and not bool(((labels >= 0) & (labels < classes)).all()):
+        raise DataError(
+            f"labels must be in [0, {classes}), the models' classes; got up to {int(labels.max())}"
+        )
+    if class_names is not None and len(class_names) != classes:
+        raise DataError(f"the models have {classes} classes, but {len(class_names)} class names were given")
+
+
+def _warnings(evidence: Evidence, num_images: int) -> Iterator[str]:
+    if evidence.reference_accuracy is None:
+        yield "No labels were given: a poor reference or wrong images could not be noticed."
+    elif evidence.reference_accuracy < FAIR_REFERENCE:
+        yield (
+            f"The reference gets only {evidence.reference_accuracy:.0%} of the images right; a better one makes the "
+            "verdict more trustworthy."
+        )
+    if num_images < 3 * evidence.num_classes:
+        yield (
+            f"{num_images} images for {evidence.num_classes} classes is less than the paper's three a class; "
+            "the measured shares are coarse."
+        )
+    if evidence.mask_share > LARGE_MASK:
+        yield f"The recovered mask covers {evidence.mask_share:.0%} of the image, much for a trigger."
+    if not evidence.converged:
+        yield "The search's loss was still falling when its steps were used up."

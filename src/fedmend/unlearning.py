@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
+from torch.nn.functional import cross_entropy, one_hot
 
 from fedmend.errors import ConfigError, DataError, ModelError
-from fedmend.metrics import device_of, keeping_modes
+from fedmend.metrics import BATCH_SIZE, device_of, evaluating
 from fedmend.pixels import to_float
 from fedmend.progress import Progress, silent
 from fedmend.triggers import Trigger
@@ -21,13 +21,16 @@ from fedmend.triggers import Trigger
 class Unlearning:
     """Fine-tune a copy of a model until the trigger means nothing to it (contrastive paper, 2.6).
 
-    Every batch holds clean images and, beside them, stamped copies of a part of them, all with their right labels.
-    The paper gives neither the part, the learning rate nor the batch size; those are ours. BatchNorm keeps the
-    statistics it has: a few stamped images are no sample of the clean data.
+    Every batch holds clean images and stamped copies of them, all with their right labels. The paper gives neither
+    the share of stamped copies, the learning rate nor the batch size; those are ours. So is ``own_answers``: a few
+    images' hard labels teach a model to overfit them, while its own soft answers on the unstamped images keep what it
+    knows. 0 is the paper's recipe. Dropout is off, and BatchNorm keeps the statistics it has: a few stamped images
+    are no sample of the clean data.
 
     Attributes:
         epochs: passes over the images; the paper's is one.
         stamped_share: share in (0, 1] of a batch's images that get a stamped copy.
+        own_answers: weight in [0, 1] of the suspect's own answers on the clean images in the targets, beside labels.
         lr: Adam's learning rate.
         batch_size: clean images a batch.
 
@@ -36,15 +39,18 @@ class Unlearning:
     """
 
     epochs: int = 1
-    stamped_share: float = 0.5
+    stamped_share: float = 1.0
+    own_answers: float = 0.5
     lr: float = 0.001
     batch_size: int = 32
 
     def __post_init__(self) -> None:
         if self.epochs < 1 or self.batch_size < 1 or not 0 < self.lr < float("inf"):
-            raise ConfigError(f"epochs and batch_size must be 1 or more and lr finite and above 0; got {self}")
-        if not 0 < self.stamped_share <= 1:
-            raise ConfigError(f"stamped_share must be in (0, 1]; got {self}")
+            raise ConfigError(
+                f"epochs and batch_size must be 1 or more and lr finite and above 0; got {self}"
+            )
+        if not 0 < self.stamped_share <= 1 or not 0 <= self.own_answers <= 1:
+            raise ConfigError(f"stamped_share must be in (0, 1] and own_answers in [0, 1]; got {self}")
 
     def __call__(
         self,
@@ -62,11 +68,11 @@ class Unlearning:
             triggers: what to unlearn; of several, the stamped images get one each, in turn.
             images: the server's own clean images, uint8 or float in [0, 1], (N, C, H, W).
             labels: their true classes, int64 (N,).
-            seed: for the order of the images, the choice of those stamped, and dropout.
+            seed: for the order of the images and so the choice of those stamped.
             progress: called once a batch.
 
         Raises:
-            DataError: images and labels don't match, or there are none.
+            DataError: images and labels don't match, there are none, or a label isn't one of the model's classes.
             ModelError: every parameter is frozen.
         """
         chosen = [triggers] if isinstance(triggers, Trigger) else list(triggers)
@@ -82,36 +88,43 @@ class Unlearning:
         chosen = [trigger.to(device) for trigger in chosen]
         trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
         if not trainable:
-            raise ModelError("every parameter of the model is frozen; set requires_grad on those to fine-tune")
+            raise ModelError(
+                "every parameter of the model is frozen; set requires_grad on those to fine-tune"
+            )
         optimizer = torch.optim.Adam(trainable, self.lr)
         batches = -(-len(images) // self.batch_size) * self.epochs
         done = 0
-        with keeping_modes(model), torch.random.fork_rng([device] if device.type == "cuda" else []):
-            _fine_tuning_mode(model)
-            torch.manual_seed(seed)
+        targets = self._targets(model, images, labels)
+        order = torch.Generator().manual_seed(seed)
+        with evaluating(model):
             for _ in range(self.epochs):
-                for batch in torch.randperm(len(images)).to(device).split(self.batch_size):
+                for batch in torch.randperm(len(images), generator=order).to(device).split(self.batch_size):
                     clean = to_float(images[batch])
                     count = max(1, round(self.stamped_share * len(batch)))
-                    parts = [clean[index : count : len(chosen)] for index in range(len(chosen))]
-                    stamped = [trigger.apply(part) for trigger, part in zip(chosen, parts, strict=True)]
-                    truth = [labels[batch][index : count : len(chosen)] for index in range(len(chosen))]
-                    inputs, targets = torch.cat([clean, *stamped]), torch.cat([labels[batch], *truth])
+                    turns = range(min(count, len(chosen)))
+                    stamped = [chosen[turn].apply(clean[turn : count : len(chosen)]) for turn in turns]
+                    truth = [targets[batch][turn : count : len(chosen)] for turn in turns]
                     optimizer.zero_grad()
-                    cross_entropy(model(inputs), targets).backward()  # type: ignore[no-untyped-call]
+                    logits = model(torch.cat([clean, *stamped]))
+                    cross_entropy(logits, torch.cat([targets[batch], *truth])).backward()
                     optimizer.step()
                     done += 1
                     progress("unlearning", done, batches)
         return model
 
+    def _targets(self, model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
+        """Class probabilities (N, classes) to teach: the labels, mixed with the model's own answers."""
+        with evaluating(model), torch.no_grad():
+            own = torch.cat([model(to_float(batch)).softmax(1) for batch in images.split(BATCH_SIZE)])
+        if int(labels.max()) >= own.shape[1] or int(labels.min()) < 0:
+            raise DataError(
+                f"labels must be in [0, {own.shape[1]}), the model's classes; got {int(labels.max())}"
+            )
+        return (1 - self.own_answers) * one_hot(labels, own.shape[1]) + self.own_answers * own
 
-def _fine_tuning_mode(model: nn.Module) -> None:
-    model.train()
-    for module in model.modules():
-        if isinstance(module, nn.modules.batchnorm._BatchNorm):
-            module.eval()
 
-
-def unlearn(suspect: nn.Module, trigger: Trigger, images: Tensor, labels: Tensor, *, seed: int = 0) -> nn.Module:
-    """:class:`Unlearning` with its default settings: one epoch, half of the images stamped."""
+def unlearn(
+    suspect: nn.Module, trigger: Trigger, images: Tensor, labels: Tensor, *, seed: int = 0
+) -> nn.Module:
+    """:class:`Unlearning` with its default settings: one epoch."""
     return Unlearning()(suspect, trigger, images, labels, seed=seed)

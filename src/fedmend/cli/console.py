@@ -83,4 +83,6 @@ def _fail(message: str, code: int) -> int:
 
 def _bug() -> int:
     traceback.print_exc()
-    return _fail("this is a bug in fedmend (or in your own model's code, if the last lines above are its)", EXIT_BUG)
+    return _fail(
+        "this is a bug in fedmend (or in your own model's code, if the last lines above are its)", EXIT_BUG
+    )

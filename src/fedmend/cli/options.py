@@ -24,7 +24,9 @@ _PATH = click.Path(path_type=Path)
 suspect = click.argument("suspect", type=_PATH)
 
 _COMMON = (
-    click.option("--reference", required=True, type=_PATH, help="A clean model file, such as an earlier round's."),
+    click.option(
+        "--reference", required=True, type=_PATH, help="A clean model file, such as an earlier round's."
+    ),
     click.option(
         "--model",
         "architecture",

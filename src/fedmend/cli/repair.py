@@ -16,14 +16,12 @@ from fedmend.errors import ConfigError
 from fedmend.files import write_text
 from fedmend.repair import RepairReport
 from fedmend.repair import repair as run_repair
-from fedmend.report import read_folder, write_report
 from fedmend.scan import scan as run_scan
 from fedmend.seeds import generator
 from fedmend.unlearning import Unlearning
 
 METHODS = {"unlearn": Unlearning()}
-EXIT_CODES = {"repaired": 0, "not needed": 0, "failed": 1}
-EXIT_INCONCLUSIVE = 3
+EXIT_CODES = {"repaired": 0, "not needed": 0, "failed": 1, "undecided": 3}
 
 
 @click.command()
@@ -41,9 +39,9 @@ EXIT_INCONCLUSIVE = 3
 @click.option(
     "--repair-images",
     type=click.IntRange(min=20),
-    default=1000,
+    default=2000,
     show_default=True,
-    help="Images at most to repair with; three in ten are held out to check the result.",
+    help="Images at most to repair with; half of them are held out to check the result.",
 )
 @click.option(
     "--max-accuracy-drop",
@@ -52,7 +50,9 @@ EXIT_INCONCLUSIVE = 3
     show_default=True,
     help="How much clean accuracy, as a share, a repair may cost.",
 )
-@click.option("--out", required=True, type=click.Path(path_type=Path), help="The repaired model, .safetensors.")
+@click.option(
+    "--out", required=True, type=click.Path(path_type=Path), help="The repaired model, .safetensors."
+)
 def repair(
     suspect: Path,
     reference: Path,
@@ -113,7 +113,7 @@ def repair(
     write_text(folder / "repair.json", report.to_json() + "\n")
     page = save_scan(found, folder)
     click.echo(report.to_json() if as_json else f"{told(found)}\n{outcome(report)}\nReport: {page}")
-    return EXIT_INCONCLUSIVE if found.verdict == "inconclusive" else EXIT_CODES[report.outcome]
+    return EXIT_CODES[report.outcome]
 
 
 def outcome(report: RepairReport) -> str:

@@ -1,6 +1,7 @@
 """Trigger inversion: from a suspect model, a clean reference and images to a mask and a pattern."""
 
-from fedmend.inversion.contrastive import Contrastive, contrastive_loss
-from fedmend.inversion.search import FeatureMap, Recovered, frozen
+from fedmend.inversion.contrastive import PAPER_SETTINGS, Contrastive, contrastive_loss
+from fedmend.inversion.features import FeatureMap, frozen
+from fedmend.inversion.search import Recovered, Search
 
-__all__ = ["Contrastive", "FeatureMap", "Recovered", "contrastive_loss", "frozen"]
+__all__ = ["PAPER_SETTINGS", "Contrastive", "FeatureMap", "Recovered", "Search", "contrastive_loss", "frozen"]

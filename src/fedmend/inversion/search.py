@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
+from statistics import fmean
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from fedmend.errors import ModelError
-from fedmend.metrics import evaluating
+from fedmend.errors import ConfigError, ModelError
 from fedmend.progress import Progress, silent
 from fedmend.triggers import Trigger
+
+Objective = Callable[[Tensor], tuple[Tensor, float]]
+"""From stamped images (N, C, H, W) to the loss, less the mask's L1 term, and how well the trigger works, in [0, 1]."""
+
+_FALLING = 0.02
+_STILL = 0.002
+_GONE = 0.1
+_FAINT = -2.0
+_PROMISING = 0.5
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,68 +40,173 @@ class Recovered:
     converged: bool
 
 
-@contextmanager
-def frozen(*models: nn.Module) -> Iterator[None]:
-    """Models in eval mode whose weights need no gradients; both are put back at the end."""
-    parameters = [parameter for model in models for parameter in model.parameters()]
-    needed = [parameter.requires_grad for parameter in parameters]
-    with ExitStack() as stack:
-        for model in models:
-            stack.enter_context(evaluating(model))
-        for parameter in parameters:
-            parameter.requires_grad_(False)
-        try:
-            yield
-        finally:
-            for parameter, need in zip(parameters, needed, strict=True):
-                parameter.requires_grad_(need)
+@dataclass(frozen=True)
+class Search:
+    """Gradient descent on a mask and a pattern, from random noise (contrastive paper, Algorithm 1).
 
+    With ``beta`` given, this is the paper's search: all steps from one start, and the last mask and pattern are the
+    result. Without it, the weight of the mask's L1 norm is steered, in the spirit of Neural Cleanse. It rises from 0
+    to a limit in ``warm_up`` steps, then grows while the trigger works, so that the smallest one is found. Where a
+    small mask works on half of the images or more, it falls until the trigger works on ``success`` of them. Anything
+    else is held to the limit, ``2 / (max_mask_share * H * W)``: the contrastive loss can fall by 2, so a mask of
+    more than ``max_mask_share`` of the image never pays. (Without a limit, a mask of most of an image makes any two
+    models differ, clean ones as well.) The start is faint, so that the images are still themselves, and a search that
+    finds nothing is begun again from another.
 
-class FeatureMap:
-    """Calls a model for its features and its logits at once.
-
-    Args:
-        model: any module that returns logits (N, classes).
-        layer: "logits", or the name of a submodule (``model.named_modules()``) whose output, flattened, is the
-            features.
+    Attributes:
+        beta: weight of the mask's L1 norm, per pixel; None to steer it.
+        steps: gradient steps of a start, at most.
+        lr: Adam's learning rate (ours: the paper names none).
+        max_mask_share: see above, in (0, 1]; like those below, for a steered search.
+        success: how well, in (0, 1], a trigger must work to be made smaller.
+        warm_up: steps in which the L1 weight rises.
+        patience: steps without news after which the search stops.
+        starts: random starts at most.
 
     Raises:
-        ModelError: there is no such submodule.
+        ConfigError: a setting is out of range.
     """
 
-    def __init__(self, model: nn.Module, layer: str) -> None:
-        modules = dict(model.named_modules())
-        if layer != "logits" and layer not in modules:
-            known = ", ".join([name for name in modules if name][-8:])
-            raise ModelError(f"the model has no layer {layer!r}; take logits or one of its own, such as {known}")
-        self._model = model
-        self._module = None if layer == "logits" else modules[layer]
+    beta: float | None = None
+    steps: int = 500
+    lr: float = 0.1
+    max_mask_share: float = 0.25
+    success: float = 0.95
+    warm_up: int = 60
+    patience: int = 50
+    starts: int = 2
 
-    def __call__(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Features (N, F) and logits (N, classes) of images (N, C, H, W)."""
-        if self._module is None:
-            logits = self._model(images)
-            return logits, logits
-        caught: list[Tensor] = []
-        handle = self._module.register_forward_hook(lambda _module, _inputs, output: caught.append(output))
-        try:
-            logits = self._model(images)
-        finally:
-            handle.remove()
-        return caught[-1].flatten(1), logits
+    def __post_init__(self) -> None:
+        if min(self.steps, self.patience, self.starts) < 1 or self.warm_up < 0 or self.lr <= 0:
+            raise ConfigError(
+                f"a search needs steps, patience and starts of 1 or more, warm_up of 0 or more and lr above 0; got {self}"
+            )
+        if self.beta is not None and not 0 <= self.beta < float("inf"):
+            raise ConfigError(f"beta must be 0 or more, or None to steer it; got {self.beta}")
+        if not 0 < self.success <= 1 or not 0 < self.max_mask_share <= 1:
+            raise ConfigError(f"success and max_mask_share must be above 0 and at most 1; got {self}")
+
+    def __call__(
+        self, objective: Objective, images: Tensor, generator: torch.Generator, progress: Progress = silent
+    ) -> Recovered:
+        """Minimise the objective plus the L1 term.
+
+        Args:
+            objective: see :data:`Objective`; differentiable in the stamped images.
+            images: float (N, C, H, W) in [0, 1].
+            generator: on the CPU, for the random starts.
+            progress: called as ``progress("trigger inversion", step, steps)`` for each start.
+
+        Raises:
+            ModelError: the loss became NaN or infinite.
+        """
+        if self.beta is not None:
+            return self._start(objective, images, generator, progress)[1]
+        best: tuple[_Best, Recovered] | None = None
+        for _ in range(self.starts):
+            found = self._start(objective, images, generator, progress)
+            if best is None or found[0].rank > best[0].rank:
+                best = found
+            if found[0].working:
+                break
+        assert best is not None
+        return best[1]
+
+    def _start(
+        self, objective: Objective, images: Tensor, generator: torch.Generator, progress: Progress
+    ) -> tuple[_Best, Recovered]:
+        channels, height, width = images.shape[1:]
+        offset = _FAINT if self.beta is None else 0.0
+        mask_raw = (torch.randn(1, height, width, generator=generator) + offset).to(images).requires_grad_()
+        pattern_raw = torch.randn(channels, height, width, generator=generator).to(images).requires_grad_()
+        optimizer = torch.optim.Adam([mask_raw, pattern_raw], self.lr, betas=(0.5, 0.9))
+        limit = 2 / (self.max_mask_share * height * width)
+        beta = limit if self.beta is None else self.beta
+        best = _Best(mask_raw.detach().sigmoid(), pattern_raw.detach().sigmoid())
+        losses: list[float] = []
+        stop_reason = ""
+        for step in range(1, self.steps + 1):
+            mask, pattern = mask_raw.sigmoid(), pattern_raw.sigmoid()
+            loss, works = objective(mask * pattern + (1 - mask) * images)
+            size = mask.sum()
+            warming = self.beta is None and step <= self.warm_up
+            total = loss + beta * (step / self.warm_up if warming else 1.0) * size
+            optimizer.zero_grad()
+            total.backward()
+            optimizer.step()
+            losses.append(total.item())
+            if not abs(losses[-1]) < float("inf"):
+                raise ModelError(
+                    "the search's loss became NaN or infinite: does the model answer finite logits?"
+                )
+            progress("trigger inversion", step, self.steps)
+            if self.beta is not None:
+                best = _Best(mask.detach(), pattern.detach(), step=step)
+                continue
+            share = size.item() / (height * width)
+            best = best.or_better(
+                works, works >= self.success and share <= self.max_mask_share, share, mask, pattern, step
+            )
+            if not warming:
+                beta = self._steer(beta, limit, works, share <= self.max_mask_share)
+                stop_reason = self._stop(step, best, works, mask, losses)
+            if stop_reason:
+                progress("trigger inversion", self.steps, self.steps)
+                break
+        return best, Recovered(
+            trigger=Trigger(best.mask, best.pattern),
+            loss_curve=tuple(losses),
+            stop_reason=stop_reason or f"all {self.steps} steps were used",
+            converged=bool(stop_reason) or best.working or _fall(losses, self.patience) <= _FALLING,
+        )
+
+    def _steer(self, beta: float, limit: float, works: float, small: bool) -> float:
+        if small and works >= self.success:
+            return beta * 1.05
+        if small and works >= _PROMISING:
+            return max(limit / 20, beta * 0.97)
+        return min(limit, beta * 1.05) if beta < limit else max(limit, beta / 1.1)
+
+    def _stop(self, step: int, best: _Best, works: float, mask: Tensor, losses: list[float]) -> str:
+        if best.working:
+            waited = step - best.step >= self.patience
+            return f"no smaller trigger worked for {self.patience} steps" if waited else ""
+        if works < _PROMISING and float(mask.detach().max()) < _GONE:
+            return "the mask vanished: no patch was worth its size"
+        if step >= self.warm_up + 2 * self.patience and abs(_fall(losses, self.patience)) < _STILL:
+            return "the loss stopped changing"
+        return ""
 
 
-@dataclass
-class Best:
-    """The best trigger of a search so far, kept as copies."""
+@dataclass(frozen=True, eq=False)
+class _Best:
+    """The best trigger so far: the smallest of those that work, else the one that works on most images."""
 
-    mask: Tensor | None = None
-    pattern: Tensor | None = None
+    mask: Tensor
+    pattern: Tensor
+    working: bool = False
     score: float = float("-inf")
+    step: int = 0
 
-    def offer(self, score: float, mask: Tensor, pattern: Tensor) -> bool:
-        """Keep this one if its score is higher; says whether it was kept."""
-        if score <= self.score:
-            return False
-        self.mask, self.pattern, self.score = mask.detach().clone(), pattern.detach().clone(), score
-        return True
+    @property
+    def rank(self) -> tuple[bool, float]:
+        """Higher is better."""
+        return self.working, self.score
+
+    def or_better(
+        self, works: float, working: bool, mask_share: float, mask: Tensor, pattern: Tensor, step: int
+    ) -> _Best:
+        score = -mask_share if working else works - mask_share
+        if (working, score) <= self.rank:
+            return self
+        news = working != self.working or score > self.score + 0.01 * abs(self.score)
+        return _Best(
+            mask.detach().clone(), pattern.detach().clone(), working, score, step if news else self.step
+        )
+
+
+def _fall(losses: list[float], window: int) -> float:
+    """How far the mean loss fell from the window before the last to the last; infinite if there are too few."""
+    if len(losses) < 2 * window:
+        return float("inf")
+    return fmean(losses[-2 * window : -window]) - fmean(losses[-window:])

@@ -1,0 +1,31 @@
+"""The command line: the only code that prints."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+import click
+
+from fedmend.cli.console import run
+from fedmend.cli.demo import demo
+from fedmend.cli.repair import repair
+from fedmend.cli.report import report
+from fedmend.cli.scan import scan
+from fedmend.cli.simulate import simulate
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="fedmend")
+def fedmend() -> None:
+    """Find and remove backdoors in models trained by federated learning."""
+
+
+for command in (demo, scan, repair, simulate, report):
+    fedmend.add_command(command)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line with ``arguments`` (those of the process by default) and exit."""
+    words = None if arguments is None else list(arguments)
+    sys.exit(run(lambda: fedmend.main(words, prog_name="fedmend", standalone_mode=False)))
