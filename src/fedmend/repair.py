@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import combinations
 from typing import Any, Literal
 
 import torch
@@ -11,13 +13,13 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from torch import Tensor, nn
 
 from fedmend.errors import ConfigError, DataError
-from fedmend.inversion import Contrastive
+from fedmend.inversion import Contrastive, Search
 from fedmend.metrics import accuracy, attack_success_rate
 from fedmend.progress import Progress, silent
 from fedmend.scan import scan
 from fedmend.scan_report import ScanReport, Verdict
 from fedmend.seeds import derive_seed, generator
-from fedmend.triggers import Trigger
+from fedmend.triggers import Trigger, union
 from fedmend.unlearning import Unlearning
 
 Outcome = Literal["repaired", "failed", "not needed", "undecided"]
@@ -34,7 +36,8 @@ class RepairReport:
         accuracy_before, accuracy_after: clean accuracy of the suspect and of the repaired model.
         reasr_before, reasr_after: share of stamped held-out images sent to the target, with the recovered trigger.
         max_accuracy_drop: the largest fall of the clean accuracy that is allowed.
-        passes: how often a trigger was searched and unlearned.
+        passes: how often triggers were searched and unlearned.
+        triggers: how many triggers, or parts of one, were found and unlearned.
         verdict_after: what a new scan of the repaired model says, or None if there was none.
     """
 
@@ -52,6 +55,7 @@ class RepairReport:
     reasr_before: float
     reasr_after: float
     passes: int
+    triggers: int
     verdict_after: Verdict | None
     warnings: tuple[str, ...] = field(default=())
 
@@ -74,6 +78,19 @@ class RepairReport:
 
 _ADAPTER = TypeAdapter(RepairReport)
 
+REPAIR = Unlearning(epochs=3)
+PARTS_SEARCH = Contrastive(search=Search(max_mask_share=0.5))
+"""How further parts of a trigger are searched: they are weaker alone, so their masks may be larger."""
+MAX_PARTS = 4
+
+
+def combinations_of(triggers: Sequence[Trigger]) -> list[Trigger]:
+    """Every non-empty combination of triggers, each stamped as one; of more than four, each one and all together."""
+    if len(triggers) > MAX_PARTS:
+        return [*triggers, union(triggers)]
+    sizes = range(1, len(triggers) + 1)
+    return [union(chosen) for size in sizes for chosen in combinations(triggers, size)]
+
 
 def repair(
     suspect: nn.Module,
@@ -85,25 +102,27 @@ def repair(
     method: Unlearning | None = None,
     scan_method: Contrastive | None = None,
     max_accuracy_drop: float = 0.01,
-    max_passes: int = 4,
+    max_passes: int = 3,
     held_out_share: float = 0.5,
     seed: int = 0,
     progress: Progress = silent,
 ) -> tuple[nn.Module | None, RepairReport]:
-    """Unlearn a scan's trigger; scan again with the same settings, and go on until no backdoor is found.
+    """Unlearn a backdoor, scan again, and go on until the scan finds none.
 
-    One pass is the paper's 2.6. A distributed attacker's trigger has several parts that work on their own, and a
-    search finds one of them at a time, so what is left after a pass is found and unlearned in the next.
+    The paper's 2.6 unlearns the one recovered trigger. A distributed attacker's trigger has parts of its own, and a
+    search settles on one of them: the others stay, and together they still work. So before unlearning, the suspect
+    is searched again with the pixels of the triggers found so far left out, until nothing is found; and what is
+    unlearned is every combination of the parts.
 
     Args:
         suspect: the backdoored model; left untouched.
         reference: the clean reference of the scan.
         images: the server's clean images, uint8 or float (N, C, H, W), N at least 20; labels: int64 (N,).
         report: the scan of ``suspect``.
-        method: how to unlearn; by default :class:`Unlearning`'s settings, one epoch.
+        method: how to unlearn; by default :class:`Unlearning` for three epochs, where the paper has one.
         scan_method: the inversion method of the scans after a pass; by default :class:`Contrastive`.
         max_accuracy_drop: how much lower, in [0, 1], the held-out clean accuracy may be; else the repair failed.
-        max_passes: passes at most.
+        max_passes: how often to search and unlearn at most.
         held_out_share: share of the images that are kept from training and decide whether the repair succeeded.
         seed: for the split and the training.
 
@@ -122,40 +141,51 @@ def repair(
             f"a repair needs at least 20 images with a label each, to train on and to check with; "
             f"got {len(images)} images and {tuple(labels.shape)} labels"
         )
-    method = method or Unlearning()
+    method = method or REPAIR
     started = time.perf_counter()
     order = torch.randperm(len(images), generator=generator(seed, "held out"))
     held_out, training = order.tensor_split([max(1, round(held_out_share * len(images)))])
-    rescanned = training[: report.num_images]
+    own_images, own_labels = images[training], labels[training]
     check = _Check(images[held_out], labels[held_out], report)
     accuracy_before = check.accuracy(suspect)
 
+    def search(model: nn.Module, part: int | str, **settings: Any) -> ScanReport:
+        scanned = torch.randperm(len(own_images), generator=generator(seed, "scan", passes, part))[
+            : report.num_images
+        ]
+        return scan(
+            model,
+            reference=reference,
+            images=own_images[scanned],
+            labels=own_labels[scanned],
+            thresholds=report.thresholds,
+            seed=derive_seed(seed, "scan", passes, part),
+            progress=progress,
+            **settings,
+        )
+
     model, passes, current = suspect, 0, report
-    triggers: list[Trigger] = []
+    found: list[Trigger] = []
     while current.verdict == "backdoored" and passes < max_passes:
-        triggers.append(current.trigger)
         passes += 1
+        found.append(current.trigger)
+        for part in range(MAX_PARTS - 1):
+            rest = search(model, part, method=PARTS_SEARCH, excluding=found)
+            if rest.verdict != "backdoored":
+                break
+            found.append(rest.trigger)
         model = method(
             model,
-            triggers,
-            images[training],
-            labels[training],
+            combinations_of(found),
+            own_images,
+            own_labels,
             seed=derive_seed(seed, "unlearn", passes),
             progress=progress,
         )
-        current = scan(
-            model,
-            reference=reference,
-            images=images[rescanned],
-            labels=labels[rescanned],
-            method=scan_method,
-            thresholds=report.thresholds,
-            seed=derive_seed(seed, "scan again", passes),
-            progress=progress,
-        )
+        current = search(model, "again", method=scan_method)
 
     accuracy_after = check.accuracy(model)
-    outcome, reason = _judge(report, current, accuracy_before, accuracy_after, max_accuracy_drop, passes)
+    outcome, reason = _judge(report, current, accuracy_before, accuracy_after, max_accuracy_drop, len(found))
     return (model if outcome == "repaired" else None), RepairReport(
         outcome=outcome,
         reason=reason,
@@ -169,6 +199,7 @@ def repair(
         reasr_before=check.reasr(suspect),
         reasr_after=check.reasr(model),
         passes=passes,
+        triggers=len(found),
         verdict_after=current.verdict if passes else None,
     )
 
@@ -191,7 +222,7 @@ class _Check:
 
 
 def _judge(
-    report: ScanReport, last: ScanReport, before: float, after: float, limit: float, passes: int
+    report: ScanReport, last: ScanReport, before: float, after: float, limit: float, triggers: int
 ) -> tuple[Outcome, str]:
     if report.verdict == "clean":
         return "not needed", "The scan found no backdoor, so nothing was changed."
@@ -203,10 +234,10 @@ def _judge(
             "failed",
             f"The {accuracies}, more than the {limit:.1%} allowed. Give more images, or allow more.",
         )
-    times = "once" if passes == 1 else f"{passes} times"
+    parts = "A trigger was" if triggers == 1 else f"{triggers} triggers, or parts of one, were"
     if last.verdict != "clean":
         return "failed", (
-            f"After unlearning {times}, a new scan still says {last.verdict}; {accuracies}. Give more images, or go "
-            "back to an earlier round's model."
+            f"{parts} found and unlearned, but a new scan still says {last.verdict}; {accuracies}. Give more images, "
+            "or go back to an earlier round's model."
         )
-    return "repaired", f"A trigger was found and unlearned {times}, and a new scan finds none; {accuracies}."
+    return "repaired", f"{parts} found and unlearned, and a new scan finds none; {accuracies}."

@@ -14,13 +14,12 @@ from fedmend.cli.scan import save_scan, told
 from fedmend.data import load_images, stratified
 from fedmend.errors import ConfigError
 from fedmend.files import write_text
-from fedmend.repair import RepairReport
+from fedmend.repair import REPAIR, RepairReport
 from fedmend.repair import repair as run_repair
 from fedmend.scan import scan as run_scan
 from fedmend.seeds import generator
-from fedmend.unlearning import Unlearning
 
-METHODS = {"unlearn": Unlearning()}
+METHODS = {"unlearn": REPAIR}
 EXIT_CODES = {"repaired": 0, "not needed": 0, "failed": 1, "undecided": 3}
 
 

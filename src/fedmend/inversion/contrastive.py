@@ -61,6 +61,7 @@ class Contrastive:
         images: Tensor,
         generator: torch.Generator,
         progress: Progress = silent,
+        allowed: Tensor | None = None,
     ) -> Recovered:
         """Search for a trigger.
 
@@ -69,6 +70,7 @@ class Contrastive:
             images: float (N, C, H, W) in [0, 1].
             generator: on the CPU, for the random start.
             progress: called as ``progress("trigger inversion", step, steps)``.
+            allowed: float (1, H, W), 1 where the mask may be and 0 where not; everywhere by default.
 
         Raises:
             ModelError: a model answers NaN, or has no layer ``layer``.
@@ -87,7 +89,7 @@ class Contrastive:
                 works = _works(logits.argmax(1), reference_logits.argmax(1), classes)
                 return loss - self.alpha * similarity(stamped), works
 
-            return self.search(objective, images, generator, progress)
+            return self.search(objective, images, generator, progress, allowed)
 
 
 def _works(suspect_stamped: Tensor, reference_stamped: Tensor, classes: Tensor) -> float:

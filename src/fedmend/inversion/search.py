@@ -79,7 +79,7 @@ class Search:
     def __post_init__(self) -> None:
         if min(self.steps, self.patience, self.starts) < 1 or self.warm_up < 0 or self.lr <= 0:
             raise ConfigError(
-                f"a search needs steps, patience and starts of 1 or more, warm_up of 0 or more and lr above 0; got {self}"
+                f"steps, patience and starts must be 1 or more, warm_up 0 or more and lr above 0; got {self}"
             )
         if self.beta is not None and not 0 <= self.beta < float("inf"):
             raise ConfigError(f"beta must be 0 or more, or None to steer it; got {self.beta}")
@@ -87,7 +87,12 @@ class Search:
             raise ConfigError(f"success and max_mask_share must be above 0 and at most 1; got {self}")
 
     def __call__(
-        self, objective: Objective, images: Tensor, generator: torch.Generator, progress: Progress = silent
+        self,
+        objective: Objective,
+        images: Tensor,
+        generator: torch.Generator,
+        progress: Progress = silent,
+        allowed: Tensor | None = None,
     ) -> Recovered:
         """Minimise the objective plus the L1 term.
 
@@ -96,15 +101,17 @@ class Search:
             images: float (N, C, H, W) in [0, 1].
             generator: on the CPU, for the random starts.
             progress: called as ``progress("trigger inversion", step, steps)`` for each start.
+            allowed: float (1, H, W), 1 where the mask may be and 0 where not; everywhere by default.
 
         Raises:
             ModelError: the loss became NaN or infinite.
         """
+        allowed = torch.ones_like(images[0, :1]) if allowed is None else allowed.to(images)
         if self.beta is not None:
-            return self._start(objective, images, generator, progress)[1]
+            return self._start(objective, images, generator, progress, allowed)[1]
         best: tuple[_Best, Recovered] | None = None
         for _ in range(self.starts):
-            found = self._start(objective, images, generator, progress)
+            found = self._start(objective, images, generator, progress, allowed)
             if best is None or found[0].rank > best[0].rank:
                 best = found
             if found[0].working:
@@ -113,7 +120,12 @@ class Search:
         return best[1]
 
     def _start(
-        self, objective: Objective, images: Tensor, generator: torch.Generator, progress: Progress
+        self,
+        objective: Objective,
+        images: Tensor,
+        generator: torch.Generator,
+        progress: Progress,
+        allowed: Tensor,
     ) -> tuple[_Best, Recovered]:
         channels, height, width = images.shape[1:]
         offset = _FAINT if self.beta is None else 0.0
@@ -122,11 +134,11 @@ class Search:
         optimizer = torch.optim.Adam([mask_raw, pattern_raw], self.lr, betas=(0.5, 0.9))
         limit = 2 / (self.max_mask_share * height * width)
         beta = limit if self.beta is None else self.beta
-        best = _Best(mask_raw.detach().sigmoid(), pattern_raw.detach().sigmoid())
+        best = _Best(mask_raw.detach().sigmoid() * allowed, pattern_raw.detach().sigmoid())
         losses: list[float] = []
         stop_reason = ""
         for step in range(1, self.steps + 1):
-            mask, pattern = mask_raw.sigmoid(), pattern_raw.sigmoid()
+            mask, pattern = mask_raw.sigmoid() * allowed, pattern_raw.sigmoid()
             loss, works = objective(mask * pattern + (1 - mask) * images)
             size = mask.sum()
             warming = self.beta is None and step <= self.warm_up

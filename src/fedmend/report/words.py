@@ -55,6 +55,9 @@ OUTCOMES: dict[Outcome, Wording] = {
         "bad", "failed", "Repair failed", "The result isn’t fit to use in the suspect's place."
     ),
     "not needed": Wording("good", "not needed", "No repair needed", "The model was left as it is."),
+    "undecided": Wording(
+        "unsure", "undecided", "Not repaired", "The scan was inconclusive, so the model was left as it is."
+    ),
 }
 
 ATTACKS = {

@@ -1,0 +1,171 @@
+"""Scan and repair the models of the detection benchmark; results/<dataset>.json grows as they come.
+
+    python benchmarks/detection/evaluate.py --datasets mnist fashion-mnist --workers 2
+
+Run train.py first. A model that has a result is passed over, so a killed run goes on where it was.
+The server's 2,000 images and the others, on which accuracy and attack success are measured, come from the test split
+and have none in common. The scan and the repair see neither the planted trigger nor the other images.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import os
+import platform
+import subprocess
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from models import DATASETS, TRUNK_ROUNDS, Job, branches
+from train import RUNS
+
+from fedmend import (
+    Contrastive,
+    accuracy,
+    attack_success_rate,
+    build_model,
+    load_checkpoint,
+    load_images,
+    read_trigger,
+    repair,
+    scan,
+)
+from fedmend.data import ImageSet, stratified
+from fedmend.files import write_text
+from fedmend.metrics import mask_iou
+from fedmend.seeds import generator
+
+RESULTS = Path(__file__).parent / "results"
+SERVER_IMAGES = 2000
+SCAN_IMAGES = 30
+SEED = 0
+
+
+def evaluate(task: tuple[str, Job]) -> tuple[str, str, dict[str, Any]]:
+    dataset, job = task
+    torch.set_num_threads(1)
+    test = load_images(dataset, "test")
+    own = stratified(test, SERVER_IMAGES, generator(SEED, "server", job.name))
+    rest = torch.ones(len(test), dtype=torch.bool).index_fill_(0, own, False)
+    server, others = test.subset(own), test.subset(rest.nonzero().flatten())
+    folder = RUNS / dataset / job.name
+    suspect = load(folder / "checkpoints" / f"round-{job.config.federation.rounds:04d}.safetensors")
+    reference = load(RUNS / dataset / "trunk" / "checkpoints" / f"round-{TRUNK_ROUNDS:04d}.safetensors")
+
+    chosen = server.subset(stratified(server, SCAN_IMAGES, generator(SEED, "scan", job.name)))
+    report = scan(suspect, reference=reference, images=chosen.images, labels=chosen.labels, seed=SEED)
+    result: dict[str, Any] = {
+        "accuracy": accuracy(suspect, others.images, others.labels),
+        "verdict": report.verdict,
+        "paper_verdict": report.paper_verdict,
+        "reasr": report.reasr,
+        "mse": report.mse,
+        "reference_agreement": report.reference_agreement,
+        "found_target": report.target_class,
+        "mask_size": report.trigger.size,
+        "scan_steps": report.steps,
+        "scan_seconds": report.seconds,
+        "stop_reason": report.stop_reason,
+        "warnings": list(report.warnings),
+    }
+    if job.config.attack is not None:
+        result |= attacked(job, folder, suspect, reference, server, others, report)
+    return dataset, job.name, result
+
+
+def attacked(
+    job: Job,
+    folder: Path,
+    suspect: torch.nn.Module,
+    reference: torch.nn.Module,
+    server: ImageSet,
+    others: ImageSet,
+    report: Any,
+) -> dict[str, Any]:
+    """Repair, then measure with the attacker's trigger what was reached."""
+    attack, planted = job.config.attack, read_trigger(folder / "planted_trigger.safetensors")
+    assert attack is not None
+    target = attack.target_class
+    repaired, outcome = repair(
+        suspect, reference=reference, images=server.images, labels=server.labels, report=report, seed=SEED
+    )
+    result = {
+        "kind": attack.kind,
+        "shape": attack.shape,
+        "target": target,
+        "asr": attack_success_rate(suspect, planted, others.images, others.labels, target),
+        "mask_iou": mask_iou(planted.mask, report.trigger.mask, level=0.3),
+        "outcome": outcome.outcome,
+        "reason": outcome.reason,
+        "triggers": outcome.triggers,
+        "passes": outcome.passes,
+        "repair_seconds": outcome.seconds,
+        "repaired_accuracy": None,
+        "repaired_asr": None,
+    }
+    if repaired is not None:
+        result["repaired_accuracy"] = accuracy(repaired, others.images, others.labels)
+        result["repaired_asr"] = attack_success_rate(repaired, planted, others.images, others.labels, target)
+    return result
+
+
+def load(path: Path) -> torch.nn.Module:
+    model = build_model("convnet", num_classes=10, in_channels=1, image_size=(28, 28), seed=0)
+    load_checkpoint(path, model)
+    return model.eval()
+
+
+def provenance(dataset: str) -> dict[str, Any]:
+    """What is needed to run it again, and where it ran."""
+    commit = subprocess.run(
+        ["git", "rev-parse", "HEAD"], capture_output=True, text=True, cwd=Path(__file__).parent
+    )
+    return {
+        "dataset": dataset,
+        "command": "python benchmarks/detection/train.py && python benchmarks/detection/evaluate.py",
+        "seed": SEED,
+        "server_images": SERVER_IMAGES,
+        "scan_images": SCAN_IMAGES,
+        "method": asdict(Contrastive()),
+        "commit": commit.stdout.strip(),
+        "machine": f"{os.cpu_count()} cores, {platform.machine()}, 1 thread a process",
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--datasets", nargs="+", choices=DATASETS, default=list(DATASETS))
+    parser.add_argument("--workers", type=int, default=2)
+    options = parser.parse_args()
+    results, tasks = {}, []
+    for dataset in options.datasets:
+        path = RESULTS / f"{dataset}.json"
+        done = json.loads(path.read_text())["models"] if path.exists() else {}
+        results[dataset] = provenance(dataset) | {"models": done}
+        tasks += [(dataset, job) for job in branches(dataset, RUNS / dataset) if job.name not in done]
+    with multiprocessing.get_context("spawn").Pool(options.workers) as pool:
+        for dataset, name, result in pool.imap_unordered(evaluate, tasks):
+            results[dataset]["models"][name] = result
+            ordered = dict(sorted(results[dataset]["models"].items()))
+            write_text(
+                RESULTS / f"{dataset}.json",
+                json.dumps(results[dataset] | {"models": ordered}, indent=1) + "\n",
+            )
+            print(
+                dataset,
+                name,
+                {k: result.get(k) for k in ("verdict", "reasr", "asr", "repaired_asr")},
+                flush=True,
+            )
+
+
+if __name__ == "__main__":
+    main()
