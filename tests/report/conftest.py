@@ -78,6 +78,7 @@ class Made:
             "reasr_before": 0.928,
             "reasr_after": 0.012,
             "passes": 2,
+            "triggers": 1,
             "verdict_after": "clean",
             "warnings": ("Few held-out images.",),
         }
