@@ -1,0 +1,174 @@
+"""The generated section of this benchmark's README: a summary beside the paper's figures, and a row a model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from statistics import mean, median
+from typing import Any
+
+from benchmarks.detection.targets import (
+    ATTACKED,
+    CLEAN,
+    DATASETS,
+    RESULTS,
+    Model,
+    asr_now,
+    failures,
+    is_repaired,
+    is_right,
+    load,
+    pick,
+    spread,
+    targets,
+)
+from benchmarks.results import markdown, table
+
+NAMES = {"mnist": "MNIST", "fashion-mnist": "Fashion-MNIST"}
+NONE = "–"
+SCANS = (
+    *("Scan", "planted ASR", "verdict", "right?", "paper's rule", "target", "REASR", "MSE"),
+    *("reference agrees", "mask, pixels", "IoU", "time"),
+)
+REPAIRS = ("Repair", "outcome", "ASR", "after", "accuracy", "after", "parts found", "passes", "time")
+
+# The contrastive paper's method on MNIST (its Tables 2 to 4), SBA and DBA.
+PAPER = {
+    "accuracy": ("98.72 %", "98.60 %"),
+    "asr": ("99.66 %", "100.0 %"),
+    "detection": ("100 %", "100 %"),
+    "repaired accuracy": ("98.40 %", "97.95 %"),
+    "repaired asr": ("1.73 %", "7.41 %"),
+    "time": ("7.38 s", "7.63 s"),
+}
+
+
+def tables(results: Path = RESULTS) -> str:
+    """Everything between the markers."""
+    parts = ["### Targets", table(targets(results))]
+    for dataset in DATASETS:
+        file = load(dataset, results)
+        models = file["models"]
+        planned = len(ATTACKED + CLEAN)
+        done = len(pick(models, ATTACKED + CLEAN))
+        parts.append(f"### {NAMES[dataset]}")
+        if done < planned:
+            parts.append(f"**Incomplete: {done} of {planned} models have a result.**")
+        if done:
+            parts += [origin(file), summary(dataset, models), scans(models), repairs(models)]
+    return "\n\n".join(parts)
+
+
+def origin(file: dict[str, Any]) -> str:
+    """Where and with what it was measured."""
+    return (
+        f"Run at commit `{file['commit'][:12]}` with torch {file['torch']} and Python {file['python']} on "
+        f"{file['machine']}; scan and repair with seed {file['seed']}."
+    )
+
+
+def summary(dataset: str, models: dict[str, Model]) -> str:
+    """Ours beside the paper's: means over the three triggers."""
+    known = dataset == "mnist"
+    head = ("Mean of three triggers", "SBA", "DBA", *(("paper, SBA", "paper, DBA") if known else ()))
+    kinds = [pick(models, ATTACKED[:3]), pick(models, ATTACKED[3:])]
+    honest = pick(models, CLEAN)
+    rows: list[tuple[str, ...]] = [head]
+
+    def row(name: str, key: str, values: list[str]) -> None:
+        rows.append((name, *values, *(PAPER[key] if known else ())))
+
+    row("accuracy, attacked model", "accuracy", [average(kind, "accuracy") for kind in kinds])
+    row("ASR, attacked model", "asr", [average(kind, "asr") for kind in kinds])
+    row(
+        "attacked models found", "detection", [f"{sum(map(is_right, kind))} of {len(kind)}" for kind in kinds]
+    )
+    row(
+        "accuracy, repaired model",
+        "repaired accuracy",
+        [average([model for model in kind if is_repaired(model)], "repaired_accuracy") for kind in kinds],
+    )
+    row("ASR after repair", "repaired asr", [after(kind) for kind in kinds])
+    row("time of a scan, median", "time", [seconds(kind) for kind in kinds])
+    paper = (
+        "The paper's values: Tables 2, 3 and 4; its detection rate is over more models, and its time is one of an "
+        "RTX 3080. "
+        if known
+        else "The paper has no Fashion-MNIST. "
+    )
+    clean = (
+        f"Honest models: {sum(map(is_right, honest))} of {len(honest)} called clean, mean accuracy "
+        f"{average(honest, 'accuracy')}, median time {seconds(honest)}."
+    )
+    return f"{markdown(rows, right=' rrrr')}\n\n{paper}{clean}"
+
+
+def scans(models: dict[str, Model]) -> str:
+    """A row a model: what the scan said."""
+    rows: list[tuple[str, ...]] = [SCANS]
+    for name in ATTACKED + CLEAN:
+        if name not in models:
+            rows.append((name, "**not run**", *[NONE] * 10))
+            continue
+        model = models[name]
+        attacked = "asr" in model
+        named = f"{model['found_target']}, " + (
+            "right" if model["found_target"] == model.get("target") else "wrong"
+        )
+        rows.append(
+            (
+                name,
+                percent(model.get("asr")),
+                model["verdict"],
+                "yes" if is_right(model) else "**no**",
+                "right" if is_right(model, "paper_verdict") else "**wrong**",
+                named if attacked else NONE,
+                percent(model["reasr"]),
+                f"{model['mse']:.2f}",
+                percent(model["reference_agreement"]),
+                f"{model['mask_size']:.1f}",
+                f"{model['mask_iou']:.2f}" if attacked else NONE,
+                f"{model['scan_seconds']:.1f} s",
+            )
+        )
+    return markdown(rows, right=" r    rrrrrr")
+
+
+def repairs(models: dict[str, Model]) -> str:
+    """A row an attacked model: what the repair reached."""
+    rows: list[tuple[str, ...]] = [REPAIRS]
+    for name in ATTACKED:
+        if name not in models:
+            rows.append((name, "**not run**", *[NONE] * 7))
+            continue
+        model = models[name]
+        rows.append(
+            (
+                name,
+                "repaired" if is_repaired(model) else f"**{model['outcome']}**",
+                percent(model["asr"]),
+                percent(model["repaired_asr"]),
+                percent(model["accuracy"]),
+                percent(model["repaired_accuracy"]),
+                str(model["triggers"]),
+                str(model["passes"]),
+                f"{model['repair_seconds']:.0f} s",
+            )
+        )
+    return markdown(rows, right="  rrrrrrr")
+
+
+def percent(value: float | None) -> str:
+    return NONE if value is None else f"{100 * value:.2f} %"
+
+
+def average(models: list[Model], key: str) -> str:
+    return percent(mean(model[key] for model in models)) if models else NONE
+
+
+def after(models: list[Model]) -> str:
+    values = [100 * asr_now(model) for model in models]
+    return f"{spread(values, '%')}{failures(models)}" if values else NONE
+
+
+def seconds(models: list[Model]) -> str:
+    return f"{median(model['scan_seconds'] for model in models):.1f} s" if models else NONE
