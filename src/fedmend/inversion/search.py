@@ -77,10 +77,12 @@ class Search:
     starts: int = 2
 
     def __post_init__(self) -> None:
-        if min(self.steps, self.patience, self.starts) < 1 or self.warm_up < 0 or self.lr <= 0:
+        if min(self.steps, self.patience, self.starts) < 1 or self.warm_up < 0:
             raise ConfigError(
-                f"steps, patience and starts must be 1 or more, warm_up 0 or more and lr above 0; got {self}"
+                f"steps, patience and starts must be 1 or more and warm_up 0 or more; got {self}"
             )
+        if not 0 < self.lr < float("inf"):
+            raise ConfigError(f"lr must be above 0 and finite; got {self.lr}")
         if self.beta is not None and not 0 <= self.beta < float("inf"):
             raise ConfigError(f"beta must be 0 or more, or None to steer it; got {self.beta}")
         if not 0 < self.success <= 1 or not 0 < self.max_mask_share <= 1:

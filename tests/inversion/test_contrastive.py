@@ -1,0 +1,158 @@
+from copy import deepcopy
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import planted
+from fedmend.errors import ConfigError, ModelError
+from fedmend.inversion import PAPER_SETTINGS, Contrastive, Search, contrastive_loss
+from fedmend.inversion.contrastive import _works
+from fedmend.inversion.ssim import SsimTo
+from fedmend.parameters import flatten
+from fedmend.seeds import generator
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+BRIEF = Contrastive(search=Search(steps=3))
+
+
+def by_eq_1(reference_stamped: Tensor, suspect_clean: Tensor, suspect_stamped: Tensor) -> Tensor:
+    """Eq. 1 as the paper writes it, with the cosine written out."""
+
+    def sim(first: Tensor, second: Tensor) -> Tensor:
+        return (first * second).sum(1) / (first.norm(dim=1) * second.norm(dim=1))
+
+    positive = sim(reference_stamped, suspect_clean).exp()
+    negative = sim(suspect_stamped, reference_stamped).exp()
+    return -(positive / negative).log().mean()
+
+
+def test_the_loss_by_hand() -> None:
+    # cos((1, 0), (1, 1)) = 0.7071 and cos((0, 2), (1, 0)) = 0; cos((3, 4), (4, 3)) = 0.96 and cos((3, 4), (5, 0)) = 0.6
+    reference_stamped = torch.tensor([[1.0, 0.0], [3.0, 4.0]])
+    suspect_clean = torch.tensor([[1.0, 1.0], [4.0, 3.0]])
+    suspect_stamped = torch.tensor([[0.0, 2.0], [5.0, 0.0]])
+    expected = ((0 - 0.70710678) + (0.6 - 0.96)) / 2
+    assert float(contrastive_loss(reference_stamped, suspect_clean, suspect_stamped)) == pytest.approx(
+        expected
+    )
+
+
+def test_the_loss_is_the_papers_first_equation() -> None:
+    for seed in range(5):
+        features = torch.randn(3, 7, 10, generator=generator(seed), dtype=torch.float64)
+        assert torch.allclose(contrastive_loss(*features), by_eq_1(*features))
+
+
+def test_the_loss_at_its_ends() -> None:
+    one = torch.tensor([[1.0, 2.0]])
+    assert float(contrastive_loss(one, one, -one)) == pytest.approx(-2)
+    assert float(contrastive_loss(one, -one, one)) == pytest.approx(2)
+    assert float(contrastive_loss(one, one, one)) == pytest.approx(0)
+
+
+def test_the_first_loss_is_equation_4(world: planted.World) -> None:
+    """Contrastive, alpha times -SSIM and beta times the mask's L1 norm, at the random start."""
+    images = world.images[:10] / 255
+    method = Contrastive(alpha=0.7, search=Search(beta=0.02, steps=1))
+    found = method(world.backdoored, world.reference, images, generator(3))
+    stamped = found.trigger.apply(images)
+    with torch.no_grad():
+        suspect, reference = world.backdoored, world.reference
+        loss = contrastive_loss(reference(stamped), suspect(images), suspect(stamped))
+        expected = loss - 0.7 * SsimTo(images)(stamped) + 0.02 * found.trigger.mask.sum()
+    assert found.loss_curve == (pytest.approx(float(expected), abs=1e-5),)
+
+
+def test_how_well_a_trigger_works_by_hand() -> None:
+    classes = torch.tensor([0, 0, 1, 2, 3])
+    # Target 1; of the four images of other classes the suspect sends three there, the reference one of those too.
+    suspect, reference = torch.tensor([1, 1, 1, 1, 0]), torch.tensor([0, 1, 1, 2, 3])
+    assert _works(suspect, reference, classes) == pytest.approx(2 / 4)
+    assert _works(classes, classes, classes) == 0
+    assert _works(torch.ones(3, dtype=torch.int64), torch.zeros(3), torch.ones(3, dtype=torch.int64)) == 0
+
+
+def test_the_papers_settings_are_those_of_a_2() -> None:
+    assert {name: (m.alpha, m.search.beta) for name, m in PAPER_SETTINGS.items()} == {
+        "mnist": (0.5, 0.01),
+        "cifar10": (0.001, 0.0005),
+        "gtsrb": (0.001, 0.005),
+    }
+    assert all(m.search.steps == 500 and m.layer == "logits" for m in PAPER_SETTINGS.values())
+
+
+def test_the_default_looks_at_the_logits_and_steers_beta() -> None:
+    assert Contrastive().layer == "logits"
+    assert Contrastive().search.beta is None
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_models_are_left_as_found(world: planted.World, fails: bool) -> None:
+    suspect, reference = deepcopy(world.backdoored).train(), deepcopy(world.reference)
+    suspect[1].eval()
+    suspect[0].weight.requires_grad_(False)
+    modes = [module.training for module in suspect.modules()]
+    images = world.images[:10] / 255
+    if fails:
+        with pytest.raises(RuntimeError):
+            BRIEF(suspect, reference, torch.cat([images, images], 1), generator(0))
+    else:
+        BRIEF(suspect, reference, images, generator(0))
+    assert [module.training for module in suspect.modules()] == modes
+    assert not any(module.training for module in reference.modules())
+    assert torch.equal(flatten(suspect.state_dict()), flatten(world.backdoored.state_dict()))
+    assert torch.equal(flatten(reference.state_dict()), flatten(world.reference.state_dict()))
+    for model, needed in ((suspect, [False, *[True] * 5]), (reference, [True] * 6)):
+        assert [parameter.requires_grad for parameter in model.parameters()] == needed
+        assert all(parameter.grad is None for parameter in model.parameters())
+        assert not any(module._forward_hooks for module in model.modules())
+
+
+def test_dropout_has_no_say(world: planted.World) -> None:
+    suspect = nn.Sequential(*deepcopy(world.backdoored), nn.Dropout(0.5)).train()
+    images = world.images[:10] / 255
+    curves = [
+        BRIEF(model, world.reference, images, generator(0)).loss_curve
+        for model in (suspect, world.backdoored)
+    ]
+    assert curves[0] == curves[1]
+
+
+def test_the_same_model_twice_is_no_backdoor(world: planted.World) -> None:
+    found = Contrastive(search=Search(steps=200))(
+        world.backdoored, world.backdoored, world.images[:10] / 255, generator(0)
+    )
+    assert float(found.trigger.mask.max()) < 0.1
+
+
+def test_another_layer_is_another_loss(world: planted.World) -> None:
+    images = world.images[:10] / 255
+    curves = {
+        replace(BRIEF, layer=layer)(world.backdoored, world.reference, images, generator(0)).loss_curve
+        for layer in ("logits", "0", "3")
+    }
+    assert len(curves) == 3
+    last = replace(BRIEF, layer="5")(world.backdoored, world.reference, images, generator(0)).loss_curve
+    assert last in curves
+
+
+def test_an_unknown_layer_is_refused(world: planted.World) -> None:
+    with pytest.raises(ModelError, match=r"no layer 'head'; take logits or one of its own, such as 0, 1, 2"):
+        Contrastive(layer="head")(world.backdoored, world.reference, world.images[:10] / 255, generator(0))
+
+
+@pytest.mark.parametrize("alpha", [-0.1, float("nan"), float("inf")])
+def test_settings_out_of_range_are_refused(alpha: float) -> None:
+    with pytest.raises(ConfigError, match="alpha must be 0 or more"):
+        Contrastive(alpha=alpha)
+
+
+def test_the_mask_stays_where_it_may_be(world: planted.World) -> None:
+    allowed = torch.ones(1, planted.SIDE, planted.SIDE)
+    allowed[0, :4] = 0
+    found = BRIEF(world.backdoored, world.reference, world.images[:10] / 255, generator(0), allowed=allowed)
+    assert not bool(found.trigger.mask[0, :4].any())
+    assert bool((found.trigger.mask[0, 4:] > 0).all())
