@@ -229,7 +229,7 @@ def _judge(
     if report.verdict == "inconclusive":
         return "undecided", "The scan was inconclusive, so nothing was changed."
     accuracies = f"clean accuracy on held-out images went from {before:.1%} to {after:.1%}"
-    if before - after > limit:
+    if before - after > limit + 1e-9:  # 1.0 - 0.99 is a little more than 0.01
         return (
             "failed",
             f"The {accuracies}, more than the {limit:.1%} allowed. Give more images, or allow more.",

@@ -77,16 +77,16 @@ def scan(
     device = device_of(suspect)
     _check(suspect, reference, images, labels)
     started = time.perf_counter()
-    pixels = to_float(images.to(device))
+    pixels = to_float(images.to(device)).to(next(suspect.parameters(), torch.empty(0)).dtype)
     with frozen(suspect, reference), torch.no_grad():
         clean_logits, reference_logits = _logits(suspect, pixels), _logits(reference, pixels)
-    classes = clean_logits.shape[1]
     _check_answers(clean_logits, reference_logits, labels, class_names)
+    classes = clean_logits.shape[1]
     truth = (reference_logits.argmax(1) if labels is None else labels).to(device)
     if len(truth.unique()) < 2:
         raise DataError("a scan needs images of two classes or more; all that were given are of one class")
 
-    found = method(suspect, reference, pixels, generator(seed, "scan"), progress, _allowed(excluding))
+    found = method(suspect, reference, pixels, generator(seed, "scan"), progress, _allowed(excluding, pixels))
     with frozen(suspect, reference), torch.no_grad():
         stamped = found.trigger.apply(pixels)
         features = FeatureMap(suspect, method.layer)
@@ -170,7 +170,10 @@ def decide(evidence: Evidence, thresholds: Thresholds, target_name: str) -> tupl
     The verdict is inconclusive where the evidence can't carry either.
     """
     chance = 1 / evidence.num_classes
-    if evidence.reference_accuracy is not None and evidence.reference_accuracy < POOR_REFERENCE * chance:
+    poor = min(
+        POOR_REFERENCE * chance, (1 + chance) / 2
+    )  # twice chance would be all of the images of two classes
+    if evidence.reference_accuracy is not None and evidence.reference_accuracy < poor:
         return "inconclusive", (
             f"The reference gets only {evidence.reference_accuracy:.0%} of the images right, hardly better than "
             f"chance ({chance:.0%}). Check that images, labels and reference belong together, or take a better one."
@@ -216,11 +219,13 @@ def _check(suspect: nn.Module, reference: nn.Module, images: Tensor, labels: Ten
         raise DataError(
             f"a scan needs images of shape (N, C, H, W) with N at least {MIN_IMAGES}; got {tuple(images.shape)}"
         )
-    if labels is not None and labels.shape != (len(images),):
+    if labels is not None and (labels.shape != (len(images),) or labels.dtype != torch.int64):
         raise DataError(
-            f"a scan needs one label an image; got {len(images)} images, labels {tuple(labels.shape)}"
+            f"a scan needs one label an image, int64 (N,); got {len(images)} images and labels "
+            f"{tuple(labels.shape)} of {labels.dtype}"
         )
-    if images.dtype != torch.uint8 and not bool(((images >= 0) & (images <= 1)).all()):
+    floats = images.is_floating_point() and bool(((images >= 0) & (images <= 1)).all())
+    if images.dtype != torch.uint8 and not floats:
         raise DataError("images must be uint8, or floats in [0, 1] without NaN; divide 8-bit values by 255")
     devices = device_of(suspect), device_of(reference)
     if devices[0] != devices[1]:
@@ -245,7 +250,7 @@ def _check_answers(
     classes = suspect.shape[1]
     if labels is not None and not bool(((labels >= 0) & (labels < classes)).all()):
         raise DataError(
-            f"labels must be in [0, {classes}), the models' classes; got up to {int(labels.max())}"
+            f"labels must be in [0, {classes}), the models' classes; got {int(labels.min())} to {int(labels.max())}"
         )
     if class_names is not None and len(class_names) != classes:
         raise DataError(f"the models have {classes} classes, but {len(class_names)} class names were given")
@@ -270,8 +275,10 @@ def _warnings(evidence: Evidence, num_images: int) -> Iterator[str]:
         yield "The search's loss was still falling when its steps were used up."
 
 
-def _allowed(excluding: Sequence[Trigger]) -> Tensor | None:
+def _allowed(excluding: Sequence[Trigger], pixels: Tensor) -> Tensor | None:
     if not excluding:
         return None
+    for trigger in excluding:
+        trigger.to(pixels.device).apply(pixels[:1])  # raises DataError if it is for other images
     covered = torch.stack([trigger.mask for trigger in excluding]).amax(0)
     return (covered < COVERED).float()

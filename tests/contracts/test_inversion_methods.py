@@ -39,7 +39,7 @@ def test_it_finds_a_planted_patch(world: planted.World, method: Contrastive) -> 
     report = scanned(world, world.backdoored, method)
     assert (report.verdict, report.paper_verdict) == ("backdoored", "backdoored")
     assert report.target_class == planted.TARGET
-    assert float(report.trigger.mask[0, :4, :5].sum()) > 0.5 * report.trigger.size
+    assert float(report.trigger.mask[planted.patch().mask > 0].mean()) > 0.5
     unseen = world.images[100:], world.labels[100:]
     assert attack_success_rate(world.backdoored, report.trigger, *unseen, planted.TARGET) > 0.8
     assert attack_success_rate(world.reference, report.trigger, *unseen, planted.TARGET) < 0.5

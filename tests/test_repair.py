@@ -1,0 +1,209 @@
+import sys
+from copy import deepcopy
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+import planted
+from fedmend.errors import ConfigError, DataError
+from fedmend.inversion import Contrastive, Search
+from fedmend.metrics import accuracy, attack_success_rate
+from fedmend.parameters import flatten
+from fedmend.repair import MAX_PARTS, REPAIR, RepairReport, combinations_of, repair
+from fedmend.scan import scan
+from fedmend.scan_report import ScanReport
+from fedmend.triggers import Trigger
+from fedmend.unlearning import Unlearning
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+BRIEF = Contrastive(search=Search(steps=2, starts=1))
+
+
+@pytest.fixture(scope="module")
+def report(world: planted.World, one_thread: None) -> ScanReport:
+    return scan(
+        world.backdoored, reference=world.reference, images=world.images[:12], labels=world.labels[:12]
+    )
+
+
+def repaired(
+    world: planted.World, report: ScanReport, **changes: Any
+) -> tuple[nn.Module | None, RepairReport]:
+    values: dict[str, Any] = {
+        "reference": world.reference,
+        "images": world.images[:200],
+        "labels": world.labels[:200],
+        "report": report,
+    }
+    return repair(world.backdoored, **(values | changes))
+
+
+def test_a_planted_backdoor_is_taken_out(world: planted.World, report: ScanReport) -> None:
+    before = deepcopy(world.backdoored)
+    told: set[str] = set()
+    model, result = repaired(
+        world,
+        report,
+        method=Unlearning(epochs=10, lr=0.005),
+        max_accuracy_drop=0.03,
+        progress=lambda stage, *_: told.add(stage),
+    )
+    assert result.outcome == "repaired"
+    assert result.verdict_after == "clean"
+    assert model is not None
+    unseen = world.images[200:], world.labels[200:]
+    assert accuracy(model, *unseen) > 0.95
+    assert attack_success_rate(world.backdoored, planted.patch(), *unseen, planted.TARGET) > 0.95
+    assert attack_success_rate(model, planted.patch(), *unseen, planted.TARGET) < 0.05
+    assert result.reasr_before > 0.8
+    assert result.reasr_after < 0.2
+    assert result.num_heldout == 100
+    assert result.accuracy_after >= result.accuracy_before - 0.03
+    assert "scan finds none" in result.reason
+    assert f"from {result.accuracy_before:.1%} to {result.accuracy_after:.1%}" in result.reason
+    assert 1 <= result.passes <= 3
+    assert result.triggers >= result.passes
+    assert told == {"trigger inversion", "unlearning"}
+    assert torch.equal(flatten(world.backdoored.state_dict()), flatten(before.state_dict()))
+    assert not world.backdoored.training
+    assert all(p.requires_grad and p.grad is None for p in world.backdoored.parameters())
+    assert RepairReport.from_json(result.to_json()) == result
+
+
+@pytest.fixture
+def one_part(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The search for further parts is cut short, where only the judgement matters."""
+    monkeypatch.setattr(sys.modules["fedmend.repair"], "PARTS_SEARCH", BRIEF)
+
+
+def ruin(monkeypatch: pytest.MonkeyPatch) -> list[tuple[list[Trigger], torch.Tensor]]:
+    """Unlearning that leaves a model which answers class 0 to everything; returns what it was given."""
+    calls = []
+
+    def unlearn(
+        self: Unlearning, model: nn.Module, triggers: Any, images: Any, *_: Any, **__: Any
+    ) -> nn.Module:
+        calls.append((triggers, images))
+        copy = deepcopy(model)
+        with torch.no_grad():
+            copy[5].bias[0] += 1000
+        return copy
+
+    monkeypatch.setattr(Unlearning, "__call__", unlearn)
+    return calls
+
+
+@pytest.mark.usefixtures("one_part")
+def test_a_repair_that_costs_too_much_has_failed(
+    world: planted.World, report: ScanReport, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = ruin(monkeypatch)
+    kept = deepcopy(world.backdoored.state_dict())
+    model, result = repaired(world, report, scan_method=BRIEF, max_passes=1)
+    assert model is None
+    assert result.outcome == "failed"
+    assert result.accuracy_before == 1.0
+    assert result.accuracy_after < 0.5
+    assert "went from 100.0% to" in result.reason
+    assert f"{result.accuracy_after:.1%}, more than the 1.0% allowed" in result.reason
+    assert all(torch.equal(value, kept[name]) for name, value in world.backdoored.state_dict().items())
+    ((_, images),) = calls
+    assert len(images) == 100  # the held-out half isn't trained on
+
+
+@pytest.mark.usefixtures("one_part")
+def test_a_backdoor_that_stays_is_a_failure(
+    world: planted.World, report: ScanReport, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Unlearning, "__call__", lambda _, model, *__, **___: deepcopy(model))
+    model, result = repaired(world, report, max_passes=1)
+    assert model is None
+    assert (result.outcome, result.verdict_after, result.passes) == ("failed", "backdoored", 1)
+    assert "a new scan still says backdoored" in result.reason
+    assert result.accuracy_after == result.accuracy_before
+
+
+@pytest.mark.usefixtures("one_part")
+def test_a_second_scan_that_is_inconclusive_is_no_success(world: planted.World, report: ScanReport) -> None:
+    model, result = repaired(
+        world, report, scan_method=BRIEF, max_passes=1, max_accuracy_drop=1.0, method=Unlearning(epochs=20)
+    )
+    assert model is None
+    assert (result.outcome, result.verdict_after) == ("failed", "inconclusive")
+
+
+@pytest.mark.parametrize(("verdict", "outcome"), [("clean", "not needed"), ("inconclusive", "undecided")])
+def test_without_a_backdoor_nothing_is_changed(
+    world: planted.World, report: ScanReport, verdict: Any, outcome: str
+) -> None:
+    model, result = repaired(world, replace(report, verdict=verdict))
+    assert model is None
+    assert result.outcome == outcome
+    assert (result.passes, result.triggers, result.verdict_after) == (0, 0, None)
+    assert result.accuracy_after == result.accuracy_before
+    assert result.reasr_after == result.reasr_before
+    assert "nothing was changed" in result.reason
+
+
+@pytest.mark.usefixtures("one_part")
+@pytest.mark.parametrize(("wrong", "outcome"), [(1, "repaired"), (2, "failed")])
+def test_the_limit_itself_is_allowed(
+    world: planted.World, report: ScanReport, monkeypatch: pytest.MonkeyPatch, wrong: int, outcome: str
+) -> None:
+    """1.0 - 0.99 is more than 0.01 in floating point."""
+    monkeypatch.setattr(Unlearning, "__call__", lambda *_, **__: deepcopy(world.clean))
+    shares = iter([1.0, 1.0 - wrong / 100])
+    monkeypatch.setattr(sys.modules["fedmend.repair"], "accuracy", lambda *_: next(shares))
+    _, result = repaired(world, report, max_passes=1)
+    assert result.outcome == outcome
+
+
+def one_pixel(index: int) -> Trigger:
+    mask = torch.zeros(1, 1, 6)
+    mask[0, 0, index] = 1
+    return Trigger(mask, mask * 0.5)
+
+
+def test_combinations_by_hand() -> None:
+    def pixels(count: int) -> list[list[int]]:
+        made = combinations_of([one_pixel(index) for index in range(count)])
+        return [trigger.mask.flatten().nonzero().flatten().tolist() for trigger in made]
+
+    assert pixels(1) == [[0]]
+    assert pixels(2) == [[0], [1], [0, 1]]
+    assert pixels(3) == [[0], [1], [2], [0, 1], [0, 2], [1, 2], [0, 1, 2]]
+    assert len(pixels(MAX_PARTS)) == 2**MAX_PARTS - 1
+    assert pixels(5) == [[0], [1], [2], [3], [4], [0, 1, 2, 3, 4]]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"held_out_share": 0.0},
+        {"held_out_share": 1.0},
+        {"max_accuracy_drop": -0.01},
+        {"max_accuracy_drop": float("nan")},
+        {"max_accuracy_drop": 1.01},
+        {"max_passes": 0},
+    ],
+)
+def test_settings_out_of_range_are_refused(
+    world: planted.World, report: ScanReport, changes: dict[str, Any]
+) -> None:
+    with pytest.raises(ConfigError, match="held_out_share must be in"):
+        repaired(world, report, **changes)
+
+
+def test_too_few_images_are_refused(world: planted.World, report: ScanReport) -> None:
+    with pytest.raises(DataError, match="at least 20 images"):
+        repaired(world, report, images=world.images[:19], labels=world.labels[:19])
+    with pytest.raises(DataError, match="label each"):
+        repaired(world, report, labels=world.labels[:199])
+
+
+def test_the_default_is_unlearning_for_three_epochs() -> None:
+    assert replace(Unlearning(), epochs=3) == REPAIR
