@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from models import DATASETS, TRUNK_ROUNDS, Job, branches
 from train import RUNS
 
 from fedmend import (
@@ -38,6 +37,7 @@ from fedmend.data import ImageSet, stratified
 from fedmend.files import write_text
 from fedmend.metrics import mask_iou
 from fedmend.seeds import generator
+from models import DATASETS, TRUNK_ROUNDS, Job, branches
 
 RESULTS = Path(__file__).parent / "results"
 SERVER_IMAGES = 2000

@@ -6,11 +6,11 @@ from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cosine_similarity
+from torch.nn.functional import cosine_similarity, one_hot
 
 from fedmend.errors import ConfigError
 from fedmend.inversion.features import FeatureMap, frozen
-from fedmend.inversion.search import Recovered, Search
+from fedmend.inversion.search import Judged, Recovered, Search
 from fedmend.inversion.ssim import SsimTo
 from fedmend.progress import Progress, silent
 
@@ -82,12 +82,15 @@ class Contrastive:
                 classes = of_reference(images)[1].argmax(1)
             similarity = SsimTo(images)
 
-            def objective(stamped: Tensor) -> tuple[Tensor, float]:
+            def objective(stamped: Tensor) -> Judged:
                 features, logits = of_suspect(stamped)
                 reference_features, reference_logits = of_reference(stamped)
                 loss = contrastive_loss(reference_features, suspect_clean, features)
-                works = _works(logits.argmax(1), reference_logits.argmax(1), classes)
-                return loss - self.alpha * similarity(stamped), works
+                return Judged(
+                    loss=loss - self.alpha * similarity(stamped),
+                    guide=-_alone(logits, reference_logits, classes),
+                    works=_works(logits.argmax(1), reference_logits.argmax(1), classes),
+                )
 
             return self.search(objective, images, generator, progress, allowed)
 
@@ -98,6 +101,14 @@ def _works(suspect_stamped: Tensor, reference_stamped: Tensor, classes: Tensor) 
     others = classes != target
     hits = (suspect_stamped == target) & (reference_stamped != target) & others
     return float(hits.sum() / others.sum().clamp_min(1))
+
+
+def _alone(suspect_stamped: Tensor, reference_stamped: Tensor, classes: Tensor) -> Tensor:
+    """A smooth form of :func:`_works`, from logits: the largest probability of a class in the suspect alone."""
+    suspect, reference = suspect_stamped.softmax(1), reference_stamped.softmax(1)
+    others = 1 - one_hot(classes, suspect.shape[1]).to(suspect)
+    shares = (suspect * (1 - reference) * others).sum(0) / others.sum(0).clamp_min(1)
+    return shares.max()
 
 
 PAPER_SETTINGS = {

@@ -13,8 +13,24 @@ from fedmend.errors import ConfigError, ModelError
 from fedmend.progress import Progress, silent
 from fedmend.triggers import Trigger
 
-Objective = Callable[[Tensor], tuple[Tensor, float]]
-"""From stamped images (N, C, H, W) to the loss, less the mask's L1 term, and how well the trigger works, in [0, 1]."""
+
+@dataclass(frozen=True, eq=False)
+class Judged:
+    """What an objective says of stamped images.
+
+    Attributes:
+        loss: the method's loss, less the mask's L1 term; a scalar.
+        guide: a scalar in [-1, 0], a smooth form of ``-works``, which helps a guided start on its way.
+        works: how well the trigger works, in [0, 1].
+    """
+
+    loss: Tensor
+    guide: Tensor
+    works: float
+
+
+Objective = Callable[[Tensor], Judged]
+"""From stamped images (N, C, H, W) to what is said of them; differentiable."""
 
 _FALLING = 0.02
 _STILL = 0.002
@@ -45,13 +61,16 @@ class Search:
     """Gradient descent on a mask and a pattern, from random noise (contrastive paper, Algorithm 1).
 
     With ``beta`` given, this is the paper's search: all steps from one start, and the last mask and pattern are the
-    result. Without it, the weight of the mask's L1 norm is steered, in the spirit of Neural Cleanse. It rises from 0
-    to a limit in ``warm_up`` steps, then grows while the trigger works, so that the smallest one is found. Where a
-    small mask works on half of the images or more, it falls until the trigger works on ``success`` of them. Anything
-    else is held to the limit, ``2 / (max_mask_share * H * W)``: the contrastive loss can fall by 2, so a mask of
-    more than ``max_mask_share`` of the image never pays. (Without a limit, a mask of most of an image makes any two
-    models differ, clean ones as well.) The start is faint, so that the images are still themselves, and a search that
-    finds nothing is begun again from another.
+    result. Without it, the weight of the mask's L1 norm is steered, in the spirit of Neural Cleanse:
+
+    - In the warm-up it is 0 at first, and then rises to a limit, ``2 / (max_mask_share * H * W)``: the contrastive
+      loss can fall by 2, so a mask of more than ``max_mask_share`` of the image doesn't pay. (Without a limit, a mask
+      of most of an image makes any two models differ, clean ones as well.) The start is faint, so that the images are
+      still themselves.
+    - Then it grows while the trigger works, so that the smallest one is found; where a small mask works on half of
+      the images or more, it falls until the trigger works on ``success`` of them.
+    - A search that finds nothing is begun again from another start, and this one is guided: in the warm-up, the loss
+      also has the objective's guide, with a weight that falls from 1 to 0. What is found must hold without it.
 
     Attributes:
         beta: weight of the mask's L1 norm, per pixel; None to steer it.
@@ -59,9 +78,9 @@ class Search:
         lr: Adam's learning rate (ours: the paper names none).
         max_mask_share: see above, in (0, 1]; like those below, for a steered search.
         success: how well, in (0, 1], a trigger must work to be made smaller.
-        warm_up: steps in which the L1 weight rises.
+        warm_up: steps before the L1 weight is at its limit; it is 0 in the first two fifths of them.
         patience: steps without news after which the search stops.
-        starts: random starts at most.
+        starts: random starts at most; every second one is guided.
 
     Raises:
         ConfigError: a setting is out of range.
@@ -72,7 +91,7 @@ class Search:
     lr: float = 0.1
     max_mask_share: float = 0.25
     success: float = 0.95
-    warm_up: int = 60
+    warm_up: int = 100
     patience: int = 50
     starts: int = 2
 
@@ -110,10 +129,10 @@ class Search:
         """
         allowed = torch.ones_like(images[0, :1]) if allowed is None else allowed.to(images)
         if self.beta is not None:
-            return self._start(objective, images, generator, progress, allowed)[1]
+            return self._start(objective, images, generator, progress, allowed, guided=False)[1]
         best: tuple[_Best, Recovered] | None = None
-        for _ in range(self.starts):
-            found = self._start(objective, images, generator, progress, allowed)
+        for start in range(self.starts):
+            found = self._start(objective, images, generator, progress, allowed, guided=start % 2 == 1)
             if best is None or found[0].rank > best[0].rank:
                 best = found
             if found[0].working:
@@ -128,6 +147,8 @@ class Search:
         generator: torch.Generator,
         progress: Progress,
         allowed: Tensor,
+        *,
+        guided: bool,
     ) -> tuple[_Best, Recovered]:
         channels, height, width = images.shape[1:]
         offset = _FAINT if self.beta is None else 0.0
@@ -141,10 +162,12 @@ class Search:
         stop_reason = ""
         for step in range(1, self.steps + 1):
             mask, pattern = mask_raw.sigmoid() * allowed, pattern_raw.sigmoid()
-            loss, works = objective(mask * pattern + (1 - mask) * images)
+            judged = objective(mask * pattern + (1 - mask) * images)
             size = mask.sum()
-            warming = self.beta is None and step <= self.warm_up
-            total = loss + beta * (step / self.warm_up if warming else 1.0) * size
+            risen = 1.0 if self.beta is not None else self._risen(step)
+            total = judged.loss + beta * risen * size
+            if guided and risen < 1:
+                total = total + (1 - risen) * judged.guide
             optimizer.zero_grad()
             total.backward()
             optimizer.step()
@@ -154,16 +177,20 @@ class Search:
                     "the search's loss became NaN or infinite: does the model answer finite logits?"
                 )
             progress("trigger inversion", step, self.steps)
-            if self.beta is not None:
+            works, share = judged.works, size.item() / (height * width)
+            if self.beta is not None or risen < 1:
                 best = _Best(mask.detach(), pattern.detach(), step=step)
                 continue
-            share = size.item() / (height * width)
-            best = best.or_better(
-                works, works >= self.success and share <= self.max_mask_share, share, mask, pattern, step
-            )
-            if not warming:
-                beta = self._steer(beta, limit, works, share <= self.max_mask_share)
-                stop_reason = self._stop(step, best, works, mask, losses)
+            small = share <= self.max_mask_share
+            best = best.or_better(works, small and works >= self.success, share, mask, pattern, step)
+            beta = self._steer(beta, limit, works, small)
+            if works < _PROMISING and float(mask.detach().max()) < _GONE:
+                best = _Best(mask.detach(), pattern.detach(), step=step)
+                stop_reason = "the mask vanished: no patch was worth its size"
+            elif best.working and works >= _PROMISING and step - best.step >= self.patience:
+                stop_reason = f"no smaller trigger worked for {self.patience} steps"
+            elif not best.working and self._still(losses):
+                stop_reason = "the loss stopped changing"
             if stop_reason:
                 progress("trigger inversion", self.steps, self.steps)
                 break
@@ -174,22 +201,21 @@ class Search:
             converged=bool(stop_reason) or best.working or _fall(losses, self.patience) <= _FALLING,
         )
 
+    def _risen(self, step: int) -> float:
+        """How far, from 0 to 1, the L1 weight has risen to its limit."""
+        wait = 0.4 * self.warm_up
+        return 1.0 if step > self.warm_up else max(0.0, (step - wait) / max(1.0, self.warm_up - wait + 1))
+
+    def _still(self, losses: list[float]) -> bool:
+        waited = len(losses) >= self.warm_up + 2 * self.patience
+        return waited and abs(_fall(losses, self.patience)) < _STILL
+
     def _steer(self, beta: float, limit: float, works: float, small: bool) -> float:
         if small and works >= self.success:
             return beta * 1.05
         if small and works >= _PROMISING:
             return max(limit / 20, beta * 0.97)
         return min(limit, beta * 1.05) if beta < limit else max(limit, beta / 1.1)
-
-    def _stop(self, step: int, best: _Best, works: float, mask: Tensor, losses: list[float]) -> str:
-        if best.working:
-            waited = step - best.step >= self.patience
-            return f"no smaller trigger worked for {self.patience} steps" if waited else ""
-        if works < _PROMISING and float(mask.detach().max()) < _GONE:
-            return "the mask vanished: no patch was worth its size"
-        if step >= self.warm_up + 2 * self.patience and abs(_fall(losses, self.patience)) < _STILL:
-            return "the loss stopped changing"
-        return ""
 
 
 @dataclass(frozen=True, eq=False)
