@@ -70,7 +70,7 @@ def make_world() -> World:
     """Train all three from the same beginning, in a second or two."""
     images, labels = draw(400, seed=0)
     start = build_model(ARCHITECTURE, num_classes=CLASSES, in_channels=1, image_size=(SIDE, SIDE), seed=0)
-    reference = _trained(start, images, labels, 60)
+    reference = _trained(start, images, labels, 300)
     poisoned = Poisoning(patch(), TARGET, 0.5)(images, labels, generator(0))
     return World(
         reference,

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 import click
 
-from fedmend.cli.console import run
+from fedmend.cli.console import InterruptError, run
 from fedmend.cli.demo import demo
 from fedmend.cli.repair import repair
 from fedmend.cli.report import report
@@ -15,10 +16,23 @@ from fedmend.cli.scan import scan
 from fedmend.cli.simulate import simulate
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+class _Commands(click.Group):
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:  # click would print an empty line first
+            raise InterruptError from None
+
+
+@click.group(
+    cls=_Commands, invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]}
+)
 @click.version_option(package_name="fedmend")
-def fedmend() -> None:
+@click.pass_context
+def fedmend(context: click.Context) -> None:
     """Find and remove backdoors in models trained by federated learning."""
+    if context.invoked_subcommand is None:
+        click.echo(context.get_help())
 
 
 for command in (demo, scan, repair, simulate, report):

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import errno
+import os
 import sys
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import click
+import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as RichProgress
@@ -19,6 +21,10 @@ from fedmend.progress import Progress, silent
 EXIT_BAD_INPUT = 2
 EXIT_INTERRUPTED = 130
 EXIT_BUG = 70
+
+
+class InterruptError(Exception):
+    """Ctrl-C, in a form that click lets through."""
 
 
 @contextmanager
@@ -56,24 +62,32 @@ def run(command: Callable[[], object]) -> int:
         code = command()
     except click.exceptions.Exit as stop:
         return stop.exit_code
-    except (KeyboardInterrupt, click.Abort):
+    except (InterruptError, KeyboardInterrupt, click.Abort):
         return _fail("interrupted; nothing half-written was left behind", EXIT_INTERRUPTED)
     except click.ClickException as error:
         return _fail(error.format_message(), EXIT_BAD_INPUT)
     except FedmendError as error:
         return _fail(str(error), EXIT_BAD_INPUT)
-    except MemoryError:
+    except (MemoryError, torch.OutOfMemoryError):
         return _fail("out of memory; try fewer images or a smaller batch", EXIT_BAD_INPUT)
     except BrokenPipeError:
-        sys.stderr.close()
+        _abandon_stdout()
         return EXIT_BAD_INPUT
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS):
             return _bug()
+        if error.filename is None:
+            _abandon_stdout()
         return _fail(f"{error.strerror}: {error.filename or 'standard output'}", EXIT_BAD_INPUT)
     except Exception:
         return _bug()
     return code if isinstance(code, int) else 0
+
+
+def _abandon_stdout() -> None:
+    """Let what stdout still holds go nowhere, or Python would complain of it at exit."""
+    with suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _fail(message: str, code: int) -> int:

@@ -11,6 +11,7 @@ from fedmend.checkpoints import load_checkpoint
 from fedmend.data import ImageSet, stratified
 from fedmend.errors import ConfigError, DataError
 from fedmend.models import build_model, probe
+from fedmend.scan import MIN_IMAGES
 from fedmend.seeds import generator
 
 
@@ -43,19 +44,20 @@ def choose_device(name: str) -> torch.device:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(name)
-        torch.empty(1, device=device)
+        torch.zeros(1, device=device).item()  # which the meta device can't
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         raise ConfigError(f"there is no device {name!r} here; try cpu or auto") from error
     return device
 
 
 def choose_images(images: ImageSet, count: int | None, seed: int) -> ImageSet:
-    """``count`` images, as equally many a class as there are; by default the paper's three a class.
+    """``count`` images, as equally many a class as there are; by default the paper's three a class, or as many as
+    a scan needs.
 
     Raises:
         DataError: there are fewer.
     """
-    wanted = 3 * images.num_classes if count is None else count
+    wanted = max(3 * images.num_classes, MIN_IMAGES) if count is None else count
     if count is not None and wanted > len(images):
         raise DataError(
             f"--images {wanted}, but the data has only {len(images)}; ask for fewer or give more data"

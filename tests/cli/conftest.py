@@ -1,0 +1,126 @@
+import re
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import planted
+from fedmend.checkpoints import save_state
+from fedmend.cli import main
+
+
+@dataclass(frozen=True)
+class Result:
+    """How a command ended."""
+
+    code: int
+    out: str
+    err: str
+
+
+@dataclass(frozen=True)
+class Files:
+    """What commands are given, in a folder that no test writes to."""
+
+    folder: Path
+
+    def model(self, name: str) -> str:
+        return str(self.folder / f"{name}.safetensors")
+
+    @property
+    def images(self) -> str:
+        return str(self.folder / "images.npz")
+
+    def options(self, **changes: str) -> list[str]:
+        """The options that scan and repair need."""
+        values = {
+            "reference": self.model("reference"),
+            "model": planted.ARCHITECTURE,
+            "data": self.images,
+            "device": "cpu",
+        }
+        return [word for name, value in (values | changes).items() for word in (f"--{name}", value)]
+
+    def scan(self, suspect: str, out: Path, **changes: str) -> list[str]:
+        return ["scan", suspect, *self.options(**changes), "--out", str(out)]
+
+    def repair(self, suspect: str, out: Path, **changes: str) -> list[str]:
+        return ["repair", suspect, *self.options(**changes), "--out", str(out / "repaired.safetensors")]
+
+
+@pytest.fixture(autouse=True, scope="package")
+def _one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="session")
+def files(world: planted.World, tmp_path_factory: pytest.TempPathFactory) -> Files:
+    folder = tmp_path_factory.mktemp("given")
+    for name in ("reference", "clean", "backdoored"):
+        save_state(getattr(world, name).state_dict(), folder / f"{name}.safetensors")
+    images, labels = world.images[:120].numpy(), world.labels[:120].numpy()
+    np.savez(folder / "images.npz", images=images, labels=labels, class_names=np.array(planted.NAMES))
+    return Files(folder)
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str]) -> Callable[..., Result]:
+    """The command line, in this process."""
+
+    def call(arguments: list[str]) -> Result:
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as stop:
+            main(arguments)
+        captured = capsys.readouterr()
+        assert isinstance(stop.value.code, int)
+        return Result(stop.value.code, captured.out, captured.err)
+
+    return call
+
+
+@pytest.fixture
+def refused(run: Callable[..., Result], tmp_path: Path) -> Callable[..., None]:
+    """A command ends in one clear line and leaves nothing in ``tmp_path`` that wasn't there before."""
+
+    def check(arguments: list[str], message: str, code: int = 2, *, writes: tuple[str, ...] = ()) -> None:
+        before = _contents(tmp_path)
+        result = run(arguments)
+        assert result.err.startswith("fedmend: "), result.err
+        assert re.search(message, result.err), result.err
+        assert result.err.count("\n") == 1, result.err
+        assert result.err.endswith("\n")
+        assert "Traceback" not in result.err
+        assert len(result.err) < 800
+        assert (result.code, result.out) == (code, "")
+        after = _contents(tmp_path)
+        assert after.keys() - before.keys() <= set(writes)
+        assert {path: after.get(path) for path in before} == before
+
+    return check
+
+
+def _contents(folder: Path) -> dict[str, Any]:
+    """Every file and its bytes."""
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and "__pycache__" not in path.parts
+    }
+
+
+@pytest.fixture
+def importable() -> Iterator[None]:
+    """Forget modules that a test imported from a folder of its own."""
+    before = set(sys.modules)
+    yield
+    for name in set(sys.modules) - before:
+        if name.startswith("own_"):
+            del sys.modules[name]
