@@ -1,0 +1,90 @@
+import json
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import planted
+from fedmend.checkpoints import load_checkpoint
+from fedmend.cli import repair as _repair  # noqa: F401 - the command, which the module's name hides
+from fedmend.metrics import accuracy, attack_success_rate
+from fedmend.models import build_model
+from fedmend.repair import RepairReport
+from fedmend.unlearning import Unlearning
+
+COMMAND = sys.modules["fedmend.cli.repair"]
+FOUR = {"scan.json", "trigger.safetensors", "report.html", "repair.json"}
+
+
+def names(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()}
+
+
+@pytest.fixture(autouse=True)
+def _thorough(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As few images as here need more epochs."""
+    monkeypatch.setitem(COMMAND.METHODS, "unlearn", Unlearning(epochs=10, lr=0.005))
+
+
+def test_a_backdoored_model_is_repaired(
+    run: Callable[..., Any], files: Any, world: planted.World, tmp_path: Path
+) -> None:
+    arguments = files.repair(files.model("backdoored"), tmp_path)
+    result = run([*arguments, "--json", "--max-accuracy-drop", "0.05"])
+    printed = json.loads(result.out)
+    assert (result.code, result.err, printed["outcome"]) == (0, "", "repaired")
+    assert names(tmp_path) == FOUR | {"repaired.safetensors"}
+    report = RepairReport.from_json((tmp_path / "repair.json").read_text(encoding="utf-8"))
+    assert json.loads(report.to_json()) == printed
+    assert report.max_accuracy_drop == 0.05
+    model = build_model(planted.ARCHITECTURE, num_classes=4, in_channels=1, image_size=(12, 12))
+    load_checkpoint(tmp_path / "repaired.safetensors", model)
+    unseen = world.images[120:], world.labels[120:]
+    assert attack_success_rate(model, planted.patch(), *unseen, planted.TARGET) < 0.1
+    assert accuracy(model, *unseen) > 0.9
+
+
+def test_a_clean_one_needs_none(run: Callable[..., Any], files: Any, tmp_path: Path) -> None:
+    result = run(files.repair(files.model("clean"), tmp_path))
+    assert (result.code, result.err) == (0, "")
+    assert result.out.startswith("CLEAN. ")
+    assert "\nNOT NEEDED. The scan found no backdoor, so nothing was changed.\n" in result.out
+    assert names(tmp_path) == FOUR
+
+
+@pytest.mark.parametrize(("outcome", "code"), [("failed", 1), ("undecided", 3)])
+def test_without_a_repaired_model_none_is_written(
+    run: Callable[..., Any],
+    files: Any,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    outcome: Any,
+    code: int,
+) -> None:
+    def pretended(*args: Any, **named: Any) -> tuple[None, RepairReport]:
+        _, report = original(*args, **named)
+        return None, replace(report, outcome=outcome)
+
+    original = COMMAND.run_repair
+    monkeypatch.setattr(COMMAND, "run_repair", pretended)
+    result = run(files.repair(files.model("clean"), tmp_path))
+    assert (result.code, result.err) == (code, "")
+    assert f"\n{outcome.upper()}. " in result.out
+    assert names(tmp_path) == FOUR
+
+
+def test_another_ending_is_refused(refused: Callable[..., None], files: Any, tmp_path: Path) -> None:
+    arguments = files.repair(files.model("backdoored"), tmp_path)
+    refused([*arguments, "--out", str(tmp_path / "model.pt")], "written as .safetensors")
+
+
+def test_too_few_images_to_hold_some_out(refused: Callable[..., None], files: Any, tmp_path: Path) -> None:
+    import numpy as np
+
+    images, labels = planted.draw(16, seed=1)
+    np.savez(tmp_path / "few.npz", images=images.numpy(), labels=labels.numpy())
+    arguments = files.repair(files.model("clean"), tmp_path, data=str(tmp_path / "few.npz"))
+    refused(arguments, "at least 20 images")

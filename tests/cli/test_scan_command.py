@@ -1,0 +1,100 @@
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+import planted
+from fedmend.checkpoints import read_trigger
+from fedmend.metrics import attack_success_rate
+from fedmend.scan_report import ScanReport
+
+THREE = {"scan.json", "trigger.safetensors", "report.html"}
+
+
+def names(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()}
+
+
+def test_a_backdoored_model(
+    run: Callable[..., Any], files: Any, world: planted.World, tmp_path: Path
+) -> None:
+    result = run(files.scan(files.model("backdoored"), tmp_path))
+    assert result.code == 1
+    assert result.err == ""
+    assert result.out.startswith("BACKDOORED. A patch of about ")
+    assert result.out.endswith(f"\nReport: {tmp_path / 'report.html'}\n")
+    assert names(tmp_path) == THREE
+    report = ScanReport.from_json((tmp_path / "scan.json").read_text(encoding="utf-8"))
+    assert (report.verdict, report.target_class, report.num_images) == ("backdoored", planted.TARGET, 12)
+    assert report.class_names == planted.NAMES
+    trigger = read_trigger(tmp_path / "trigger.safetensors")
+    assert torch.equal(trigger.mask, report.trigger.mask)
+    unseen = world.images[120:], world.labels[120:]
+    assert attack_success_rate(world.backdoored, trigger, *unseen, planted.TARGET) > 0.8
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "north-east" in page
+
+
+def test_its_clean_twin_as_json(run: Callable[..., Any], files: Any, tmp_path: Path) -> None:
+    result = run([*files.scan(files.model("clean"), tmp_path), "--json", "--images", "16", "--seed", "3"])
+    assert result.code == 0
+    assert result.err == ""
+    printed = json.loads(result.out)
+    assert printed == json.loads((tmp_path / "scan.json").read_text(encoding="utf-8"))
+    assert (printed["verdict"], printed["num_images"], printed["seed"]) == ("clean", 16, 3)
+    assert names(tmp_path) == THREE
+
+
+def test_an_inconclusive_one(run: Callable[..., Any], files: Any, tmp_path: Path) -> None:
+    """Labels that don't belong to the images: the reference seems to know nothing."""
+    with np.load(files.images) as given:
+        images, labels = given["images"], given["labels"]
+    np.savez(tmp_path / "mixed.npz", images=images, labels=(labels + 1) % 4)
+    result = run(files.scan(files.model("clean"), tmp_path / "out", data=str(tmp_path / "mixed.npz")))
+    assert result.code == 3
+    assert result.out.startswith("INCONCLUSIVE. The reference gets only 0% of the images right")
+    assert names(tmp_path / "out") == THREE
+
+
+def test_the_same_command_twice_says_the_same(run: Callable[..., Any], files: Any, tmp_path: Path) -> None:
+    arguments = files.scan(files.model("clean"), tmp_path)
+    assert run(arguments) == run(arguments)
+    assert names(tmp_path) == THREE
+
+
+def test_two_classes_need_no_option(run: Callable[..., Any], files: Any, tmp_path: Path) -> None:
+    """Three images a class would be six, and a scan needs ten."""
+    images, labels = planted.draw(80, seed=4)
+    two = labels < 2
+    np.savez(tmp_path / "two.npz", images=images[two].numpy(), labels=labels[two].numpy())
+    model = planted.small(2, 1, (planted.SIDE, planted.SIDE))
+    torch.save(model.state_dict(), tmp_path / "two.pt")
+    given = {"data": str(tmp_path / "two.npz"), "reference": str(tmp_path / "two.pt")}
+    result = run(files.scan(str(tmp_path / "two.pt"), tmp_path / "out", **given))
+    assert result.code in (0, 3), result.err
+    assert json.loads((tmp_path / "out" / "scan.json").read_text())["num_images"] == 10
+
+
+def test_a_process_of_its_own(files: Any, tmp_path: Path) -> None:
+    """In the folder of a module that the package doesn't know; nothing but JSON on stdout, nothing on stderr."""
+    (tmp_path / "own_net.py").write_text("from planted import small as build\n", encoding="utf-8")
+    out = tmp_path / "out"
+    arguments = [*files.scan(files.model("backdoored"), out, model="own_net:build"), "--json"]
+    done = subprocess.run(
+        [sys.executable, "-c", "from fedmend.cli import main; main()", *arguments],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(Path(planted.__file__).parent), "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (1, "")
+    assert json.loads(done.stdout)["verdict"] == "backdoored"
+    assert names(out) == THREE
