@@ -79,7 +79,7 @@ class RepairReport:
 _ADAPTER = TypeAdapter(RepairReport)
 
 REPAIR = Unlearning(epochs=3)
-PARTS_SEARCH = Contrastive(search=Search(max_mask_share=0.5))
+PARTS_SEARCH = Contrastive(search=Search(max_mask_share=0.25, starts=2))
 """How further parts of a trigger are searched: they are weaker alone, so their masks may be larger."""
 MAX_PARTS = 4
 

@@ -178,7 +178,15 @@ def decide(evidence: Evidence, thresholds: Thresholds, target_name: str) -> tupl
             f"The reference gets only {evidence.reference_accuracy:.0%} of the images right, hardly better than "
             f"chance ({chance:.0%}). Check that images, labels and reference belong together, or take a better one."
         )
+    fooled_too = evidence.reference_agreement >= thresholds.reference_agreement
     if paper_rule(evidence, thresholds) == "clean":
+        if evidence.reasr >= thresholds.suspicion and evidence.mse > thresholds.mse and not fooled_too:
+            return "inconclusive", (
+                f"A patch of about {evidence.mask_share:.1%} of the image sends {evidence.reasr:.0%} of the other "
+                f'classes\' images to "{target_name}" in the suspect and {evidence.reference_agreement:.0%} in the '
+                "reference: too few for a backdoor, too many to rule one out. Scan again with more images or another "
+                "seed."
+            )
         if not evidence.converged:
             return "inconclusive", (
                 "No working trigger was found, but the search's loss was still falling when its steps were used up. "
@@ -189,11 +197,17 @@ def decide(evidence: Evidence, thresholds: Thresholds, target_name: str) -> tupl
             f'("{target_name}"); a backdoor would send more than {thresholds.reasr:.0%} and change the features '
             f"more than {thresholds.mse:g} (here {evidence.mse:.3g})."
         )
-    if evidence.reference_agreement >= thresholds.reference_agreement:
+    if fooled_too:
         return "clean", (
             f'The best patch found sends {evidence.reasr:.0%} of the other classes\' images to "{target_name}", but '
             f"the clean reference says the same of {evidence.reference_agreement:.0%}: a patch that fools both "
             "models is no backdoor of the suspect."
+        )
+    if evidence.mask_share > thresholds.mask_share:
+        return "inconclusive", (
+            f'The patch that was found sends {evidence.reasr:.0%} of the other classes\' images to "{target_name}" in the '
+            f"suspect alone, but covers {evidence.mask_share:.0%} of the image: so large a patch can make clean models "
+            "differ too. Scan again with more images or another seed."
         )
     return "backdoored", (
         f"A patch of about {evidence.mask_share:.1%} of the image sends {evidence.reasr:.0%} of the other classes' "

@@ -60,7 +60,9 @@ class Thresholds:
     """Limits of the two decision rules; every share is in [0, 1].
 
     ``mse`` and ``reasr`` are the paper's (4.3: 10 and 80 %). ``reference_agreement`` belongs to fedmend's own rule:
-    at or above it, the reference is fooled by the recovered patch too, so the patch is no backdoor.
+    at or above it, the reference is fooled by the recovered patch too, so the patch is no backdoor. So does
+    ``suspicion``: a patch that works on this share of the images in the suspect alone, but on too few for a backdoor,
+    makes the verdict inconclusive; and so does a patch that works but covers more than ``mask_share`` of the image.
     """
 
     __pydantic_config__ = _STRICT
@@ -68,6 +70,8 @@ class Thresholds:
     mse: float = 10.0
     reasr: float = 0.80
     reference_agreement: float = 0.50
+    suspicion: float = 0.50
+    mask_share: float = 0.125
 
 
 @dataclass(frozen=True, eq=False)

@@ -112,8 +112,8 @@ def _alone(suspect_stamped: Tensor, reference_stamped: Tensor, classes: Tensor) 
 
 
 PAPER_SETTINGS = {
-    "mnist": Contrastive(alpha=0.5, search=Search(beta=0.01)),
-    "cifar10": Contrastive(alpha=0.001, search=Search(beta=0.0005)),
-    "gtsrb": Contrastive(alpha=0.001, search=Search(beta=0.005)),
+    "mnist": Contrastive(alpha=0.5, search=Search(beta=0.01, steps=500)),
+    "cifar10": Contrastive(alpha=0.001, search=Search(beta=0.0005, steps=500)),
+    "gtsrb": Contrastive(alpha=0.001, search=Search(beta=0.005, steps=500)),
 }
 """The paper's alpha and beta by dataset, with its 500 epochs (A.2)."""

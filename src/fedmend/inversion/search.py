@@ -63,12 +63,12 @@ class Search:
     With ``beta`` given, this is the paper's search: all steps from one start, and the last mask and pattern are the
     result. Without it, the weight of the mask's L1 norm is steered, in the spirit of Neural Cleanse:
 
-    - In the warm-up it is 0 at first, and then rises to a limit, ``2 / (max_mask_share * H * W)``: the contrastive
-      loss can fall by 2, so a mask of more than ``max_mask_share`` of the image doesn't pay. (Without a limit, a mask
+    - In the warm-up it is 0 at first, and then rises to a limit, ``1 / (max_mask_share * H * W)``: a mask of that
+      share of the image must lower the contrastive loss, which can fall by 2, by 1 to pay. (Without a limit, a mask
       of most of an image makes any two models differ, clean ones as well.) The start is faint, so that the images are
       still themselves.
-    - Then it grows while the trigger works, so that the smallest one is found; where a small mask works on half of
-      the images or more, it falls until the trigger works on ``success`` of them.
+    - Then it grows while the trigger works or is larger than that share, so that the smallest one is found; where a
+      smaller mask works on half of the images or more, it falls until the trigger works on ``success`` of them.
     - A search that finds nothing is begun again from another start, and this one is guided: in the warm-up, the loss
       also has the objective's guide, with a weight that falls from 1 to 0. What is found must hold without it.
 
@@ -76,7 +76,8 @@ class Search:
         beta: weight of the mask's L1 norm, per pixel; None to steer it.
         steps: gradient steps of a start, at most.
         lr: Adam's learning rate (ours: the paper names none).
-        max_mask_share: see above, in (0, 1]; like those below, for a steered search.
+        max_mask_share: see above, in (0, 1]; a larger mask never counts as working. Like those below, for a steered
+            search.
         success: how well, in (0, 1], a trigger must work to be made smaller.
         warm_up: steps before the L1 weight is at its limit; it is 0 in the first two fifths of them.
         patience: steps without news after which the search stops.
@@ -87,13 +88,13 @@ class Search:
     """
 
     beta: float | None = None
-    steps: int = 500
+    steps: int = 300
     lr: float = 0.1
-    max_mask_share: float = 0.25
+    max_mask_share: float = 0.125
     success: float = 0.95
     warm_up: int = 100
     patience: int = 50
-    starts: int = 2
+    starts: int = 4
 
     def __post_init__(self) -> None:
         if min(self.steps, self.patience, self.starts) < 1 or self.warm_up < 0:
@@ -155,7 +156,7 @@ class Search:
         mask_raw = (torch.randn(1, height, width, generator=generator) + offset).to(images).requires_grad_()
         pattern_raw = torch.randn(channels, height, width, generator=generator).to(images).requires_grad_()
         optimizer = torch.optim.Adam([mask_raw, pattern_raw], self.lr, betas=(0.5, 0.9))
-        limit = 2 / (self.max_mask_share * height * width)
+        limit = 1 / (self.max_mask_share * height * width)
         beta = limit if self.beta is None else self.beta
         best = _Best(mask_raw.detach().sigmoid() * allowed, pattern_raw.detach().sigmoid())
         losses: list[float] = []
@@ -211,7 +212,7 @@ class Search:
         return waited and abs(_fall(losses, self.patience)) < _STILL
 
     def _steer(self, beta: float, limit: float, works: float, small: bool) -> float:
-        if small and works >= self.success:
+        if works >= self.success or (works >= _PROMISING and not small):
             return beta * 1.05
         if small and works >= _PROMISING:
             return max(limit / 20, beta * 0.97)
