@@ -24,7 +24,6 @@ MIN_IMAGES = 10
 COVERED = 0.05
 POOR_REFERENCE = 2.0
 FAIR_REFERENCE = 0.6
-LARGE_MASK = 0.25
 _SHOWN = 8
 
 
@@ -205,9 +204,9 @@ def decide(evidence: Evidence, thresholds: Thresholds, target_name: str) -> tupl
         )
     if evidence.mask_share > thresholds.mask_share:
         return "inconclusive", (
-            f'The patch that was found sends {evidence.reasr:.0%} of the other classes\' images to "{target_name}" in the '
-            f"suspect alone, but covers {evidence.mask_share:.0%} of the image: so large a patch can make clean models "
-            "differ too. Scan again with more images or another seed."
+            f'The patch found sends {evidence.reasr:.0%} of the other classes\' images to "{target_name}" in the suspect '
+            f"alone, but covers {evidence.mask_share:.0%} of the image: so large a patch can make clean models differ "
+            "too. Scan again with more images or another seed."
         )
     return "backdoored", (
         f"A patch of about {evidence.mask_share:.1%} of the image sends {evidence.reasr:.0%} of the other classes' "
@@ -283,8 +282,6 @@ def _warnings(evidence: Evidence, num_images: int) -> Iterator[str]:
             f"{num_images} images for {evidence.num_classes} classes is less than the paper's three a class; "
             "the measured shares are coarse."
         )
-    if evidence.mask_share > LARGE_MASK:
-        yield f"The recovered mask covers {evidence.mask_share:.0%} of the image, much for a trigger."
     if not evidence.converged:
         yield "The search's loss was still falling when its steps were used up."
 
