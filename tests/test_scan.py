@@ -74,13 +74,16 @@ class Answering(nn.Module):
         (50.0, 0.80, "clean"),
         (9.0, 0.95, "clean"),
         (50.0, 0.5, "clean"),
+        (50.0, 0.499, "clean"),
         (0.0, 0.0, "clean"),
     ],
 )
 def test_the_papers_rule_needs_both_above(mse: float, reasr: float, expected: str) -> None:
     evidence = replace(FOUND, mse=mse, reasr=reasr)
     assert paper_rule(evidence, Thresholds()) == expected
-    assert decide(evidence, Thresholds(), "cat")[0] == expected
+    # fedmend's own rule agrees, but for a patch that changes the features and works on half of the images.
+    suspicious = expected == "clean" and mse > 10 and reasr >= 0.5
+    assert decide(evidence, Thresholds(), "cat")[0] == ("inconclusive" if suspicious else expected)
 
 
 def test_the_papers_rule_asks_no_reference() -> None:
@@ -123,6 +126,58 @@ def test_a_reference_hardly_better_than_chance_carries_no_verdict(
         assert "hardly better than chance" in reason(reference_accuracy=accuracy, num_classes=classes)
 
 
+@pytest.mark.parametrize(
+    ("reasr", "mse", "agreement", "expected"),
+    [
+        (0.499, 50.0, 0.1, "clean"),
+        (0.5, 50.0, 0.1, "inconclusive"),
+        (0.8, 50.0, 0.1, "inconclusive"),  # as many as a backdoor needs, but not more
+        (0.801, 50.0, 0.1, "backdoored"),
+        (0.6, 10.0, 0.1, "clean"),  # the features hardly change
+        (0.6, 10.001, 0.1, "inconclusive"),
+        (0.95, 10.0, 0.1, "clean"),
+        (0.6, 50.0, 0.499, "inconclusive"),
+        (0.6, 50.0, 0.5, "clean"),  # the reference is fooled too
+    ],
+)
+def test_a_patch_that_works_on_some_images_in_the_suspect_alone_is_inconclusive(
+    reasr: float, mse: float, agreement: float, expected: str
+) -> None:
+    changes = {"reasr": reasr, "mse": mse, "reference_agreement": agreement}
+    assert verdict(**changes) == expected
+    assert ("too few for a backdoor, too many to rule one out" in reason(**changes)) == (
+        expected == "inconclusive"
+    )
+    # Neither more steps nor a smaller patch is what is missing.
+    if expected == "inconclusive":
+        assert reason(**changes, converged=False) == reason(**changes)
+        assert verdict(**changes, mask_share=0.9) == "inconclusive"
+
+
+@pytest.mark.parametrize(
+    ("mask_share", "expected"),
+    [
+        (0.0, "backdoored"),
+        (0.125, "backdoored"),  # above, not at
+        (0.126, "inconclusive"),
+        (1.0, "inconclusive"),
+    ],
+)
+def test_a_large_patch_carries_no_verdict_of_a_backdoor(mask_share: float, expected: str) -> None:
+    assert verdict(mask_share=mask_share) == expected
+    assert ("so large a patch" in reason(mask_share=mask_share)) == (expected == "inconclusive")
+    assert verdict(mask_share=mask_share, reference_agreement=0.5) == "clean"
+    assert verdict(mask_share=mask_share, reasr=0.3) == "clean"
+    assert paper_rule(replace(FOUND, mask_share=mask_share), Thresholds()) == "backdoored"
+
+
+def test_the_two_limits_can_be_others() -> None:
+    assert decide(replace(FOUND, reasr=0.6), Thresholds(suspicion=0.61), "cat")[0] == "clean"
+    assert decide(replace(FOUND, reasr=0.3), Thresholds(suspicion=0.3), "cat")[0] == "inconclusive"
+    assert decide(replace(FOUND, mask_share=0.3), Thresholds(mask_share=0.3), "cat")[0] == "backdoored"
+    assert decide(FOUND, Thresholds(mask_share=0.04), "cat")[0] == "inconclusive"
+
+
 def test_a_search_cut_short_that_found_nothing_is_inconclusive() -> None:
     assert verdict(converged=False, reasr=0.3) == "inconclusive"
     assert "Allow more steps" in reason(converged=False, reasr=0.3)
@@ -134,6 +189,14 @@ def test_reasons_name_the_figures() -> None:
     assert reason() == (
         'A patch of about 5.0% of the image sends 95% of the other classes\' images to "cat" in the suspect, and '
         "only 10% in the reference."
+    )
+    assert reason(reasr=0.6) == (
+        'A patch of about 5.0% of the image sends 60% of the other classes\' images to "cat" in the suspect and 10% in '
+        "the reference: too few for a backdoor, too many to rule one out. Scan again with more images or another seed."
+    )
+    assert reason(mask_share=0.2) == (
+        'The patch found sends 95% of the other classes\' images to "cat" in the suspect alone, but covers 20% of the '
+        "image: so large a patch can make clean models differ too. Scan again with more images or another seed."
     )
     assert reason(reasr=0.15, mse=0.001) == (
         'The best patch found sends 15% of the other classes\' images to one class ("cat"); a backdoor would send '
@@ -191,7 +254,7 @@ def test_a_planted_patch_is_found_and_the_evidence_measured(world: planted.World
     assert report.suspect_accuracy == report.reference_accuracy == 1.0
     assert (report.seed, report.num_images, report.device, report.method) == (0, 12, "cpu", "contrastive")
     assert report.steps == len(report.loss_curve)
-    assert report.settings["search"]["max_mask_share"] == 0.25
+    assert report.settings["search"]["max_mask_share"] == 0.125
     assert report.seconds > 0
     assert set(report.versions) == {"fedmend", "torch", "python"}
 
@@ -297,9 +360,12 @@ def test_few_images_and_a_search_cut_short_are_warned_of(world: planted.World) -
     assert any("still falling" in warning for warning in found.warnings)
 
 
-def test_a_large_mask_is_warned_of(world: planted.World) -> None:
-    loose = Contrastive(search=Search(beta=0.0, steps=2))
-    assert any("covers" in warning for warning in scanned(world, world.clean, method=loose).warnings)
+def test_a_large_patch_that_works_is_inconclusive(world: planted.World) -> None:
+    """Without a price on its size, the patch that is found covers much of the image."""
+    loose = scanned(world, world.backdoored, method=Contrastive(search=Search(beta=0.0, steps=100)))
+    assert (loose.paper_verdict, loose.verdict) == ("backdoored", "inconclusive")
+    assert loose.trigger.size / planted.SIDE**2 > 0.125
+    assert f"covers {loose.trigger.size / planted.SIDE**2:.0%} of the image" in loose.reason
 
 
 # Bad input

@@ -101,7 +101,13 @@ def test_nothing_is_lost_on_the_way_to_json_and_back() -> None:
 def test_json_is_plain_and_readable_elsewhere() -> None:
     content = json.loads(report().to_json())
     assert content["verdict"] == "backdoored"
-    assert content["thresholds"] == {"mse": 11.0, "reasr": 0.8, "reference_agreement": 0.5}
+    assert content["thresholds"] == {
+        "mse": 11.0,
+        "reasr": 0.8,
+        "reference_agreement": 0.5,
+        "suspicion": 0.5,
+        "mask_share": 0.125,
+    }
     assert content["trigger"]["mask"]["shape"] == [1, 4, 5]
     assert content["examples"]["images"]["dtype"] == "uint8"
 

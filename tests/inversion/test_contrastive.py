@@ -1,5 +1,6 @@
 from copy import deepcopy
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -8,7 +9,8 @@ from torch import Tensor, nn
 import planted
 from fedmend.errors import ConfigError, ModelError
 from fedmend.inversion import PAPER_SETTINGS, Contrastive, Search, contrastive_loss
-from fedmend.inversion.contrastive import _works
+from fedmend.inversion.contrastive import _alone, _works
+from fedmend.inversion.search import Judged, Objective, Recovered
 from fedmend.inversion.ssim import SsimTo
 from fedmend.parameters import flatten
 from fedmend.seeds import generator
@@ -73,6 +75,53 @@ def test_how_well_a_trigger_works_by_hand() -> None:
     assert _works(suspect, reference, classes) == pytest.approx(2 / 4)
     assert _works(classes, classes, classes) == 0
     assert _works(torch.ones(3, dtype=torch.int64), torch.zeros(3), torch.ones(3, dtype=torch.int64)) == 0
+
+
+def test_the_guide_by_hand() -> None:
+    classes = torch.tensor([0, 2, 2])
+    suspect = torch.tensor([[0.1, 0.6, 0.3], [0.2, 0.8, 0.0], [0.5, 0.5, 0.0]])
+    reference = torch.tensor([[0.7, 0.2, 0.1], [0.0, 0.5, 0.5], [0.2, 0.2, 0.6]])
+    # To 0, of the two images of class 2: 0.2 * 1 and 0.5 * 0.8. To 1, of all three: 0.6 * 0.8, 0.8 * 0.5 and
+    # 0.5 * 0.8. To 2, of the image of class 0: 0.3 * 0.9.
+    assert float(_alone(suspect.log(), reference.log(), classes)) == pytest.approx((0.48 + 0.4 + 0.4) / 3)
+    # Where the reference is sure of 1 as well, what is left is class 0.
+    reference = torch.tensor([[0.0, 1.0, 0.0], [0.0, 1.0, 0.0], [0.0, 1.0, 0.0]])
+    assert float(_alone(suspect.log(), reference.log(), classes)) == pytest.approx((0.2 + 0.5) / 2)
+
+
+def test_the_guide_is_at_its_ends_where_both_models_are_sure() -> None:
+    sure = 1000.0 * torch.eye(3)
+    everything_to_1, as_it_should = sure[[1, 1, 1]], sure
+    classes = torch.arange(3)
+    assert float(_alone(everything_to_1, as_it_should, classes)) == 1
+    assert float(_alone(everything_to_1, everything_to_1, classes)) == 0
+    assert float(_alone(as_it_should, as_it_should, classes)) == 0
+    assert float(_alone(sure[[1, 1]], sure[[0, 0]], torch.tensor([1, 1]))) == 0  # no image of another class
+
+
+def test_what_the_search_is_told(world: planted.World) -> None:
+    """The loss, the guide and how well the trigger works, for clean images and for images with the planted patch."""
+    told: list[Objective] = []
+
+    class Spy(Search):
+        def __call__(self, objective: Objective, *arguments: Any, **options: Any) -> Recovered:
+            told.append(objective)
+            judged: list[Judged] = [objective(images), objective(stamped)]
+            assert [j.works for j in judged] == [0.0, 1.0]
+            assert -0.2 < float(judged[0].guide) <= 0
+            assert -1 <= float(judged[1].guide) < -0.8
+            assert float(judged[0].loss) == pytest.approx(cosine_loss - 0.3, abs=1e-5)  # SSIM to itself is 1
+            return super().__call__(objective, *arguments, **options)
+
+    images = world.images[:12] / 255
+    stamped = planted.patch().apply(images)
+    with torch.no_grad():
+        suspect, reference = world.backdoored(images), world.reference(images)
+        cosine_loss = float(contrastive_loss(reference, suspect, suspect))
+    Contrastive(alpha=0.3, search=Spy(steps=1, starts=1))(
+        world.backdoored, world.reference, images, generator(0)
+    )
+    assert len(told) == 1
 
 
 def test_the_papers_settings_are_those_of_a_2() -> None:

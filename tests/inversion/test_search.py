@@ -10,6 +10,7 @@ from torch import Tensor
 from fedmend.errors import ConfigError, ModelError
 from fedmend.inversion import Recovered, Search
 from fedmend.inversion.search import Judged, _Best, _fall
+from fedmend.progress import silent
 from fedmend.seeds import generator
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -17,7 +18,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 Objective = Callable[[Tensor], tuple[Tensor, float]]
 SIDE = 8
 IMAGES = torch.full((3, 1, SIDE, SIDE), 0.5)
-LIMIT = 2 / (0.25 * SIDE * SIDE)
+LIMIT = 1 / (0.125 * SIDE * SIDE)
 
 
 def wants(colour: float = 1.0, pixels: int = 2) -> Objective:
@@ -52,7 +53,7 @@ def test_the_minimum_of_a_simple_objective() -> None:
         assert bool(((pattern[0, :2, :2] - colour).abs() < 0.2).all())
         assert result.converged
         assert result.stop_reason == "no smaller trigger worked for 50 steps"
-        assert len(result.loss_curve) < 500
+        assert len(result.loss_curve) < 300
 
 
 def test_a_given_beta_is_the_papers_search() -> None:
@@ -87,7 +88,7 @@ def test_it_stops_when_the_loss_no_longer_changes() -> None:
     result = found(Search(starts=1), objective)
     assert result.stop_reason == "the loss stopped changing"
     assert result.converged
-    assert len(result.loss_curve) < 500
+    assert len(result.loss_curve) < 300
 
 
 def test_a_search_cut_short_has_not_converged() -> None:
@@ -136,6 +137,66 @@ def test_no_second_start_where_the_first_finds_one() -> None:
     assert len(found(Search(starts=5), objective).loss_curve) == len(calls)
 
 
+def test_a_mask_that_is_too_large_never_counts_as_working() -> None:
+    """A quarter of the image must be covered for it to work, and that is worth any price."""
+
+    def large(stamped: Tensor) -> tuple[Tensor, float]:
+        loss, works = wants(pixels=4)(stamped)
+        return 1e6 * loss, works
+
+    objective, calls = counted(large)
+    result = found(Search(starts=3, steps=250), objective)
+    assert large(result.trigger.apply(IMAGES))[1] == 1.0
+    assert result.trigger.size / SIDE**2 > 0.125
+    assert result.stop_reason != "no smaller trigger worked for 50 steps"
+    assert len(calls) > len(result.loss_curve)  # so it was begun again
+    allowed = found(Search(steps=250, max_mask_share=0.5), large)
+    assert allowed.stop_reason == "no smaller trigger worked for 50 steps"
+
+
+def test_every_second_start_is_guided(monkeypatch: pytest.MonkeyPatch) -> None:
+    start, guided = Search._start, []
+
+    def spied(self: Search, *arguments: Any, **options: Any) -> Any:
+        guided.append(options["guided"])
+        return start(self, *arguments, **options)
+
+    monkeypatch.setattr(Search, "_start", spied)
+    found(Search(starts=5, warm_up=10))
+    found(Search(beta=0.01, steps=1))
+    assert guided == [False, True, False, True, False, False]
+
+
+def test_the_guides_weight_by_hand() -> None:
+    """A mask that may be nowhere, and a loss of 0: what is left is the guide, here -1, in the warm-up."""
+
+    def judged(stamped: Tensor) -> Judged:
+        nothing = 0 * stamped.sum()
+        return Judged(nothing, nothing - 1, 0.0)
+
+    curves = {
+        guided: Search(warm_up=10)
+        ._start(judged, IMAGES, generator(0), silent, torch.zeros(1, SIDE, SIDE), guided=guided)[1]
+        .loss_curve
+        for guided in (True, False)
+    }
+    assert curves[False] == (0.0,) * 11
+    assert curves[True] == pytest.approx([-1] * 4 + [-(7 - step) / 7 for step in range(1, 8)])
+
+
+def test_a_guided_start_finds_what_the_loss_alone_does_not_lead_to() -> None:
+    """The loss is flat until the corner has half of its colour, and only the guide shows the way there."""
+
+    def judged(stamped: Tensor) -> Judged:
+        far = (stamped[:, 0, :2, :2] - 1).abs().mean() / 0.5
+        return Judged(4 * far.clamp_max(0.5), (far - 1).clamp(-1, 0), 1.0 if far < 0.3 else 0.0)
+
+    lost, led = (Search(starts=starts)(judged, IMAGES, generator(0)) for starts in (1, 2))
+    assert lost.stop_reason == "the mask vanished: no patch was worth its size"
+    assert led.stop_reason == "no smaller trigger worked for 50 steps"
+    assert judged(led.trigger.apply(IMAGES)).works == 1.0
+
+
 def test_of_several_starts_the_best_is_the_result() -> None:
     """The first start works on 40 % of the images, later ones on none."""
     first = len(found(Search(starts=1)).loss_curve)
@@ -174,7 +235,7 @@ def test_the_weight_rises_to_its_limit_and_stays_there() -> None:
     size = float(torch.sigmoid(torch.tensor(-2.0))) * 1e-9
     assert result.loss_curve[0] == 0
     assert result.loss_curve[6] < result.loss_curve[9]
-    assert 0 < result.loss_curve[9] < 10 * 2 / (SIDE * SIDE) * size
+    assert 0 < result.loss_curve[9] < 10 / (SIDE * SIDE) * size
 
 
 @pytest.mark.parametrize(
@@ -188,9 +249,14 @@ def test_the_weight_rises_to_its_limit_and_stays_there() -> None:
         (LIMIT * 1.05, 0.0, True, LIMIT),
         (LIMIT / 2, 0.0, True, LIMIT / 2 * 1.05),  # up to the limit
         (LIMIT / 1.01, 0.0, True, LIMIT),
-        (LIMIT, 1.0, False, LIMIT),  # a large mask is never let grow, however well it works
+        (LIMIT, 1.0, False, LIMIT * 1.05),  # it works, but is too large: make it smaller
+        (LIMIT * 2, 0.95, False, LIMIT * 2 * 1.05),
+        (LIMIT * 2, 0.94, False, LIMIT * 2 * 1.05),
+        (LIMIT * 2, 0.5, False, LIMIT * 2 * 1.05),
         (LIMIT / 2, 0.7, False, LIMIT / 2 * 1.05),
-        (LIMIT * 2, 1.0, False, LIMIT * 2 / 1.1),
+        (LIMIT * 2, 0.49, False, LIMIT * 2 / 1.1),  # it works on too few: down to the limit
+        (LIMIT, 0.49, False, LIMIT),
+        (LIMIT / 2, 0.0, False, LIMIT / 2 * 1.05),
     ],
 )
 def test_how_the_weight_is_steered(beta: float, works: float, small: bool, expected: float) -> None:
@@ -220,8 +286,8 @@ def test_the_seed_alone_decides() -> None:
 def test_progress_is_told_and_ends_at_its_total() -> None:
     told: list[tuple[str, int, int]] = []
     result = found(Search(starts=1), progress=lambda *step: told.append(step))
-    steps = [("trigger inversion", step, 500) for step in range(1, len(result.loss_curve) + 1)]
-    assert told == [*steps, ("trigger inversion", 500, 500)]
+    steps = [("trigger inversion", step, 300) for step in range(1, len(result.loss_curve) + 1)]
+    assert told == [*steps, ("trigger inversion", 300, 300)]
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
