@@ -49,6 +49,7 @@ def test_a_planted_backdoor_is_taken_out(world: planted.World, report: ScanRepor
         world,
         report,
         method=Unlearning(epochs=10, lr=0.005),
+        scan_method=Contrastive(search=Search(starts=2)),
         max_accuracy_drop=0.03,
         progress=lambda stage, *_: told.add(stage),
     )
@@ -158,7 +159,8 @@ def test_the_limit_itself_is_allowed(
     monkeypatch.setattr(Unlearning, "__call__", lambda *_, **__: deepcopy(world.clean))
     shares = iter([1.0, 1.0 - wrong / 100])
     monkeypatch.setattr(sys.modules["fedmend.repair"], "accuracy", lambda *_: next(shares))
-    _, result = repaired(world, report, max_passes=1)
+    search = Contrastive(search=Search(starts=1))
+    _, result = repaired(world, report, scan_method=search, max_passes=1)
     assert result.outcome == outcome
 
 

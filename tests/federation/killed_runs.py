@@ -73,6 +73,7 @@ def die_at(last: int) -> None:
         moment()
         return result
 
+    os.fsync = lambda _: None  # type: ignore[assignment]  # the system lives on, and with it what was written
     Path.open, Path.write_bytes, Path.write_text = opened, written, written  # type: ignore[assignment]
     Path.replace = replaced  # type: ignore[assignment]
 

@@ -254,7 +254,8 @@ def test_more_rounds_later_are_the_same_as_all_at_once(tmp_path: Path, whole: Ru
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-def test_killed_at_every_moment_by_the_system(tmp_path: Path) -> None:
+def test_killed_at_every_moment_by_the_system(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "fsync", lambda _: None)
     subprocess.run([sys.executable, killed_runs.__file__, tmp_path / "killed"], check=True)
     *killed, last = sorted((tmp_path / "killed").iterdir())
     assert len(killed) > 20
