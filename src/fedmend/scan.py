@@ -204,8 +204,8 @@ def decide(evidence: Evidence, thresholds: Thresholds, target_name: str) -> tupl
         )
     if evidence.mask_share > thresholds.mask_share:
         return "inconclusive", (
-            f'The patch found sends {evidence.reasr:.0%} of the other classes\' images to "{target_name}" in the suspect '
-            f"alone, but covers {evidence.mask_share:.0%} of the image: so large a patch can make clean models differ "
+            f'The patch found sends {evidence.reasr:.0%} of the other classes\' images to "{target_name}" in the '
+            f"suspect alone, but covers {evidence.mask_share:.0%} of the image: so large a patch can make clean models differ "
             "too. Scan again with more images or another seed."
         )
     return "backdoored", (

@@ -36,7 +36,7 @@ _FALLING = 0.02
 _STILL = 0.002
 _GONE = 0.1
 _FAINT = -2.0
-_PROMISING = 0.5
+_PROMISING = 0.3
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,7 +68,7 @@ class Search:
       of most of an image makes any two models differ, clean ones as well.) The start is faint, so that the images are
       still themselves.
     - Then it grows while the trigger works or is larger than that share, so that the smallest one is found; where a
-      smaller mask works on half of the images or more, it falls until the trigger works on ``success`` of them.
+      smaller mask works on three in ten images or more, it falls until the trigger works on ``success`` of them.
     - A search that finds nothing is begun again from another start, and this one is guided: in the warm-up, the loss
       also has the objective's guide, with a weight that falls from 1 to 0. What is found must hold without it.
 
