@@ -205,8 +205,8 @@ def decide(evidence: Evidence, thresholds: Thresholds, target_name: str) -> tupl
     if evidence.mask_share > thresholds.mask_share:
         return "inconclusive", (
             f'The patch found sends {evidence.reasr:.0%} of the other classes\' images to "{target_name}" in the '
-            f"suspect alone, but covers {evidence.mask_share:.0%} of the image: so large a patch can make clean models differ "
-            "too. Scan again with more images or another seed."
+            f"suspect alone, but covers {evidence.mask_share:.0%} of the image: so large a patch can make clean "
+            "models differ too. Scan again with more images or another seed."
         )
     return "backdoored", (
         f"A patch of about {evidence.mask_share:.1%} of the image sends {evidence.reasr:.0%} of the other classes' "
