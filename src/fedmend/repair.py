@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from fedmend.errors import ConfigError, DataError
 from fedmend.inversion import Contrastive, Search
-from fedmend.metrics import accuracy, attack_success_rate
+from fedmend.metrics import accuracy, attack_success_rate, predict
 from fedmend.progress import Progress, silent
 from fedmend.scan import scan
 from fedmend.scan_report import ScanReport, Verdict
@@ -34,6 +34,7 @@ class RepairReport:
             needed" where the scan found no backdoor; "undecided" where it was inconclusive.
         reason: the outcome in a sentence, for a person.
         accuracy_before, accuracy_after: clean accuracy of the suspect and of the repaired model.
+        accuracy_error: standard error of the fall of the accuracy, from the images on which the two models differ.
         reasr_before, reasr_after: share of stamped held-out images sent to the target, with the recovered trigger.
         max_accuracy_drop: the largest fall of the clean accuracy that is allowed.
         passes: how often triggers were searched and unlearned.
@@ -50,6 +51,7 @@ class RepairReport:
     seconds: float
     accuracy_before: float
     accuracy_after: float
+    accuracy_error: float
     num_heldout: int
     max_accuracy_drop: float
     reasr_before: float
@@ -121,7 +123,8 @@ def repair(
         report: the scan of ``suspect``.
         method: how to unlearn; by default :class:`Unlearning` for three epochs, where the paper has one.
         scan_method: the inversion method of the scans after a pass; by default :class:`Contrastive`.
-        max_accuracy_drop: how much lower, in [0, 1], the held-out clean accuracy may be; else the repair failed.
+        max_accuracy_drop: how much lower, in [0, 1], the held-out clean accuracy may be. The repair failed if it fell
+            by more than this and one standard error: a few hundred images can't tell a fall of a point from none.
         max_passes: how often to search and unlearn at most.
         held_out_share: share of the images that are kept from training and decide whether the repair succeeded.
         seed: for the split and the training.
@@ -166,7 +169,9 @@ def repair(
 
     model, passes, current = suspect, 0, report
     found: list[Trigger] = []
-    while current.verdict == "backdoored" and passes < max_passes:
+    while passes < max_passes and (
+        current.verdict == "backdoored" or (passes and current.verdict != "clean")
+    ):
         passes += 1
         found.append(current.trigger)
         for part in range(MAX_PARTS - 1):
@@ -185,7 +190,10 @@ def repair(
         current = search(model, "again", method=scan_method)
 
     accuracy_after = check.accuracy(model)
-    outcome, reason = _judge(report, current, accuracy_before, accuracy_after, max_accuracy_drop, len(found))
+    error = check.error_of_fall(suspect, model)
+    outcome, reason = _judge(
+        report, current, accuracy_before, accuracy_after, error, max_accuracy_drop, len(found)
+    )
     return (model if outcome == "repaired" else None), RepairReport(
         outcome=outcome,
         reason=reason,
@@ -194,6 +202,7 @@ def repair(
         seconds=time.perf_counter() - started,
         accuracy_before=accuracy_before,
         accuracy_after=accuracy_after,
+        accuracy_error=error,
         num_heldout=len(held_out),
         max_accuracy_drop=max_accuracy_drop,
         reasr_before=check.reasr(suspect),
@@ -215,6 +224,13 @@ class _Check:
     def accuracy(self, model: nn.Module) -> float:
         return accuracy(model, self.images, self.labels)
 
+    def error_of_fall(self, before: nn.Module, after: nn.Module) -> float:
+        """Standard error of the fall of the accuracy: how uncertain these few images leave it."""
+        right = [
+            (predict(model, self.images).cpu() == self.labels.cpu()).double() for model in (before, after)
+        ]
+        return float((right[0] - right[1]).std(correction=0)) / len(self.labels) ** 0.5
+
     def reasr(self, model: nn.Module) -> float:
         return attack_success_rate(
             model, self.report.trigger, self.images, self.labels, self.report.target_class
@@ -222,17 +238,23 @@ class _Check:
 
 
 def _judge(
-    report: ScanReport, last: ScanReport, before: float, after: float, limit: float, triggers: int
+    report: ScanReport,
+    last: ScanReport,
+    before: float,
+    after: float,
+    error: float,
+    limit: float,
+    triggers: int,
 ) -> tuple[Outcome, str]:
     if report.verdict == "clean":
         return "not needed", "The scan found no backdoor, so nothing was changed."
     if report.verdict == "inconclusive":
         return "undecided", "The scan was inconclusive, so nothing was changed."
     accuracies = f"clean accuracy on held-out images went from {before:.1%} to {after:.1%}"
-    if before - after > limit + 1e-9:  # 1.0 - 0.99 is a little more than 0.01
-        return (
-            "failed",
-            f"The {accuracies}, more than the {limit:.1%} allowed. Give more images, or allow more.",
+    if before - after - error > limit + 1e-9:  # 1.0 - 0.99 is a little more than 0.01
+        return "failed", (
+            f"The {accuracies}: {before - after:.1%} lower, give or take {error:.1%}, where {limit:.1%} is allowed. "
+            "Give more images, or allow more."
         )
     parts = "A trigger was" if triggers == 1 else f"{triggers} triggers, or parts of one, were"
     if last.verdict != "clean":
