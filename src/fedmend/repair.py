@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
@@ -229,7 +230,8 @@ class _Check:
         right = [
             (predict(model, self.images).cpu() == self.labels.cpu()).double() for model in (before, after)
         ]
-        return float((right[0] - right[1]).std(correction=0)) / len(self.labels) ** 0.5
+        spread = float((right[0] - right[1]).std(correction=0))
+        return spread / math.sqrt(len(self.labels))
 
     def reasr(self, model: nn.Module) -> float:
         return attack_success_rate(

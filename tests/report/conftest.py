@@ -73,6 +73,7 @@ class Made:
             "seconds": 3.2,
             "accuracy_before": 0.871,
             "accuracy_after": 0.867,
+            "accuracy_error": 0.004,
             "num_heldout": 1000,
             "max_accuracy_drop": 0.01,
             "reasr_before": 0.928,
