@@ -22,6 +22,9 @@ from fedmend.checkpoints import save_state
 
 Refused = Callable[..., None]
 
+LISTEN = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
+"""A job that a shell started in the background ignores Ctrl-C, and so would the process of a test in it."""
+
 
 def spoiled(world: planted.World, path: Path, value: float) -> str:
     state = {name: entry.clone() for name, entry in world.clean.state_dict().items()}
@@ -420,7 +423,7 @@ def test_a_real_interrupt(files: Any, tmp_path: Path, config: str, command: str)
     else:
         arguments, started = ["simulate", config, "--out", str(out)], out / "rounds.jsonl"
     with subprocess.Popen(
-        [sys.executable, "-c", "from fedmend.cli import main; main()", *arguments],
+        [sys.executable, "-c", f"{LISTEN}; from fedmend.cli import main; main()", *arguments],
         cwd=tmp_path,
         env=os.environ | {"PYTHONPATH": str(Path(planted.__file__).parent), "OMP_NUM_THREADS": "1"},
         stdout=subprocess.PIPE,
