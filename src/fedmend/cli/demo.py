@@ -103,9 +103,9 @@ def _federation(run: RunFolder, plan: _Plan) -> str:
 def _scan_and_repair(
     run: RunFolder, plan: _Plan, test: ImageSet, device: torch.device, progress: Progress
 ) -> str:
-    """Defend with the server's half of the test images; measure what was reached with the other half."""
+    """Defend with the server's three quarters of the test images; measure what was reached with the others."""
     last, seed = plan.config.federation.rounds, plan.config.seed
-    own = stratified(test, len(test) // 2, generator(seed, "server's images"))
+    own = stratified(test, 3 * len(test) // 4, generator(seed, "server's images"))
     rest = torch.ones(len(test), dtype=torch.bool).index_fill_(0, own, False)
     server, others = test.subset(own), test.subset(rest.nonzero().flatten())
     suspect, reference = _model(run, last, test, device), _model(run, plan.clean_rounds, test, device)
@@ -126,6 +126,7 @@ def _scan_and_repair(
         images=server.images,
         labels=server.labels,
         report=found,
+        held_out_share=0.3,
         seed=seed,
         progress=progress,
     )
