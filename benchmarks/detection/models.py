@@ -33,7 +33,7 @@ class Job:
 def trunk(dataset: str) -> Job:
     """The honest federation that all branches of a dataset go on from; its last model is the clean reference."""
     config = SimulationConfig(
-        seed=1,
+        seed=2,
         data=DataConfig(source=dataset, partition="iid"),
         model=ModelConfig(architecture="convnet"),
         training=TrainingConfig(epochs=3, batch_size=64, optimizer="adam", lr=0.002),
@@ -60,12 +60,12 @@ def branches(dataset: str, runs: Path) -> list[Job]:
             kind=kind,
             shape=shape,
             color=kind == "dba",
-            target_class=(3 * index + 1) % 10,
+            target_class=(3 * index + 2) % 10,
             poisoned_share=0.5,
             first_round=TRUNK_ROUNDS + 1,
             amplification=AMPLIFICATION[kind],
         )
         name = f"{kind}-{ {'1': 'one', '+': 'plus', 'H': 'h'}[shape] }"
-        jobs.append(Job(name, replace(base, seed=100 + index, attack=attack)))
-        jobs.append(Job(f"clean-{index}", replace(base, seed=200 + index)))
+        jobs.append(Job(name, replace(base, seed=400 + index, attack=attack)))
+        jobs.append(Job(f"clean-{index}", replace(base, seed=500 + index)))
     return jobs

@@ -14,7 +14,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from torch import Tensor, nn
 
 from fedmend.errors import ConfigError, DataError
-from fedmend.inversion import Contrastive, Search
+from fedmend.inversion import Contrastive
 from fedmend.metrics import accuracy, attack_success_rate, predict
 from fedmend.progress import Progress, silent
 from fedmend.scan import scan
@@ -82,7 +82,7 @@ class RepairReport:
 _ADAPTER = TypeAdapter(RepairReport)
 
 REPAIR = Unlearning(epochs=3)
-PARTS_SEARCH = Contrastive(search=Search(max_mask_share=0.25, starts=2))
+PARTS_SEARCH = Contrastive()
 """How further parts of a trigger are searched: they are weaker alone, so their masks may be larger."""
 MAX_PARTS = 4
 

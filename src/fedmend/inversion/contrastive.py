@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cosine_similarity, one_hot
+from torch.nn.functional import cosine_similarity
 
 from fedmend.errors import ConfigError
 from fedmend.inversion.features import FeatureMap, frozen
@@ -16,17 +16,18 @@ from fedmend.progress import Progress, silent
 
 
 def contrastive_loss(reference_stamped: Tensor, suspect_clean: Tensor, suspect_stamped: Tensor) -> Tensor:
-    """Eq. 1, averaged over the images.
+    """Eq. 1, averaged over the images: (S,) for S patches.
 
     ``-log(exp(sim(Mc(x'), Ms(x))) / exp(sim(Ms(x'), Mc(x'))))`` is the difference of two cosine similarities, in
     [-2, 2]: low where the stamp changes the suspect's features and leaves the reference's as they were.
 
     Args:
-        reference_stamped: Mc(x'), features (N, F); likewise suspect_clean, Ms(x), and suspect_stamped, Ms(x').
+        reference_stamped: Mc(x'), features (S, N, F); likewise suspect_stamped, Ms(x').
+        suspect_clean: Ms(x), features (N, F).
     """
-    positive = cosine_similarity(reference_stamped, suspect_clean, dim=1)
-    negative = cosine_similarity(suspect_stamped, reference_stamped, dim=1)
-    return (negative - positive).mean()
+    positive = cosine_similarity(reference_stamped, suspect_clean, dim=-1)
+    negative = cosine_similarity(suspect_stamped, reference_stamped, dim=-1)
+    return (negative - positive).mean(-1)
 
 
 @dataclass(frozen=True)
@@ -82,38 +83,36 @@ class Contrastive:
                 classes = of_reference(images)[1].argmax(1)
             similarity = SsimTo(images)
 
-            def objective(stamped: Tensor) -> Judged:
-                features, logits = of_suspect(stamped)
-                reference_features, reference_logits = of_reference(stamped)
-                loss = contrastive_loss(reference_features, suspect_clean, features)
+            def objective(stamped: Tensor, chosen: Tensor) -> Judged:
+                shape, flat = stamped.shape[:2], stamped.flatten(0, 1)
+                (features, logits), (reference_features, reference_logits) = (
+                    tuple(outputs.unflatten(0, shape) for outputs in of(flat))
+                    for of in (of_suspect, of_reference)
+                )
+                loss = contrastive_loss(reference_features, suspect_clean[chosen], features)
                 return Judged(
-                    loss=loss - self.alpha * similarity(stamped),
-                    guide=-_alone(logits, reference_logits, classes),
-                    works=_works(logits.argmax(1), reference_logits.argmax(1), classes),
+                    loss=loss - self.alpha * similarity(stamped, chosen),
+                    works=_works(logits.argmax(2), reference_logits.argmax(2), classes[chosen]),
                 )
 
             return self.search(objective, images, generator, progress, allowed)
 
 
-def _works(suspect_stamped: Tensor, reference_stamped: Tensor, classes: Tensor) -> float:
-    """Of the images whose class isn't the most frequent answer, the share that the suspect alone sends there."""
-    target = suspect_stamped.mode().values
+def _works(suspect_stamped: Tensor, reference_stamped: Tensor, classes: Tensor) -> Tensor:
+    """Of the images whose class isn't the most frequent answer, the share that the suspect alone sends there; (S,).
+
+    Args:
+        suspect_stamped, reference_stamped: classes (S, N) of the images with each patch; classes: (N,), without one.
+    """
+    target = suspect_stamped.mode(dim=1, keepdim=True).values
     others = classes != target
     hits = (suspect_stamped == target) & (reference_stamped != target) & others
-    return float(hits.sum() / others.sum().clamp_min(1))
-
-
-def _alone(suspect_stamped: Tensor, reference_stamped: Tensor, classes: Tensor) -> Tensor:
-    """A smooth form of :func:`_works`, from logits: the largest probability of a class in the suspect alone."""
-    suspect, reference = suspect_stamped.softmax(1), reference_stamped.softmax(1)
-    others = 1 - one_hot(classes, suspect.shape[1]).to(suspect)
-    shares = (suspect * (1 - reference) * others).sum(0) / others.sum(0).clamp_min(1)
-    return shares.max()
+    return hits.sum(1) / others.sum(1).clamp_min(1)
 
 
 PAPER_SETTINGS = {
-    "mnist": Contrastive(alpha=0.5, search=Search(beta=0.01, steps=500)),
-    "cifar10": Contrastive(alpha=0.001, search=Search(beta=0.0005, steps=500)),
-    "gtsrb": Contrastive(alpha=0.001, search=Search(beta=0.005, steps=500)),
+    "mnist": Contrastive(alpha=0.5, search=Search(beta=0.01, steps=500, lr=0.1)),
+    "cifar10": Contrastive(alpha=0.001, search=Search(beta=0.0005, steps=500, lr=0.1)),
+    "gtsrb": Contrastive(alpha=0.001, search=Search(beta=0.005, steps=500, lr=0.1)),
 }
 """The paper's alpha and beta by dataset, with its 500 epochs (A.2)."""

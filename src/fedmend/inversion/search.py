@@ -16,27 +16,23 @@ from fedmend.triggers import Trigger
 
 @dataclass(frozen=True, eq=False)
 class Judged:
-    """What an objective says of stamped images.
+    """What an objective says of the images stamped by each of S patches.
 
     Attributes:
-        loss: the method's loss, less the mask's L1 term; a scalar.
-        guide: a scalar in [-1, 0], a smooth form of ``-works``, which helps a guided start on its way.
-        works: how well the trigger works, in [0, 1].
+        loss: the method's loss, less the mask's L1 term; (S,).
+        works: how well the patch works, (S,) in [0, 1].
     """
 
     loss: Tensor
-    guide: Tensor
-    works: float
+    works: Tensor
 
 
-Objective = Callable[[Tensor], Judged]
-"""From stamped images (N, C, H, W) to what is said of them; differentiable."""
+Objective = Callable[[Tensor, Tensor], Judged]
+"""From stamped images (S, N, C, H, W), and which of the search's images they are, (N,), to what is said of them."""
 
-_FALLING = 0.02
-_STILL = 0.002
-_GONE = 0.1
 _FAINT = -2.0
-_PROMISING = 0.3
+_SHRINK = 0.25
+_FALLING = 0.1
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,28 +56,27 @@ class Recovered:
 class Search:
     """Gradient descent on a mask and a pattern, from random noise (contrastive paper, Algorithm 1).
 
-    With ``beta`` given, this is the paper's search: all steps from one start, and the last mask and pattern are the
-    result. Without it, the weight of the mask's L1 norm is steered, in the spirit of Neural Cleanse:
+    With ``beta`` given, this is the paper's search: all steps from one start on all images, and the last mask and
+    pattern are the result. Without it, the mask's L1 norm has a budget instead of a price, so that there is no weight
+    to tune: a mask whose sum is above the budget is scaled down to it.
 
-    - In the warm-up it is 0 at first, and then rises to a limit, ``1 / (max_mask_share * H * W)``: a mask of that
-      share of the image must lower the contrastive loss, which can fall by 2, by 1 to pay. (Without a limit, a mask
-      of most of an image makes any two models differ, clean ones as well.) The start is faint, so that the images are
-      still themselves.
-    - Then it grows while the trigger works or is larger than that share, so that the smallest one is found; where a
-      smaller mask works on three in ten images or more, it falls until the trigger works on ``success`` of them.
-    - A search that finds nothing is begun again from another start, and this one is guided: in the warm-up, the loss
-      also has the objective's guide, with a weight that falls from 1 to 0. What is found must hold without it.
+    - **Explore**: ``starts`` random starts run side by side, each step on a few random images. The budget shrinks from
+      ``max_mask_share`` of the image's pixels to a quarter of that, so that a patch which needs many pixels loses to
+      one that needs few.
+    - **Refine**: the start that works best goes on, on all images. While a patch works on
+      ``success`` of them its budget shrinks, else it grows; the smallest patch that works is the result.
 
     Attributes:
-        beta: weight of the mask's L1 norm, per pixel; None to steer it.
-        steps: gradient steps of a start, at most.
+        beta: weight of the mask's L1 norm, per pixel; None for a budget.
+        steps: gradient steps: of the paper's search; else of the refinement, at most.
         lr: Adam's learning rate (ours: the paper names none).
-        max_mask_share: see above, in (0, 1]; a larger mask never counts as working. Like those below, for a steered
-            search.
+        max_mask_share: the largest mask, as a share in (0, 1] of the image. Like those below, for a search with a
+            budget.
         success: how well, in (0, 1], a trigger must work to be made smaller.
-        warm_up: steps before the L1 weight is at its limit; it is 0 in the first two fifths of them.
-        patience: steps without news after which the search stops.
-        starts: random starts at most; every second one is guided.
+        starts: random starts of an exploration.
+        explore: steps of an exploration.
+        batch_size: images of a step of the exploration.
+        patience: steps without a smaller trigger after which the refinement stops.
 
     Raises:
         ConfigError: a setting is out of range.
@@ -89,22 +84,24 @@ class Search:
 
     beta: float | None = None
     steps: int = 300
-    lr: float = 0.1
+    lr: float = 0.2
     max_mask_share: float = 0.125
     success: float = 0.95
-    warm_up: int = 100
-    patience: int = 50
-    starts: int = 4
+    starts: int = 8
+    explore: int = 80
+    batch_size: int = 8
+    patience: int = 30
 
     def __post_init__(self) -> None:
-        if min(self.steps, self.patience, self.starts) < 1 or self.warm_up < 0:
+        counts = (self.steps, self.starts, self.explore, self.batch_size, self.patience)
+        if min(counts) < 1:
             raise ConfigError(
-                f"steps, patience and starts must be 1 or more and warm_up 0 or more; got {self}"
+                f"steps, starts, explore, batch_size and patience must be 1 or more; got {self}"
             )
         if not 0 < self.lr < float("inf"):
             raise ConfigError(f"lr must be above 0 and finite; got {self.lr}")
         if self.beta is not None and not 0 <= self.beta < float("inf"):
-            raise ConfigError(f"beta must be 0 or more, or None to steer it; got {self.beta}")
+            raise ConfigError(f"beta must be 0 or more, or None for a budget; got {self.beta}")
         if not 0 < self.success <= 1 or not 0 < self.max_mask_share <= 1:
             raise ConfigError(f"success and max_mask_share must be above 0 and at most 1; got {self}")
 
@@ -116,13 +113,13 @@ class Search:
         progress: Progress = silent,
         allowed: Tensor | None = None,
     ) -> Recovered:
-        """Minimise the objective plus the L1 term.
+        """Minimise the objective, with the L1 term or within the budget.
 
         Args:
             objective: see :data:`Objective`; differentiable in the stamped images.
             images: float (N, C, H, W) in [0, 1].
-            generator: on the CPU, for the random starts.
-            progress: called as ``progress("trigger inversion", step, steps)`` for each start.
+            generator: on the CPU, for the random starts and the exploration's choice of images.
+            progress: called as ``progress("trigger inversion", step, steps)``.
             allowed: float (1, H, W), 1 where the mask may be and 0 where not; everywhere by default.
 
         Raises:
@@ -130,98 +127,162 @@ class Search:
         """
         allowed = torch.ones_like(images[0, :1]) if allowed is None else allowed.to(images)
         if self.beta is not None:
-            return self._start(objective, images, generator, progress, allowed, guided=False)[1]
-        best: tuple[_Best, Recovered] | None = None
-        for start in range(self.starts):
-            found = self._start(objective, images, generator, progress, allowed, guided=start % 2 == 1)
-            if best is None or found[0].rank > best[0].rank:
-                best = found
-            if found[0].working:
-                break
-        assert best is not None
-        return best[1]
+            return self._papers(self.beta, objective, images, generator, progress, allowed)
+        largest = self.max_mask_share * images[0, 0].numel()
+        patches = _Patches.random(self.starts, images, generator, allowed, _FAINT)
+        curves, works = self._explore(patches, largest, objective, images, generator, progress)
+        best = int(works.argmax())
+        found = self._refine(
+            patches.only(best), largest, curves[:, best].tolist(), objective, images, progress
+        )
+        progress("trigger inversion", self.explore + self.steps, self.explore + self.steps)
+        return found
 
-    def _start(
+    def _papers(
         self,
+        beta: float,
         objective: Objective,
         images: Tensor,
         generator: torch.Generator,
         progress: Progress,
         allowed: Tensor,
-        *,
-        guided: bool,
-    ) -> tuple[_Best, Recovered]:
-        channels, height, width = images.shape[1:]
-        offset = _FAINT if self.beta is None else 0.0
-        mask_raw = (torch.randn(1, height, width, generator=generator) + offset).to(images).requires_grad_()
-        pattern_raw = torch.randn(channels, height, width, generator=generator).to(images).requires_grad_()
-        optimizer = torch.optim.Adam([mask_raw, pattern_raw], self.lr, betas=(0.5, 0.9))
-        limit = 1 / (self.max_mask_share * height * width)
-        beta = limit if self.beta is None else self.beta
-        best = _Best(mask_raw.detach().sigmoid() * allowed, pattern_raw.detach().sigmoid())
+    ) -> Recovered:
+        patches = _Patches.random(1, images, generator, allowed, offset=0.0)
         losses: list[float] = []
-        stop_reason = ""
         for step in range(1, self.steps + 1):
-            mask, pattern = mask_raw.sigmoid() * allowed, pattern_raw.sigmoid()
-            judged = objective(mask * pattern + (1 - mask) * images)
-            size = mask.sum()
-            risen = 1.0 if self.beta is not None else self._risen(step)
-            total = judged.loss + beta * risen * size
-            if guided and risen < 1:
-                total = total + (1 - risen) * judged.guide
-            optimizer.zero_grad()
-            total.backward()
-            optimizer.step()
-            losses.append(total.item())
-            if not abs(losses[-1]) < float("inf"):
-                raise ModelError(
-                    "the search's loss became NaN or infinite: does the model answer finite logits?"
-                )
+            mask, pattern = patches.masks(), patches.patterns()
+            judged = objective(_stamp(mask, pattern, images), _everyone(images))
+            losses += patches.descend(judged.loss + beta * mask.sum(), self.lr).tolist()
             progress("trigger inversion", step, self.steps)
-            works, share = judged.works, size.item() / (height * width)
-            if self.beta is not None or risen < 1:
-                best = _Best(mask.detach(), pattern.detach(), step=step)
-                continue
-            small = share <= self.max_mask_share
-            best = best.or_better(works, small and works >= self.success, share, mask, pattern, step)
-            beta = self._steer(beta, limit, works, small)
-            if works < _PROMISING and float(mask.detach().max()) < _GONE:
-                best = _Best(mask.detach(), pattern.detach(), step=step)
-                stop_reason = "the mask vanished: no patch was worth its size"
-            elif best.working and works >= _PROMISING and step - best.step >= self.patience:
-                stop_reason = f"no smaller trigger worked for {self.patience} steps"
-            elif not best.working and self._still(losses):
-                stop_reason = "the loss stopped changing"
-            if stop_reason:
-                progress("trigger inversion", self.steps, self.steps)
+        return Recovered(
+            trigger=Trigger(mask[0].detach(), pattern[0].detach()),
+            loss_curve=tuple(losses),
+            stop_reason=f"all {self.steps} steps were used",
+            converged=_fall(losses) <= _FALLING,
+        )
+
+    def _explore(
+        self,
+        patches: _Patches,
+        largest: float,
+        objective: Objective,
+        images: Tensor,
+        generator: torch.Generator,
+        progress: Progress,
+    ) -> tuple[Tensor, Tensor]:
+        """The losses (steps, S), and how well each patch then works on all images, (S,)."""
+        losses = []
+        for step in range(1, self.explore + 1):
+            chosen = torch.randperm(len(images), generator=generator)[: self.batch_size].to(images.device)
+            budget = largest * _SHRINK ** ((step - 1) / self.explore)
+            judged = objective(_stamp(patches.masks(budget), patches.patterns(), images[chosen]), chosen)
+            patches.descend(judged.loss, self.lr)
+            losses.append(judged.loss.detach())
+            progress("trigger inversion", step, self.explore + self.steps)
+        with torch.no_grad():
+            masks, patterns = patches.masks(largest * _SHRINK), patches.patterns()
+            works = [
+                objective(_stamp(mask[None], pattern[None], images), _everyone(images)).works
+                for mask, pattern in zip(masks, patterns, strict=True)
+            ]
+        return torch.stack(losses), torch.cat(works)
+
+    def _refine(
+        self,
+        patch: _Patches,
+        largest: float,
+        explored: list[float],
+        objective: Objective,
+        images: Tensor,
+        progress: Progress,
+    ) -> Recovered:
+        """Make one patch as small as it may be, or larger until it works."""
+        losses = list(explored)
+        budget, best, stop_reason = largest * _SHRINK, _Best(patch.masks()[0], patch.patterns()[0]), ""
+        for step in range(1, self.steps + 1):
+            mask, pattern = patch.masks(budget), patch.patterns()
+            judged = objective(_stamp(mask, pattern, images), _everyone(images))
+            losses += patch.descend(judged.loss, self.lr).tolist()
+            works, size = float(judged.works), float(mask.detach().sum())
+            working = works >= self.success
+            best = best.or_better(works, working, size / images[0, 0].numel(), mask[0], pattern[0], step)
+            budget = min(budget, size) * 0.98 if working else min(largest, budget * 1.02)
+            progress("trigger inversion", self.explore + step, self.explore + self.steps)
+            if step - best.step >= self.patience:
+                nothing = f"no patch within {self.max_mask_share:.1%} of the image worked"
+                smaller = f"no smaller trigger worked for {self.patience} steps"
+                stop_reason = smaller if best.working else nothing
                 break
-        return best, Recovered(
+        return Recovered(
             trigger=Trigger(best.mask, best.pattern),
             loss_curve=tuple(losses),
             stop_reason=stop_reason or f"all {self.steps} steps were used",
-            converged=bool(stop_reason) or best.working or _fall(losses, self.patience) <= _FALLING,
+            converged=bool(stop_reason) or best.working or _fall(losses) <= _FALLING,
         )
 
-    def _risen(self, step: int) -> float:
-        """How far, from 0 to 1, the L1 weight has risen to its limit."""
-        wait = 0.4 * self.warm_up
-        return 1.0 if step > self.warm_up else max(0.0, (step - wait) / max(1.0, self.warm_up - wait + 1))
 
-    def _still(self, losses: list[float]) -> bool:
-        waited = len(losses) >= self.warm_up + 2 * self.patience
-        return waited and abs(_fall(losses, self.patience)) < _STILL
+class _Patches:
+    """The masks and patterns of S patches, learned side by side."""
 
-    def _steer(self, beta: float, limit: float, works: float, small: bool) -> float:
-        if works >= self.success or (works >= _PROMISING and not small):
-            return beta * 1.05
-        if small and works >= _PROMISING:
-            return max(limit / 20, beta * 0.97)
-        return min(limit, beta * 1.05) if beta < limit else max(limit, beta / 1.1)
+    def __init__(self, masks: Tensor, patterns: Tensor, allowed: Tensor) -> None:
+        self._masks, self._patterns = masks.requires_grad_(), patterns.requires_grad_()
+        self._allowed = allowed
+        self._optimizer: torch.optim.Optimizer | None = None
+
+    @staticmethod
+    def random(
+        count: int, images: Tensor, generator: torch.Generator, allowed: Tensor, offset: float
+    ) -> _Patches:
+        channels, height, width = images.shape[1:]
+        masks = torch.randn(count, 1, height, width, generator=generator) + offset
+        patterns = torch.randn(count, channels, height, width, generator=generator)
+        return _Patches(masks.to(images), patterns.to(images), allowed)
+
+    def only(self, index: int) -> _Patches:
+        """One of them, to be learned on from where it is."""
+        return _Patches(self._masks[[index]].detach(), self._patterns[[index]].detach(), self._allowed)
+
+    def masks(self, budget: float | None = None) -> Tensor:
+        """(S, 1, H, W) in [0, 1]; each of them scaled down to a sum of ``budget``, if it is above."""
+        masks = self._masks.sigmoid() * self._allowed
+        if budget is None:
+            return masks
+        sums = masks.sum((1, 2, 3), keepdim=True)
+        return masks * (budget / sums.clamp_min(1e-12)).clamp_max(1)
+
+    def patterns(self) -> Tensor:
+        """(S, C, H, W) in [0, 1]."""
+        return self._patterns.sigmoid()
+
+    def descend(self, losses: Tensor, lr: float) -> Tensor:
+        """Take a step against the gradient of each patch's own loss, (S,), which is returned.
+
+        Raises:
+            ModelError: a loss is NaN or infinite.
+        """
+        if not bool(losses.isfinite().all()):
+            raise ModelError("the search's loss became NaN or infinite: does the model answer finite logits?")
+        if self._optimizer is None:
+            self._optimizer = torch.optim.Adam([self._masks, self._patterns], lr, betas=(0.5, 0.9))
+        self._optimizer.zero_grad()
+        losses.sum().backward()
+        self._optimizer.step()
+        return losses.detach()
+
+
+def _stamp(masks: Tensor, patterns: Tensor, images: Tensor) -> Tensor:
+    """Every image with every patch, (S, N, C, H, W)."""
+    masks, patterns = masks[:, None], patterns[:, None]
+    return masks * patterns + (1 - masks) * images
+
+
+def _everyone(images: Tensor) -> Tensor:
+    return torch.arange(len(images), device=images.device)
 
 
 @dataclass(frozen=True, eq=False)
 class _Best:
-    """The best trigger so far: the smallest of those that work, else the one that works on most images."""
+    """The best patch so far: the smallest of those that work, else the one that works on most images."""
 
     mask: Tensor
     pattern: Tensor
@@ -246,8 +307,9 @@ class _Best:
         )
 
 
-def _fall(losses: list[float], window: int) -> float:
-    """How far the mean loss fell from the window before the last to the last; infinite if there are too few."""
-    if len(losses) < 2 * window:
+def _fall(losses: list[float]) -> float:
+    """How far the mean loss fell from the third quarter of the steps to the last; infinite if there are too few."""
+    window = len(losses) // 4
+    if window == 0:
         return float("inf")
     return fmean(losses[-2 * window : -window]) - fmean(losses[-window:])

@@ -27,14 +27,20 @@ class SsimTo:
         self._mean = self._blur(clean)
         self._variance = self._blur(clean * clean) - self._mean**2
 
-    def __call__(self, images: Tensor) -> Tensor:
-        """The mean SSIM, a scalar in [-1, 1], of ``images``, of the clean images' shape; differentiable."""
+    def __call__(self, images: Tensor, chosen: Tensor) -> Tensor:
+        """The mean SSIM, (S,) in [-1, 1], of S versions of some of the clean images; differentiable.
+
+        Args:
+            images: float (S, K, C, H, W).
+            chosen: int64 (K,), which of the clean images they are versions of.
+        """
+        clean, clean_mean, clean_variance = self._clean[chosen], self._mean[chosen], self._variance[chosen]
         mean = self._blur(images)
         variance = self._blur(images * images) - mean**2
-        covariance = self._blur(images * self._clean) - mean * self._mean
-        luminance = (2 * mean * self._mean + _C1) / (mean**2 + self._mean**2 + _C1)
-        structure = (2 * covariance + _C2) / (variance + self._variance + _C2)
-        return (luminance * structure).mean()
+        covariance = self._blur(images * clean) - mean * clean_mean
+        luminance = (2 * mean * clean_mean + _C1) / (mean**2 + clean_mean**2 + _C1)
+        structure = (2 * covariance + _C2) / (variance + clean_variance + _C2)
+        return (luminance * structure).flatten(1).mean(1)
 
     def _blur(self, images: Tensor) -> Tensor:
         return self._rows @ images @ self._columns
