@@ -16,7 +16,7 @@ from fedmend.triggers import Trigger
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-BRIEF = Contrastive(search=Search(steps=2, starts=1))
+BRIEF = Contrastive(search=Search(steps=2, explore=1, starts=1))
 FOUND = Evidence(
     mse=50.0,
     reasr=0.95,
@@ -334,7 +334,7 @@ def test_both_models_with_the_same_backdoor_are_no_news(world: planted.World, re
         replace(FOUND, mse=report.mse, reasr=report.reasr, reference_agreement=1.0), report.thresholds, "x"
     )
     assert fooled[0] == "clean"
-    search = Contrastive(search=Search(starts=2))
+    search = Contrastive(search=Search(starts=1))
     assert scanned(world, world.backdoored, reference=world.backdoored, method=search).verdict == "clean"
 
 

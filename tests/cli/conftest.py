@@ -1,7 +1,7 @@
 import re
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,6 @@ from fedmend.checkpoints import save_state
 from fedmend.cli import main
 from fedmend.cli.options import METHODS
 from fedmend.inversion import Contrastive, Search
-from fedmend.repair import PARTS_SEARCH
 
 
 @dataclass(frozen=True)
@@ -66,11 +65,8 @@ def _one_thread() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def _one_start(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A clean model's search takes every start it is given; here one is enough."""
-    one = Search(starts=1)
-    monkeypatch.setitem(METHODS, "contrastive", Contrastive(search=one))
-    parts = replace(PARTS_SEARCH, search=replace(PARTS_SEARCH.search, starts=1))
-    monkeypatch.setattr(sys.modules["fedmend.repair"], "PARTS_SEARCH", parts)
+    """An exploration takes every start it is given; here one is enough."""
+    monkeypatch.setitem(METHODS, "contrastive", Contrastive(search=Search(starts=1)))
 
 
 @pytest.fixture(scope="session")

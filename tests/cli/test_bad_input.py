@@ -310,7 +310,7 @@ def report(world: planted.World) -> Any:
         reference=world.reference,
         images=world.images[:12],
         labels=world.labels[:12],
-        method=Contrastive(search=Search(steps=1, starts=1)),
+        method=Contrastive(search=Search(steps=1, explore=1, starts=1)),
     )
 
 
