@@ -18,10 +18,8 @@ from fedmend.pixels import to_float, to_uint8
 from fedmend.progress import Progress, silent
 from fedmend.scan_report import Examples, ScanReport, Thresholds, Verdict
 from fedmend.seeds import generator
-from fedmend.triggers import Trigger
 
 MIN_IMAGES = 10
-COVERED = 0.05
 POOR_REFERENCE = 2.0
 FAIR_REFERENCE = 0.6
 _SHOWN = 8
@@ -50,7 +48,6 @@ def scan(
     method: Contrastive | None = None,
     thresholds: Thresholds | None = None,
     seed: int = 0,
-    excluding: Sequence[Trigger] = (),
     progress: Progress = silent,
 ) -> ScanReport:
     """Search a model for a backdoor (contrastive paper, 2.3 to 2.5 and Algorithm 1).
@@ -65,7 +62,6 @@ def scan(
         method: the inversion method; by default :class:`Contrastive`, which needs no tuning.
         thresholds: limits of the decision rules.
         seed: of the search's random start.
-        excluding: triggers found before; their pixels are left out of the search, so that others come to light.
         progress: see ``fedmend.progress``.
 
     Raises:
@@ -85,7 +81,7 @@ def scan(
     if len(truth.unique()) < 2:
         raise DataError("a scan needs images of two classes or more; all that were given are of one class")
 
-    found = method(suspect, reference, pixels, generator(seed, "scan"), progress, _allowed(excluding, pixels))
+    found = method(suspect, reference, pixels, generator(seed, "scan"), progress)
     with frozen(suspect, reference), torch.no_grad():
         stamped = found.trigger.apply(pixels)
         features = FeatureMap(suspect, method.layer)
@@ -117,6 +113,7 @@ def scan(
         reference_accuracy=_share(reference_logits, truth),
         thresholds=thresholds,
         trigger=found.trigger.to("cpu"),
+        variants=tuple(variant.to("cpu") for variant in found.variants),
         loss_curve=found.loss_curve,
         steps=len(found.loss_curve),
         stop_reason=found.stop_reason,
@@ -284,12 +281,3 @@ def _warnings(evidence: Evidence, num_images: int) -> Iterator[str]:
         )
     if not evidence.converged:
         yield "The search's loss was still falling when its steps were used up."
-
-
-def _allowed(excluding: Sequence[Trigger], pixels: Tensor) -> Tensor | None:
-    if not excluding:
-        return None
-    for trigger in excluding:
-        trigger.to(pixels.device).apply(pixels[:1])  # raises DataError if it is for other images
-    covered = torch.stack([trigger.mask for trigger in excluding]).amax(0)
-    return (covered < COVERED).float()

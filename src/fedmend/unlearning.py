@@ -22,15 +22,16 @@ class Unlearning:
     """Fine-tune a copy of a model until the trigger means nothing to it (contrastive paper, 2.6).
 
     Every batch holds clean images and stamped copies of them, all with their right labels. The paper gives neither
-    the share of stamped copies, the learning rate nor the batch size; those are ours. So is ``own_answers``: a few
-    images' hard labels teach a model to overfit them, while its own soft answers on the unstamped images keep what it
+    the share of stamped copies, the learning rate nor the batch size; those are ours. So is ``soft_answers``: a few
+    images' hard labels teach a model to overfit them, while its own soft answers on the unstamped images (or the mean
+    of several models') keep what it
     knows. 0 is the paper's recipe. Dropout is off, and BatchNorm keeps the statistics it has: a few stamped images
     are no sample of the clean data.
 
     Attributes:
         epochs: passes over the images; the paper's is one.
         stamped_share: share in (0, 1] of a batch's images that get a stamped copy.
-        own_answers: weight in [0, 1] of the suspect's own answers on the clean images in the targets, beside labels.
+        soft_answers: weight in [0, 1] of the teachers' answers on the clean images in the targets, beside the labels.
         lr: Adam's learning rate at the start; it falls to 0 in a straight line.
         batch_size: clean images a batch.
 
@@ -40,17 +41,17 @@ class Unlearning:
 
     epochs: int = 1
     stamped_share: float = 1.0
-    own_answers: float = 0.5
-    lr: float = 0.002
-    batch_size: int = 16
+    soft_answers: float = 0.7
+    lr: float = 0.003
+    batch_size: int = 32
 
     def __post_init__(self) -> None:
         if self.epochs < 1 or self.batch_size < 1 or not 0 < self.lr < float("inf"):
             raise ConfigError(
                 f"epochs and batch_size must be 1 or more and lr finite and above 0; got {self}"
             )
-        if not 0 < self.stamped_share <= 1 or not 0 <= self.own_answers <= 1:
-            raise ConfigError(f"stamped_share must be in (0, 1] and own_answers in [0, 1]; got {self}")
+        if not 0 < self.stamped_share <= 1 or not 0 <= self.soft_answers <= 1:
+            raise ConfigError(f"stamped_share must be in (0, 1] and soft_answers in [0, 1]; got {self}")
 
     def __call__(
         self,
@@ -59,6 +60,7 @@ class Unlearning:
         images: Tensor,
         labels: Tensor,
         *,
+        teachers: Sequence[nn.Module] = (),
         seed: int = 0,
         progress: Progress = silent,
     ) -> nn.Module:
@@ -68,6 +70,7 @@ class Unlearning:
             triggers: what to unlearn; of several, the stamped images get one each, in turn.
             images: the server's own clean images, uint8 or float in [0, 1], (N, C, H, W).
             labels: their true classes, int64 (N,).
+            teachers: models on the suspect's device whose soft answers are averaged; the suspect by default.
             seed: for the order of the images and so the choice of those stamped.
             progress: called once a batch.
 
@@ -95,7 +98,7 @@ class Unlearning:
         batches = -(-len(images) // self.batch_size) * self.epochs
         schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, total_iters=batches)
         done = 0
-        targets = self._targets(model, images, labels)
+        targets = self._targets(teachers or [suspect], images, labels)
         order = torch.Generator().manual_seed(seed)
         with evaluating(model):
             for _ in range(self.epochs):
@@ -114,15 +117,19 @@ class Unlearning:
                     progress("unlearning", done, batches)
         return model
 
-    def _targets(self, model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
-        """Class probabilities (N, classes) to teach: the labels, mixed with the model's own answers."""
-        with evaluating(model), torch.no_grad():
-            own = torch.cat([model(to_float(batch)).softmax(1) for batch in images.split(BATCH_SIZE)])
-        if int(labels.max()) >= own.shape[1] or int(labels.min()) < 0:
+    def _targets(self, teachers: Sequence[nn.Module], images: Tensor, labels: Tensor) -> Tensor:
+        """Class probabilities (N, classes) to teach: the labels, mixed with the teachers' mean answers."""
+        answers = []
+        for model in teachers:
+            with evaluating(model), torch.no_grad():
+                batches = images.split(BATCH_SIZE)
+                answers.append(torch.cat([model(to_float(batch)).softmax(1) for batch in batches]))
+        soft = torch.stack(answers).mean(0)
+        if int(labels.max()) >= soft.shape[1] or int(labels.min()) < 0:
             raise DataError(
-                f"labels must be in [0, {own.shape[1]}), the model's classes; got {int(labels.max())}"
+                f"labels must be in [0, {soft.shape[1]}), the model's classes; got {int(labels.max())}"
             )
-        return (1 - self.own_answers) * one_hot(labels, own.shape[1]) + self.own_answers * own
+        return (1 - self.soft_answers) * one_hot(labels, soft.shape[1]) + self.soft_answers * soft
 
 
 def unlearn(

@@ -35,13 +35,13 @@ class Contrastive:
     """Learn a mask and a pattern that change the suspect's features and leave the reference's as they were.
 
     The loss is Eq. 4: contrastive + ``alpha`` * (-SSIM) + beta * L1 of the mask. The paper picks alpha and beta by
-    hand for each dataset (A.2; ``PAPER_SETTINGS``). The default steers beta instead, see :class:`Search`, and needs no
-    tuning: a trigger works as far as the suspect sends images to one class that the reference keeps apart from it.
+    hand for each dataset (A.2; ``PAPER_SETTINGS``). The default gives the mask a budget instead, see
+    :class:`Search`, and needs no tuning: a trigger works as far as the suspect sends images to one class that the reference keeps apart from it.
 
     Attributes:
         alpha: weight of the SSIM term, 0 or more.
         layer: whose outputs are the features: "logits", or a submodule's name.
-        search: the gradient descent's settings, beta among them.
+        search: the gradient descent's settings, beta or the budget among them.
 
     Raises:
         ConfigError: alpha is negative.
@@ -62,7 +62,6 @@ class Contrastive:
         images: Tensor,
         generator: torch.Generator,
         progress: Progress = silent,
-        allowed: Tensor | None = None,
     ) -> Recovered:
         """Search for a trigger.
 
@@ -71,7 +70,6 @@ class Contrastive:
             images: float (N, C, H, W) in [0, 1].
             generator: on the CPU, for the random start.
             progress: called as ``progress("trigger inversion", step, steps)``.
-            allowed: float (1, H, W), 1 where the mask may be and 0 where not; everywhere by default.
 
         Raises:
             ModelError: a model answers NaN, or has no layer ``layer``.
@@ -95,7 +93,7 @@ class Contrastive:
                     works=_works(logits.argmax(2), reference_logits.argmax(2), classes[chosen]),
                 )
 
-            return self.search(objective, images, generator, progress, allowed)
+            return self.search(objective, images, generator, progress)
 
 
 def _works(suspect_stamped: Tensor, reference_stamped: Tensor, classes: Tensor) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import fmean
 
 import torch
@@ -32,6 +32,7 @@ Objective = Callable[[Tensor, Tensor], Judged]
 
 _FAINT = -2.0
 _SHRINK = 0.25
+_VARIANT = 0.5
 _FALLING = 0.1
 
 
@@ -44,12 +45,15 @@ class Recovered:
         loss_curve: the loss of each step.
         stop_reason: why the search ended, in words.
         converged: False if the loss was still falling when the steps were used up.
+        variants: of a search with a budget, the patch of every start that worked on half of the images or more when
+            the exploration ended, among them the one that became the trigger.
     """
 
     trigger: Trigger
     loss_curve: tuple[float, ...]
     stop_reason: str
     converged: bool
+    variants: tuple[Trigger, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -111,7 +115,6 @@ class Search:
         images: Tensor,
         generator: torch.Generator,
         progress: Progress = silent,
-        allowed: Tensor | None = None,
     ) -> Recovered:
         """Minimise the objective, with the L1 term or within the budget.
 
@@ -120,23 +123,23 @@ class Search:
             images: float (N, C, H, W) in [0, 1].
             generator: on the CPU, for the random starts and the exploration's choice of images.
             progress: called as ``progress("trigger inversion", step, steps)``.
-            allowed: float (1, H, W), 1 where the mask may be and 0 where not; everywhere by default.
 
         Raises:
             ModelError: the loss became NaN or infinite.
         """
-        allowed = torch.ones_like(images[0, :1]) if allowed is None else allowed.to(images)
         if self.beta is not None:
-            return self._papers(self.beta, objective, images, generator, progress, allowed)
+            return self._papers(self.beta, objective, images, generator, progress)
         largest = self.max_mask_share * images[0, 0].numel()
-        patches = _Patches.random(self.starts, images, generator, allowed, _FAINT)
+        patches = _Patches.random(self.starts, images, generator, _FAINT)
         curves, works = self._explore(patches, largest, objective, images, generator, progress)
-        best = int(works.argmax())
+        best = max(range(self.starts), key=lambda start: (float(works[start]), -float(curves[-1, start])))
         found = self._refine(
             patches.only(best), largest, curves[:, best].tolist(), objective, images, progress
         )
         progress("trigger inversion", self.explore + self.steps, self.explore + self.steps)
-        return found
+        masks, patterns = patches.masks(largest * _SHRINK).detach(), patches.patterns().detach()
+        halves = (works >= _VARIANT).nonzero().flatten().tolist()
+        return replace(found, variants=tuple(Trigger(masks[start], patterns[start]) for start in halves))
 
     def _papers(
         self,
@@ -145,9 +148,8 @@ class Search:
         images: Tensor,
         generator: torch.Generator,
         progress: Progress,
-        allowed: Tensor,
     ) -> Recovered:
-        patches = _Patches.random(1, images, generator, allowed, offset=0.0)
+        patches = _Patches.random(1, images, generator, offset=0.0)
         losses: list[float] = []
         for step in range(1, self.steps + 1):
             mask, pattern = patches.masks(), patches.patterns()
@@ -206,7 +208,11 @@ class Search:
             works, size = float(judged.works), float(mask.detach().sum())
             working = bool(judged.works >= self.success)  # in single precision: 19 of 20 are 0.95
             best = best.or_better(works, working, size / images[0, 0].numel(), mask[0], pattern[0], step)
-            budget = min(budget, size) * 0.98 if working else min(largest, budget * 1.02)
+            budget = (
+                min(budget, size) * 0.98
+                if working
+                else min(largest, budget * (1.02 if best.working else 1.05))
+            )
             progress("trigger inversion", self.explore + step, self.explore + self.steps)
             if step - best.step >= self.patience:
                 nothing = f"no patch within {self.max_mask_share:.1%} of the image worked"
@@ -224,27 +230,24 @@ class Search:
 class _Patches:
     """The masks and patterns of S patches, learned side by side."""
 
-    def __init__(self, masks: Tensor, patterns: Tensor, allowed: Tensor) -> None:
+    def __init__(self, masks: Tensor, patterns: Tensor) -> None:
         self._masks, self._patterns = masks.requires_grad_(), patterns.requires_grad_()
-        self._allowed = allowed
         self._optimizer: torch.optim.Optimizer | None = None
 
     @staticmethod
-    def random(
-        count: int, images: Tensor, generator: torch.Generator, allowed: Tensor, offset: float
-    ) -> _Patches:
+    def random(count: int, images: Tensor, generator: torch.Generator, offset: float) -> _Patches:
         channels, height, width = images.shape[1:]
         masks = torch.randn(count, 1, height, width, generator=generator) + offset
         patterns = torch.randn(count, channels, height, width, generator=generator)
-        return _Patches(masks.to(images), patterns.to(images), allowed)
+        return _Patches(masks.to(images), patterns.to(images))
 
     def only(self, index: int) -> _Patches:
         """One of them, to be learned on from where it is."""
-        return _Patches(self._masks[[index]].detach(), self._patterns[[index]].detach(), self._allowed)
+        return _Patches(self._masks[[index]].detach(), self._patterns[[index]].detach())
 
     def masks(self, budget: float | None = None) -> Tensor:
         """(S, 1, H, W) in [0, 1]; each of them scaled down to a sum of ``budget``, if it is above."""
-        masks = self._masks.sigmoid() * self._allowed
+        masks = self._masks.sigmoid()
         if budget is None:
             return masks
         sums = masks.sum((1, 2, 3), keepdim=True)
