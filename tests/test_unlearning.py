@@ -15,7 +15,7 @@ from fedmend.triggers import Trigger, union
 from fedmend.unlearning import Unlearning, unlearn
 
 TARGET = 1
-THOROUGH = Unlearning(epochs=10, lr=0.01)
+THOROUGH = Unlearning(epochs=10, lr=0.01, batch_size=16)
 
 
 def images_and_labels(count: int, seed: int = 0) -> tuple[Tensor, Tensor]:
@@ -304,3 +304,28 @@ def test_a_model_with_nothing_to_train_is_refused(backdoored: nn.Module) -> None
     frozen = deepcopy(backdoored).requires_grad_(False)
     with pytest.raises(ModelError, match="requires_grad"):
         unlearn(frozen, planted(), *images_and_labels(8))
+
+
+def test_the_targets_by_hand() -> None:
+    """Labels and the mean of two teachers, who say 1/2, 1/2 and 9/10, 1/10."""
+
+    class Says(nn.Module):
+        def __init__(self, *shares: float) -> None:
+            super().__init__()
+            self.logits = torch.tensor(shares).log()
+
+        def forward(self, images: Tensor) -> Tensor:
+            return self.logits.expand(len(images), 2)
+
+    images, labels = torch.zeros(1, 1, 2, 2), torch.tensor([1])
+    targets = Unlearning(soft_answers=0.5)._targets([Says(0.5, 0.5), Says(0.9, 0.1)], images, labels)
+    assert targets.tolist()[0] == pytest.approx([0.5 * 0.7, 0.5 + 0.5 * 0.3])
+
+
+def test_without_teachers_the_suspect_is_its_own(backdoored: nn.Module) -> None:
+    images = images_and_labels(32)
+    alone = THOROUGH(backdoored, planted(), *images)
+    named = THOROUGH(backdoored, planted(), *images, teachers=(backdoored,))
+    other = THOROUGH(backdoored, planted(), *images, teachers=(alone,))
+    assert torch.equal(alone[1].weight, named[1].weight)
+    assert not torch.equal(alone[1].weight, other[1].weight)

@@ -18,6 +18,7 @@ from fedmend.progress import Progress, silent
 from fedmend.scan import scan
 from fedmend.scan_report import ScanReport, Verdict
 from fedmend.seeds import derive_seed, generator
+from fedmend.triggers import Trigger
 from fedmend.unlearning import Unlearning
 
 Outcome = Literal["repaired", "failed", "not needed", "undecided"]
@@ -153,11 +154,11 @@ def repair(
             progress=progress,
         )
 
-    model, passes, found = suspect, 0, [report.trigger, *report.variants]
-    current = search(suspect) if report.verdict == "backdoored" else report
-    while (
-        passes < max_passes and report.verdict == "backdoored" and (not passes or current.verdict != "clean")
-    ):
+    model, passes, found, current = suspect, 0, list[Trigger](), report
+    if report.verdict == "backdoored":
+        found = [report.trigger, *report.variants]
+        current = search(suspect)
+    while found and passes < max_passes and (not passes or current.verdict != "clean"):
         passes += 1
         if current.verdict != "clean":
             found += [current.trigger, *current.variants]

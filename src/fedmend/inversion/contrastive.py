@@ -35,8 +35,9 @@ class Contrastive:
     """Learn a mask and a pattern that change the suspect's features and leave the reference's as they were.
 
     The loss is Eq. 4: contrastive + ``alpha`` * (-SSIM) + beta * L1 of the mask. The paper picks alpha and beta by
-    hand for each dataset (A.2; ``PAPER_SETTINGS``). The default gives the mask a budget instead, see
-    :class:`Search`, and needs no tuning: a trigger works as far as the suspect sends images to one class that the reference keeps apart from it.
+    hand for each dataset (A.2; ``PAPER_SETTINGS``). The default gives the L1 norm a budget instead of the weight beta,
+    see :class:`Search`, and needs no tuning. A trigger works as far as the suspect sends images to one class that the
+    reference keeps apart from it.
 
     Attributes:
         alpha: weight of the SSIM term, 0 or more.
