@@ -198,8 +198,8 @@ def test_too_few_images_are_refused(world: planted.World, report: ScanReport) ->
         repaired(world, report, labels=world.labels[:199])
 
 
-def test_the_default_is_unlearning_for_four_epochs() -> None:
-    assert replace(Unlearning(), epochs=4) == REPAIR
+def test_the_default_is_unlearning_for_five_epochs() -> None:
+    assert replace(Unlearning(), epochs=5) == REPAIR
 
 
 def test_the_error_of_a_fall_counts_the_images_on_which_the_models_differ():

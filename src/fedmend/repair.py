@@ -79,7 +79,7 @@ class RepairReport:
 
 _ADAPTER = TypeAdapter(RepairReport)
 
-REPAIR = Unlearning(epochs=4)
+REPAIR = Unlearning(epochs=5)
 
 
 def repair(
@@ -110,7 +110,7 @@ def repair(
         reference: the clean reference of the scan.
         images: the server's clean images, uint8 or float (N, C, H, W), N at least 20; labels: int64 (N,).
         report: the scan of ``suspect``.
-        method: how to unlearn; by default :class:`Unlearning` for four epochs, where the paper has one.
+        method: how to unlearn; by default :class:`Unlearning` for five epochs, where the paper has one.
         scan_method: the inversion method of the scans after a pass; by default :class:`Contrastive`.
         max_accuracy_drop: how much lower, in [0, 1], the held-out clean accuracy may be. The repair failed if it fell
             by more than this and one standard error: a few hundred images can't tell a fall of a point from none.

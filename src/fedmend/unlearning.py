@@ -43,7 +43,7 @@ class Unlearning:
     stamped_share: float = 1.0
     soft_answers: float = 0.7
     lr: float = 0.003
-    batch_size: int = 32
+    batch_size: int = 16
 
     def __post_init__(self) -> None:
         if self.epochs < 1 or self.batch_size < 1 or not 0 < self.lr < float("inf"):
@@ -97,7 +97,7 @@ class Unlearning:
         optimizer = torch.optim.Adam(trainable, self.lr)
         batches = -(-len(images) // self.batch_size) * self.epochs
         schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, total_iters=batches)
-        done = 0
+        done = used = 0
         targets = self._targets(teachers or [suspect], images, labels)
         order = torch.Generator().manual_seed(seed)
         with evaluating(model):
@@ -105,12 +105,13 @@ class Unlearning:
                 for batch in torch.randperm(len(images), generator=order).to(device).split(self.batch_size):
                     clean = to_float(images[batch])
                     count = max(1, round(self.stamped_share * len(batch)))
-                    turns = range(min(count, len(chosen)))
-                    stamped = [chosen[turn].apply(clean[turn : count : len(chosen)]) for turn in turns]
-                    truth = [targets[batch][turn : count : len(chosen)] for turn in turns]
+                    turns = [chosen[(used + index) % len(chosen)] for index in range(count)]
+                    stamped = [trigger.apply(clean[[index]]) for index, trigger in enumerate(turns)]
+                    used += count
                     optimizer.zero_grad()
                     logits = model(torch.cat([clean, *stamped]))
-                    cross_entropy(logits, torch.cat([targets[batch], *truth])).backward()
+                    truth = torch.cat([targets[batch], targets[batch[:count]]])
+                    cross_entropy(logits, truth).backward()
                     optimizer.step()
                     schedule.step()
                     done += 1

@@ -91,7 +91,7 @@ class Search:
     lr: float = 0.2
     max_mask_share: float = 0.125
     success: float = 0.95
-    starts: int = 8
+    starts: int = 16
     explore: int = 80
     batch_size: int = 8
     patience: int = 30
