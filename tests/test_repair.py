@@ -61,7 +61,7 @@ def test_a_planted_backdoor_is_taken_out(world: planted.World, report: ScanRepor
     assert attack_success_rate(model, planted.patch(), *unseen, planted.TARGET) < 0.15
     assert result.reasr_before > 0.8
     assert result.reasr_after < 0.2
-    assert result.num_heldout == 50
+    assert result.num_heldout == 100
     assert result.accuracy_after >= result.accuracy_before - 0.03
     assert "scan finds none" in result.reason
     assert f"from {result.accuracy_before:.1%} to {result.accuracy_after:.1%}" in result.reason
@@ -106,7 +106,7 @@ def test_a_repair_that_costs_too_much_has_failed(
     assert f"give or take {result.accuracy_error:.1%}, where 1.0% is allowed" in result.reason
     assert all(torch.equal(value, kept[name]) for name, value in world.backdoored.state_dict().items())
     ((triggers, images, options),) = calls
-    assert len(images) == 150  # the held-out quarter isn't trained on
+    assert len(images) == 100  # the held-out half isn't trained on
     assert options["teachers"] == (world.backdoored, world.reference)
     assert triggers[: 1 + len(report.variants)] == [report.trigger, *report.variants]
 

@@ -1,8 +1,9 @@
 """Scan and repair the models of the detection benchmark; results/<dataset>.json grows as they come.
 
-    python benchmarks/detection/evaluate.py --datasets mnist fashion-mnist --workers 2
+    python benchmarks/detection/evaluate.py --datasets mnist fashion-mnist
 
-Run train.py first. A model that has a result is passed over, so a killed run goes on where it was.
+Run train.py first, and nothing beside it: it measures times. Each model has a process
+of its own. A model that has a result is passed over, so a killed run goes on where it was.
 The server's 2,000 images and the others, on which accuracy and attack success are measured, come from the test split
 and have none in common. The scan and the repair see neither the planted trigger nor the other images.
 """
@@ -47,7 +48,6 @@ SEED = 0
 
 def evaluate(task: tuple[str, Job]) -> tuple[str, str, dict[str, Any]]:
     dataset, job = task
-    torch.set_num_threads(1)
     test = load_images(dataset, "test")
     own = stratified(test, SERVER_IMAGES, generator(SEED, "server", job.name))
     rest = torch.ones(len(test), dtype=torch.bool).index_fill_(0, own, False)
@@ -57,7 +57,9 @@ def evaluate(task: tuple[str, Job]) -> tuple[str, str, dict[str, Any]]:
     reference = load(RUNS / dataset / "trunk" / "checkpoints" / f"round-{TRUNK_ROUNDS:04d}.safetensors")
 
     chosen = server.subset(stratified(server, SCAN_IMAGES, generator(SEED, "scan", job.name)))
+    before = reset_peak()
     report = scan(suspect, reference=reference, images=chosen.images, labels=chosen.labels, seed=SEED)
+    memory = None if before is None else peak() - before
     result: dict[str, Any] = {
         "accuracy": accuracy(suspect, others.images, others.labels),
         "verdict": report.verdict,
@@ -69,6 +71,7 @@ def evaluate(task: tuple[str, Job]) -> tuple[str, str, dict[str, Any]]:
         "mask_size": report.trigger.size,
         "scan_steps": report.steps,
         "scan_seconds": report.seconds,
+        "scan_memory_mib": memory,
         "stop_reason": report.stop_reason,
         "warnings": list(report.warnings),
     }
@@ -98,6 +101,7 @@ def attacked(
         "shape": attack.shape,
         "target": target,
         "asr": attack_success_rate(suspect, planted, others.images, others.labels, target),
+        "reference_asr": attack_success_rate(reference, planted, others.images, others.labels, target),
         "mask_iou": mask_iou(planted.mask, report.trigger.mask, level=0.3),
         "outcome": outcome.outcome,
         "reason": outcome.reason,
@@ -111,6 +115,24 @@ def attacked(
         result["repaired_accuracy"] = accuracy(repaired, others.images, others.labels)
         result["repaired_asr"] = attack_success_rate(repaired, planted, others.images, others.labels, target)
     return result
+
+
+STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+
+
+def reset_peak() -> float | None:
+    """Forget the process's peak of resident memory; what is resident now, in MiB, or None where it can't be known."""
+    try:
+        CLEAR.write_text("5")
+    except OSError:
+        return None
+    return peak()
+
+
+def peak() -> float:
+    """The process's peak of resident memory since it was last forgotten, in MiB (Linux)."""
+    (line,) = (line for line in STATUS.read_text().splitlines() if line.startswith("VmHWM"))
+    return int(line.split()[1]) / 1024
 
 
 def load(path: Path) -> torch.nn.Module:
@@ -132,7 +154,7 @@ def provenance(dataset: str) -> dict[str, Any]:
         "scan_images": SCAN_IMAGES,
         "method": asdict(Contrastive()),
         "commit": commit.stdout.strip(),
-        "machine": f"{os.cpu_count()} cores, {platform.machine()}, 1 thread a process",
+        "machine": f"{os.cpu_count()} cores, {platform.machine()}, one process at a time",
         "torch": torch.__version__,
         "python": platform.python_version(),
     }
@@ -143,7 +165,6 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--datasets", nargs="+", choices=DATASETS, default=list(DATASETS))
-    parser.add_argument("--workers", type=int, default=2)
     options = parser.parse_args()
     results, tasks = {}, []
     for dataset in options.datasets:
@@ -151,8 +172,8 @@ def main() -> None:
         done = json.loads(path.read_text())["models"] if path.exists() else {}
         results[dataset] = provenance(dataset) | {"models": done}
         tasks += [(dataset, job) for job in branches(dataset, RUNS / dataset) if job.name not in done]
-    with multiprocessing.get_context("spawn").Pool(options.workers) as pool:
-        for dataset, name, result in pool.imap_unordered(evaluate, tasks):
+    with multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1) as pool:
+        for dataset, name, result in pool.imap(evaluate, tasks):
             results[dataset]["models"][name] = result
             ordered = dict(sorted(results[dataset]["models"].items()))
             write_text(

@@ -29,7 +29,18 @@ SCANS = (
     *("Scan", "planted ASR", "verdict", "right?", "paper's rule", "target", "REASR", "MSE"),
     *("reference agrees", "mask, pixels", "IoU", "time"),
 )
-REPAIRS = ("Repair", "outcome", "ASR", "after", "accuracy", "after", "parts found", "passes", "time")
+REPAIRS = (
+    "Repair",
+    "outcome",
+    "ASR",
+    "after",
+    "in the reference",
+    "accuracy",
+    "after",
+    "variants",
+    "passes",
+    "time",
+)
 
 # The contrastive paper's method on MNIST (its Tables 2 to 4), SBA and DBA.
 PAPER = {
@@ -138,7 +149,7 @@ def repairs(models: dict[str, Model]) -> str:
     rows: list[tuple[str, ...]] = [REPAIRS]
     for name in ATTACKED:
         if name not in models:
-            rows.append((name, "**not run**", *[NONE] * 7))
+            rows.append((name, "**not run**", *[NONE] * 8))
             continue
         model = models[name]
         rows.append(
@@ -147,6 +158,7 @@ def repairs(models: dict[str, Model]) -> str:
                 "repaired" if is_repaired(model) else f"**{model['outcome']}**",
                 percent(model["asr"]),
                 percent(model["repaired_asr"]),
+                percent(model["reference_asr"]),
                 percent(model["accuracy"]),
                 percent(model["repaired_accuracy"]),
                 str(model["triggers"]),
@@ -154,7 +166,7 @@ def repairs(models: dict[str, Model]) -> str:
                 f"{model['repair_seconds']:.0f} s",
             )
         )
-    return markdown(rows, right="  rrrrrrr")
+    return markdown(rows, right="  rrrrrrrr")
 
 
 def percent(value: float | None) -> str:

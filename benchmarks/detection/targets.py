@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from statistics import mean, median, stdev
 from typing import Any
@@ -18,6 +19,7 @@ MIN_PLANTED_ASR = 0.95
 MAX_REPAIRED_ASR = 0.05
 MAX_ACCURACY_DROP = 0.01
 MAX_SCAN_SECONDS = 10.0
+MAX_SCAN_MIB = 1024.0
 
 Model = dict[str, Any]
 
@@ -112,6 +114,7 @@ def of_dataset(dataset: str, models: dict[str, Model]) -> list[Target]:
             attacked,
             all(is_repaired(model) and model["repaired_asr"] <= MAX_REPAIRED_ASR for model in attacked),
         ),
+        line("ASR in the clean reference", "–", natural(attacked), attacked, None),
         line(
             "accuracy lost by repair",
             "each at most 1 point",
@@ -126,6 +129,13 @@ def of_dataset(dataset: str, models: dict[str, Model]) -> list[Target]:
             both,
             all(model["scan_seconds"] <= MAX_SCAN_SECONDS for model in both),
         ),
+        line(
+            "memory of a scan beyond the models",
+            "each at most 1 GiB",
+            needed(both),
+            both,
+            all((model["scan_memory_mib"] or math.inf) <= MAX_SCAN_MIB for model in both),
+        ),
     ]
 
 
@@ -137,6 +147,12 @@ def planted(attacked: list[Model]) -> str:
 def repaired(attacked: list[Model]) -> str:
     values = [100 * asr_now(model) for model in attacked]
     return f"max {max(values):.2f} %, mean {spread(values, '%')}{failures(attacked)}" if values else ""
+
+
+def natural(attacked: list[Model]) -> str:
+    """The share of stamped images that the clean reference takes for the target class: what no repair can undo."""
+    values = [100 * model["reference_asr"] for model in attacked]
+    return f"max {max(values):.2f} %, mean {spread(values, '%')}" if values else ""
 
 
 def lost(attacked: list[Model]) -> str:
@@ -154,3 +170,8 @@ def failures(attacked: list[Model]) -> str:
 def timed(models: list[Model]) -> str:
     values = [model["scan_seconds"] for model in models]
     return f"median {median(values):.1f} s, max {max(values):.1f} s" if values else ""
+
+
+def needed(models: list[Model]) -> str:
+    values = [model["scan_memory_mib"] for model in models if model["scan_memory_mib"] is not None]
+    return f"max {max(values):.0f} MiB" if values else "not known on this system"

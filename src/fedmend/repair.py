@@ -93,7 +93,7 @@ def repair(
     scan_method: Contrastive | None = None,
     max_accuracy_drop: float = 0.01,
     max_passes: int = 3,
-    held_out_share: float = 0.25,
+    held_out_share: float = 0.5,
     seed: int = 0,
     progress: Progress = silent,
 ) -> tuple[nn.Module | None, RepairReport]:

@@ -126,6 +126,7 @@ def _scan_and_repair(
         images=server.images,
         labels=server.labels,
         report=found,
+        held_out_share=0.3,
         seed=seed,
         progress=progress,
     )

@@ -40,7 +40,7 @@ EXIT_CODES = {"repaired": 0, "not needed": 0, "failed": 1, "undecided": 3}
     type=click.IntRange(min=20),
     default=2000,
     show_default=True,
-    help="Images at most to repair with; a quarter of them are held out to check the result.",
+    help="Images at most to repair with; half of them are held out to check the result.",
 )
 @click.option(
     "--max-accuracy-drop",
