@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from fedmend.data import ImageSet, stratified, to_float
+from fedmend.data import ImageSet, stratified
 from fedmend.errors import DataError
 
 
@@ -72,14 +72,6 @@ def test_subset_keeps_order_and_names_and_copies() -> None:
 def test_subset_refuses_other_indices(indices: object) -> None:
     with pytest.raises(DataError):
         make([0, 1, 2, 1]).subset(indices)  # type: ignore[arg-type]
-
-
-def test_to_float() -> None:
-    pixels = to_float(torch.tensor([0, 51, 255], dtype=torch.uint8))
-    assert pixels.dtype == torch.float32
-    assert pixels.tolist() == [0.0, pytest.approx(0.2), 1.0]
-    with pytest.raises(DataError, match="float32"):
-        to_float(pixels)
 
 
 def drawn(labels: list[int], count: int, seed: int = 0, classes: int = 3) -> tuple[list[int], list[int]]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import nn
 
 from fedmend.checkpoints import load_checkpoint
-from fedmend.data import ImageSet, stratified
+from fedmend.data import ImageSet, load_images, stratified
 from fedmend.errors import ConfigError, DataError
 from fedmend.models import build_model, probe
 from fedmend.scan import MIN_IMAGES
@@ -32,6 +33,42 @@ def load_model(path: Path, architecture: str, images: ImageSet, device: torch.de
     load_checkpoint(path, model)
     probe(model, channels, (height, width))
     return model.eval().to(device)
+
+
+@dataclass(frozen=True, eq=False)
+class Case:
+    """What a scan is asked to look at."""
+
+    suspect: nn.Module
+    reference: nn.Module
+    images: ImageSet
+    chosen: ImageSet
+
+
+def load_case(
+    suspect: Path,
+    reference: Path,
+    architecture: str,
+    source: str,
+    split: str,
+    count: int | None,
+    device: str,
+    seed: int,
+) -> Case:
+    """Both models, all images, and the ``count`` of them to scan with.
+
+    Raises:
+        FedmendError: what is named can't be loaded.
+    """
+    images = load_images(source, split)
+    chosen = choose_images(images, count, seed)
+    where = choose_device(device)
+    return Case(
+        load_model(suspect, architecture, images, where),
+        load_model(reference, architecture, images, where),
+        images,
+        chosen,
+    )
 
 
 def choose_device(name: str) -> torch.device:

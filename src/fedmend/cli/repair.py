@@ -9,9 +9,9 @@ import click
 from fedmend.checkpoints import save_state
 from fedmend.cli import options
 from fedmend.cli.console import progress_bars
-from fedmend.cli.loading import choose_device, choose_images, load_model
+from fedmend.cli.loading import load_case
 from fedmend.cli.scan import save_scan, told
-from fedmend.data import load_images, stratified
+from fedmend.data import stratified
 from fedmend.errors import ConfigError
 from fedmend.files import write_text
 from fedmend.repair import REPAIR, RepairReport
@@ -77,26 +77,24 @@ def repair(
     """
     if out.suffix != ".safetensors":
         raise ConfigError(f"--out {out}: repaired models are written as .safetensors; give it that ending")
-    images = load_images(source, split)
-    chosen = choose_images(images, count, seed)
-    own = images.subset(stratified(images, min(repair_images, len(images)), generator(seed, "repair images")))
-    target_device = choose_device(device)
-    model = load_model(suspect, architecture, images, target_device)
-    clean = load_model(reference, architecture, images, target_device)
+    case = load_case(suspect, reference, architecture, source, split, count, device, seed)
+    own = case.images.subset(
+        stratified(case.images, min(repair_images, len(case.images)), generator(seed, "repair images"))
+    )
     with progress_bars() as progress:
         found = run_scan(
-            model,
-            reference=clean,
-            images=chosen.images,
-            labels=chosen.labels,
-            class_names=images.class_names,
+            case.suspect,
+            reference=case.reference,
+            images=case.chosen.images,
+            labels=case.chosen.labels,
+            class_names=case.images.class_names,
             method=options.METHODS[method],
             seed=seed,
             progress=progress,
         )
         repaired, report = run_repair(
-            model,
-            reference=clean,
+            case.suspect,
+            reference=case.reference,
             images=own.images,
             labels=own.labels,
             report=found,

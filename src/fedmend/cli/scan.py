@@ -9,8 +9,7 @@ import click
 from fedmend.checkpoints import save_trigger
 from fedmend.cli import options
 from fedmend.cli.console import progress_bars
-from fedmend.cli.loading import choose_device, choose_images, load_model
-from fedmend.data import load_images
+from fedmend.cli.loading import load_case
 from fedmend.files import write_text
 from fedmend.report import read_folder, write_report
 from fedmend.scan import scan as run_scan
@@ -47,18 +46,14 @@ def scan(
 
     Exit code: 0 clean, 1 backdoored, 2 bad input, 3 inconclusive.
     """
-    images = load_images(source, split)
-    chosen = choose_images(images, count, seed)
-    target_device = choose_device(device)
-    model = load_model(suspect, architecture, images, target_device)
-    clean = load_model(reference, architecture, images, target_device)
+    case = load_case(suspect, reference, architecture, source, split, count, device, seed)
     with progress_bars() as progress:
         report = run_scan(
-            model,
-            reference=clean,
-            images=chosen.images,
-            labels=chosen.labels,
-            class_names=images.class_names,
+            case.suspect,
+            reference=case.reference,
+            images=case.chosen.images,
+            labels=case.chosen.labels,
+            class_names=case.images.class_names,
             method=options.METHODS[method],
             seed=seed,
             progress=progress,

@@ -1,7 +1,7 @@
 """Labelled images: loading them, sharing them out among clients, and a sample in the package."""
 
-from fedmend.data.image_set import ImageSet, stratified, to_float
+from fedmend.data.image_set import ImageSet, stratified
 from fedmend.data.loading import SAMPLE, load_images
 from fedmend.data.partition import dirichlet, iid, k_label
 
-__all__ = ["SAMPLE", "ImageSet", "dirichlet", "iid", "k_label", "load_images", "stratified", "to_float"]
+__all__ = ["SAMPLE", "ImageSet", "dirichlet", "iid", "k_label", "load_images", "stratified"]

@@ -82,17 +82,6 @@ class ImageSet:
         return ImageSet(self.images[chosen], self.labels[chosen], self.class_names)
 
 
-def to_float(images: Tensor) -> Tensor:
-    """Pixels as models and triggers take them: uint8 of any shape -> float32 of that shape in [0, 1].
-
-    Raises:
-        DataError: ``images`` is not uint8.
-    """
-    if not isinstance(images, Tensor) or images.dtype != torch.uint8:
-        raise DataError(f"pixels must be a uint8 tensor before they become floats; got {_describe(images)}")
-    return images.to(torch.float32) / 255
-
-
 def stratified(image_set: ImageSet, count: int, generator: torch.Generator) -> Tensor:
     """Draw ``count`` different images, as equal a number of each class as there are images for.
 
