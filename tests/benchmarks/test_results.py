@@ -19,6 +19,7 @@ SCANNED = {
     "found_target": 4,
     "mask_size": 9.0,
     "scan_seconds": 6.0,
+    "scan_memory_mib": 120.0,
 }
 HONEST = SCANNED | {"verdict": "clean", "paper_verdict": "backdoored", "mse": 0.1, "reasr": 0.1}
 REPAIRED = SCANNED | {
@@ -27,6 +28,7 @@ REPAIRED = SCANNED | {
     "target": 4,
     "asr": 0.99,
     "mask_iou": 0.5,
+    "reference_asr": 0.02,
     "outcome": "repaired",
     "repaired_accuracy": 0.98,
     "repaired_asr": 0.01,
@@ -60,8 +62,10 @@ def test_all_met(models: Models) -> None:
         "scan right by the paper's rule": "no target",
         "target class named": "no target",
         "ASR after repair": "met",
+        "ASR in the clean reference": "no target",
         "accuracy lost by repair": "met",
         "time of a scan": "met",
+        "memory of a scan beyond the models": "met",
     }
     assert measured(models, "scan right") == "12 of 12"
     assert measured(models, "scan right by the paper's rule") == "6 of 12"
@@ -81,6 +85,8 @@ def test_all_met(models: Models) -> None:
         ("sba-plus", {"repaired_accuracy": 0.9749}, {"accuracy lost by repair"}),
         ("dba-one", FAILED, {"ASR after repair", "accuracy lost by repair"}),
         ("clean-0", {"scan_seconds": 10.1}, {"time of a scan"}),
+        ("clean-0", {"scan_memory_mib": 1024.1}, {"memory of a scan beyond the models"}),
+        ("dba-h", {"scan_memory_mib": None}, {"memory of a scan beyond the models"}),
     ],
 )
 def test_one_model_is_enough_for_a_miss(
@@ -143,7 +149,7 @@ def test_tables_show_misses_and_gaps(models: Models, tmp_path: Path) -> None:
     text = tables.tables(tmp_path)
     assert "**Incomplete: 11 of 12 models have a result.**" in text
     assert "| dba-one | 99.00 % | clean | **no** |" in text
-    assert "| dba-one | **failed** | 99.00 % | – | 98.50 % | – |" in text
+    assert "| dba-one | **failed** | 99.00 % | – | 2.00 % | 98.50 % | – |" in text
     assert "| clean-3 | **not run** |" in text
     assert "| attacked models found | 3 of 3 | 2 of 3 | 100 % | 100 % |" in text
     for block in text.split("\n\n"):
