@@ -12,7 +12,6 @@ from fedmend.inversion import Contrastive, Search
 from fedmend.parameters import flatten
 from fedmend.scan import Evidence, decide, most_frequent_target, paper_rule, scan
 from fedmend.scan_report import ScanReport, Thresholds
-from fedmend.triggers import Trigger
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -338,15 +337,6 @@ def test_both_models_with_the_same_backdoor_are_no_news(world: planted.World, re
     assert scanned(world, world.backdoored, reference=world.backdoored, method=search).verdict == "clean"
 
 
-def test_pixels_of_triggers_found_before_are_left_out(world: planted.World, report: ScanReport) -> None:
-    faint = Trigger(torch.full((1, planted.SIDE, planted.SIDE), 0.049), report.trigger.pattern)
-    rest = scanned(world, world.backdoored, excluding=[report.trigger, faint], method=replace(BRIEF))
-    covered = report.trigger.mask >= 0.05
-    assert bool(covered.any())
-    assert not bool(rest.trigger.mask[covered].any())
-    assert bool((rest.trigger.mask[~covered] > 0).all())
-
-
 def test_without_labels_the_references_answers_stand_in(world: planted.World) -> None:
     found = scanned(world, world.clean, labels=None)
     assert any(warning.startswith("No labels were given") for warning in found.warnings)
@@ -451,8 +441,3 @@ def test_a_model_that_answers_nan_is_refused(world: planted.World, who: str) -> 
 def test_models_on_two_devices_are_refused(world: planted.World) -> None:
     with pytest.raises(ModelError, match="on one device; they are on cpu and meta"):
         scanned(world, world.clean, reference=deepcopy(world.reference).to("meta"))
-
-
-def test_excluded_triggers_must_be_for_such_images(world: planted.World) -> None:
-    with pytest.raises(DataError, match="this trigger is for images of shape"):
-        scanned(world, world.clean, excluding=[Trigger(torch.zeros(1, 8, 8), torch.zeros(1, 8, 8))])

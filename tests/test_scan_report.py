@@ -49,13 +49,16 @@ def report() -> ScanReport:
             suspect_stamped=torch.tensor([2**40, -1]),
             reference_stamped=torch.tensor([0, 1]),
         ),
+        variants=(Trigger(torch.rand(1, 4, 5, generator=random), torch.rand(3, 4, 5, generator=random)),),
         warnings=("few images",),
     )
 
 
-def tensors(found: ScanReport) -> dict[str, Tensor]:
+def tensors(found: ScanReport) -> dict[Any, Tensor]:
     named = {field.name: getattr(found.examples, field.name) for field in fields(Examples)}
-    return named | {"mask": found.trigger.mask, "pattern": found.trigger.pattern}
+    triggers = {"trigger": found.trigger} | {f"variant {i}": v for i, v in enumerate(found.variants)}
+    parts = {(name, part): getattr(t, part) for name, t in triggers.items() for part in ("mask", "pattern")}
+    return named | parts
 
 
 def paths(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
@@ -164,7 +167,10 @@ def test_what_is_no_report_is_refused(text: str | bytes) -> None:
         ScanReport.from_json(text)
 
 
-@pytest.mark.parametrize("name", [field.name for field in fields(ScanReport) if field.name != "warnings"])
+NEEDED = [field.name for field in fields(ScanReport) if field.name not in ("warnings", "variants")]
+
+
+@pytest.mark.parametrize("name", NEEDED)
 def test_a_missing_field_is_refused(name: str) -> None:
     with pytest.raises(DataError, match=name):
         ScanReport.from_json(changed((name,), None, remove=True))

@@ -77,7 +77,7 @@ def test_the_minimum_of_a_simple_objective(colour: float) -> None:
 
 def test_what_works_only_beyond_the_largest_mask_is_not_found() -> None:
     """16 pixels of which 0.7 is enough are 11.2; the largest mask is 8, or 32."""
-    result = found(Search(patience=100), wants(pixels=4))
+    result = found(Search(), wants(pixels=4))
     assert (result.stop_reason, result.converged) == (NOTHING, True)
     assert result.trigger.size < 8.01
     allowed = found(Search(max_mask_share=0.5), wants(pixels=4))
@@ -87,7 +87,7 @@ def test_what_works_only_beyond_the_largest_mask_is_not_found() -> None:
 
 def test_masks_are_scaled_to_the_budget_by_hand() -> None:
     logits = torch.tensor([[[[0.0, math.log(3)]]], [[[-99.0, math.log(1 / 3)]]], [[[-999.0, -999.0]]]])
-    patches = _Patches(logits, torch.zeros(3, 1, 1, 2), torch.ones(1, 1, 2))
+    patches = _Patches(logits, torch.zeros(3, 1, 1, 2))
     for budget, first in ((None, [0.5, 0.75]), (1.25, [0.5, 0.75]), (0.625, [0.25, 0.375])):
         expected = [first, [0.0, 0.25], [0.0, 0.0]]
         assert torch.allclose(patches.masks(budget).flatten(1), torch.tensor(expected))
@@ -106,7 +106,7 @@ def test_the_budget_grows_to_the_largest_while_nothing_works() -> None:
     spy = Indifferent(lambda call: 0.94)
     result = found(replace(SIXTEENTH, steps=90, patience=90), spy, BLACK_AND_WHITE)
     refined = [size for [size] in spy.sizes[7:]]
-    assert refined == pytest.approx([min(1.02**step, 4) for step in range(90)], rel=1e-4)
+    assert refined == pytest.approx([min(1.05**step, 4) for step in range(90)], rel=1e-4)
     assert result.trigger.size == pytest.approx(1, rel=1e-4)  # larger ones worked no better
 
 
@@ -129,6 +129,34 @@ def test_a_mask_far_below_its_budget_is_made_smaller_at_once() -> None:
         pytest.approx(0.98 * first, rel=1e-4),
         pytest.approx(0.98**2 * first, rel=1e-4),
     )
+
+
+def test_once_a_patch_worked_the_budget_grows_more_slowly() -> None:
+    spy = Indifferent(lambda call: 1.0 if call == 8 else 0.0)
+    found(replace(SIXTEENTH, steps=10), spy, BLACK_AND_WHITE)
+    expected = [1.0, *(0.98 * 1.02**step for step in range(9))]
+    assert [size for [size] in spy.sizes[7:]] == pytest.approx(expected, rel=1e-4)
+
+
+def test_of_starts_that_work_equally_well_the_one_of_the_lowest_loss_goes_on() -> None:
+    """Indifferent's losses are 0, 1 and 2; here they are turned round."""
+    spy = Indifferent()
+
+    def turned(stamped: Tensor, chosen: Tensor) -> Judged:
+        judged = spy(stamped, chosen)
+        return Judged(-judged.loss, judged.works)
+
+    result = found(replace(SIXTEENTH, steps=1), turned)
+    assert result.loss_curve[:4] == (-2.0,) * 4
+
+
+def test_the_variants_are_the_starts_that_worked_on_half_of_the_images() -> None:
+    spy = Indifferent(lambda call: {5: 0.5, 6: 0.49, 7: 1.0}.get(call, 0.0))
+    result = found(SIXTEENTH, spy)
+    assert len(result.variants) == 2
+    for variant, call in zip(result.variants, (5, 7), strict=True):
+        assert torch.allclose(variant.apply(GREY), spy.shown[call - 1][0][0])
+    assert found(Search(beta=0.01, steps=2), wants()).variants == ()
 
 
 def test_the_smallest_mask_that_worked_is_the_result() -> None:
@@ -166,7 +194,7 @@ def test_each_start_ends_where_it_would_have_alone() -> None:
         return torch.cat([losses.T, patches.masks().flatten(1), patches.patterns().flatten(1)], 1).detach()
 
     def starts() -> _Patches:
-        return _Patches.random(3, images, generator(2), torch.ones(1, SIDE, SIDE), -2.0)
+        return _Patches.random(3, images, generator(2), -2.0)
 
     together = explored(starts())
     alone = torch.cat([explored(starts().only(index)) for index in range(3)])
@@ -177,10 +205,10 @@ def test_each_start_ends_where_it_would_have_alone() -> None:
 def test_exploring_takes_a_few_random_images_and_refining_all() -> None:
     images = torch.arange(10.0).div(10)[:, None, None, None].expand(10, 1, SIDE, SIDE)
     spy = Indifferent()
-    search = Search(starts=2, explore=30, batch_size=4, steps=5)
-    found(search, spy, images, allowed=torch.zeros(1, SIDE, SIDE))  # nothing is stamped on them
+    search = Search(starts=2, explore=30, batch_size=4, steps=5, max_mask_share=1e-6)  # as good as no mask
+    found(search, spy, images)
     for stamped, chosen in spy.shown:
-        assert torch.equal(stamped, images[chosen].expand(len(stamped), -1, -1, -1, -1))
+        assert torch.allclose(stamped, images[chosen].expand(len(stamped), -1, -1, -1, -1), atol=1e-4)
     exploring, rest = spy.shown[:30], spy.shown[30:]
     assert [stamped.shape[:2] for stamped, _ in exploring] == [(2, 4)] * 30
     drawn = [set(chosen.tolist()) for _, chosen in exploring]
@@ -262,15 +290,6 @@ def test_a_given_beta_is_the_papers_search_by_hand() -> None:
 
 
 BOTH = pytest.mark.parametrize("search", [Search(explore=20, steps=20), Search(beta=0.01, steps=50)])
-
-
-@BOTH
-def test_the_mask_stays_where_it_may_be(search: Search) -> None:
-    allowed = torch.ones(1, SIDE, SIDE)
-    allowed[0, 0] = 0
-    mask = found(search, wants(), allowed=allowed).trigger.mask
-    assert not bool(mask[0, 0].any())
-    assert float(mask[0, 1, :2].min()) > 0.5
 
 
 @BOTH
