@@ -191,6 +191,12 @@ def test_settings_out_of_range_are_refused(
         repaired(world, report, **changes)
 
 
+def test_images_may_be_floats_of_any_precision(world: planted.World, report: ScanReport) -> None:
+    _, result = repaired(world, report, images=world.images[:200].double() / 255, max_passes=1)
+    _, bytes_ = repaired(world, report, max_passes=1)
+    assert result.accuracy_after == bytes_.accuracy_after
+
+
 def test_too_few_images_are_refused(world: planted.World, report: ScanReport) -> None:
     with pytest.raises(DataError, match="at least 20 images"):
         repaired(world, report, images=world.images[:19], labels=world.labels[:19])
