@@ -1,0 +1,5 @@
+"""Federated pruning: the clients vote on which channels are dormant (federated-pruning paper)."""
+
+from fedmend.pruning.votes import MajorityVote, RankingVote, bits, pruning_sequence, ranks
+
+__all__ = ["MajorityVote", "RankingVote", "bits", "pruning_sequence", "ranks"]

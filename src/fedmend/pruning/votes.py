@@ -1,0 +1,221 @@
+"""Ranking vote and majority vote on the channels to prune (federated-pruning paper, 4.1 and 4.2).
+
+A client says how dormant each channel is on its own data, as ranks or as bits; the server adds the ballots up, one at
+a time, in memory that doesn't grow with the clients' number. Ballots are untrusted: a bad one is refused and counted,
+and the vote goes on with the rest.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from fedmend.errors import ConfigError, DataError
+
+Rule = Literal["mean", "median", "trimmed"]
+
+
+def ranks(activations: Tensor) -> Tensor:
+    """A client's ballot for the ranking vote: the place of each channel, 0 for the most dormant (4.1).
+
+    Args:
+        activations: mean activation of each channel on the client's data, (C,); of equal ones the first is lower.
+
+    Returns:
+        int64, (C,), each of 0 to C - 1 once.
+
+    Raises:
+        DataError: not a vector of finite numbers.
+    """
+    order = _vector(activations).argsort(stable=True)
+    return torch.empty_like(order).scatter_(0, order, torch.arange(len(order), device=order.device))
+
+
+def bits(activations: Tensor, rates: Sequence[float]) -> Tensor:
+    """A client's ballot for the majority vote: 0 for a channel to prune, 1 for one to keep (4.2).
+
+    Args:
+        activations: as for :func:`ranks`.
+        rates: shares in (0, 1) of the channels to prune; several spare rounds.
+
+    Returns:
+        uint8, (len(rates), C).
+
+    Raises:
+        DataError: not a vector of finite numbers. ConfigError: a rate out of range.
+    """
+    if not rates or not all(0 < rate < 1 for rate in rates):
+        raise ConfigError(f"pruning rates must be above 0 and below 1, at least one; got {list(rates)}")
+    places = ranks(activations)
+    pruned = torch.tensor([round(rate * len(places)) for rate in rates], device=places.device)
+    return (places >= pruned[:, None]).to(torch.uint8)
+
+
+def pruning_sequence(scores: Tensor) -> Tensor:
+    """Channels in the order in which to prune them, the lowest score first; of equal ones the first first.
+
+    Args:
+        scores: (C,), of a vote; higher speaks for keeping.
+    """
+    return scores.argsort(stable=True)
+
+
+class _Vote:
+    """Who voted, and whose ballots were refused why."""
+
+    def __init__(self, channels: int, num_clients: int) -> None:
+        if channels < 1 or num_clients < 1:
+            raise ConfigError(
+                f"a vote needs channels and clients, 1 or more of each; got {channels} and {num_clients}"
+            )
+        self.channels = channels
+        self.counted = 0
+        self.refused: Counter[str] = Counter()
+        self._voted = bytearray(num_clients)
+
+    @property
+    def missing(self) -> int:
+        """Clients of whom no ballot came, good or bad."""
+        return self._voted.count(0)
+
+    def _admit(self, client: int, reason: str | None) -> str | None:
+        if not 0 <= client < len(self._voted):
+            reason = "not a client of this vote"
+        else:
+            reason = "a second ballot of one client" if self._voted[client] else reason
+            self._voted[client] = 1
+        if reason is None:
+            self.counted += 1
+        else:
+            self.refused[reason] += 1
+        return reason
+
+
+class RankingVote(_Vote):
+    """Adds up rankings (4.1): of each channel, how often it was given each place.
+
+    From that the paper's mean place follows as well as the median and the trimmed mean, which a minority can't drag,
+    in C x C numbers for any number of clients.
+
+    Args:
+        channels: C.
+        num_clients: clients are numbered from 0 to one below this.
+
+    Attributes:
+        counted: ballots that count. refused: of the others, how many for each reason.
+
+    Raises:
+        ConfigError: no channels or no clients.
+    """
+
+    def __init__(self, channels: int, num_clients: int) -> None:
+        super().__init__(channels, num_clients)
+        self._places = torch.zeros(channels, channels, dtype=torch.int64)
+        self._rows = torch.arange(channels)
+
+    def add(self, client: int, ballot: Tensor) -> str | None:
+        """Count a client's ballot, made by :func:`ranks`; returns why it was refused, or None."""
+        reason = self._admit(client, self._flaw(ballot))
+        if reason is None:
+            self._places[self._rows, ballot.cpu().long()] += 1
+        return reason
+
+    def scores(self, rule: Rule = "mean", trim: float = 0.25) -> Tensor:
+        """The aggregated place of each channel, float64 (C,), for :func:`pruning_sequence`.
+
+        Args:
+            rule: "mean", the paper's; "median"; or "trimmed", the mean without the lowest and highest ballots.
+            trim: share in [0, 0.5) of the ballots that "trimmed" leaves out at either end.
+
+        Raises:
+            DataError: no ballot counts. ConfigError: a setting out of range.
+        """
+        if rule not in ("mean", "median", "trimmed") or not 0 <= trim < 0.5:
+            raise ConfigError(
+                f"rule must be mean, median or trimmed and trim in [0, 0.5); got {rule!r}, {trim}"
+            )
+        if not self.counted:
+            raise DataError(f"no ballot counts; refused were {dict(self.refused)}")
+        cut = {
+            "mean": 0,
+            "median": (self.counted - 1) // 2,
+            "trimmed": min(int(trim * self.counted), (self.counted - 1) // 2),
+        }[rule]
+        # Sorted by place, a channel's ballots from number `cut` up to `counted - cut` are kept.
+        ends = self._places.cumsum(1)
+        kept = ends.clamp(cut, self.counted - cut) - (ends - self._places).clamp(cut, self.counted - cut)
+        return (kept * self._rows).sum(1).double() / (self.counted - 2 * cut)
+
+    def _flaw(self, ballot: Tensor) -> str | None:
+        if not isinstance(ballot, Tensor) or ballot.shape != (self.channels,):
+            return "a ranking of another length"
+        if ballot.is_floating_point() or ballot.is_complex() or ballot.dtype == torch.bool:
+            return "ranks that aren't whole numbers"
+        if int(ballot.min()) < 0 or int(ballot.max()) >= self.channels:
+            return "ranks out of range"
+        if len(ballot.unique()) < self.channels:
+            return "repeated and missing ranks"
+        return None
+
+
+class MajorityVote(_Vote):
+    """Adds up bits (4.2), for several pruning rates at once.
+
+    The tally is a plain sum of vectors of 0 and 1, so that secure aggregation can give it without any ballot being
+    seen; then no ballot can be checked either, and a sum beyond the number of ballots is all that gives a liar away.
+
+    Args:
+        channels: C.
+        num_clients: as for :class:`RankingVote`.
+        rates: how many pruning rates a ballot has.
+
+    Attributes:
+        tally: int64 (rates, C), how many clients want to keep each channel.
+        counted, refused: as for :class:`RankingVote`.
+
+    Raises:
+        ConfigError: no channels, no clients or no rates.
+    """
+
+    def __init__(self, channels: int, num_clients: int, rates: int = 1) -> None:
+        super().__init__(channels, num_clients)
+        if rates < 1:
+            raise ConfigError(f"a majority vote needs a pruning rate, 1 or more; got {rates}")
+        self.tally = torch.zeros(rates, channels, dtype=torch.int64)
+
+    def add(self, client: int, ballot: Tensor) -> str | None:
+        """Count a client's ballot, made by :func:`bits`; returns why it was refused, or None."""
+        reason = self._admit(client, self._flaw(ballot))
+        if reason is None:
+            self.tally += ballot.cpu().long()
+        return reason
+
+    def scores(self, rate: int = 0) -> Tensor:
+        """The share of the ballots that keep each channel, float64 (C,), at the rate of that index.
+
+        Raises:
+            DataError: no ballot counts.
+        """
+        if not self.counted:
+            raise DataError(f"no ballot counts; refused were {dict(self.refused)}")
+        return self.tally[rate].double() / self.counted
+
+    def _flaw(self, ballot: Tensor) -> str | None:
+        if not isinstance(ballot, Tensor) or ballot.shape != self.tally.shape:
+            return "bits of another shape"
+        if not bool(((ballot == 0) | (ballot == 1)).all()):
+            return "bits that aren't 0 or 1"
+        return None
+
+
+def _vector(activations: Tensor) -> Tensor:
+    if activations.ndim != 1 or len(activations) == 0 or not bool(activations.isfinite().all()):
+        raise DataError(
+            f"mean activations must be a vector of finite numbers, one a channel; got {tuple(activations.shape)}, "
+            f"{int((~activations.isfinite()).sum())} of them not finite"
+        )
+    return activations
