@@ -132,6 +132,33 @@ def test_a_second_scan_that_is_inconclusive_is_no_success(
     assert (result.outcome, result.verdict_after) == ("failed", "inconclusive")
 
 
+def test_a_trigger_that_still_works_is_a_failure_whatever_the_new_scan_says(
+    world: planted.World, report: ScanReport, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clean = replace(report, verdict="clean")
+    monkeypatch.setattr(sys.modules["fedmend.repair"], "scan", lambda *_, **__: clean)
+    monkeypatch.setattr(Unlearning, "__call__", lambda _, model, *__, **___: deepcopy(model))
+    model, result = repaired(world, report)
+    assert model is None
+    assert (result.outcome, result.verdict_after) == ("failed", "clean")
+    assert result.reasr_after > 0.8
+    assert "the recovered trigger still works on 100% of the held-out images" in result.reason
+
+
+def test_an_unlearning_that_diverges_says_so(
+    world: planted.World, report: ScanReport, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def diverge(self: Unlearning, model: nn.Module, *_: Any, **__: Any) -> nn.Module:
+        copy = deepcopy(model)
+        with torch.no_grad():
+            copy[5].bias[0] = float("nan")
+        return copy
+
+    monkeypatch.setattr(Unlearning, "__call__", diverge)
+    with pytest.raises(ConfigError, match=r"diverged.*lower lr"):
+        repaired(world, report)
+
+
 @pytest.mark.parametrize(("verdict", "outcome"), [("clean", "not needed"), ("inconclusive", "undecided")])
 def test_without_a_backdoor_nothing_is_changed(
     world: planted.World, report: ScanReport, verdict: Any, outcome: str

@@ -37,6 +37,7 @@ from fedmend import (
 from fedmend.data import ImageSet, stratified
 from fedmend.files import write_text
 from fedmend.metrics import mask_iou
+from fedmend.repair import REPAIR
 from fedmend.seeds import generator
 from models import DATASETS, TRUNK_ROUNDS, Job, branches
 
@@ -153,6 +154,7 @@ def provenance(dataset: str) -> dict[str, Any]:
         "server_images": SERVER_IMAGES,
         "scan_images": SCAN_IMAGES,
         "method": asdict(Contrastive()),
+        "repair": asdict(REPAIR),
         "commit": commit.stdout.strip(),
         "machine": f"{os.cpu_count()} cores, {platform.machine()}, one process at a time",
         "torch": torch.__version__,
@@ -174,7 +176,7 @@ def main() -> None:
         tasks += [(dataset, job) for job in branches(dataset, RUNS / dataset) if job.name not in done]
     with multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1) as pool:
         for dataset, name, result in pool.imap(evaluate, tasks):
-            results[dataset]["models"][name] = result
+            results[dataset]["models"][name] = result | {"commit": results[dataset]["commit"]}
             ordered = dict(sorted(results[dataset]["models"].items()))
             write_text(
                 RESULTS / f"{dataset}.json",

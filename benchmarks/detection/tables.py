@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from statistics import mean, median
 from typing import Any
@@ -72,9 +73,15 @@ def tables(results: Path = RESULTS) -> str:
 def origin(file: dict[str, Any]) -> str:
     """Where and with what it was measured."""
     return (
-        f"Run at commit `{file['commit'][:12]}` with torch {file['torch']} and Python {file['python']} on "
+        f"Run at commit {commits(file)} with torch {file['torch']} and Python {file['python']} on "
         f"{file['machine']}; scan and repair with seed {file['seed']}."
     )
+
+
+def commits(file: dict[str, Any]) -> str:
+    """The commits at which the models were measured, the most frequent first."""
+    counted = Counter(model["commit"][:12] for model in file["models"].values())
+    return ", ".join(f"`{commit}` ({count} models)" for commit, count in counted.most_common())
 
 
 def summary(dataset: str, models: dict[str, Model]) -> str:

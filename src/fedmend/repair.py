@@ -28,6 +28,8 @@ Outcome = Literal["repaired", "failed", "not needed", "undecided"]
 class RepairReport:
     """How a repair went. Shares are in [0, 1] and measured on held-out images, which no step of it trained on.
 
+    The images of the scan that came before may be among them; so a trigger's success is a little too high there.
+
     Attributes:
         outcome: "repaired"; "failed" where the result would be worse than allowed or is still backdoored; "not
             needed" where the scan found no backdoor; "undecided" where it was inconclusive.
@@ -111,7 +113,8 @@ def repair(
         images: the server's clean images, uint8 or float (N, C, H, W), N at least 20; labels: int64 (N,).
         report: the scan of ``suspect``.
         method: how to unlearn; by default :class:`Unlearning` for five epochs, where the paper has one.
-        scan_method: the inversion method of the scans after a pass; by default :class:`Contrastive`.
+        scan_method: the inversion method of its own scans, before the first pass and after each; by default
+            :class:`Contrastive`.
         max_accuracy_drop: how much lower, in [0, 1], the held-out clean accuracy may be. The repair failed if it fell
             by more than this and one standard error: a few hundred images can't tell a fall of a point from none.
         max_passes: how often to search and unlearn at most.
@@ -122,7 +125,7 @@ def repair(
         The repaired model, or None where the outcome isn't "repaired"; and the report.
 
     Raises:
-        DataError: too few images. ConfigError: a setting out of range.
+        DataError: too few images. ConfigError: a setting out of range, or the unlearning diverged.
     """
     if not 0 < held_out_share < 1 or not 0 <= max_accuracy_drop <= 1 or max_passes < 1:
         raise ConfigError(
@@ -173,12 +176,15 @@ def repair(
             seed=derive_seed(seed, "unlearn", passes),
             progress=progress,
         )
+        if not all(bool(value.isfinite().all()) for value in model.state_dict().values()):
+            raise ConfigError("the unlearning diverged: its weights became NaN or infinite; take a lower lr")
         current = search(model)
 
     accuracy_after = check.accuracy(model)
     error = check.error_of_fall(suspect, model)
+    reasr_after = check.reasr(model)
     outcome, reason = _judge(
-        report, current, accuracy_before, accuracy_after, error, max_accuracy_drop, len(found)
+        report, current, accuracy_before, accuracy_after, error, max_accuracy_drop, len(found), reasr_after
     )
     return (model if outcome == "repaired" else None), RepairReport(
         outcome=outcome,
@@ -192,7 +198,7 @@ def repair(
         num_heldout=len(held_out),
         max_accuracy_drop=max_accuracy_drop,
         reasr_before=check.reasr(suspect),
-        reasr_after=check.reasr(model),
+        reasr_after=reasr_after,
         passes=passes,
         triggers=len(found),
         verdict_after=current.verdict if passes else None,
@@ -232,6 +238,7 @@ def _judge(
     error: float,
     limit: float,
     triggers: int,
+    reasr: float,
 ) -> tuple[Outcome, str]:
     if report.verdict == "clean":
         return "not needed", "The scan found no backdoor, so nothing was changed."
@@ -248,5 +255,10 @@ def _judge(
         return "failed", (
             f"{parts} found and unlearned, but a new scan still says {last.verdict}; {accuracies}. Give more images, "
             "or go back to an earlier round's model."
+        )
+    if reasr >= report.thresholds.suspicion:
+        return "failed", (
+            f"{parts} found and unlearned, but the recovered trigger still works on {reasr:.0%} of the held-out "
+            f"images; {accuracies}. Unlearn for longer, or go back to an earlier round's model."
         )
     return "repaired", f"{parts} found and unlearned, and a new scan finds none; {accuracies}."

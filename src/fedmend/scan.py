@@ -61,7 +61,7 @@ def scan(
         class_names: names for the report.
         method: the inversion method; by default :class:`Contrastive`, which needs no tuning.
         thresholds: limits of the decision rules.
-        seed: of the search's random start.
+        seed: of the search's random starts and choice of images.
         progress: see ``fedmend.progress``.
 
     Raises:
@@ -199,7 +199,9 @@ def decide(evidence: Evidence, thresholds: Thresholds, target_name: str) -> tupl
             f"the clean reference says the same of {evidence.reference_agreement:.0%}: a patch that fools both "
             "models is no backdoor of the suspect."
         )
-    if evidence.mask_share > thresholds.mask_share:
+    if (
+        evidence.mask_share > thresholds.mask_share + 1e-6
+    ):  # a mask scaled to this share may be a rounding above
         return "inconclusive", (
             f'The patch found sends {evidence.reasr:.0%} of the other classes\' images to "{target_name}" in the '
             f"suspect alone, but covers {evidence.mask_share:.0%} of the image: so large a patch can make clean "

@@ -20,6 +20,7 @@ SCANNED = {
     "mask_size": 9.0,
     "scan_seconds": 6.0,
     "scan_memory_mib": 120.0,
+    "commit": "0" * 40,
 }
 HONEST = SCANNED | {"verdict": "clean", "paper_verdict": "backdoored", "mse": 0.1, "reasr": 0.1}
 REPAIRED = SCANNED | {

@@ -42,7 +42,9 @@ def test_a_backdoored_model(
 
 
 def test_its_clean_twin_as_json(run: Callable[..., Any], files: Any, tmp_path: Path) -> None:
+    (tmp_path / "repair.json").write_text("of another model")
     result = run([*files.scan(files.model("clean"), tmp_path), "--json", "--images", "16", "--seed", "3"])
+    assert names(tmp_path) == THREE
     assert result.code == 0
     assert result.err == ""
     printed = json.loads(result.out)

@@ -103,3 +103,13 @@ def test_batch_statistics_stay_as_they_are() -> None:
     with frozen(model):
         model(IMAGES)
     assert int(model[1].num_batches_tracked) == 0
+
+
+def test_images_stay_as_they_are_though_a_model_works_in_place() -> None:
+    class InPlace(nn.Module):
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            return images.sub_(0.5).flatten(1)
+
+    images = torch.ones(2, 1, 2, 2)
+    FeatureMap(InPlace())(images)
+    assert bool((images == 1).all())

@@ -130,7 +130,9 @@ def _scan_and_repair(
         seed=seed,
         progress=progress,
     )
-    if repaired is not None:
+    if repaired is None:
+        (run.path / "repaired.safetensors").unlink(missing_ok=True)
+    else:
         save_state(repaired.state_dict(), run.path / "repaired.safetensors")
     write_text(run.path / "repair.json", report.to_json() + "\n")
     write_page_settings(run.path, title="fedmend demo", reference_round=plan.clean_rounds, suspect_round=last)

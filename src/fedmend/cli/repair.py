@@ -47,7 +47,7 @@ EXIT_CODES = {"repaired": 0, "not needed": 0, "failed": 1, "undecided": 3}
     type=click.FloatRange(0, 1),
     default=0.01,
     show_default=True,
-    help="How much clean accuracy, as a share, a repair may cost.",
+    help="How much clean accuracy, as a share, a repair may cost, give or take a standard error.",
 )
 @click.option(
     "--out", required=True, type=click.Path(path_type=Path), help="The repaired model, .safetensors."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
 import click
@@ -58,6 +59,8 @@ def scan(
             seed=seed,
             progress=progress,
         )
+    with suppress(OSError):
+        (out / "repair.json").unlink()  # an earlier repair's, maybe of another model: not for this report
     page = save_scan(report, out)
     click.echo(report.to_json() if as_json else f"{told(report)}\nReport: {page}")
     return EXIT_CODES[report.verdict]

@@ -69,7 +69,7 @@ class Contrastive:
         Args:
             suspect, reference: models with the same classes, on the images' device; left as found.
             images: float (N, C, H, W) in [0, 1].
-            generator: on the CPU, for the random start.
+            generator: on the CPU, for the random starts and the choice of images.
             progress: called as ``progress("trigger inversion", step, steps)``.
 
         Raises:

@@ -52,7 +52,8 @@ class FeatureMap:
         self._layer = layer
 
     def __call__(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Features (N, F) and logits (N, classes) of images (N, C, H, W)."""
+        """Features (N, F) and logits (N, classes) of images (N, C, H, W), which stay as they are."""
+        images = images.clone()  # a model may work in place
         if self._module is None:
             logits: Tensor = self._model(images)
             return logits, logits

@@ -42,11 +42,12 @@ class Recovered:
 
     Attributes:
         trigger: the recovered mask and pattern, on the images' device.
-        loss_curve: the loss of each step.
+        loss_curve: the loss of each step; of a search with a budget, of the start that became the trigger, first on the
+            exploration's few images and then on all.
         stop_reason: why the search ended, in words.
         converged: False if the loss was still falling when the steps were used up.
         variants: of a search with a budget, the patch of every start that worked on half of the images or more when
-            the exploration ended, among them the one that became the trigger.
+            the exploration ended, as it was then; the refined trigger comes from one of them, if there are any.
     """
 
     trigger: Trigger
