@@ -224,6 +224,18 @@ def test_images_may_be_floats_of_any_precision(world: planted.World, report: Sca
     assert result.accuracy_after == bytes_.accuracy_after
 
 
+def test_a_model_of_double_precision(world: planted.World) -> None:
+    suspect, reference = deepcopy(world.backdoored).double(), deepcopy(world.reference).double()
+    found = scan(suspect, reference=reference, images=world.images[:12], labels=world.labels[:12])
+    assert found.verdict == "backdoored"
+    settings = {"reference": reference, "images": world.images[:200], "labels": world.labels[:200]}
+    method = Unlearning(epochs=10)
+    model, result = repair(suspect, report=found, method=method, max_accuracy_drop=1.0, **settings)
+    assert result.outcome == "repaired"
+    assert model is not None
+    assert {value.dtype for value in model.parameters()} == {torch.float64}
+
+
 def test_too_few_images_are_refused(world: planted.World, report: ScanReport) -> None:
     with pytest.raises(DataError, match="at least 20 images"):
         repaired(world, report, images=world.images[:19], labels=world.labels[:19])

@@ -441,3 +441,12 @@ def test_a_model_that_answers_nan_is_refused(world: planted.World, who: str) -> 
 def test_models_on_two_devices_are_refused(world: planted.World) -> None:
     with pytest.raises(ModelError, match="on one device; they are on cpu and meta"):
         scanned(world, world.clean, reference=deepcopy(world.reference).to("meta"))
+
+
+@pytest.mark.parametrize("dtypes", [(torch.float32, torch.float64), (torch.float16, torch.float16)])
+def test_models_of_other_precisions_are_refused(
+    world: planted.World, dtypes: tuple[torch.dtype, torch.dtype]
+) -> None:
+    suspect, reference = (deepcopy(world.clean).to(dtype) for dtype in dtypes)
+    with pytest.raises(ModelError, match="of one precision, float32 or float64; one of them has torch"):
+        scanned(world, suspect, reference=reference)

@@ -40,8 +40,9 @@ def predict(model: nn.Module, images: Tensor, trigger: Trigger | None = None) ->
     answers = []
     with evaluating(model):
         for batch in torch.split(images, BATCH_SIZE):
-            pixels = to_float(batch.to(device))
-            answers.append(model(trigger.apply(pixels) if trigger is not None else pixels).argmax(1))
+            pixels = pixels_for(model, batch)
+            stamped = trigger.apply(pixels).to(pixels.dtype) if trigger is not None else pixels
+            answers.append(model(stamped).argmax(1))
     return torch.cat(answers)
 
 
@@ -49,6 +50,12 @@ def device_of(model: nn.Module) -> torch.device:
     """Where the model's parameters are (the CPU if it has none)."""
     parameter = next(model.parameters(), None)
     return parameter.device if parameter is not None else torch.device("cpu")
+
+
+def pixels_for(model: nn.Module, images: Tensor) -> Tensor:
+    """Images, uint8 or float in [0, 1], as floats of the model's precision on its device."""
+    like = next(model.parameters(), torch.empty(0))
+    return to_float(images.to(like.device)).to(like.dtype)
 
 
 def accuracy(model: nn.Module, images: Tensor, labels: Tensor) -> float:

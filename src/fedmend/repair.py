@@ -136,8 +136,6 @@ def repair(
             f"a repair needs at least 20 images with a label each, to train on and to check with; "
             f"got {len(images)} images and {tuple(labels.shape)} labels"
         )
-    if images.is_floating_point():
-        images = images.to(next(suspect.parameters(), images).dtype)
     method = method or REPAIR
     started = time.perf_counter()
     order = torch.randperm(len(images), generator=generator(seed, "held out"))

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from fedmend.errors import DataError, ModelError
 from fedmend.inversion import Contrastive, FeatureMap, frozen
-from fedmend.metrics import device_of, feature_mse
-from fedmend.pixels import to_float, to_uint8
+from fedmend.metrics import device_of, feature_mse, pixels_for
+from fedmend.pixels import to_uint8
 from fedmend.progress import Progress, silent
 from fedmend.scan_report import Examples, ScanReport, Thresholds, Verdict
 from fedmend.seeds import generator
@@ -72,7 +72,7 @@ def scan(
     device = device_of(suspect)
     _check(suspect, reference, images, labels)
     started = time.perf_counter()
-    pixels = to_float(images.to(device)).to(next(suspect.parameters(), torch.empty(0)).dtype)
+    pixels = pixels_for(suspect, images)
     with frozen(suspect, reference), torch.no_grad():
         clean_logits, reference_logits = _logits(suspect, pixels), _logits(reference, pixels)
     _check_answers(clean_logits, reference_logits, labels, class_names)
@@ -243,6 +243,12 @@ def _check(suspect: nn.Module, reference: nn.Module, images: Tensor, labels: Ten
     if devices[0] != devices[1]:
         raise ModelError(
             f"suspect and reference must be on one device; they are on {devices[0]} and {devices[1]}"
+        )
+    precisions = [{value.dtype for value in model.parameters()} for model in (suspect, reference)]
+    for wrong in (precisions[0] ^ precisions[1]) | (precisions[0] - {torch.float32, torch.float64}):
+        raise ModelError(
+            f"suspect and reference must be of one precision, float32 or float64; one of them has {wrong}: "
+            "convert it with model.float()"
         )
 
 

@@ -11,8 +11,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, one_hot
 
 from fedmend.errors import ConfigError, DataError, ModelError
-from fedmend.metrics import BATCH_SIZE, device_of, evaluating
-from fedmend.pixels import to_float
+from fedmend.metrics import BATCH_SIZE, device_of, evaluating, pixels_for
 from fedmend.progress import Progress, silent
 from fedmend.triggers import Trigger
 
@@ -103,10 +102,10 @@ class Unlearning:
         with evaluating(model):
             for _ in range(self.epochs):
                 for batch in torch.randperm(len(images), generator=order).to(device).split(self.batch_size):
-                    clean = to_float(images[batch])
+                    clean = pixels_for(model, images[batch])
                     count = max(1, round(self.stamped_share * len(batch)))
                     turns = [chosen[(used + index) % len(chosen)] for index in range(count)]
-                    stamped = [trigger.apply(clean[[index]]) for index, trigger in enumerate(turns)]
+                    stamped = [trigger.apply(clean[[index]]).to(clean) for index, trigger in enumerate(turns)]
                     used += count
                     optimizer.zero_grad()
                     logits = model(torch.cat([clean, *stamped]))
@@ -124,7 +123,7 @@ class Unlearning:
         for model in teachers:
             with evaluating(model), torch.no_grad():
                 batches = images.split(BATCH_SIZE)
-                answers.append(torch.cat([model(to_float(batch)).softmax(1) for batch in batches]))
+                answers.append(torch.cat([model(pixels_for(model, batch)).softmax(1) for batch in batches]))
         soft = torch.stack(answers).mean(0)
         if int(labels.max()) >= soft.shape[1] or int(labels.min()) < 0:
             raise DataError(

@@ -9,8 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from fedmend.errors import DataError, ModelError
-from fedmend.metrics import BATCH_SIZE, device_of, evaluating
-from fedmend.pixels import to_float
+from fedmend.metrics import BATCH_SIZE, evaluating, pixels_for
 from fedmend.progress import Progress, silent
 
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
@@ -40,12 +39,9 @@ def mean_activations(
         raise DataError(
             f"a dormancy record needs images (N, C, H, W), N at least 1; got {tuple(images.shape)}"
         )
-    device = device_of(model)
-    dtype = next(model.parameters(), torch.empty(0)).dtype
     batches = images.split(BATCH_SIZE)
     with evaluating(model), torch.no_grad():
-        pixels = to_float(images[:1].to(device)).to(dtype)
-        point = _point_of(_calls(model, pixels), layer)
+        point = _point_of(_calls(model, pixels_for(model, images[:1])), layer)
         total, count = torch.zeros(point.convolution.out_channels, dtype=torch.float64), 0
 
         def add(activations: Tensor) -> None:
@@ -56,7 +52,7 @@ def mean_activations(
         with_hooks = point.watch(add)
         try:
             for index, batch in enumerate(batches, 1):
-                model(to_float(batch.to(device)).to(dtype))
+                model(pixels_for(model, batch))
                 progress("dormancy record", index, len(batches))
         finally:
             for handle in with_hooks:
