@@ -49,13 +49,13 @@ def mean_activations(
             total += activations.double().transpose(0, 1).flatten(1).sum(1).cpu()
             count += activations.numel() // activations.shape[1]
 
-        with_hooks = point.watch(add)
+        handles = point.watch(add)
         try:
             for index, batch in enumerate(batches, 1):
                 model(pixels_for(model, batch))
                 progress("dormancy record", index, len(batches))
         finally:
-            for handle in with_hooks:
+            for handle in handles:
                 handle.remove()
     if not bool(total.isfinite().all()):
         raise ModelError("the layer's activations are NaN or infinite; is the model damaged?")
