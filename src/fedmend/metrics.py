@@ -75,22 +75,29 @@ def attack_success_rate(
     images: Tensor,
     labels: Tensor,
     target_class: int,
+    victim_class: int | None = None,
 ) -> float:
     """Attack success rate (ASR): of the images whose true class isn't the target, the share sent to the target.
+
+    For an attack on one class, of that victim class's images (pruning paper, 5).
 
     Args:
         trigger: what is stamped; the attacker's own full trigger for the ASR, a recovered one for the REASR.
         images: (N, C, H, W), uint8 or float in [0, 1]; labels: int64 (N,).
         target_class: the class that the attacker wants.
+        victim_class: the class that the attack is on, if on one only.
 
     Returns:
         A share in [0, 1].
 
     Raises:
-        DataError: every image is of the target class.
+        DataError: there is no such image.
     """
-    others = labels != target_class
-    _require(int(others.sum()), f"no image of a class other than the target ({target_class}) was given")
+    if victim_class is None:
+        others, wanted = labels != target_class, f"a class other than the target ({target_class})"
+    else:
+        others, wanted = labels == victim_class, f"the victim class ({victim_class})"
+    _require(int(others.sum()), f"no image of {wanted} was given")
     return int((predict(model, images[others], trigger) == target_class).sum()) / int(others.sum())
 
 

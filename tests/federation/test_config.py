@@ -38,6 +38,8 @@ optimizer = "sgd"
 lr = 0.1
 momentum = 0
 weight_decay = 1e-4
+images_per_epoch = 100
+last_conv_l2 = 1e-3
 
 [federation]
 clients = 10
@@ -51,10 +53,12 @@ kind = "dba"
 shape = "H"
 color = true
 target_class = 3
+victim_class = 5
 poisoned_share = 1
 first_round = 2
 every_round = false
 amplification = 10
+pruning_aware = true
 """
 
 TABLES = {
@@ -77,9 +81,9 @@ def test_every_setting_is_read(tmp_path: Path) -> None:
         seed=7,
         data=DataConfig("mnist", "dirichlet", 2, 1.0),
         model=ModelConfig("three-conv", "clean.safetensors", 4),
-        training=TrainingConfig(2, 32, "sgd", 0.1, 0.0, 1e-4),
+        training=TrainingConfig(2, 32, "sgd", 0.1, 0.0, 1e-4, 100, 0.001),
         federation=FederationConfig(10, 5, 8, "uniform", 0.5),
-        attack=AttackConfig("dba", "H", True, 3, 1.0, 2, False, 10.0),
+        attack=AttackConfig("dba", "H", True, 3, 5, 1.0, 2, False, 10.0, True),
     )
 
 

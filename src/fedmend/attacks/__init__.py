@@ -1,7 +1,7 @@
 """Backdoor attacks on a federation: poisoning (alone or distributed) and model replacement."""
 
-from fedmend.attacks.patterns import Shape, atoms
+from fedmend.attacks.patterns import Shape, atoms, pixels
 from fedmend.attacks.poisoning import Poisoning
 from fedmend.attacks.replacement import amplify
 
-__all__ = ["Poisoning", "Shape", "amplify", "atoms"]
+__all__ = ["Poisoning", "Shape", "amplify", "atoms", "pixels"]

@@ -1,4 +1,4 @@
-"""The contrastive paper's triggers: three atoms shaped "1", "+" or "H" (3.3, Fig. 2)."""
+"""The papers' triggers: atoms shaped "1", "+" or "H" (contrastive paper, 3.3, Fig. 2), or a few pixels."""
 
 from __future__ import annotations
 
@@ -9,12 +9,21 @@ import torch
 from fedmend.errors import ConfigError
 from fedmend.triggers import Trigger
 
-Shape = Literal["1", "+", "H"]
+Atom = Literal["1", "+", "H"]
+Pixels = Literal["1px", "3px", "5px", "7px", "9px"]
+Shape = Literal[Atom, Pixels]
 
 _CELLS: dict[str, tuple[tuple[int, int], ...]] = {
     "1": ((0, 1), (1, 1), (2, 1)),
     "+": ((0, 1), (1, 0), (1, 1), (1, 2), (2, 1)),
     "H": ((0, 0), (1, 0), (2, 0), (1, 1), (0, 2), (1, 2), (2, 2)),
+}
+_PIXELS: dict[str, str] = {
+    "1px": "... .#. ...",
+    "3px": "#.. .#. ..#",
+    "5px": "#.# .#. #.#",
+    "7px": "#.# ### #.#",
+    "9px": "### ### ###",
 }
 _COLORS = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0))
 _WHITE = (1.0, 1.0, 1.0)
@@ -44,8 +53,8 @@ def atoms(
     Raises:
         ConfigError: the shape is unknown or the atoms don't fit the image.
     """
-    if shape not in get_args(Shape):
-        raise ConfigError(f'a trigger\'s shape is one of "1", "+", "H"; got {shape!r}')
+    if shape not in get_args(Atom):
+        raise ConfigError(f'an atom\'s shape is one of "1", "+", "H"; got {shape!r}')
     channels, height, width = image_shape
     if top < 0 or left < 0 or gap < 0 or top + 3 > height or left + 9 + 2 * gap > width:
         raise ConfigError(
@@ -62,3 +71,32 @@ def atoms(
         made.append(Trigger(mask, pattern))
     first, second, third = made
     return first, second, third
+
+
+def pixels(pattern: Shape, image_shape: tuple[int, int, int], *, bottom: int = 2, right: int = 2) -> Trigger:
+    """White pixels in a cell of 3x3 near the lower right corner, as in BadNets (federated-pruning paper, 5.4).
+
+    The paper shows its patterns in Fig. 1 only and doesn't say where they stand; pixels and place are ours. Each
+    pattern holds the smaller ones.
+
+    Args:
+        pattern: "1px", "3px", "5px", "7px" or "9px".
+        image_shape: (C, H, W).
+        bottom, right: pixels between the cell and the image's edges.
+
+    Raises:
+        ConfigError: the pattern is unknown or doesn't fit the image.
+    """
+    if pattern not in get_args(Pixels):
+        raise ConfigError(f"a pattern of pixels is one of {', '.join(get_args(Pixels))}; got {pattern!r}")
+    channels, height, width = image_shape
+    if bottom < 0 or right < 0 or bottom + 3 > height or right + 3 > width:
+        raise ConfigError(
+            f"pixels at bottom={bottom}, right={right} need images of at least {bottom + 3}x{right + 3} pixels; "
+            f"got {height}x{width}"
+        )
+    mask = torch.zeros(1, height, width)
+    for row, line in enumerate(_PIXELS[pattern].split()):
+        for column, cell in enumerate(line):
+            mask[0, height - bottom - 3 + row, width - right - 3 + column] = float(cell == "#")
+    return Trigger(mask, mask.expand(channels, height, width).clone())

@@ -11,6 +11,7 @@ from fedmend.attacks import Poisoning, amplify
 from fedmend.federation.config import TrainingConfig
 from fedmend.federation.training import train
 from fedmend.parameters import flatten, parameter_mask
+from fedmend.pruning import channel_zeros, held, locate, mean_activations, pruning_sequence, set_to_zero
 from fedmend.seeds import derive_seed, generator
 
 
@@ -52,12 +53,15 @@ class HonestClient:
 class MaliciousClient:
     """Poisons the images of the client it wraps, trains like it, and amplifies the update.
 
-    It reports as many examples as the honest client has: claiming more would give it away.
+    It reports as many examples as the honest client has: claiming more would give it away. A ``pruning_aware`` one
+    trains without the half of the last convolution's channels that its clean images use least (pruning paper, 5.5.1,
+    after Liu et al.), and leaves these as they are.
     """
 
     honest: HonestClient
     poisoning: Poisoning
     amplification: float = 1.0
+    pruning_aware: bool = False
 
     @property
     def client_id(self) -> int:
@@ -67,11 +71,26 @@ class MaliciousClient:
     def fit(self, model: nn.Module, seed: int) -> ClientUpdate:
         """See :class:`Client`."""
         images, labels = self.poisoning(self.honest.images, self.honest.labels, generator(seed, "poison"))
-        update = _fit(self.honest, images, labels, model, seed)
+        fit = self._fit_among_active if self.pruning_aware else _fit
+        update = fit(self.honest, images, labels, model, seed)
         mask = parameter_mask(model).to(update.delta.device)
         return ClientUpdate(
             update.client_id, update.num_examples, amplify(update.delta, self.amplification, mask)
         )
+
+    def _fit_among_active(
+        self, client: HonestClient, images: Tensor, labels: Tensor, model: nn.Module, seed: int
+    ) -> ClientUpdate:
+        before = {name: value.clone() for name, value in model.state_dict().items()}
+        dormant = pruning_sequence(mean_activations(model, client.images))
+        zeros = channel_zeros(locate(model, client.images), dormant[: len(dormant) // 2].tolist())
+        set_to_zero(model, zeros)
+        with held(model, zeros):
+            update = _fit(client, images, labels, model, seed)
+        after = model.state_dict()
+        for name, zero in zeros.items():
+            after[name][zero] = before[name][zero]
+        return ClientUpdate(update.client_id, update.num_examples, flatten(after) - flatten(before))
 
 
 def _fit(client: HonestClient, images: Tensor, labels: Tensor, model: nn.Module, seed: int) -> ClientUpdate:

@@ -51,7 +51,12 @@ class ModelConfig:
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """A client's local training. The optimizer starts afresh in every round."""
+    """A client's local training. The optimizer starts afresh in every round.
+
+    ``images_per_epoch`` is how many of its images, drawn anew, a client trains on in an epoch (None: all of them).
+    ``last_conv_l2`` is the weight of the squared L2 norm of the last convolution's weights in the loss (pruning
+    paper, 6.1).
+    """
 
     __pydantic_config__ = _STRICT
 
@@ -61,6 +66,8 @@ class TrainingConfig:
     lr: Positive = 0.001
     momentum: Annotated[float, Field(ge=0, lt=1, strict=True)] = 0.9
     weight_decay: Annotated[float, Field(ge=0, strict=True, allow_inf_nan=False)] = 0.0
+    images_per_epoch: Count | None = None
+    last_conv_l2: Annotated[float, Field(ge=0, strict=True, allow_inf_nan=False)] = 0.0
 
 
 @dataclass(frozen=True)
@@ -80,8 +87,11 @@ class FederationConfig:
 class AttackConfig:
     """Who attacks and how: one client with the full trigger (SBA) or three with one atom each (DBA).
 
-    ``poisoned_share`` is the share of an attacker's images that get a stamped copy; ``every_round`` makes the
-    attackers take part in each round from ``first_round`` on, instead of when they are sampled.
+    With a ``victim_class`` only its images get the trigger, and the attacker is the client that holds most of them.
+    ``poisoned_share`` is the share of these images that get a stamped copy; ``every_round`` makes the
+    attackers take part in each round from ``first_round`` on, instead of when they are sampled. A
+    ``pruning_aware`` attacker trains without the half of the last convolution's channels that its clean images use
+    least, so that the backdoor lies where pruning can't reach it.
     """
 
     __pydantic_config__ = _STRICT
@@ -90,10 +100,12 @@ class AttackConfig:
     shape: Shape = "+"
     color: Flag = False
     target_class: Natural = 0
+    victim_class: Natural | None = None
     poisoned_share: Share = 0.5
     first_round: Count = 1
     every_round: Flag = True
     amplification: Annotated[float, Field(ge=1, strict=True, allow_inf_nan=False)] = 1.0
+    pruning_aware: Flag = False
 
     @property
     def attackers(self) -> tuple[int, ...]:
@@ -199,6 +211,14 @@ def _check_consistent(config: SimulationConfig) -> None:
         raise ConfigError(
             f"[attack] kind {attack.kind!r} has {len(attack.attackers)} attackers, more than [federation] "
             f"clients_per_round ({federation.clients_per_round})"
+        )
+    if attack is not None and attack.kind == "dba" and attack.shape.endswith("px"):
+        raise ConfigError(
+            f'[attack] shape {attack.shape!r} is one trigger; kind \'dba\' takes "1", "+" or "H"'
+        )
+    if attack is not None and attack.victim_class == attack.target_class:
+        raise ConfigError(
+            f"[attack] victim_class and target_class are both {attack.target_class}; they must differ"
         )
     if attack is not None and attack.first_round > federation.rounds:
         raise ConfigError(

@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from fedmend.aggregation import fedavg, uniform_fedavg
-from fedmend.attacks import Poisoning, atoms
+from fedmend.attacks import Poisoning, atoms, pixels
 from fedmend.checkpoints import load_checkpoint
 from fedmend.data import ImageSet, load_images, partition
 from fedmend.errors import ConfigError, ModelError
@@ -156,7 +156,7 @@ def initial_model(config: SimulationConfig, images: ImageSet) -> nn.Module:
 
 def planted_trigger(attack: AttackConfig | None, images: ImageSet) -> Trigger | None:
     """The attacker's full trigger, or None in an honest federation."""
-    return None if attack is None else union(_atoms(attack, images))
+    return None if attack is None else union(_pieces(attack, images))
 
 
 def make_clients(config: SimulationConfig, images: ImageSet, device: torch.device | str) -> list[Client]:
@@ -169,19 +169,25 @@ def make_clients(config: SimulationConfig, images: ImageSet, device: torch.devic
         parts = partition.k_label(labels, count, data.labels_per_client, random)
     else:
         parts = partition.dirichlet(labels, count, data.alpha, random)
-    pixels, classes = images.images.to(device), labels.to(device)
+    attack = config.attack
+    if attack is not None and attack.victim_class is not None:
+        victims = labels == attack.victim_class
+        most = max(range(count), key=lambda index: int(victims[parts[index]].sum()))
+        parts[attack.attackers[0]], parts[most] = parts[most], parts[attack.attackers[0]]
+    pictures, classes = images.images.to(device), labels.to(device)
     honest = [
-        HonestClient(index, pixels[part.to(device)], classes[part.to(device)], config.training)
+        HonestClient(index, pictures[part.to(device)], classes[part.to(device)], config.training)
         for index, part in enumerate(parts)
     ]
     clients: list[Client] = list(honest)
-    attack = config.attack
     if attack is not None:
-        pieces = _atoms(attack, images)
+        pieces = _pieces(attack, images)
         stamps = (union(pieces),) if attack.kind == "sba" else pieces
         for index, stamp in zip(attack.attackers, stamps, strict=True):
-            poisoning = Poisoning(stamp, attack.target_class, attack.poisoned_share)
-            clients[index] = MaliciousClient(honest[index], poisoning, attack.amplification)
+            poisoning = Poisoning(stamp, attack.target_class, attack.poisoned_share, attack.victim_class)
+            clients[index] = MaliciousClient(
+                honest[index], poisoning, attack.amplification, attack.pruning_aware
+            )
     return clients
 
 
@@ -204,7 +210,14 @@ class _Evaluation:
     ) -> RoundRecord:
         asr = None
         if self.attack is not None and self.planted is not None:
-            asr = attack_success_rate(model, self.planted, self.images, self.labels, self.attack.target_class)
+            asr = attack_success_rate(
+                model,
+                self.planted,
+                self.images,
+                self.labels,
+                self.attack.target_class,
+                self.attack.victim_class,
+            )
         active = self.attack is not None and round_number >= self.attack.first_round
         attackers = self.attack.attackers if active and self.attack is not None else ()
         return RoundRecord(
@@ -237,13 +250,18 @@ def _honest_before_first_round(client: Client, attack: AttackConfig | None, roun
     return client.honest if waiting and isinstance(client, MaliciousClient) else client
 
 
-def _atoms(attack: AttackConfig, images: ImageSet) -> tuple[Trigger, Trigger, Trigger]:
+def _pieces(attack: AttackConfig, images: ImageSet) -> tuple[Trigger, ...]:
     _, channels, height, width = images.images.shape
-    return atoms(attack.shape, (channels, height, width), color=attack.color)
+    shape = (channels, height, width)
+    if attack.shape.endswith("px"):
+        return (pixels(attack.shape, shape),)
+    return atoms(attack.shape, shape, color=attack.color)
 
 
 def _check_target(attack: AttackConfig | None, images: ImageSet) -> None:
-    if attack is not None and attack.target_class >= images.num_classes:
-        raise ConfigError(
-            f"[attack] target_class is {attack.target_class}, but the data has classes 0 to {images.num_classes - 1}"
-        )
+    for name in ("target_class", "victim_class") if attack is not None else ():
+        label = getattr(attack, name)
+        if label is not None and label >= images.num_classes:
+            raise ConfigError(
+                f"[attack] {name} is {label}, but the data has classes 0 to {images.num_classes - 1}"
+            )

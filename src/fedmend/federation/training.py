@@ -9,6 +9,7 @@ from torch.nn.functional import cross_entropy
 from fedmend.errors import ModelError
 from fedmend.federation.config import TrainingConfig
 from fedmend.pixels import to_float
+from fedmend.pruning import locate
 
 
 def train(model: nn.Module, images: Tensor, labels: Tensor, config: TrainingConfig, seed: int) -> None:
@@ -31,16 +32,19 @@ def train(model: nn.Module, images: Tensor, labels: Tensor, config: TrainingConf
         )
     devices = [images.device] if images.device.type == "cuda" else []
     loss = torch.zeros(())
+    penalized = locate(model, images).convolution.weight if config.last_conv_l2 else None
     model.train()
     with torch.random.fork_rng(devices):
         torch.manual_seed(seed)
         for _ in range(config.epochs):
-            order = torch.randperm(len(images)).to(images.device)
+            order = torch.randperm(len(images))[: config.images_per_epoch].to(images.device)
             for batch in torch.split(order, config.batch_size):
-                if len(batch) == 1 < min(len(images), config.batch_size):
+                if len(batch) == 1 < min(len(order), config.batch_size):
                     continue
                 optimizer.zero_grad()
                 loss = cross_entropy(_answer(model, to_float(images[batch])), labels[batch])
+                if penalized is not None:
+                    loss = loss + config.last_conv_l2 * penalized.square().sum()
                 loss.backward()
                 optimizer.step()
     if not bool(loss.isfinite()):

@@ -9,10 +9,10 @@ from fedmend.models.normalize import Normalize
 
 
 class ThreeConv(nn.Module):
-    """Three 3x3 convolutions, each with ReLU and a 2x2 max-pool, then two linear layers.
+    """Three 3x3 convolutions, each with a 2x2 max-pool and ReLU, then two linear layers.
 
     The federated pruning paper (section 5) says only "three convolutional layers and another two fully
-    connected layers". The widths (32, 64 and 64 channels, 128 hidden units), kernels and pools are fedmend's.
+    connected layers". The widths (16, 32 and 64 channels, 128 hidden units), kernels and pools are fedmend's.
 
     Args:
         num_classes: number of logits.
@@ -33,9 +33,9 @@ class ThreeConv(nn.Module):
                 f"this network needs images of at least 8x8; got {image_size[0]}x{image_size[1]}"
             )
         self.normalize = Normalize()
-        self.conv1 = nn.Conv2d(in_channels, 32, 3, padding=1)
-        self.conv2 = nn.Conv2d(32, 64, 3, padding=1)
-        self.conv3 = nn.Conv2d(64, 64, 3, padding=1)
+        self.conv1 = nn.Conv2d(in_channels, 16, 3, padding=1)
+        self.conv2 = nn.Conv2d(16, 32, 3, padding=1)
+        self.conv3 = nn.Conv2d(32, 64, 3, padding=1)
         self.relu = nn.ReLU()
         self.pool = nn.MaxPool2d(2)
         self.fc1 = nn.Linear(64 * height * width, 128)
@@ -45,7 +45,7 @@ class ThreeConv(nn.Module):
         """Pixels in [0, 1], float (N, C, H, W) of the size given when built, to logits (N, classes)."""
         x = self.normalize(images)
         for conv in (self.conv1, self.conv2, self.conv3):
-            x = self.pool(self.relu(conv(x)))
+            x = self.relu(self.pool(conv(x)))
         logits: Tensor = self.fc2(self.relu(self.fc1(x.flatten(1))))
         return logits
 

@@ -1,0 +1,134 @@
+"""Finding a model's convolution and the place of its activations, without touching the model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from fedmend.errors import ModelError
+from fedmend.metrics import evaluating, pixels_for
+
+_CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+_NORMS = (nn.modules.batchnorm._NormBase, nn.GroupNorm)
+_PASSED = (
+    *_NORMS,
+    nn.Identity,
+    nn.modules.dropout._DropoutNd,
+)
+_POOLS = nn.modules.pooling._MaxPoolNd
+
+
+def locate(model: nn.Module, images: Tensor, layer: str | None = None) -> Point:
+    """The convolution called ``layer``, by default the one that runs last, and the nonlinearity that follows it.
+
+    Args:
+        model: any module; it runs once, on the first of the images.
+        images: uint8 or float in [0, 1], (N, C, H, W).
+
+    Raises:
+        ModelError: there is no such convolution.
+    """
+    with evaluating(model), torch.no_grad():
+        return _find(_run(model, pixels_for(model, images[:1])), layer)
+
+
+@dataclass(frozen=True, eq=False)
+class Point:
+    """A convolution, and where its activations are taken: what ``module`` returns, or else what it is given.
+
+    ``norms`` are the normalisations in between, by name.
+    """
+
+    name: str
+    convolution: nn.Conv1d | nn.Conv2d | nn.Conv3d
+    norms: dict[str, nn.Module]
+    module: nn.Module
+    given: bool
+
+    def watch(self, add: Callable[[Tensor], None]) -> list[torch.utils.hooks.RemovableHandle]:
+        """Call ``add`` once each time that the convolution has run, though the module may run more often."""
+        armed = False
+
+        def arm(_module: nn.Module, _inputs: object, output: Tensor) -> None:
+            nonlocal armed
+            armed = self.module is not self.convolution
+            if not armed:
+                add(output)
+
+        def take(activations: Tensor) -> None:
+            nonlocal armed
+            if armed:
+                armed = False
+                add(activations)
+
+        handles = [self.convolution.register_forward_hook(arm)]
+        if self.module is not self.convolution and self.given:
+            handles.append(self.module.register_forward_pre_hook(lambda _module, inputs: take(inputs[0])))
+        elif self.module is not self.convolution:
+            handles.append(self.module.register_forward_hook(lambda _module, _inputs, output: take(output)))
+        return handles
+
+
+@dataclass(frozen=True, eq=False)
+class _Call:
+    """A module without modules of its own, as it ran."""
+
+    name: str
+    module: nn.Module
+    given: object
+
+
+def _run(model: nn.Module, pixels: Tensor) -> list[_Call]:
+    """The model's modules in the order in which they run."""
+    calls: list[_Call] = []
+
+    def noting(name: str) -> Callable[[nn.Module, tuple[object, ...]], None]:
+        return lambda module, inputs: calls.append(_Call(name, module, inputs[0] if inputs else None))
+
+    handles = [
+        module.register_forward_pre_hook(noting(name))
+        for name, module in model.named_modules()
+        if not list(module.children())
+    ]
+    try:
+        model(pixels)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return calls
+
+
+def _find(calls: list[_Call], layer: str | None) -> Point:
+    places = [
+        index
+        for index, call in enumerate(calls)
+        if isinstance(call.module, _CONVOLUTIONS) and layer in (None, call.name)
+    ]
+    if not places:
+        known = ", ".join(call.name for call in calls if isinstance(call.module, _CONVOLUTIONS))
+        raise ModelError(
+            f"the model runs no convolution{'' if layer is None else f' called {layer!r}'}; it has {known or 'none'}"
+        )
+    name, convolution = calls[places[-1]].name, calls[places[-1]].module
+    assert isinstance(convolution, _CONVOLUTIONS)
+    after = calls[places[-1] + 1 :]
+    norms: dict[str, nn.Module] = {}
+    for index, call in enumerate(after):
+        pooled = isinstance(call.module, _POOLS) and any(map(_is_activation, after[index + 1 : index + 2]))
+        if _is_activation(call):
+            return Point(name, convolution, norms, call.module, given=False)
+        if not pooled and not isinstance(call.module, _PASSED):
+            same = isinstance(call.given, Tensor) and call.given.ndim > 2
+            if same and call.given.shape[1] == convolution.out_channels:  # type: ignore[attr-defined]
+                return Point(name, convolution, norms, call.module, given=True)
+            break
+        if isinstance(call.module, _NORMS):
+            norms[call.name] = call.module
+    return Point(name, convolution, {}, convolution, given=False)
+
+
+def _is_activation(call: _Call) -> bool:
+    return type(call.module).__module__ == nn.modules.activation.__name__
