@@ -196,7 +196,7 @@ def test_a_seed_is_a_whole_number(seed: object) -> None:
 
 
 def test_expected_values_are_written_as_they_must_be() -> None:
-    with pytest.raises(ConfigError, match=r"'1', '\+' or 'H'; got 'h'"):
+    with pytest.raises(ConfigError, match=r"'9px'; got 'h'"):
         parse_config({"attack": {"shape": "h"}})
 
 

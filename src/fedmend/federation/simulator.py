@@ -8,12 +8,13 @@ order on another device or with another number of threads, so the last bits are 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from pathlib import Path
+from types import MappingProxyType
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from fedmend.aggregation import fedavg, uniform_fedavg
 from fedmend.attacks import Poisoning, atoms, pixels
@@ -27,6 +28,7 @@ from fedmend.metrics import accuracy, attack_success_rate
 from fedmend.models import build_model, probe
 from fedmend.parameters import flatten, integer_maximum, parameter_mask, unflatten
 from fedmend.progress import Progress, silent
+from fedmend.pruning import held, set_to_zero
 from fedmend.seeds import derive_seed, generator
 from fedmend.triggers import Trigger, union
 
@@ -82,12 +84,18 @@ def simulate(
 
 
 def run_round(
-    model: nn.Module, clients: Sequence[Client], config: SimulationConfig, round_number: int
+    model: nn.Module,
+    clients: Sequence[Client],
+    config: SimulationConfig,
+    round_number: int,
+    zeros: Mapping[str, Tensor] = MappingProxyType({}),
 ) -> None:
     """One round of FedAvg in place: every client trains a copy of the global model; the mean change is added.
 
     BatchNorm's running statistics are averaged like parameters (see ``fedmend.parameters`` for the policy), but
-    ``server_lr`` is for parameters only: a variance moved beyond the mean could become negative.
+    ``server_lr`` is for parameters only: a variance moved beyond the mean could become negative. Parameters in
+    ``zeros`` (see ``fedmend.pruning``) are held at zero while clients train, and set to zero again at the end, whatever
+    an attacker sent.
 
     Raises:
         ModelError: the new weights aren't finite; or a client's training diverged. The model can't be used then.
@@ -99,7 +107,8 @@ def run_round(
         model.load_state_dict(before)
         seed = derive_seed(config.seed, "fit", round_number, client.client_id)
         honest = _honest_before_first_round(client, config.attack, round_number)
-        updates.append(honest.fit(model, seed))
+        with held(model, zeros):
+            updates.append(honest.fit(model, seed))
         states.append({k: v.clone() for k, v in model.state_dict().items() if not v.is_floating_point()})
     deltas = torch.stack([update.delta for update in updates])
     if config.federation.aggregation == "weighted":
@@ -115,6 +124,7 @@ def run_round(
             "[federation] server_lr or [attack] amplification"
         )
     model.load_state_dict(unflatten(after, before) | integer_maximum(states))
+    set_to_zero(model, zeros)
 
 
 def choose_clients(config: SimulationConfig, round_number: int) -> tuple[int, ...]:

@@ -1,20 +1,29 @@
 """Federated pruning: the clients vote on which channels are dormant (federated-pruning paper)."""
 
 from fedmend.pruning.dormancy import mean_activations
+from fedmend.pruning.extreme_weights import adjusted, choose_delta, extreme_weights
 from fedmend.pruning.layers import Point, locate
+from fedmend.pruning.sequence import AccuracyVote, accuracies_along, how_far, points_along
 from fedmend.pruning.votes import MajorityVote, RankingVote, bits, pruning_sequence, ranks
 from fedmend.pruning.zeros import Zeros, channel_zeros, held, set_to_zero, union
 
 __all__ = [
+    "AccuracyVote",
     "MajorityVote",
     "Point",
     "RankingVote",
     "Zeros",
+    "accuracies_along",
+    "adjusted",
     "bits",
     "channel_zeros",
+    "choose_delta",
+    "extreme_weights",
     "held",
+    "how_far",
     "locate",
     "mean_activations",
+    "points_along",
     "pruning_sequence",
     "ranks",
     "set_to_zero",

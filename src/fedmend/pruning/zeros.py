@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -51,7 +51,7 @@ def union(*several: Zeros) -> Zeros:
 
 
 @torch.no_grad()
-def set_to_zero(model: nn.Module, zeros: Zeros) -> None:
+def set_to_zero(model: nn.Module, zeros: Mapping[str, Tensor]) -> None:
     """Set these parameters to zero, in place."""
     for name, zero in zeros.items():
         parameter = model.get_parameter(name)
@@ -59,7 +59,7 @@ def set_to_zero(model: nn.Module, zeros: Zeros) -> None:
 
 
 @contextmanager
-def held(model: nn.Module, zeros: Zeros) -> Iterator[None]:
+def held(model: nn.Module, zeros: Mapping[str, Tensor]) -> Iterator[None]:
     """Within, these parameters get no gradient; what is zero stays so under any optimizer that starts afresh."""
     handles = []
     for name, zero in zeros.items():
