@@ -59,6 +59,8 @@ first_round = 2
 every_round = false
 amplification = 10
 pruning_aware = true
+keep_answers = true
+training = { epochs = 4 }
 """
 
 TABLES = {
@@ -83,7 +85,7 @@ def test_every_setting_is_read(tmp_path: Path) -> None:
         model=ModelConfig("three-conv", "clean.safetensors", 4),
         training=TrainingConfig(2, 32, "sgd", 0.1, 0.0, 1e-4, 100, 0.001),
         federation=FederationConfig(10, 5, 8, "uniform", 0.5),
-        attack=AttackConfig("dba", "H", True, 3, 5, 1.0, 2, False, 10.0, True),
+        attack=AttackConfig("dba", "H", True, 3, 5, 1.0, 2, False, 10.0, True, True, TrainingConfig(epochs=4)),
     )
 
 

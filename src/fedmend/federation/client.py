@@ -2,17 +2,31 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Protocol
 
+import torch
 from torch import Tensor, nn
+from torch.nn.functional import one_hot
 
-from fedmend.attacks import Poisoning, amplify
+from fedmend.attacks import Poisoning, amplify, false_accuracies, false_activations
 from fedmend.federation.config import TrainingConfig
 from fedmend.federation.training import train
+from fedmend.metrics import BATCH_SIZE, evaluating, pixels_for
 from fedmend.parameters import flatten, parameter_mask
-from fedmend.pruning import channel_zeros, held, locate, mean_activations, pruning_sequence, set_to_zero
+from fedmend.pixels import to_float, to_uint8
+from fedmend.pruning import (
+    accuracies_along,
+    channel_zeros,
+    held,
+    locate,
+    mean_activations,
+    pruning_sequence,
+    set_to_zero,
+)
 from fedmend.seeds import derive_seed, generator
+from fedmend.triggers import Trigger
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,6 +48,14 @@ class Client(Protocol):
     def fit(self, model: nn.Module, seed: int) -> ClientUpdate:
         """Train ``model``, which holds the global weights and may be changed, and return the change."""
 
+    def activations(self, model: nn.Module, layer: str) -> Tensor:
+        """Mean activation of each channel of a layer, (C,), of which its ballots are made; never sent itself."""
+
+    def accuracies(
+        self, model: nn.Module, layer: str, sequence: Sequence[int], points: Sequence[int]
+    ) -> Tensor:
+        """Its accuracy along a pruning sequence, (points,) (see ``fedmend.pruning.accuracies_along``)."""
+
 
 @dataclass(frozen=True, eq=False)
 class HonestClient:
@@ -48,6 +70,16 @@ class HonestClient:
         """See :class:`Client`."""
         return _fit(self, self.images, self.labels, model, seed)
 
+    def activations(self, model: nn.Module, layer: str) -> Tensor:
+        """See :class:`Client`."""
+        return mean_activations(model, self.images, layer)
+
+    def accuracies(
+        self, model: nn.Module, layer: str, sequence: Sequence[int], points: Sequence[int]
+    ) -> Tensor:
+        """See :class:`Client`."""
+        return accuracies_along(model, sequence, points, self.images, self.labels, layer=layer)
+
 
 @dataclass(frozen=True, eq=False)
 class MaliciousClient:
@@ -55,13 +87,16 @@ class MaliciousClient:
 
     It reports as many examples as the honest client has: claiming more would give it away. A ``pruning_aware`` one
     trains without the half of the last convolution's channels that its clean images use least (pruning paper, 5.5.1,
-    after Liu et al.), and leaves these as they are.
+    after Liu et al.), and leaves these as they are. With ``keep_answers``
+    its clean images teach the global model's own answers. ``training`` is its own, if not the honest client's.
     """
 
     honest: HonestClient
     poisoning: Poisoning
     amplification: float = 1.0
     pruning_aware: bool = False
+    keep_answers: bool = False
+    training: TrainingConfig | None = None
 
     @property
     def client_id(self) -> int:
@@ -71,12 +106,25 @@ class MaliciousClient:
     def fit(self, model: nn.Module, seed: int) -> ClientUpdate:
         """See :class:`Client`."""
         images, labels = self.poisoning(self.honest.images, self.honest.labels, generator(seed, "poison"))
+        if self.keep_answers:
+            labels = _with_own_answers(model, self.honest.images, labels)
         fit = self._fit_among_active if self.pruning_aware else _fit
-        update = fit(self.honest, images, labels, model, seed)
+        client = replace(self.honest, training=self.training or self.honest.training)
+        update = fit(client, images, labels, model, seed)
         mask = parameter_mask(model).to(update.delta.device)
         return ClientUpdate(
             update.client_id, update.num_examples, amplify(update.delta, self.amplification, mask)
         )
+
+    def activations(self, model: nn.Module, layer: str) -> Tensor:
+        """The honest client's."""
+        return self.honest.activations(model, layer)
+
+    def accuracies(
+        self, model: nn.Module, layer: str, sequence: Sequence[int], points: Sequence[int]
+    ) -> Tensor:
+        """The honest client's."""
+        return self.honest.accuracies(model, layer, sequence, points)
 
     def _fit_among_active(
         self, client: HonestClient, images: Tensor, labels: Tensor, model: nn.Module, seed: int
@@ -91,6 +139,43 @@ class MaliciousClient:
         for name, zero in zeros.items():
             after[name][zero] = before[name][zero]
         return ClientUpdate(update.client_id, update.num_examples, flatten(after) - flatten(before))
+
+
+@dataclass(frozen=True, eq=False)
+class LyingVoter:
+    """Trains like the client it wraps, honest or malicious, but lies when asked what to prune."""
+
+    client: HonestClient | MaliciousClient
+    trigger: Trigger
+
+    @property
+    def client_id(self) -> int:
+        """The number of the client that it wraps."""
+        return self.client.client_id
+
+    def fit(self, model: nn.Module, seed: int) -> ClientUpdate:
+        """The wrapped client's."""
+        return self.client.fit(model, seed)
+
+    def activations(self, model: nn.Module, layer: str) -> Tensor:
+        """See :func:`fedmend.attacks.false_activations`."""
+        honest = self.client if isinstance(self.client, HonestClient) else self.client.honest
+        clean = honest.activations(model, layer)
+        stamped = self.trigger.to(honest.images.device).apply(to_float(honest.images))
+        return false_activations(clean, mean_activations(model, to_uint8(stamped), layer))
+
+    def accuracies(
+        self, model: nn.Module, layer: str, sequence: Sequence[int], points: Sequence[int]
+    ) -> Tensor:
+        """See :func:`fedmend.attacks.false_accuracies`."""
+        return false_accuracies(len(points))
+
+
+def _with_own_answers(model: nn.Module, clean: Tensor, labels: Tensor) -> Tensor:
+    """Soft labels (N, classes): the model's answers on the clean images, which come first, and the others' labels."""
+    with evaluating(model), torch.no_grad():
+        answers = torch.cat([model(pixels_for(model, batch)).softmax(1) for batch in clean.split(BATCH_SIZE)])
+    return torch.cat([answers, one_hot(labels[len(clean) :], answers.shape[1]).to(answers)])
 
 
 def _fit(client: HonestClient, images: Tensor, labels: Tensor, model: nn.Module, seed: int) -> ClientUpdate:

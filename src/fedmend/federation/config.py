@@ -91,7 +91,10 @@ class AttackConfig:
     ``poisoned_share`` is the share of these images that get a stamped copy; ``every_round`` makes the
     attackers take part in each round from ``first_round`` on, instead of when they are sampled. A
     ``pruning_aware`` attacker trains without the half of the last convolution's channels that its clean images use
-    least, so that the backdoor lies where pruning can't reach it.
+    least, so that the backdoor lies where pruning can't reach it. With ``keep_answers`` the
+    attacker teaches its clean images the global model's own answers instead of their labels, so that amplification
+    doesn't amplify what sets its few classes apart. ``training`` are the attacker's own
+    settings (None: it trains like the others).
     """
 
     __pydantic_config__ = _STRICT
@@ -106,6 +109,8 @@ class AttackConfig:
     every_round: Flag = True
     amplification: Annotated[float, Field(ge=1, strict=True, allow_inf_nan=False)] = 1.0
     pruning_aware: Flag = False
+    keep_answers: Flag = False
+    training: TrainingConfig | None = None
 
     @property
     def attackers(self) -> tuple[int, ...]:

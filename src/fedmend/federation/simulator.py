@@ -196,7 +196,12 @@ def make_clients(config: SimulationConfig, images: ImageSet, device: torch.devic
         for index, stamp in zip(attack.attackers, stamps, strict=True):
             poisoning = Poisoning(stamp, attack.target_class, attack.poisoned_share, attack.victim_class)
             clients[index] = MaliciousClient(
-                honest[index], poisoning, attack.amplification, attack.pruning_aware
+                honest[index],
+                poisoning,
+                attack.amplification,
+                attack.pruning_aware,
+                attack.keep_answers,
+                attack.training,
             )
     return clients
 

@@ -13,7 +13,9 @@ from fedmend.pruning import locate
 
 
 def train(model: nn.Module, images: Tensor, labels: Tensor, config: TrainingConfig, seed: int) -> None:
-    """Train ``model`` in place on images uint8 (N, C, H, W) and labels int64 (N,), all on the model's device.
+    """Train ``model`` in place on images uint8 (N, C, H, W) and labels, all on the model's device.
+
+    Labels are classes, int64 (N,), or soft ones, float (N, classes).
 
     The global random generators are left as found; dropout and the order of batches depend on ``seed`` alone.
     The last batch of an epoch is left out if a single image is left over, which BatchNorm can't train on.

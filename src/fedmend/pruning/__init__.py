@@ -3,8 +3,8 @@
 from fedmend.pruning.dormancy import mean_activations
 from fedmend.pruning.extreme_weights import adjusted, choose_delta, extreme_weights
 from fedmend.pruning.layers import Point, locate
-from fedmend.pruning.sequence import AccuracyVote, accuracies_along, how_far, points_along
-from fedmend.pruning.votes import MajorityVote, RankingVote, bits, pruning_sequence, ranks
+from fedmend.pruning.sequence import AccuracyVote, StopRule, accuracies_along, how_far, points_along
+from fedmend.pruning.votes import MajorityVote, RankingVote, Rule, bits, pruning_sequence, ranks
 from fedmend.pruning.zeros import Zeros, channel_zeros, held, set_to_zero, union
 
 __all__ = [
@@ -12,6 +12,8 @@ __all__ = [
     "MajorityVote",
     "Point",
     "RankingVote",
+    "Rule",
+    "StopRule",
     "Zeros",
     "accuracies_along",
     "adjusted",

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from copy import deepcopy
 
 import torch
 from torch import Tensor, nn
 
 from fedmend.errors import ConfigError
-from fedmend.metrics import accuracy
 from fedmend.pruning.zeros import Zeros, set_to_zero
 
 DELTAS = tuple(5 - 0.25 * index for index in range(19))
@@ -42,8 +41,7 @@ def extreme_weights(weights: Tensor, delta: float, *, live_only: bool = True) ->
 def choose_delta(
     model: nn.Module,
     layer: str,
-    images: Tensor,
-    labels: Tensor,
+    accuracy_of: Callable[[nn.Module], float],
     *,
     deltas: Sequence[float] = DELTAS,
     max_drop: float = 0.01,
@@ -54,12 +52,13 @@ def choose_delta(
     The drop is from the model without any adjustment. The paper stops where the accuracy "begins to decrease".
 
     Args:
-        model: left as found. images: uint8 or float in [0, 1], (N, C, H, W); labels: int64 (N,).
+        model: left as found.
+        accuracy_of: the clean accuracy of a model, on validation images or as clients report it.
     """
-    allowed = accuracy(model, images, labels) - max_drop
+    allowed = accuracy_of(model) - max_drop
     chosen = max(deltas)
     for delta in sorted(deltas, reverse=True):
-        if accuracy(adjusted(model, layer, delta, live_only=live_only)[0], images, labels) < allowed - 1e-9:
+        if accuracy_of(adjusted(model, layer, delta, live_only=live_only)[0]) < allowed - 1e-9:
             break
         chosen = delta
     return chosen

@@ -1,0 +1,80 @@
+"""The federations of the pruning benchmark: a clean trunk for each dataset, network and seed, and attacked branches.
+
+The paper's set-up (5 and its tables): ten clients, all in every round, one attacker, K-label data (K = 3). What it
+doesn't give is ours: the networks' widths, the clients' and the attacker's training, the amplification and the number
+of rounds, all chosen on federations of another seed (900).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from fedmend.federation import (
+    AttackConfig,
+    DataConfig,
+    FederationConfig,
+    ModelConfig,
+    SimulationConfig,
+    TrainingConfig,
+)
+
+NETWORKS = {"mnist": "two-conv-20-50", "mnist-small": "two-conv-8-16", "fashion-mnist": "three-conv"}
+TRUNK_ROUNDS = {"mnist": 120, "mnist-small": 120, "fashion-mnist": 160}
+ATTACK_ROUNDS = 10
+SEED = 2
+
+MNIST_PAIRS = tuple((9, target) for target in range(9)) + tuple((victim, 9) for victim in range(9))
+FASHION_PAIRS = tuple((9, target) for target in range(9))
+PATTERNS = ("1px", "3px", "5px", "7px", "9px")
+
+
+@dataclass(frozen=True)
+class Job:
+    """One federation to run: which table it is for, its folder below the benchmark's, and its settings."""
+
+    name: str
+    config: SimulationConfig
+
+
+def trunk(world: str, seed: int = SEED, labels: int = 3) -> Job:
+    """The honest federation that the branches of one world go on from."""
+    config = SimulationConfig(
+        seed=seed,
+        data=DataConfig(source=world.removesuffix("-small"), partition="k-label", labels_per_client=labels),
+        model=ModelConfig(architecture=NETWORKS[world]),
+        training=TrainingConfig(
+            epochs=1, batch_size=64, optimizer="sgd", lr=0.2, momentum=0.0, images_per_epoch=1000
+        ),
+        federation=FederationConfig(
+            clients=10, clients_per_round=10, rounds=TRUNK_ROUNDS[world], aggregation="uniform"
+        ),
+    )
+    return Job(f"{world}-{seed}-{labels}/trunk", config)
+
+
+def branch(
+    world: str, victim: int, target: int, runs: Path, *, pattern: str = "1px", seed: int = SEED, labels: int = 3
+) -> Job:
+    """A federation that goes on from the trunk with one attacker among the clients."""
+    base = trunk(world, seed, labels)
+    rounds = TRUNK_ROUNDS[world]
+    start = runs / base.name / "checkpoints" / f"round-{rounds:04d}.safetensors"
+    config = replace(
+        base.config,
+        model=replace(base.config.model, start=str(start), start_round=rounds),
+        federation=replace(base.config.federation, rounds=rounds + ATTACK_ROUNDS),
+        attack=AttackConfig(
+            shape=pattern,  # type: ignore[arg-type]
+            target_class=target,
+            victim_class=victim,
+            poisoned_share=1.0,
+            first_round=rounds + 1,
+            amplification=4.0,
+            training=replace(
+                base.config.training, epochs=2, lr=0.02, momentum=0.9, images_per_epoch=None
+            ),
+        ),
+    )
+    suffix = "" if pattern == "1px" else f"-{pattern}"
+    return Job(f"{world}-{seed}-{labels}/{victim}-{target}{suffix}", config)

@@ -1,0 +1,63 @@
+"""Train the federations of the pruning benchmark; a killed run goes on where it was.
+
+    python benchmarks/pruning/train.py tables --workers 2
+
+Set FEDMEND_DATA to read the datasets from parquet files instead of the hub.
+"""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+from pathlib import Path
+
+import torch
+from models import FASHION_PAIRS, MNIST_PAIRS, PATTERNS, Job, branch, trunk
+
+from fedmend.federation import simulate
+
+RUNS = Path(__file__).parents[1] / "runs" / "pruning"
+
+TRUNKS = {
+    "fashion": [trunk("fashion-mnist")],
+    "mnist": [trunk("mnist")],
+    "patterns": [trunk("mnist")],
+    "small": [trunk("mnist-small")],
+    "seeds": [trunk("fashion-mnist", seed) for seed in (3, 4)],
+}
+BRANCHES = {
+    "fashion": [branch("fashion-mnist", *pair, RUNS) for pair in FASHION_PAIRS],
+    "mnist": [branch("mnist", *pair, RUNS) for pair in MNIST_PAIRS],
+    "patterns": [branch("mnist", 9, 1, RUNS, pattern=pattern) for pattern in PATTERNS[1:]],
+    "small": [branch("mnist-small", *pair, RUNS) for pair in MNIST_PAIRS],
+    "seeds": [
+        branch("fashion-mnist", *pair, RUNS, seed=seed) for seed in (3, 4) for pair in FASHION_PAIRS
+    ],
+}
+
+
+def train(job: Job) -> str:
+    torch.set_num_threads(1)
+    run = simulate(job.config, RUNS / job.name, resume=True)
+    last = run.records()[-1]
+    asr = "" if last.asr is None else f", ASR {last.asr:.2%}"
+    return f"{job.name}: round {last.round}, accuracy {last.accuracy:.2%}{asr}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("parts", nargs="*", choices=list(BRANCHES), default=list(BRANCHES))
+    parser.add_argument("--workers", type=int, default=2)
+    options = parser.parse_args()
+    trunks = list({job.name: job for part in options.parts for job in TRUNKS[part]}.values())
+    branches = [job for part in options.parts for job in BRANCHES[part]]
+    with multiprocessing.get_context("spawn").Pool(options.workers) as pool:
+        for jobs in (trunks, branches):
+            for line in pool.imap_unordered(train, jobs):
+                print(line, flush=True)
+
+
+if __name__ == "__main__":
+    main()

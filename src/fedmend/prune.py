@@ -1,0 +1,265 @@
+"""Repair where the server holds no client data: prune by vote, fine-tune, adjust extreme weights."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from copy import deepcopy
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+from torch import Tensor, nn
+
+from fedmend.errors import ConfigError, DataError
+from fedmend.progress import Progress, silent
+from fedmend.pruning import (
+    MajorityVote,
+    RankingVote,
+    Rule,
+    StopRule,
+    Zeros,
+    accuracies_along,
+    adjusted,
+    channel_zeros,
+    choose_delta,
+    how_far,
+    locate,
+    points_along,
+    pruning_sequence,
+    set_to_zero,
+    union,
+)
+
+Along = Callable[[nn.Module, str, Sequence[int], Sequence[int]], Tensor]
+"""Model, layer, pruning sequence and testing points to the accuracy at each point, (points,)."""
+FineTune = Callable[[nn.Module, Zeros], None]
+"""Trains the pruned model in place, with these parameters held at zero."""
+
+
+@dataclass(frozen=True)
+class Pruning:
+    """How to go from votes to a repaired model (federated-pruning paper, 4).
+
+    Attributes:
+        rule: how a ranking vote is added up; the paper's is "mean".
+        stop: what counts as a drop of the accuracy; the paper's is "step", between two testing points.
+        max_drop: the largest drop while pruning, a share; the paper's is 1 point.
+        delta: extreme weights lie beyond so many standard deviations; the paper's is 3. None: the lowest that the
+            accuracy allows.
+        live_only: leave the weights that are zero out of mean and standard deviation.
+        adjust_first: adjust extreme weights before the fine-tuning as well, and hold them at zero in it.
+
+    Raises:
+        ConfigError: a setting is out of range.
+    """
+
+    rule: Rule = "median"
+    stop: StopRule = "total"
+    max_drop: float = 0.01
+    delta: float | None = 3.0
+    live_only: bool = True
+    adjust_first: bool = False
+
+    def __post_init__(self) -> None:
+        if self.rule not in ("mean", "median", "trimmed") or self.stop not in ("step", "total"):
+            raise ConfigError(
+                f'rule must be "mean", "median" or "trimmed", stop "step" or "total"; got {self}'
+            )
+        if not 0 <= self.max_drop <= 1 or not (self.delta is None or 0 < self.delta < float("inf")):
+            raise ConfigError(f"max_drop must be in [0, 1] and delta above 0 or None; got {self}")
+
+
+PAPER = Pruning(rule="mean", stop="step")
+"""The paper's own choices."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What one stage left: ``zeroed`` weights it set to zero, ``accuracy`` as the defender knows it."""
+
+    name: Literal["suspect", "pruned", "adjusted", "fine-tuned", "adjusted again"]
+    accuracy: float
+    zeroed: int
+    delta: float | None = None
+
+
+@dataclass(frozen=True)
+class PruneReport:
+    """How a repair by pruning went. Accuracies are shares in [0, 1], as the server or the clients measured them.
+
+    No scan is behind it: neither whether the model was backdoored nor whether it still is can be said from it.
+
+    Attributes:
+        outcome: "pruned", or "failed" where the accuracy fell by more than was allowed.
+        layer, channels: the convolution and its number of channels.
+        vote: "ranking" or "majority". ballots: how many counted; refused: of the others, how many for each reason;
+            missing: clients of whom nothing came.
+        sequence: all channels, the first to prune first. points: how many are pruned at each testing point, with
+            the ``accuracies`` there. pruned: the channels that were.
+        stages: in their order.
+        extreme: the extreme weights that the last stage set to zero, by their place in the layer's weight (output
+            channel, input channel, row, column); ``values``: what they were. At most 1,000, the largest first.
+    """
+
+    __pydantic_config__ = ConfigDict(extra="forbid")
+
+    outcome: Literal["pruned", "failed"]
+    reason: str
+    layer: str
+    channels: int
+    vote: Literal["ranking", "majority"]
+    ballots: int
+    refused: dict[str, int]
+    missing: int
+    sequence: tuple[int, ...]
+    points: tuple[int, ...]
+    accuracies: tuple[float, ...]
+    pruned: tuple[int, ...]
+    stages: tuple[Stage, ...]
+    extreme: tuple[tuple[int, ...], ...]
+    values: tuple[float, ...]
+    settings: dict[str, Any]
+    max_accuracy_drop: float
+    seconds: float
+    warnings: tuple[str, ...] = field(default=())
+
+    def to_json(self) -> str:
+        """The report as JSON text."""
+        return _ADAPTER.dump_json(self, indent=2).decode()
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> PruneReport:
+        """Undo :meth:`to_json`.
+
+        Raises:
+            DataError: the text isn't such a report.
+        """
+        try:
+            return _ADAPTER.validate_json(text)
+        except ValidationError as error:
+            raise DataError(f"not a pruning report: {error.errors()[0]['msg']}") from error
+
+
+_ADAPTER = TypeAdapter(PruneReport)
+
+
+def prune(
+    model: nn.Module,
+    votes: RankingVote | MajorityVote,
+    *,
+    images: Tensor,
+    labels: Tensor | None = None,
+    along: Along | None = None,
+    fine_tune: FineTune | None = None,
+    layer: str | None = None,
+    settings: Pruning = Pruning(),
+    max_accuracy_drop: float = 0.05,
+    progress: Progress = silent,
+) -> tuple[nn.Module, PruneReport]:
+    """Prune the channels that clients voted dormant, fine-tune, and adjust extreme weights.
+
+    Args:
+        model: the suspect; left as found.
+        votes: with the clients' ballots (of a majority vote, at the first rate).
+        images: the server's validation images with their ``labels``, uint8 or float in [0, 1], (N, C, H, W). Without
+            labels one image of the right shape, of zeros for example, that finds the layer.
+        along: where the server has no images, asks the clients for their accuracies (see
+            :class:`fedmend.pruning.AccuracyVote`).
+        fine_tune: rounds of the federation on the pruned model (4.4); none by default.
+        layer: the convolution that was voted on; by default the one that runs last.
+        max_accuracy_drop: a fall beyond this, as a share, makes the outcome "failed".
+        progress: called as :func:`fedmend.pruning.accuracies_along` does.
+
+    Returns:
+        The model after the last stage, also where the outcome is "failed"; and the report.
+
+    Raises:
+        ConfigError: the vote is on another number of channels, or neither labels nor ``along`` are given.
+        DataError: no ballot counts. ModelError: there is no such convolution.
+    """
+    started = time.perf_counter()
+    if (labels is None) == (along is None):
+        raise ConfigError(
+            "prune needs either labels for the images or along=, a way to ask clients for accuracies"
+        )
+    point = locate(model, images, layer)
+    width = point.convolution.out_channels
+    if votes.channels != width:
+        raise ConfigError(f"the vote is on {votes.channels} channels, but {point.name} has {width}")
+    measure = along or _server_side(images, labels, progress)
+    scores = votes.scores(settings.rule) if isinstance(votes, RankingVote) else votes.scores(0)
+    sequence = pruning_sequence(scores).tolist()
+    points = points_along(width)
+    accuracies = measure(model, point.name, sequence, points)
+    count = points[how_far(accuracies, settings.max_drop, settings.stop)]
+
+    current = deepcopy(model)
+    zeros = channel_zeros(point, sequence[:count])
+    set_to_zero(current, zeros)
+
+    def accuracy_of(candidate: nn.Module) -> float:
+        return float(measure(candidate, point.name, sequence, [0])[0])
+
+    stages = [
+        Stage("suspect", float(accuracies[0]), 0),
+        Stage("pruned", float(accuracies[points.index(count)]), int(zeros[f"{point.name}.weight"].sum())),
+    ]
+
+    found: list[tuple[tuple[int, ...], float]] = []
+
+    def adjust(name: Literal["adjusted", "adjusted again"]) -> None:
+        nonlocal current, zeros
+        delta = settings.delta
+        if delta is None:
+            delta = choose_delta(current, point.name, accuracy_of, live_only=settings.live_only)
+        weight = current.get_parameter(f"{point.name}.weight").detach()
+        current, extreme = adjusted(current, point.name, delta, live_only=settings.live_only)
+        zeros = union(zeros, extreme)
+        places = ((weight != 0) & extreme[f"{point.name}.weight"]).nonzero().tolist()
+        found[:] = sorted(
+            ((tuple(place), float(weight[tuple(place)])) for place in places), key=lambda one: -abs(one[1])
+        )
+        stages.append(Stage(name, accuracy_of(current), len(places), delta))
+
+    if fine_tune is None or settings.adjust_first:
+        adjust("adjusted")
+    if fine_tune is not None:
+        fine_tune(current, zeros)
+        stages.append(Stage("fine-tuned", accuracy_of(current), 0))
+        adjust("adjusted again")
+    fell = stages[0].accuracy - stages[-1].accuracy
+    failed = fell > max_accuracy_drop
+    reason = (
+        f"{count} of {width} channels pruned; clean accuracy {stages[0].accuracy:.1%} before, {stages[-1].accuracy:.1%} "
+        f"after{f', more than {max_accuracy_drop:.1%} lower' if failed else ''}."
+    )
+    return current, PruneReport(
+        outcome="failed" if failed else "pruned",
+        reason=reason,
+        layer=point.name,
+        channels=width,
+        vote="ranking" if isinstance(votes, RankingVote) else "majority",
+        ballots=votes.counted,
+        refused=dict(votes.refused),
+        missing=votes.missing,
+        sequence=tuple(sequence),
+        points=tuple(points),
+        accuracies=tuple(accuracies.tolist()),
+        pruned=tuple(sequence[:count]),
+        stages=tuple(stages),
+        extreme=tuple(place for place, _ in found[:1000]),
+        values=tuple(value for _, value in found[:1000]),
+        settings=asdict(settings),
+        max_accuracy_drop=max_accuracy_drop,
+        seconds=time.perf_counter() - started,
+    )
+
+
+def _server_side(images: Tensor, labels: Tensor | None, progress: Progress) -> Along:
+    assert labels is not None
+
+    def measure(model: nn.Module, layer: str, sequence: Sequence[int], points: Sequence[int]) -> Tensor:
+        return accuracies_along(model, sequence, points, images, labels, layer=layer, progress=progress)
+
+    return measure
