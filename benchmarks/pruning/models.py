@@ -21,7 +21,9 @@ from fedmend.federation import (
 
 NETWORKS = {"mnist": "two-conv-20-50", "mnist-small": "two-conv-8-16", "fashion-mnist": "three-conv"}
 TRUNK_ROUNDS = {"mnist": 120, "mnist-small": 120, "fashion-mnist": 160}
-ATTACK_ROUNDS = 10
+ATTACK_ROUNDS = {"mnist": 12, "mnist-small": 12, "fashion-mnist": 20}
+AMPLIFICATION = {"mnist": 5.5, "mnist-small": 5.5, "fashion-mnist": 6.0}
+ATTACKER_LR = {"mnist": 0.02, "mnist-small": 0.02, "fashion-mnist": 0.03}
 SEED = 2
 
 MNIST_PAIRS = tuple((9, target) for target in range(9)) + tuple((victim, 9) for victim in range(9))
@@ -54,7 +56,14 @@ def trunk(world: str, seed: int = SEED, labels: int = 3) -> Job:
 
 
 def branch(
-    world: str, victim: int, target: int, runs: Path, *, pattern: str = "1px", seed: int = SEED, labels: int = 3
+    world: str,
+    victim: int,
+    target: int,
+    runs: Path,
+    *,
+    pattern: str = "1px",
+    seed: int = SEED,
+    labels: int = 3,
 ) -> Job:
     """A federation that goes on from the trunk with one attacker among the clients."""
     base = trunk(world, seed, labels)
@@ -63,16 +72,17 @@ def branch(
     config = replace(
         base.config,
         model=replace(base.config.model, start=str(start), start_round=rounds),
-        federation=replace(base.config.federation, rounds=rounds + ATTACK_ROUNDS),
+        federation=replace(base.config.federation, rounds=rounds + ATTACK_ROUNDS[world]),
         attack=AttackConfig(
             shape=pattern,  # type: ignore[arg-type]
             target_class=target,
             victim_class=victim,
             poisoned_share=1.0,
             first_round=rounds + 1,
-            amplification=4.0,
+            amplification=AMPLIFICATION[world],
+            keep_answers=True,
             training=replace(
-                base.config.training, epochs=2, lr=0.02, momentum=0.9, images_per_epoch=None
+                base.config.training, epochs=2, lr=ATTACKER_LR[world], momentum=0.9, images_per_epoch=None
             ),
         ),
     )

@@ -30,9 +30,7 @@ BRANCHES = {
     "mnist": [branch("mnist", *pair, RUNS) for pair in MNIST_PAIRS],
     "patterns": [branch("mnist", 9, 1, RUNS, pattern=pattern) for pattern in PATTERNS[1:]],
     "small": [branch("mnist-small", *pair, RUNS) for pair in MNIST_PAIRS],
-    "seeds": [
-        branch("fashion-mnist", *pair, RUNS, seed=seed) for seed in (3, 4) for pair in FASHION_PAIRS
-    ],
+    "seeds": [branch("fashion-mnist", *pair, RUNS, seed=seed) for seed in (3, 4) for pair in FASHION_PAIRS],
 }
 
 

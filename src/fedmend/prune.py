@@ -231,8 +231,8 @@ def prune(
     fell = stages[0].accuracy - stages[-1].accuracy
     failed = fell > max_accuracy_drop
     reason = (
-        f"{count} of {width} channels pruned; clean accuracy {stages[0].accuracy:.1%} before, {stages[-1].accuracy:.1%} "
-        f"after{f', more than {max_accuracy_drop:.1%} lower' if failed else ''}."
+        f"{count} of {width} channels pruned; clean accuracy {stages[0].accuracy:.1%} before, "
+        f"{stages[-1].accuracy:.1%} after{f', more than {max_accuracy_drop:.1%} lower' if failed else ''}."
     )
     return current, PruneReport(
         outcome="failed" if failed else "pruned",

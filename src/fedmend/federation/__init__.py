@@ -11,6 +11,7 @@ from fedmend.federation.config import (
     parse_config,
     read_config,
 )
+from fedmend.federation.pruning import FederatedPruning
 from fedmend.federation.run_folder import RoundRecord, RunFolder
 from fedmend.federation.simulator import simulate
 
@@ -19,6 +20,7 @@ __all__ = [
     "Client",
     "ClientUpdate",
     "DataConfig",
+    "FederatedPruning",
     "FederationConfig",
     "HonestClient",
     "MaliciousClient",

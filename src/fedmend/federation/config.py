@@ -55,7 +55,8 @@ class TrainingConfig:
 
     ``images_per_epoch`` is how many of its images, drawn anew, a client trains on in an epoch (None: all of them).
     ``last_conv_l2`` is the weight of the squared L2 norm of the last convolution's weights in the loss (pruning
-    paper, 6.1).
+    paper, 6.1). ``pixel_noise`` is the largest share of an image's pixels that are replaced by noise; each image's
+    own share is drawn between 0 and it.
     """
 
     __pydantic_config__ = _STRICT
@@ -68,6 +69,7 @@ class TrainingConfig:
     weight_decay: Annotated[float, Field(ge=0, strict=True, allow_inf_nan=False)] = 0.0
     images_per_epoch: Count | None = None
     last_conv_l2: Annotated[float, Field(ge=0, strict=True, allow_inf_nan=False)] = 0.0
+    pixel_noise: Annotated[float, Field(ge=0, lt=1, strict=True)] = 0.0
 
 
 @dataclass(frozen=True)
@@ -93,7 +95,8 @@ class AttackConfig:
     ``pruning_aware`` attacker trains without the half of the last convolution's channels that its clean images use
     least, so that the backdoor lies where pruning can't reach it. With ``keep_answers`` the
     attacker teaches its clean images the global model's own answers instead of their labels, so that amplification
-    doesn't amplify what sets its few classes apart. ``training`` are the attacker's own
+    doesn't amplify what sets its few classes apart. ``liars`` clients, from the first on, lie when they are asked what
+    to prune. ``training`` are the attacker's own
     settings (None: it trains like the others).
     """
 
@@ -110,6 +113,7 @@ class AttackConfig:
     amplification: Annotated[float, Field(ge=1, strict=True, allow_inf_nan=False)] = 1.0
     pruning_aware: Flag = False
     keep_answers: Flag = False
+    liars: Natural = 0
     training: TrainingConfig | None = None
 
     @property
@@ -224,6 +228,10 @@ def _check_consistent(config: SimulationConfig) -> None:
     if attack is not None and attack.victim_class == attack.target_class:
         raise ConfigError(
             f"[attack] victim_class and target_class are both {attack.target_class}; they must differ"
+        )
+    if attack is not None and attack.liars > federation.clients:
+        raise ConfigError(
+            f"[attack] liars ({attack.liars}) is more than [federation] clients ({federation.clients})"
         )
     if attack is not None and attack.first_round > federation.rounds:
         raise ConfigError(

@@ -1,0 +1,209 @@
+"""Repair of a simulated run by its clients' votes (federated-pruning paper, 4): ask, prune, fine-tune, adjust."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from fedmend.checkpoints import load_checkpoint
+from fedmend.data import ImageSet, load_images
+from fedmend.errors import ConfigError
+from fedmend.federation.client import Client, HonestClient, LyingVoter, MaliciousClient
+from fedmend.federation.config import SimulationConfig
+from fedmend.federation.run_folder import RunFolder
+from fedmend.federation.simulator import (
+    choose_clients,
+    initial_model,
+    make_clients,
+    planted_trigger,
+    run_round,
+)
+from fedmend.progress import Progress, silent
+from fedmend.prune import FineTune, PruneReport, Pruning, prune
+from fedmend.pruning import AccuracyVote, MajorityVote, RankingVote, Zeros, bits, locate, ranks
+
+
+class _Vote(Protocol):
+    def add(self, client: int, ballot: Tensor) -> str | None: ...
+
+
+@dataclass(frozen=True)
+class FederatedPruning:
+    """Which votes are held on a run, and what follows.
+
+    Attributes:
+        vote: "ranking" (4.1) or "majority" (4.2). rate: the majority vote's pruning rate, a share in (0, 1).
+        pruning: from votes to a pruned model.
+        fine_tuning_rounds: rounds of the federation after the pruning, the attacker still taking part (4.4).
+        pixel_noise: in these rounds, the largest share in [0, 1) of an image's pixels that honest clients replace by
+            noise, so that few pixels decide nothing. The paper has none.
+        timeout: seconds that a client may take for an answer.
+
+    Raises:
+        ConfigError: a setting is out of range.
+    """
+
+    vote: Literal["ranking", "majority"] = "ranking"
+    rate: float = 0.5
+    pruning: Pruning = Pruning()  # noqa: RUF009 - frozen
+    fine_tuning_rounds: int = 10
+    pixel_noise: float = 0.0
+    timeout: float = 600.0
+
+    def __post_init__(self) -> None:
+        if self.vote not in ("ranking", "majority") or not 0 < self.rate < 1:
+            raise ConfigError(f'vote must be "ranking" or "majority" and rate in (0, 1); got {self}')
+        if self.fine_tuning_rounds < 0 or not 0 <= self.pixel_noise < 1 or not self.timeout > 0:
+            raise ConfigError(
+                f"fine_tuning_rounds must be 0 or more, pixel_noise in [0, 1), timeout above 0; got {self}"
+            )
+
+    def __call__(
+        self,
+        run: RunFolder,
+        *,
+        validation: ImageSet | None = None,
+        data: ImageSet | None = None,
+        device: torch.device | str = "cpu",
+        progress: Progress = silent,
+        watch: Callable[[str, nn.Module], None] = lambda _stage, _model: None,
+    ) -> tuple[nn.Module, PruneReport]:
+        """Repair the last model of a run.
+
+        Args:
+            run: of ``fedmend simulate``. Its clients vote, those of ``[attack] liars`` falsely, and train on.
+            validation: the server's own images; without them the clients report their accuracies.
+            data: the training images, if they are in memory already.
+            progress: called for each client that is asked and each round.
+            watch: shown the model as it is "pruned", then after each round of fine-tuning; what it does with it is
+                no part of the defence.
+
+        Returns:
+            The repaired model and the report.
+
+        Raises:
+            FedmendError: the run is damaged, or no client's answer counts.
+        """
+        config = run.config()
+        images = data if data is not None else load_images(config.data.source, "train")
+        model = last_model(run, images).to(device)
+        clients = make_clients(config, images, device)
+        asked = voters(clients, config, images)
+        probe = images.images[:1].to(device)
+        point = locate(model, probe)
+        votes = self._hold(model, asked, point.name, point.convolution.out_channels, progress)
+
+        def along(candidate: nn.Module, layer: str, sequence: Sequence[int], points: Sequence[int]) -> Tensor:
+            reports = AccuracyVote(len(points), len(asked))
+            self._ask(
+                asked,
+                lambda client: client.accuracies(candidate, layer, sequence, points),
+                reports,
+                progress if len(points) > 1 else silent,
+                "accuracies",
+            )
+            return reports.accuracies()
+
+        return prune(
+            model,
+            votes,
+            images=probe if validation is None else validation.images,
+            labels=None if validation is None else validation.labels,
+            along=along if validation is None else None,
+            fine_tune=self._fine_tune(clients, config, progress, watch) if self.fine_tuning_rounds else None,
+            layer=point.name,
+            settings=self.pruning,
+            progress=progress,
+        )
+
+    def _hold(
+        self, model: nn.Module, asked: Sequence[Client], layer: str, channels: int, progress: Progress
+    ) -> RankingVote | MajorityVote:
+        if self.vote == "ranking":
+            ranking = RankingVote(channels, len(asked))
+            self._ask(
+                asked, lambda client: ranks(client.activations(model, layer)), ranking, progress, "votes"
+            )
+            return ranking
+        majority = MajorityVote(channels, len(asked))
+        self._ask(
+            asked,
+            lambda client: bits(client.activations(model, layer), [self.rate]),
+            majority,
+            progress,
+            "votes",
+        )
+        return majority
+
+    def _ask(
+        self,
+        clients: Sequence[Client],
+        question: Callable[[Client], Tensor],
+        vote: _Vote,
+        progress: Progress,
+        name: str,
+    ) -> None:
+        """Put a question to each client; an answer that comes too late is as good as none."""
+        for number, client in enumerate(clients, 1):
+            started = time.perf_counter()
+            answer = question(client)
+            if time.perf_counter() - started <= self.timeout:
+                vote.add(client.client_id, answer)
+            progress(name, number, len(clients))
+
+    def _fine_tune(
+        self,
+        clients: Sequence[Client],
+        config: SimulationConfig,
+        progress: Progress,
+        watch: Callable[[str, nn.Module], None],
+    ) -> FineTune:
+        hardened = [
+            replace(client, training=replace(client.training, pixel_noise=self.pixel_noise))
+            if isinstance(client, HonestClient)
+            else client
+            for client in clients
+        ]
+
+        def train(model: nn.Module, zeros: Zeros) -> None:
+            watch("pruned", model)
+            for number in range(1, self.fine_tuning_rounds + 1):
+                round_number = config.federation.rounds + number
+                chosen = [hardened[index] for index in choose_clients(config, round_number)]
+                run_round(model, chosen, config, round_number, zeros)
+                watch(f"round {number} of fine-tuning", model)
+                progress("fine-tuning", number, self.fine_tuning_rounds)
+
+        return train
+
+
+def last_model(run: RunFolder, images: ImageSet) -> nn.Module:
+    """The global model after a run's last round.
+
+    Raises:
+        ConfigError: the run has no model yet. FedmendError: it can't be built or loaded.
+    """
+    number = run.last_round()
+    if number is None:
+        raise ConfigError(f"{run.path} holds no model yet; finish the run with fedmend simulate --resume")
+    config = run.config()
+    fresh = replace(config, model=replace(config.model, start=None, start_round=0))
+    model = initial_model(fresh, images)
+    load_checkpoint(run.checkpoint(number), model)
+    return model
+
+
+def voters(clients: Sequence[Client], config: SimulationConfig, images: ImageSet) -> list[Client]:
+    """The clients as they vote: the run's ``[attack] liars`` lie, be they attackers or their friends."""
+    trigger, liars = planted_trigger(config.attack, images), config.attack.liars if config.attack else 0
+    return [
+        LyingVoter(client, trigger)
+        if trigger is not None and index < liars and isinstance(client, HonestClient | MaliciousClient)
+        else client
+        for index, client in enumerate(clients)
+    ]
