@@ -21,7 +21,7 @@ from fedmend.federation import (
 
 NETWORKS = {"mnist": "two-conv-20-50", "mnist-small": "two-conv-8-16", "fashion-mnist": "three-conv"}
 TRUNK_ROUNDS = {"mnist": 120, "mnist-small": 120, "fashion-mnist": 160}
-ATTACK_ROUNDS = {"mnist": 12, "mnist-small": 12, "fashion-mnist": 20}
+ATTACK_ROUNDS = {"mnist": 9, "mnist-small": 9, "fashion-mnist": 16}
 AMPLIFICATION = {"mnist": 5.5, "mnist-small": 5.5, "fashion-mnist": 6.0}
 ATTACKER_LR = {"mnist": 0.02, "mnist-small": 0.02, "fashion-mnist": 0.03}
 SEED = 2

@@ -35,6 +35,12 @@ Along = Callable[[nn.Module, str, Sequence[int], Sequence[int]], Tensor]
 """Model, layer, pruning sequence and testing points to the accuracy at each point, (points,)."""
 FineTune = Callable[[nn.Module, Zeros], None]
 """Trains the pruned model in place, with these parameters held at zero."""
+Watch = Callable[[str, nn.Module], None]
+"""Shown the model after each stage; what it makes of it is no part of the defence."""
+
+
+def unwatched(_stage: str, _model: nn.Module) -> None:
+    """Watch nothing."""
 
 
 @dataclass(frozen=True)
@@ -156,6 +162,7 @@ def prune(
     settings: Pruning = Pruning(),
     max_accuracy_drop: float = 0.05,
     progress: Progress = silent,
+    watch: Watch = unwatched,
 ) -> tuple[nn.Module, PruneReport]:
     """Prune the channels that clients voted dormant, fine-tune, and adjust extreme weights.
 
@@ -170,6 +177,7 @@ def prune(
         layer: the convolution that was voted on; by default the one that runs last.
         max_accuracy_drop: a fall beyond this, as a share, makes the outcome "failed".
         progress: called as :func:`fedmend.pruning.accuracies_along` does.
+        watch: called with each stage's name and model.
 
     Returns:
         The model after the last stage, also where the outcome is "failed"; and the report.
@@ -206,6 +214,8 @@ def prune(
         Stage("pruned", float(accuracies[points.index(count)]), int(zeros[f"{point.name}.weight"].sum())),
     ]
 
+    watch("suspect", model)
+    watch("pruned", current)
     found: list[tuple[tuple[int, ...], float]] = []
 
     def adjust(name: Literal["adjusted", "adjusted again"]) -> None:
@@ -221,12 +231,14 @@ def prune(
             ((tuple(place), float(weight[tuple(place)])) for place in places), key=lambda one: -abs(one[1])
         )
         stages.append(Stage(name, accuracy_of(current), len(places), delta))
+        watch(name, current)
 
     if fine_tune is None or settings.adjust_first:
         adjust("adjusted")
     if fine_tune is not None:
         fine_tune(current, zeros)
         stages.append(Stage("fine-tuned", accuracy_of(current), 0))
+        watch("fine-tuned", current)
         adjust("adjusted again")
     fell = stages[0].accuracy - stages[-1].accuracy
     failed = fell > max_accuracy_drop

@@ -40,6 +40,7 @@ momentum = 0
 weight_decay = 1e-4
 images_per_epoch = 100
 last_conv_l2 = 1e-3
+pixel_noise = 0.1
 
 [federation]
 clients = 10
@@ -60,6 +61,7 @@ every_round = false
 amplification = 10
 pruning_aware = true
 keep_answers = true
+liars = 2
 training = { epochs = 4 }
 """
 
@@ -83,9 +85,9 @@ def test_every_setting_is_read(tmp_path: Path) -> None:
         seed=7,
         data=DataConfig("mnist", "dirichlet", 2, 1.0),
         model=ModelConfig("three-conv", "clean.safetensors", 4),
-        training=TrainingConfig(2, 32, "sgd", 0.1, 0.0, 1e-4, 100, 0.001),
+        training=TrainingConfig(2, 32, "sgd", 0.1, 0.0, 1e-4, 100, 0.001, 0.1),
         federation=FederationConfig(10, 5, 8, "uniform", 0.5),
-        attack=AttackConfig("dba", "H", True, 3, 5, 1.0, 2, False, 10.0, True, True, TrainingConfig(epochs=4)),
+        attack=AttackConfig("dba", "H", True, 3, 5, 1.0, 2, False, 10.0, True, True, 2, TrainingConfig(epochs=4)),
     )
 
 

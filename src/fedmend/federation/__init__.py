@@ -11,11 +11,12 @@ from fedmend.federation.config import (
     parse_config,
     read_config,
 )
-from fedmend.federation.pruning import FederatedPruning
+from fedmend.federation.pruning import PAPER_RECIPE, FederatedPruning, last_model
 from fedmend.federation.run_folder import RoundRecord, RunFolder
 from fedmend.federation.simulator import simulate
 
 __all__ = [
+    "PAPER_RECIPE",
     "AttackConfig",
     "Client",
     "ClientUpdate",
@@ -29,6 +30,7 @@ __all__ = [
     "RunFolder",
     "SimulationConfig",
     "TrainingConfig",
+    "last_model",
     "parse_config",
     "read_config",
     "simulate",

@@ -24,7 +24,7 @@ from fedmend.federation.simulator import (
     run_round,
 )
 from fedmend.progress import Progress, silent
-from fedmend.prune import FineTune, PruneReport, Pruning, prune
+from fedmend.prune import PAPER, FineTune, PruneReport, Pruning, Watch, prune, unwatched
 from fedmend.pruning import AccuracyVote, MajorityVote, RankingVote, Zeros, bits, locate, ranks
 
 
@@ -52,7 +52,7 @@ class FederatedPruning:
     rate: float = 0.5
     pruning: Pruning = Pruning()  # noqa: RUF009 - frozen
     fine_tuning_rounds: int = 10
-    pixel_noise: float = 0.0
+    pixel_noise: float = 0.1
     timeout: float = 600.0
 
     def __post_init__(self) -> None:
@@ -71,7 +71,7 @@ class FederatedPruning:
         data: ImageSet | None = None,
         device: torch.device | str = "cpu",
         progress: Progress = silent,
-        watch: Callable[[str, nn.Module], None] = lambda _stage, _model: None,
+        watch: Watch = unwatched,
     ) -> tuple[nn.Module, PruneReport]:
         """Repair the last model of a run.
 
@@ -80,8 +80,7 @@ class FederatedPruning:
             validation: the server's own images; without them the clients report their accuracies.
             data: the training images, if they are in memory already.
             progress: called for each client that is asked and each round.
-            watch: shown the model as it is "pruned", then after each round of fine-tuning; what it does with it is
-                no part of the defence.
+            watch: see :func:`fedmend.prune.prune`; also called after each round of fine-tuning.
 
         Returns:
             The repaired model and the report.
@@ -115,10 +114,11 @@ class FederatedPruning:
             images=probe if validation is None else validation.images,
             labels=None if validation is None else validation.labels,
             along=along if validation is None else None,
-            fine_tune=self._fine_tune(clients, config, progress, watch) if self.fine_tuning_rounds else None,
+            fine_tune=self._fine_tune(clients, run, progress, watch) if self.fine_tuning_rounds else None,
             layer=point.name,
             settings=self.pruning,
             progress=progress,
+            watch=watch,
         )
 
     def _hold(
@@ -159,10 +159,11 @@ class FederatedPruning:
     def _fine_tune(
         self,
         clients: Sequence[Client],
-        config: SimulationConfig,
+        run: RunFolder,
         progress: Progress,
-        watch: Callable[[str, nn.Module], None],
+        watch: Watch,
     ) -> FineTune:
+        config, last = run.config(), run.last_round() or 0
         hardened = [
             replace(client, training=replace(client.training, pixel_noise=self.pixel_noise))
             if isinstance(client, HonestClient)
@@ -171,15 +172,18 @@ class FederatedPruning:
         ]
 
         def train(model: nn.Module, zeros: Zeros) -> None:
-            watch("pruned", model)
             for number in range(1, self.fine_tuning_rounds + 1):
-                round_number = config.federation.rounds + number
+                round_number = last + number
                 chosen = [hardened[index] for index in choose_clients(config, round_number)]
                 run_round(model, chosen, config, round_number, zeros)
-                watch(f"round {number} of fine-tuning", model)
+                watch(f"fine-tuning, round {number}", model)
                 progress("fine-tuning", number, self.fine_tuning_rounds)
 
         return train
+
+
+PAPER_RECIPE = FederatedPruning(pruning=PAPER, pixel_noise=0.0)
+"""The paper's own recipe: mean ranks, pruning until a step costs more than a point, plain fine-tuning, delta 3."""
 
 
 def last_model(run: RunFolder, images: ImageSet) -> nn.Module:
