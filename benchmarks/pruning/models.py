@@ -23,6 +23,7 @@ NETWORKS = {"mnist": "two-conv-20-50", "mnist-small": "two-conv-8-16", "fashion-
 TRUNK_ROUNDS = {"mnist": 120, "mnist-small": 120, "fashion-mnist": 160}
 ATTACK_ROUNDS = {"mnist": 9, "mnist-small": 9, "fashion-mnist": 16}
 AMPLIFICATION = {"mnist": 5.5, "mnist-small": 5.5, "fashion-mnist": 6.0}
+BRANCH_LR = 0.05
 ATTACKER_LR = {"mnist": 0.02, "mnist-small": 0.02, "fashion-mnist": 0.03}
 SEED = 2
 
@@ -69,8 +70,10 @@ def branch(
     base = trunk(world, seed, labels)
     rounds = TRUNK_ROUNDS[world]
     start = runs / base.name / "checkpoints" / f"round-{rounds:04d}.safetensors"
+    training = replace(base.config.training, lr=BRANCH_LR)
     config = replace(
         base.config,
+        training=training,
         model=replace(base.config.model, start=str(start), start_round=rounds),
         federation=replace(base.config.federation, rounds=rounds + ATTACK_ROUNDS[world]),
         attack=AttackConfig(
@@ -82,7 +85,7 @@ def branch(
             amplification=AMPLIFICATION[world],
             keep_answers=True,
             training=replace(
-                base.config.training, epochs=2, lr=ATTACKER_LR[world], momentum=0.9, images_per_epoch=None
+                training, epochs=2, lr=ATTACKER_LR[world], momentum=0.9, images_per_epoch=None
             ),
         ),
     )

@@ -23,32 +23,40 @@ _PATH = click.Path(path_type=Path)
 
 suspect = click.argument("suspect", type=_PATH)
 
-_COMMON = (
-    click.option(
-        "--reference", required=True, type=_PATH, help="A clean model file, such as an earlier round's."
-    ),
-    click.option(
-        "--model",
-        "architecture",
-        required=True,
-        metavar="ARCH",
-        help=f"{', '.join(ARCHITECTURES)}, or package.module:factory for one of your own.",
-    ),
-    click.option(
-        "--data",
-        "source",
-        required=True,
-        metavar="SOURCE",
-        help="Clean images: a known name, a hub id, a parquet or .npz file, or a folder with one sub-folder a class.",
-    ),
-    click.option("--split", default="test", show_default=True, help="Which split of SOURCE."),
-    click.option(
-        "--images", "count", type=click.IntRange(min=1), help="Images to scan with.  [default: 3 a class]"
-    ),
-    click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, ..."),
-    click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True),
-    click.option("--json", "as_json", is_flag=True, help="Print the whole result as JSON, and nothing else."),
-)
+
+def _shared(required: bool) -> tuple[Callable[[Function], Function], ...]:
+    return (
+        click.option(
+            "--reference",
+            required=required,
+            type=_PATH,
+            help="A clean model file, such as an earlier round's.",
+        ),
+        click.option(
+            "--model",
+            "architecture",
+            required=required,
+            metavar="ARCH",
+            help=f"{', '.join(ARCHITECTURES)}, or package.module:factory for one of your own.",
+        ),
+        click.option(
+            "--data",
+            "source",
+            required=required,
+            metavar="SOURCE",
+            help="Clean images: a known name, a hub id, a parquet or .npz file, or a folder with one sub-folder a "
+            "class.",
+        ),
+        click.option("--split", default="test", show_default=True, help="Which split of SOURCE."),
+        click.option(
+            "--images", "count", type=click.IntRange(min=1), help="Images to scan with.  [default: 3 a class]"
+        ),
+        click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, ..."),
+        click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True),
+        click.option(
+            "--json", "as_json", is_flag=True, help="Print the whole result as JSON, and nothing else."
+        ),
+    )
 
 
 def inversion(name: str) -> Callable[[Function], Function]:
@@ -63,6 +71,8 @@ def inversion(name: str) -> Callable[[Function], Function]:
     )
 
 
-def common(function: Function) -> Function:
-    """The options that a scan and a repair share."""
-    return reduce(lambda wrapped, option: option(wrapped), reversed(_COMMON), function)
+def common(*, required: bool = True) -> Callable[[Function], Function]:
+    """The options that a scan and a repair share; ``required``: reference, model and data must be given."""
+    return lambda function: reduce(
+        lambda wrapped, option: option(wrapped), reversed(_shared(required)), function
+    )

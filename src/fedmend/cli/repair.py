@@ -10,6 +10,7 @@ from fedmend.checkpoints import save_state
 from fedmend.cli import options
 from fedmend.cli.console import progress_bars
 from fedmend.cli.loading import load_case
+from fedmend.cli.prune import RECIPES, prune_run
 from fedmend.cli.scan import save_scan, told
 from fedmend.data import stratified
 from fedmend.errors import ConfigError
@@ -19,20 +20,21 @@ from fedmend.repair import repair as run_repair
 from fedmend.scan import scan as run_scan
 from fedmend.seeds import generator
 
-METHODS = {"unlearn": REPAIR}
+METHODS = ("unlearn", *RECIPES)
 EXIT_CODES = {"repaired": 0, "not needed": 0, "failed": 1, "undecided": 3}
 
 
 @click.command()
 @options.suspect
-@options.common
+@options.common(required=False)
 @click.option(
     "--method",
     "repair_method",
-    type=click.Choice(list(METHODS)),
+    type=click.Choice(METHODS),
     default="unlearn",
     show_default=True,
-    help="How to repair.",
+    help="How to repair: unlearn what a scan of a model file finds, or let the clients of a simulated run vote on what "
+    "to prune; prune-paper keeps to the paper's recipe.",
 )
 @options.inversion("--scan-method")
 @click.option(
@@ -40,7 +42,14 @@ EXIT_CODES = {"repaired": 0, "not needed": 0, "failed": 1, "undecided": 3}
     type=click.IntRange(min=20),
     default=2000,
     show_default=True,
-    help="Images at most to repair with; half of them are held out to check the result.",
+    help="Images at most to repair with; half of them are held out to check the result. Unlearning only.",
+)
+@click.option(
+    "--validation-images",
+    type=click.IntRange(min=0),
+    default=1000,
+    show_default=True,
+    help="Images of the server's own to prune with; 0: the clients report their accuracies. Pruning only.",
 )
 @click.option(
     "--max-accuracy-drop",
@@ -54,9 +63,9 @@ EXIT_CODES = {"repaired": 0, "not needed": 0, "failed": 1, "undecided": 3}
 )
 def repair(
     suspect: Path,
-    reference: Path,
-    architecture: str,
-    source: str,
+    reference: Path | None,
+    architecture: str | None,
+    source: str | None,
     split: str,
     count: int | None,
     device: str,
@@ -65,10 +74,15 @@ def repair(
     repair_method: str,
     method: str,
     repair_images: int,
+    validation_images: int,
     max_accuracy_drop: float,
     out: Path,
 ) -> int:
     """Scan the model file SUSPECT and, if it is backdoored, write a repaired model.
+
+    With --method prune, SUSPECT is the folder of a run of fedmend simulate, and no scan is made: its clients vote on
+    the channels to prune, fine-tune the model, and extreme weights are set to zero. Neither --reference nor --model
+    nor --data are needed. The folder of --out also gets prune.json and report.html.
 
     The folder of --out also gets scan.json, trigger.safetensors, repair.json and report.html. A model is written
     only if it was repaired: its clean accuracy held, and a new scan finds no backdoor in it.
@@ -77,6 +91,13 @@ def repair(
     """
     if out.suffix != ".safetensors":
         raise ConfigError(f"--out {out}: repaired models are written as .safetensors; give it that ending")
+    recipe = RECIPES.get(repair_method)
+    if recipe is not None:
+        return prune_run(suspect, recipe, validation_images, device, seed, as_json, out)
+    if reference is None or architecture is None or source is None:
+        missing = {"--reference": reference, "--model": architecture, "--data": source}
+        names = ", ".join(name for name, value in missing.items() if value is None)
+        raise ConfigError(f"--method unlearn needs {names} as well")
     case = load_case(suspect, reference, architecture, source, split, count, device, seed)
     own = case.images.subset(
         stratified(case.images, min(repair_images, len(case.images)), generator(seed, "repair images"))
@@ -98,7 +119,7 @@ def repair(
             images=own.images,
             labels=own.labels,
             report=found,
-            method=METHODS[repair_method],
+            method=REPAIR,
             scan_method=options.METHODS[method],
             max_accuracy_drop=max_accuracy_drop,
             seed=seed,

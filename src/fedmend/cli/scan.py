@@ -21,7 +21,7 @@ EXIT_CODES = {"clean": 0, "backdoored": 1, "inconclusive": 3}
 
 @click.command()
 @options.suspect
-@options.common
+@options.common()
 @options.inversion("--method")
 @click.option(
     "--out",
