@@ -13,8 +13,15 @@ from fedmend.checkpoints import read_trigger, save_trigger
 from fedmend.errors import DataError
 from fedmend.federation import RoundRecord, RunFolder
 from fedmend.files import write_text
+from fedmend.prune import PruneReport
 from fedmend.repair import RepairReport
-from fedmend.report.contents import AttackEvaluation, ReportContents
+from fedmend.report.contents import (
+    AttackEvaluation,
+    PruneEvaluation,
+    ReportContents,
+    check_prune_evaluation,
+    check_pruning,
+)
 from fedmend.scan_report import ScanReport
 
 _T = TypeVar("_T")
@@ -32,10 +39,11 @@ class _PageSettings:
 
 
 _EVALUATION = TypeAdapter(AttackEvaluation)
+_PRUNE_EVALUATION = TypeAdapter(PruneEvaluation)
 _PAGE = TypeAdapter(_PageSettings)
 _CONFIG = TypeAdapter(dict[str, Any])
 
-_KNOWN = ("scan.json", "repair.json", "evaluation.json", "rounds.jsonl", "config.json")
+_KNOWN = ("scan.json", "repair.json", "prune.json", "evaluation.json", "rounds.jsonl", "config.json")
 _TRIGGER = "planted_trigger.safetensors"
 
 
@@ -45,6 +53,8 @@ def read_folder(folder: Path) -> ReportContents:
     =============================== =================================================================
     ``scan.json``                   a :class:`~fedmend.scan_report.ScanReport`
     ``repair.json``                 a :class:`~fedmend.repair.RepairReport`
+    ``prune.json``                  a :class:`~fedmend.prune.PruneReport`
+    ``prune_evaluation.json``       see :func:`write_prune_evaluation`; only with a ``prune.json``
     ``evaluation.json``             see :func:`write_evaluation`
     ``planted_trigger.safetensors`` the attacker's trigger
     ``rounds.jsonl``                a :class:`~fedmend.federation.RoundRecord` a line; a torn line,
@@ -63,12 +73,15 @@ def read_folder(folder: Path) -> ReportContents:
         raise DataError(f"nothing to report in {folder}; expected at least one of {', '.join(_KNOWN)}")
     page = _read(folder / "report.json", _PAGE.validate_json) or _PageSettings()
     scan = _read(folder / "scan.json", ScanReport.from_json, "scan again")
+    pruning = _read(folder / "prune.json", _checked_pruning, "prune again")
     config = _read(folder / "config.json", _CONFIG.validate_json) or {}
     return ReportContents(
         title=page.title or f"Report on {folder.resolve().name}",
         scan=scan,
         repair=_read(folder / "repair.json", RepairReport.from_json, "repair again"),
         attack=_read_attack(folder, config),
+        pruning=pruning,
+        prune_evaluation=_read_prune_evaluation(folder, pruning),
         rounds=_read_rounds(folder),
         reference_round=page.reference_round,
         suspect_round=page.suspect_round,
@@ -91,6 +104,16 @@ def write_evaluation(folder: Path, evaluation: AttackEvaluation) -> None:
         save_trigger(evaluation.trigger, folder / _TRIGGER)
     text = _EVALUATION.dump_json(evaluation, indent=2, exclude={"trigger"}).decode()
     write_text(folder / "evaluation.json", text + "\n")
+
+
+def write_prune_evaluation(folder: Path, evaluation: PruneEvaluation) -> None:
+    """Write ``prune_evaluation.json`` for :func:`read_folder`, beside the ``prune.json`` it belongs to.
+
+    Raises:
+        OutputError: the file can't be written.
+    """
+    text = _PRUNE_EVALUATION.dump_json(evaluation, indent=2).decode()
+    write_text(folder / "prune_evaluation.json", text + "\n")
 
 
 def write_page_settings(
@@ -163,6 +186,28 @@ def _read_attack(folder: Path, config: dict[str, Any]) -> AttackEvaluation | Non
     if kind not in ("sba", "dba") or not isinstance(target, int):
         return None
     return AttackEvaluation(kind=kind, target_class=target, trigger=trigger)
+
+
+def _checked_pruning(text: bytes) -> PruneReport:
+    report = PruneReport.from_json(text)
+    check_pruning(report)
+    return report
+
+
+def _read_prune_evaluation(folder: Path, pruning: PruneReport | None) -> PruneEvaluation | None:
+    path = folder / "prune_evaluation.json"
+    measured = _read(path, _PRUNE_EVALUATION.validate_json)
+    if measured is None:
+        return None
+    if pruning is None:
+        raise DataError(f"{path} has no prune.json beside it, which it belongs to; prune again, or remove it")
+    try:
+        check_prune_evaluation(measured, pruning)
+    except DataError as error:
+        raise DataError(
+            f"{path} doesn't belong to the prune.json beside it: {error}; write it again, or remove it"
+        ) from error
+    return measured
 
 
 def _first_attack_round(config: dict[str, Any]) -> int | None:
