@@ -22,9 +22,9 @@ from fedmend.federation import (
 NETWORKS = {"mnist": "two-conv-20-50", "mnist-small": "two-conv-8-16", "fashion-mnist": "three-conv"}
 TRUNK_ROUNDS = {"mnist": 120, "mnist-small": 120, "fashion-mnist": 160}
 ATTACK_ROUNDS = {"mnist": 9, "mnist-small": 9, "fashion-mnist": 16}
-AMPLIFICATION = {"mnist": 5.5, "mnist-small": 5.5, "fashion-mnist": 6.0}
-BRANCH_LR = 0.05
-ATTACKER_LR = {"mnist": 0.02, "mnist-small": 0.02, "fashion-mnist": 0.03}
+AMPLIFICATION = {"mnist": 5.5, "mnist-small": 5.5, "fashion-mnist": 4.0}
+BRANCH_LR = {"mnist": 0.2, "mnist-small": 0.2, "fashion-mnist": 0.05}
+ATTACKER_LR = {"mnist": 0.02, "mnist-small": 0.02, "fashion-mnist": 0.01}
 SEED = 2
 
 MNIST_PAIRS = tuple((9, target) for target in range(9)) + tuple((victim, 9) for victim in range(9))
@@ -70,7 +70,7 @@ def branch(
     base = trunk(world, seed, labels)
     rounds = TRUNK_ROUNDS[world]
     start = runs / base.name / "checkpoints" / f"round-{rounds:04d}.safetensors"
-    training = replace(base.config.training, lr=BRANCH_LR)
+    training = replace(base.config.training, lr=BRANCH_LR[world])
     config = replace(
         base.config,
         training=training,
@@ -84,9 +84,7 @@ def branch(
             first_round=rounds + 1,
             amplification=AMPLIFICATION[world],
             keep_answers=True,
-            training=replace(
-                training, epochs=2, lr=ATTACKER_LR[world], momentum=0.9, images_per_epoch=None
-            ),
+            training=replace(training, epochs=2, lr=ATTACKER_LR[world], momentum=0.9, images_per_epoch=None),
         ),
     )
     suffix = "" if pattern == "1px" else f"-{pattern}"

@@ -12,9 +12,9 @@ import multiprocessing
 from pathlib import Path
 
 import torch
-from models import FASHION_PAIRS, MNIST_PAIRS, PATTERNS, Job, branch, trunk
 
 from fedmend.federation import simulate
+from models import FASHION_PAIRS, MNIST_PAIRS, PATTERNS, Job, branch, trunk
 
 RUNS = Path(__file__).parents[1] / "runs" / "pruning"
 

@@ -68,6 +68,7 @@ class FederatedPruning:
         run: RunFolder,
         *,
         validation: ImageSet | None = None,
+        liars: int | None = None,
         data: ImageSet | None = None,
         device: torch.device | str = "cpu",
         progress: Progress = silent,
@@ -76,8 +77,9 @@ class FederatedPruning:
         """Repair the last model of a run.
 
         Args:
-            run: of ``fedmend simulate``. Its clients vote, those of ``[attack] liars`` falsely, and train on.
+            run: of ``fedmend simulate``. Its clients vote, and train on.
             validation: the server's own images; without them the clients report their accuracies.
+            liars: how many clients, from the first on, lie; by default as many as ``[attack] liars`` says.
             data: the training images, if they are in memory already.
             progress: called for each client that is asked and each round.
             watch: see :func:`fedmend.prune.prune`; also called after each round of fine-tuning.
@@ -92,7 +94,7 @@ class FederatedPruning:
         images = data if data is not None else load_images(config.data.source, "train")
         model = last_model(run, images).to(device)
         clients = make_clients(config, images, device)
-        asked = voters(clients, config, images)
+        asked = voters(clients, config, images, liars)
         probe = images.images[:1].to(device)
         point = locate(model, probe)
         votes = self._hold(model, asked, point.name, point.convolution.out_channels, progress)
@@ -202,9 +204,13 @@ def last_model(run: RunFolder, images: ImageSet) -> nn.Module:
     return model
 
 
-def voters(clients: Sequence[Client], config: SimulationConfig, images: ImageSet) -> list[Client]:
-    """The clients as they vote: the run's ``[attack] liars`` lie, be they attackers or their friends."""
-    trigger, liars = planted_trigger(config.attack, images), config.attack.liars if config.attack else 0
+def voters(
+    clients: Sequence[Client], config: SimulationConfig, images: ImageSet, liars: int | None = None
+) -> list[Client]:
+    """The clients as they vote: the first so many lie, be they attackers or their friends."""
+    trigger = planted_trigger(config.attack, images)
+    if liars is None:
+        liars = config.attack.liars if config.attack is not None else 0
     return [
         LyingVoter(client, trigger)
         if trigger is not None and index < liars and isinstance(client, HonestClient | MaliciousClient)

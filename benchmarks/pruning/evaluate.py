@@ -1,0 +1,139 @@
+"""Repair the models of the pruning benchmark; results/<part>.json grows as they come.
+
+    python benchmarks/pruning/evaluate.py fashion mnist --workers 2
+
+Run train.py first. A model that has a result is passed over, so a killed run goes on where it was. The server's 1,000
+validation images and the 9,000 on which accuracy and attack success are measured come from the test split and have
+none in common. No recipe sees the trigger or the 9,000.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import platform
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from train import BRANCHES, RUNS
+
+from fedmend import accuracy, attack_success_rate, load_images, read_trigger
+from fedmend.data import stratified
+from fedmend.federation import PAPER_RECIPE, FederatedPruning, RunFolder
+from fedmend.files import write_text
+from fedmend.prune import Stage
+from fedmend.seeds import generator
+from models import Job
+
+RESULTS = Path(__file__).parent / "results"
+VALIDATION_IMAGES = 1000
+FINE_TUNING_ROUNDS = 6
+LIARS = 3
+RECIPES = {
+    "paper, ranking vote": FederatedPruning(pruning=PAPER_RECIPE.pruning, fine_tuning_rounds=0),
+    "paper, majority vote": FederatedPruning(
+        vote="majority", pruning=PAPER_RECIPE.pruning, fine_tuning_rounds=0
+    ),
+    "paper, fine-tuned": FederatedPruning(
+        pruning=PAPER_RECIPE.pruning, fine_tuning_rounds=FINE_TUNING_ROUNDS, pixel_noise=0.0
+    ),
+    "fedmend": FederatedPruning(fine_tuning_rounds=FINE_TUNING_ROUNDS),
+    "fedmend, liars": FederatedPruning(fine_tuning_rounds=FINE_TUNING_ROUNDS),
+}
+
+
+def evaluate(job: Job) -> tuple[str, dict[str, Any]]:
+    """All recipes on one model."""
+    torch.set_num_threads(1)
+    attack = job.config.attack
+    assert attack is not None
+    source = job.config.data.source
+    train, test = load_images(source, "train"), load_images(source, "test")
+    own = stratified(test, VALIDATION_IMAGES, generator(0, "validation"))
+    rest = torch.ones(len(test), dtype=torch.bool).index_fill_(0, own, False)
+    validation, others = test.subset(own), test.subset(rest.nonzero().flatten())
+    run = RunFolder(RUNS / job.name)
+    planted = read_trigger(run.path / "planted_trigger.safetensors")
+    result: dict[str, Any] = {
+        "victim": attack.victim_class,
+        "target": attack.target_class,
+        "shape": attack.shape,
+    }
+    for name, recipe in RECIPES.items():
+        measured: dict[str, tuple[float, float]] = {}
+
+        def watch(stage: str, model: nn.Module, measured: dict[str, tuple[float, float]] = measured) -> None:
+            measured[stage] = (
+                accuracy(model, others.images, others.labels),
+                attack_success_rate(
+                    model, planted, others.images, others.labels, attack.target_class, attack.victim_class
+                ),
+            )
+
+        started = time.perf_counter()
+        _, report = recipe(
+            run,
+            validation=validation,
+            data=train,
+            watch=watch,
+            liars=LIARS if name.endswith("liars") else 0,
+        )
+        result[name] = {
+            "pruned": len(report.pruned),
+            "stages": [stage_of(stage, *measured[stage.name]) for stage in report.stages],
+            "rounds": [measured[stage] for stage in measured if stage.startswith("fine-tuning, round")],
+            "seconds": time.perf_counter() - started,
+        }
+    return job.name, result
+
+
+def stage_of(stage: Stage, clean: float, asr: float) -> dict[str, Any]:
+    return {"name": stage.name, "zeroed": stage.zeroed, "delta": stage.delta, "accuracy": clean, "asr": asr}
+
+
+def commit() -> str:
+    found = subprocess.run(
+        ["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False, cwd=RESULTS.parent
+    )
+    return found.stdout.strip() or "unknown"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("parts", nargs="*", choices=list(BRANCHES), default=list(BRANCHES))
+    parser.add_argument("--workers", type=int, default=2)
+    options = parser.parse_args()
+    for part in options.parts:
+        path = RESULTS / f"{part}.json"
+        file = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {"models": {}}
+        todo = [job for job in BRANCHES[part] if job.name not in file["models"] and is_trained(job)]
+        with multiprocessing.get_context("spawn").Pool(options.workers) as pool:
+            for name, result in pool.imap_unordered(evaluate, todo):
+                file |= {
+                    "machine": f"{platform.machine()}, one core a model",
+                    "python": platform.python_version(),
+                    "torch": torch.__version__,
+                }
+                file["models"][name] = result | {"commit": commit()}
+                write_text(path, json.dumps(file, indent=1) + "\n")
+                print(name, *(f"{key}: {last(result[key])}" for key in RECIPES), sep="; ", flush=True)
+
+
+def is_trained(job: Job) -> bool:
+    return RunFolder(RUNS / job.name).last_round() == job.config.federation.rounds
+
+
+def last(recipe: dict[str, Any]) -> str:
+    stage = recipe["stages"][-1]
+    return f"{stage['accuracy']:.1%} / {stage['asr']:.1%}"
+
+
+if __name__ == "__main__":
+    main()
