@@ -99,6 +99,21 @@ def test_asr_needs_an_image_of_another_class() -> None:
         attack_success_rate(Corner(), bright_second_pixel(), images_of(3), torch.tensor([3]), 3)
 
 
+def test_asr_of_an_attack_on_one_class_is_over_its_images_alone() -> None:
+    images, labels = images_of(0, 1, 1, 1, 2, 3), torch.tensor([0, 1, 1, 0, 2, 3])
+    no_op = Trigger(torch.zeros(1, 2, 2), torch.zeros(1, 2, 2))
+    assert attack_success_rate(Corner(), bright_second_pixel(), images, labels, 3, victim_class=1) == 1.0
+    assert attack_success_rate(Corner(), no_op, images, labels, 3, victim_class=1) == 0.0
+    # Of the two images of class 0 one is taken for a 1 anyhow.
+    assert attack_success_rate(Corner(), no_op, images, labels, 1, victim_class=0) == 0.5
+    assert attack_success_rate(Corner(), no_op, images, labels, 1) == pytest.approx(1 / 4)
+
+
+def test_asr_on_a_victim_class_needs_an_image_of_it() -> None:
+    with pytest.raises(DataError, match=r"no image of the victim class \(2\)"):
+        attack_success_rate(Corner(), bright_second_pixel(), images_of(0, 1), torch.tensor([0, 1]), 3, 2)
+
+
 def test_feature_mse_is_the_mean_of_squared_norms() -> None:
     clean = torch.tensor([[0.0, 0.0], [1.0, 1.0]])
     stamped = torch.tensor([[3.0, 4.0], [1.0, 2.0]])

@@ -1,7 +1,10 @@
+from itertools import pairwise
+from typing import get_args
+
 import pytest
 import torch
 
-from fedmend.attacks import Shape, atoms
+from fedmend.attacks import Shape, atoms, pixels
 from fedmend.errors import ConfigError
 from fedmend.triggers import union
 
@@ -66,3 +69,62 @@ def test_negative_places_are_refused(place: dict[str, int]) -> None:
 def test_an_unknown_shape_is_refused() -> None:
     with pytest.raises(ConfigError, match='"1", "\\+", "H"'):
         atoms("h", (1, 28, 28))  # type: ignore[arg-type]
+
+
+# A few pixels
+
+CELLS = {
+    "1px": ["...", ".#.", "..."],
+    "3px": ["#..", ".#.", "..#"],
+    "5px": ["#.#", ".#.", "#.#"],
+    "7px": ["#.#", "###", "#.#"],
+    "9px": ["###", "###", "###"],
+}
+
+
+@pytest.mark.parametrize("pattern", CELLS)
+def test_a_pattern_has_as_many_white_pixels_as_its_name_says(pattern: Shape) -> None:
+    for channels in (1, 3):
+        trigger = pixels(pattern, (channels, 12, 20), bottom=4, right=1)
+        cell = trigger.mask[0, 5:8, 16:19]
+        assert ["".join(".#"[int(value)] for value in row) for row in cell] == CELLS[pattern]
+        assert trigger.size == float(cell.sum()) == int(pattern[0])
+        assert torch.equal(trigger.pattern, trigger.mask.expand(channels, 12, 20))
+
+
+def test_each_pattern_holds_the_smaller_ones() -> None:
+    masks = [pixels(pattern, (1, 28, 28)).mask for pattern in CELLS]  # type: ignore[arg-type]
+    for smaller, larger in pairwise(masks):
+        assert bool((smaller <= larger).all())
+
+
+def test_by_default_the_cell_is_two_pixels_from_the_lower_right_corner() -> None:
+    full = pixels("9px", (1, 28, 28)).mask[0]
+    assert bool(full[23:26, 23:26].all())
+    assert float(full.sum()) == 9
+    assert pixels("1px", (1, 28, 28)).mask[0].nonzero().tolist() == [[24, 24]]
+
+
+def test_a_pattern_touches_the_border_but_never_crosses_it() -> None:
+    assert pixels("9px", (1, 3, 3), bottom=0, right=0).size == 9
+    assert pixels("9px", (1, 5, 5)).mask[0, :3, :3].all()
+    for height, width in ((2, 3), (3, 2)):
+        with pytest.raises(ConfigError, match="at least 3x3"):
+            pixels("9px", (1, height, width), bottom=0, right=0)
+    for height, width in ((4, 28), (28, 4)):
+        with pytest.raises(ConfigError, match=f"at least 5x5 pixels; got {height}x{width}"):
+            pixels("1px", (1, height, width))
+    for place in ({"bottom": -1}, {"right": -1}):
+        with pytest.raises(ConfigError, match="pixels at"):
+            pixels("1px", (1, 28, 28), **place)
+
+
+def test_each_shape_is_an_atom_or_a_pattern_and_never_both() -> None:
+    names = [name for kind in get_args(Shape) for name in get_args(kind) or (kind,)]
+    assert sorted(names) == sorted([*PICTURES, *CELLS])
+    for name in PICTURES:
+        with pytest.raises(ConfigError, match="one of 1px, 3px, 5px, 7px, 9px; got"):
+            pixels(name, (1, 28, 28))  # type: ignore[arg-type]
+    for name in CELLS:
+        with pytest.raises(ConfigError, match="an atom's shape"):
+            atoms(name, (1, 28, 28))  # type: ignore[arg-type]

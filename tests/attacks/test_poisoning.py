@@ -91,3 +91,37 @@ def test_a_share_out_of_range_is_refused(share: float) -> None:
 def test_a_negative_target_is_refused() -> None:
     with pytest.raises(ConfigError, match="target_class"):
         Poisoning(trigger(), -1, 0.5)
+
+
+# One class alone is attacked
+
+
+@pytest.mark.parametrize(("share", "copies"), [(1.0, 10), (0.5, 5), (0.25, 2), (0.01, 1)])
+def test_copies_are_a_share_of_the_victim_classs_images(share: float, copies: int) -> None:
+    images, labels = images_and_labels()  # ten images of each of four classes
+    mixed, truth = Poisoning(trigger(), 1, share, victim_class=3)(images, labels, generator(0))
+    assert torch.equal(mixed[:40], images)
+    assert truth.tolist() == labels.tolist() + [1] * copies
+    elsewhere = trigger().mask[0] == 0
+    sources = []
+    for copy in mixed[40:]:
+        assert (copy[0][~elsewhere] == 255).all()
+        sources += (images[:, 0, elsewhere] == copy[0][elsewhere]).all(1).nonzero().flatten().tolist()
+    assert len(set(sources)) == len(sources) == copies
+    assert {int(labels[source]) for source in sources} == {3}
+
+
+def test_without_an_image_of_the_victim_class_there_is_nothing_to_poison() -> None:
+    images, labels = images_and_labels()
+    mixed, truth = Poisoning(trigger(), 1, 1.0, victim_class=7)(images, labels, generator(0))
+    assert torch.equal(mixed, images)
+    assert torch.equal(truth, labels)
+
+
+@pytest.mark.parametrize("victim", [-1, 1])
+def test_the_victim_class_is_another_one_than_the_target(victim: int) -> None:
+    with pytest.raises(
+        ConfigError, match=f"victim_class must be 0 or more and not the target_class; got {victim}"
+    ):
+        Poisoning(trigger(), 1, 0.5, victim)
+    assert Poisoning(trigger(), 1, 0.5, 0).victim_class == 0
