@@ -87,7 +87,9 @@ def test_every_setting_is_read(tmp_path: Path) -> None:
         model=ModelConfig("three-conv", "clean.safetensors", 4),
         training=TrainingConfig(2, 32, "sgd", 0.1, 0.0, 1e-4, 100, 0.001, 0.1),
         federation=FederationConfig(10, 5, 8, "uniform", 0.5),
-        attack=AttackConfig("dba", "H", True, 3, 5, 1.0, 2, False, 10.0, True, True, 2, TrainingConfig(epochs=4)),
+        attack=AttackConfig(
+            "dba", "H", True, 3, 5, 1.0, 2, False, 10.0, True, True, 2, TrainingConfig(epochs=4)
+        ),
     )
 
 
@@ -168,6 +170,12 @@ def test_a_key_in_the_wrong_place_names_the_right_place(settings: dict[str, Any]
         ("training", "weight_decay", float("inf")),
         ("training", "weight_decay", -1e-9),
         ("training", "optimizer", "adamw"),
+        ("training", "images_per_epoch", 0),
+        ("training", "images_per_epoch", 2.5),
+        ("training", "last_conv_l2", -1e-9),
+        ("training", "last_conv_l2", float("nan")),
+        ("training", "pixel_noise", 1.0),
+        ("training", "pixel_noise", -0.1),
         ("data", "source", 3),
         ("data", "alpha", 0),
         ("data", "partition", "k_label"),
@@ -183,6 +191,11 @@ def test_a_key_in_the_wrong_place_names_the_right_place(settings: dict[str, Any]
         ("attack", "first_round", 0),
         ("attack", "amplification", 0.5),
         ("attack", "target_class", -1),
+        ("attack", "victim_class", -1),
+        ("attack", "victim_class", "3"),
+        ("attack", "pruning_aware", 1),
+        ("attack", "keep_answers", "yes"),
+        ("attack", "liars", -1),
         ("attack", "shape", "X"),
     ],
 )
@@ -191,6 +204,21 @@ def test_a_value_of_the_wrong_type_or_range_is_named(table: str, key: str, value
         parse_config({table: {key: value}})
     assert str(caught.value).startswith(f"[{table}] {key}: ")
     assert f"got {value!r}" in str(caught.value)
+
+
+def test_an_attackers_own_training_is_checked_as_well() -> None:
+    for key, value in (("lr", "0.1"), ("epochs", 0), ("optimizer", "adamw")):
+        with pytest.raises(ConfigError) as caught:
+            parse_config({"attack": {"training": {key: value}}})
+        assert str(caught.value).startswith(f"[attack.training] {key}: ")
+        assert f"got {value!r}" in str(caught.value)
+    with pytest.raises(ConfigError, match=r"unknown key \[attack.training\] rounds: rounds belongs in"):
+        parse_config({"attack": {"training": {"rounds": 3}}})
+    config = parse_config({"attack": {"training": {"epochs": 4}}})
+    assert config.attack is not None
+    assert config.attack.training == TrainingConfig(epochs=4)
+    assert config.training == TrainingConfig()
+    assert parse_config(json.loads(json.dumps(config.to_dict()))) == config
 
 
 @pytest.mark.parametrize("seed", [-1, 1.5, "1", True, None])
@@ -237,6 +265,20 @@ def test_all_problems_are_told_at_once() -> None:
         ({"model": {"start_round": 3}}, "start_round needs [model] start"),
         ({"attack": {"kind": "dba"}, "federation": {"clients_per_round": 2}}, "has 3 attackers, more than"),
         ({"attack": {"first_round": 21}}, "first_round (21) is after the last round (20)"),
+        (
+            {"attack": {"victim_class": 3, "target_class": 3}},
+            "victim_class and target_class are both 3; they must differ",
+        ),
+        ({"attack": {"victim_class": 0}}, "victim_class and target_class are both 0"),
+        (
+            {"attack": {"kind": "dba", "shape": "1px"}},
+            "[attack] shape '1px' is one trigger; kind 'dba' takes",
+        ),
+        (
+            {"attack": {"kind": "dba", "shape": "9px"}},
+            "[attack] shape '9px' is one trigger; kind 'dba' takes",
+        ),
+        ({"attack": {"liars": 21}}, "liars (21) is more than [federation] clients (20)"),
     ],
 )
 def test_inconsistent_settings_are_refused(settings: dict[str, Any], message: str) -> None:
@@ -249,6 +291,9 @@ def test_the_limits_themselves_are_consistent() -> None:
     parse_config({"federation": {"clients": 4, "clients_per_round": 4}})
     parse_config({"model": {"start": "x", "start_round": 19}})
     parse_config({"attack": {"kind": "dba", "first_round": 20}, "federation": {"clients_per_round": 3}})
+    parse_config({"attack": {"kind": "sba", "shape": "9px", "victim_class": 1, "liars": 20}})
+    parse_config({"attack": {"kind": "dba", "shape": "H", "victim_class": 0, "target_class": 1}})
+    parse_config({"training": {"images_per_epoch": 1, "pixel_noise": 0.999, "last_conv_l2": 0}})
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:

@@ -160,3 +160,114 @@ def test_images_are_left_alone() -> None:
 def test_divergence_is_told_and_not_returned() -> None:
     with pytest.raises(ModelError, match=r"diverged.*\[training\] lr"):
         trained(net(), TrainingConfig(3, 8, "sgd", 1e38))
+
+
+# What the pruning paper's federations need
+
+
+@pytest.mark.parametrize(
+    ("per_epoch", "sizes"),
+    [
+        (None, [8, 8, 4]),
+        (10, [8, 2]),
+        (8, [8]),
+        (9, [8]),
+        (5, [5]),
+        (1, [1]),
+        (20, [8, 8, 4]),
+        (99, [8, 8, 4]),
+    ],
+)
+def test_an_epoch_may_be_of_fewer_images(per_epoch: int | None, sizes: list[int]) -> None:
+    model = Counting()
+    trained(model, replace(SGD, epochs=3, images_per_epoch=per_epoch), count=20)
+    assert [len(batch) for batch in model.batches] == sizes * 3
+
+
+def test_each_epochs_images_are_drawn_anew() -> None:
+    model = Counting()
+    trained(model, TrainingConfig(12, 8, "sgd", 0.1, images_per_epoch=8), count=20)
+    images = (image_set(20).images.float() / 255).flatten(1)
+    epochs = []
+    for batch in model.batches:
+        seen = [int((images == image).all(1).nonzero()) for image in batch.flatten(1)]
+        assert len(set(seen)) == 8
+        epochs.append(frozenset(seen))
+    assert len(set(epochs)) > 10
+    assert frozenset.union(*epochs) == set(range(20))
+
+
+def test_soft_labels_by_hand() -> None:
+    model, images = net(), image_set(8)
+    soft = torch.rand(8, 4, generator=torch.Generator().manual_seed(0)).softmax(1)
+    weight, bias = (parameter.detach().double() for parameter in model.parameters())
+    pixels = (images.images.double() / 255).flatten(1)
+    error = ((pixels @ weight.T + bias).softmax(1) - soft) / 8
+    train(model, images.images, soft, SGD, 0)
+    assert torch.allclose(model[1].weight.double(), weight - 0.1 * error.T @ pixels, atol=1e-6)
+    assert torch.allclose(model[1].bias.double(), bias - 0.1 * error.sum(0), atol=1e-6)
+
+
+def test_soft_labels_that_are_sure_are_classes() -> None:
+    images, hard, soft = image_set(20), net(conv), net(conv)
+    config = TrainingConfig(2, 8, "adam", 0.01)
+    train(hard, images.images, images.labels, config, 3)
+    train(soft, images.images, nn.functional.one_hot(images.labels, 4).float(), config, 3)
+    assert torch.allclose(flatten(hard.state_dict()), flatten(soft.state_dict()), atol=1e-5)
+
+
+def two_convolutions() -> nn.Module:
+    return nn.Sequential(
+        nn.Conv2d(1, 2, 3), nn.ReLU(), nn.Conv2d(2, 3, 3), nn.ReLU(), nn.Flatten(), nn.Linear(144, 4)
+    )
+
+
+def test_the_last_convolutions_weights_shrink_by_hand() -> None:
+    """One step of SGD: the penalty adds lr times its share times twice the weights, there and nowhere else."""
+    ends = []
+    for share in (0.0, 0.3):
+        model = net(lambda *_: two_convolutions())
+        before = {name: value.clone() for name, value in model.state_dict().items()}
+        trained(model, replace(SGD, last_conv_l2=share), count=8)
+        ends.append(model.state_dict())
+    for name, value in ends[0].items():
+        shrunk = 0.1 * 0.3 * 2 * before[name] if name == "2.weight" else 0
+        assert torch.allclose(ends[1][name], value - shrunk, atol=1e-6)
+
+
+def test_a_penalty_needs_a_convolution_and_changes_no_statistics() -> None:
+    with pytest.raises(ModelError, match="runs no convolution"):
+        trained(net(), replace(SGD, last_conv_l2=0.1))
+    model = net(conv)
+    images = image_set(8)
+    train(model, images.images, images.labels, replace(SGD, last_conv_l2=1e-30), 0)
+    plain = net(conv)
+    train(plain, images.images, images.labels, SGD, 0)
+    assert torch.equal(flatten(model.state_dict()), flatten(plain.state_dict()))
+    assert model.training
+
+
+def test_noise_replaces_a_share_of_the_pixels_that_differs_by_image() -> None:
+    model = Counting()
+    trained(model, replace(SGD, batch_size=64, pixel_noise=0.5), count=64)
+    images = (image_set(64).images.float() / 255).flatten(1)
+    shares, replaced = [], []
+    for image in model.batches[0].flatten(1):
+        same = images == image
+        source = same.sum(1).argmax()
+        shares.append(1 - float(same[source].float().mean()))
+        replaced.append(image[~same[source]])
+    assert max(shares) < 0.65  # half of 128 pixels, and what chance adds
+    assert max(shares) - min(shares) > 0.3
+    assert sum(shares) / 64 == pytest.approx(0.25, abs=0.08)
+    values = torch.cat(replaced)
+    assert float((values == 0).float().mean()) == pytest.approx(0.25, abs=0.05)
+    assert float((values == 1).float().mean()) == pytest.approx(0.25, abs=0.05)
+    assert 0 <= float(values.min()) <= float(values.max()) <= 1
+
+
+def test_noise_depends_on_the_seed_and_none_is_none() -> None:
+    noisy, again = (trained(net(), replace(SGD, pixel_noise=0.2), seed=1) for _ in range(2))
+    assert torch.equal(noisy, again)
+    assert not torch.equal(noisy, trained(net(), SGD, seed=1))
+    assert torch.equal(trained(net(), replace(SGD, pixel_noise=0.0), seed=1), trained(net(), SGD, seed=1))

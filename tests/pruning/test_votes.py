@@ -145,9 +145,9 @@ def test_one_ballot_a_client() -> None:
     """A second one is refused, even after a bad first, and so is a stranger's."""
     vote = RankingVote(2, 3)
     assert vote.add(0, torch.tensor([0, 1])) is None
-    assert vote.add(0, torch.tensor([1, 0])) == "a second ballot of one client"
+    assert vote.add(0, torch.tensor([1, 0])) == "a second answer of one client"
     assert vote.add(1, torch.tensor([7, 7])) == "ranks out of range"
-    assert vote.add(1, torch.tensor([1, 0])) == "a second ballot of one client"
+    assert vote.add(1, torch.tensor([1, 0])) == "a second answer of one client"
     assert (
         vote.add(3, torch.tensor([0, 1])) == vote.add(-1, torch.tensor([0, 1])) == "not a client of this vote"
     )

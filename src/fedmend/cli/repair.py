@@ -20,7 +20,7 @@ from fedmend.repair import repair as run_repair
 from fedmend.scan import scan as run_scan
 from fedmend.seeds import generator
 
-METHODS = ("unlearn", *RECIPES)
+METHODS = {"unlearn": REPAIR}
 EXIT_CODES = {"repaired": 0, "not needed": 0, "failed": 1, "undecided": 3}
 
 
@@ -30,7 +30,7 @@ EXIT_CODES = {"repaired": 0, "not needed": 0, "failed": 1, "undecided": 3}
 @click.option(
     "--method",
     "repair_method",
-    type=click.Choice(METHODS),
+    type=click.Choice([*METHODS, *RECIPES]),
     default="unlearn",
     show_default=True,
     help="How to repair: unlearn what a scan of a model file finds, or let the clients of a simulated run vote on what "
@@ -119,7 +119,7 @@ def repair(
             images=own.images,
             labels=own.labels,
             report=found,
-            method=REPAIR,
+            method=METHODS[repair_method],
             scan_method=options.METHODS[method],
             max_accuracy_drop=max_accuracy_drop,
             seed=seed,

@@ -5,14 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, Protocol
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from fedmend.checkpoints import load_checkpoint
 from fedmend.data import ImageSet, load_images
-from fedmend.errors import ConfigError
+from fedmend.errors import ConfigError, FedmendError
 from fedmend.federation.client import Client, HonestClient, LyingVoter, MaliciousClient
 from fedmend.federation.config import SimulationConfig
 from fedmend.federation.run_folder import RunFolder
@@ -26,10 +26,6 @@ from fedmend.federation.simulator import (
 from fedmend.progress import Progress, silent
 from fedmend.prune import PAPER, FineTune, PruneReport, Pruning, Watch, prune, unwatched
 from fedmend.pruning import AccuracyVote, MajorityVote, RankingVote, Zeros, bits, locate, ranks
-
-
-class _Vote(Protocol):
-    def add(self, client: int, ballot: Tensor) -> str | None: ...
 
 
 @dataclass(frozen=True)
@@ -97,6 +93,7 @@ class FederatedPruning:
         asked = voters(clients, config, images, liars)
         probe = images.images[:1].to(device)
         point = locate(model, probe)
+        warnings: list[str] = []
         votes = self._hold(model, asked, point.name, point.convolution.out_channels, progress)
 
         def along(candidate: nn.Module, layer: str, sequence: Sequence[int], points: Sequence[int]) -> Tensor:
@@ -108,9 +105,12 @@ class FederatedPruning:
                 progress if len(points) > 1 else silent,
                 "accuracies",
             )
+            if reports.refused:
+                reasons = ", ".join(f"{count} for {reason}" for reason, count in reports.refused.items())
+                warnings.append(f"of {len(asked)} reports of accuracies, refused: {reasons}")
             return reports.accuracies()
 
-        return prune(
+        model, report = prune(
             model,
             votes,
             images=probe if validation is None else validation.images,
@@ -122,6 +122,7 @@ class FederatedPruning:
             progress=progress,
             watch=watch,
         )
+        return model, replace(report, warnings=tuple(dict.fromkeys(warnings)))
 
     def _hold(
         self, model: nn.Module, asked: Sequence[Client], layer: str, channels: int, progress: Progress
@@ -146,15 +147,21 @@ class FederatedPruning:
         self,
         clients: Sequence[Client],
         question: Callable[[Client], Tensor],
-        vote: _Vote,
+        vote: RankingVote | MajorityVote | AccuracyVote,
         progress: Progress,
         name: str,
     ) -> None:
-        """Put a question to each client; an answer that comes too late is as good as none."""
+        """Put a question to each client. One that fails, or takes too long, has no say."""
         for number, client in enumerate(clients, 1):
             started = time.perf_counter()
-            answer = question(client)
-            if time.perf_counter() - started <= self.timeout:
+            try:
+                answer = question(client)
+            except FedmendError:
+                vote.admit(client.client_id, "no answer: the client failed")
+                continue
+            if time.perf_counter() - started > self.timeout:
+                vote.admit(client.client_id, "no answer in time")
+            else:
                 vote.add(client.client_id, answer)
             progress(name, number, len(clients))
 

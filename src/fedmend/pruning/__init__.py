@@ -1,5 +1,6 @@
 """Federated pruning: the clients vote on which channels are dormant (federated-pruning paper)."""
 
+from fedmend.pruning.ballots import Ballots
 from fedmend.pruning.dormancy import mean_activations
 from fedmend.pruning.extreme_weights import adjusted, choose_delta, extreme_weights
 from fedmend.pruning.layers import Point, locate
@@ -9,6 +10,7 @@ from fedmend.pruning.zeros import Zeros, channel_zeros, held, set_to_zero, union
 
 __all__ = [
     "AccuracyVote",
+    "Ballots",
     "MajorityVote",
     "Point",
     "RankingVote",

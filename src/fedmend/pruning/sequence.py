@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from copy import deepcopy
 from itertools import pairwise
@@ -14,6 +13,7 @@ from torch import Tensor, nn
 from fedmend.errors import ConfigError, DataError
 from fedmend.metrics import BATCH_SIZE, device_of, evaluating, pixels_for
 from fedmend.progress import Progress, silent
+from fedmend.pruning.ballots import Ballots
 from fedmend.pruning.layers import locate
 from fedmend.pruning.tail import Tail
 from fedmend.triggers import Trigger
@@ -112,7 +112,7 @@ def how_far(accuracies: Tensor, max_drop: float = 0.01, rule: StopRule = "step")
     return int(over[0]) if len(over) else len(accuracies) - 1
 
 
-class AccuracyVote:
+class AccuracyVote(Ballots):
     """Combines the accuracies that clients report along the sequence, where the server has no images (4).
 
     A client's report counts as its fall from its own first point. At each point the lowest and highest reports are
@@ -132,37 +132,17 @@ class AccuracyVote:
     """
 
     def __init__(self, points: int, num_clients: int, trim: float = 0.3) -> None:
-        if points < 1 or num_clients < 1 or not 0 <= trim < 0.5:
-            raise ConfigError(
-                f"points and num_clients must be 1 or more, trim in [0, 0.5); got {points}, {num_clients}, {trim}"
-            )
+        super().__init__(num_clients)
+        if points < 1 or not 0 <= trim < 0.5:
+            raise ConfigError(f"points must be 1 or more and trim in [0, 0.5); got {points}, {trim}")
         self.points, self.trim = points, trim
-        self.refused: Counter[str] = Counter()
-        self._reports: dict[int, Tensor] = {}
-        self._answered = bytearray(num_clients)
-
-    @property
-    def counted(self) -> int:
-        """Reports that count."""
-        return len(self._reports)
-
-    @property
-    def missing(self) -> int:
-        """Clients of whom no report came, good or bad."""
-        return self._answered.count(0)
+        self._reports: list[Tensor] = []
 
     def add(self, client: int, report: Tensor) -> str | None:
         """Count a client's report, made by :func:`accuracies_along`; returns why it was refused, or None."""
-        reason = self._flaw(report)
-        if not 0 <= client < len(self._answered):
-            reason = "not a client of this vote"
-        else:
-            reason = "a second report of one client" if self._answered[client] else reason
-            self._answered[client] = 1
+        reason = self.admit(client, self._flaw(report))
         if reason is None:
-            self._reports[client] = report.cpu().double()
-        else:
-            self.refused[reason] += 1
+            self._reports.append(report.cpu().double())
         return reason
 
     def accuracies(self) -> Tensor:
@@ -173,9 +153,8 @@ class AccuracyVote:
         """
         if not self._reports:
             raise DataError(f"no report of accuracies counts; refused were {dict(self.refused)}")
-        reports = torch.stack(list(self._reports.values()))
+        reports = torch.stack(self._reports)
         cut = min(int(self.trim * len(reports)), (len(reports) - 1) // 2)
-        # Less than this would let a share of exactly `trim` liars in where it isn't a whole number of clients.
         falls = (reports[:, :1] - reports).sort(0).values[cut : len(reports) - cut]
         first = reports[:, 0].median()
         return (first - falls.mean(0)).clamp(0, 1)

@@ -7,7 +7,6 @@ and the vote goes on with the rest.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from typing import Literal
 
@@ -15,6 +14,7 @@ import torch
 from torch import Tensor
 
 from fedmend.errors import ConfigError, DataError
+from fedmend.pruning.ballots import Ballots
 
 Rule = Literal["mean", "median", "trimmed"]
 
@@ -64,38 +64,7 @@ def pruning_sequence(scores: Tensor) -> Tensor:
     return scores.argsort(stable=True)
 
 
-class _Vote:
-    """Who voted, and whose ballots were refused why."""
-
-    def __init__(self, channels: int, num_clients: int) -> None:
-        if channels < 1 or num_clients < 1:
-            raise ConfigError(
-                f"a vote needs channels and clients, 1 or more of each; got {channels} and {num_clients}"
-            )
-        self.channels = channels
-        self.counted = 0
-        self.refused: Counter[str] = Counter()
-        self._voted = bytearray(num_clients)
-
-    @property
-    def missing(self) -> int:
-        """Clients of whom no ballot came, good or bad."""
-        return self._voted.count(0)
-
-    def _admit(self, client: int, reason: str | None) -> str | None:
-        if not 0 <= client < len(self._voted):
-            reason = "not a client of this vote"
-        else:
-            reason = "a second ballot of one client" if self._voted[client] else reason
-            self._voted[client] = 1
-        if reason is None:
-            self.counted += 1
-        else:
-            self.refused[reason] += 1
-        return reason
-
-
-class RankingVote(_Vote):
+class RankingVote(Ballots):
     """Adds up rankings (4.1): of each channel, how often it was given each place.
 
     From that the paper's mean place follows as well as the median and the trimmed mean, which a minority can't drag,
@@ -113,13 +82,14 @@ class RankingVote(_Vote):
     """
 
     def __init__(self, channels: int, num_clients: int) -> None:
-        super().__init__(channels, num_clients)
+        super().__init__(num_clients)
+        self.channels = _channels(channels)
         self._places = torch.zeros(channels, channels, dtype=torch.int64)
         self._rows = torch.arange(channels)
 
     def add(self, client: int, ballot: Tensor) -> str | None:
         """Count a client's ballot, made by :func:`ranks`; returns why it was refused, or None."""
-        reason = self._admit(client, self._flaw(ballot))
+        reason = self.admit(client, self._flaw(ballot))
         if reason is None:
             self._places[self._rows, ballot.cpu().long()] += 1
         return reason
@@ -162,7 +132,7 @@ class RankingVote(_Vote):
         return None
 
 
-class MajorityVote(_Vote):
+class MajorityVote(Ballots):
     """Adds up bits (4.2), for several pruning rates at once.
 
     The tally is a plain sum of vectors of 0 and 1, so that secure aggregation can give it without any ballot being
@@ -182,14 +152,15 @@ class MajorityVote(_Vote):
     """
 
     def __init__(self, channels: int, num_clients: int, rates: int = 1) -> None:
-        super().__init__(channels, num_clients)
+        super().__init__(num_clients)
+        self.channels = _channels(channels)
         if rates < 1:
             raise ConfigError(f"a majority vote needs a pruning rate, 1 or more; got {rates}")
         self.tally = torch.zeros(rates, channels, dtype=torch.int64)
 
     def add(self, client: int, ballot: Tensor) -> str | None:
         """Count a client's ballot, made by :func:`bits`; returns why it was refused, or None."""
-        reason = self._admit(client, self._flaw(ballot))
+        reason = self.admit(client, self._flaw(ballot))
         if reason is None:
             self.tally += ballot.cpu().long()
         return reason
@@ -210,6 +181,12 @@ class MajorityVote(_Vote):
         if not bool(((ballot == 0) | (ballot == 1)).all()):
             return "bits that aren't 0 or 1"
         return None
+
+
+def _channels(channels: int) -> int:
+    if channels < 1:
+        raise ConfigError(f"a vote needs channels, 1 or more; got {channels}")
+    return channels
 
 
 def _vector(activations: Tensor) -> Tensor:

@@ -1,0 +1,161 @@
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from tiny_data import data, settings
+from torch import Tensor, nn
+
+from fedmend.errors import ConfigError, DataError
+from fedmend.federation import PAPER_RECIPE, FederatedPruning, HonestClient, RunFolder, last_model, simulate
+from fedmend.federation.simulator import make_clients
+from fedmend.parameters import flatten
+from fedmend.pruning import RankingVote, mean_activations, ranks
+
+TRAIN, TEST = data()
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
+    """A federation under attack, of the network with batch normalisation and dropout; its last layer has 4 channels."""
+    config = settings(
+        model={"architecture": "tiny_nets:conv"},
+        attack={"kind": "sba", "shape": "9px", "target_class": 1, "victim_class": 0, "amplification": 2.0},
+    )
+    return simulate(config, tmp_path_factory.mktemp("run") / "out", data=(TRAIN, TEST))
+
+
+def sequence_of_honest_votes(run: RunFolder) -> list[int]:
+    model = last_model(run, TRAIN)
+    vote = RankingVote(4, 4)
+    for client in make_clients(run.config(), TRAIN, "cpu"):
+        images = client.images if isinstance(client, HonestClient) else client.honest.images
+        vote.add(client.client_id, ranks(mean_activations(model, images)))
+    return vote.scores("median").argsort(stable=True).tolist()
+
+
+def test_the_clients_vote_and_the_model_is_pruned(run: RunFolder) -> None:
+    recipe = FederatedPruning(fine_tuning_rounds=0)
+    before = {file.name: file.read_bytes() for file in sorted(run.path.rglob("*.*")) if file.is_file()}
+    model, report = recipe(run, validation=TEST, data=TRAIN)
+    assert list(report.sequence) == sequence_of_honest_votes(run)
+    assert (report.ballots, report.missing, report.refused) == (4, 0, {})
+    weight = model.get_parameter(f"{report.layer}.weight")
+    assert bool((weight[list(report.pruned)] == 0).all())
+    assert {
+        file.name: file.read_bytes() for file in sorted(run.path.rglob("*.*")) if file.is_file()
+    } == before
+
+
+def test_pruned_channels_stay_pruned_while_an_attacker_trains_on(run: RunFolder) -> None:
+    stages: dict[str, Tensor] = {}
+    recipe = FederatedPruning(
+        pruning=replace(FederatedPruning().pruning, max_drop=1.0), fine_tuning_rounds=2, pixel_noise=0.1
+    )
+    model, report = recipe(
+        run,
+        validation=TEST,
+        data=TRAIN,
+        watch=lambda stage, shown: stages.update({stage: flatten(shown.state_dict())}),
+    )
+    assert len(report.pruned) == 3
+    dead = list(report.pruned)
+    for name in ("0.weight", "0.bias", "1.weight", "1.bias"):
+        assert bool((model.get_parameter(name)[dead] == 0).all()), name
+    assert list(stages) == [
+        *(
+            "suspect",
+            "pruned",
+            "fine-tuning, round 1",
+            "fine-tuning, round 2",
+            "fine-tuned",
+            "adjusted again",
+        ),
+    ]
+    assert not torch.equal(stages["pruned"], stages["fine-tuned"])
+    assert torch.equal(stages["fine-tuning, round 2"], stages["fine-tuned"])
+
+
+def test_the_same_run_gives_the_same_model(run: RunFolder) -> None:
+    recipe = FederatedPruning(fine_tuning_rounds=1)
+    first, second = (flatten(recipe(run, validation=TEST, data=TRAIN)[0].state_dict()) for _ in range(2))
+    assert torch.equal(first, second)
+
+
+def test_without_validation_images_the_clients_report(run: RunFolder) -> None:
+    _, report = FederatedPruning(fine_tuning_rounds=0)(run, data=TRAIN)
+    assert len(report.accuracies) == len(report.points) == 4
+    assert report.warnings == ()
+
+
+def test_a_lying_minority_does_not_decide_how_far(run: RunFolder) -> None:
+    """One of four says that any pruning ruins the model."""
+    recipe = FederatedPruning(fine_tuning_rounds=0)
+    honest, lied = (recipe(run, data=TRAIN, liars=liars)[1] for liars in (0, 1))
+    assert min(lied.accuracies) > 0.2
+    assert lied.accuracies[1] >= min(honest.accuracies) - 0.2
+
+
+def test_liars_change_their_ballots_only(run: RunFolder) -> None:
+    recipe = PAPER_RECIPE
+    recipe = replace(recipe, fine_tuning_rounds=0)
+    honest, lied = (recipe(run, validation=TEST, data=TRAIN, liars=liars)[1] for liars in (0, 4))
+    assert honest.sequence != lied.sequence
+    assert honest.accuracies[0] == lied.accuracies[0]
+
+
+def test_a_majority_vote(run: RunFolder) -> None:
+    _, report = FederatedPruning(vote="majority", rate=0.25, fine_tuning_rounds=0)(
+        run, validation=TEST, data=TRAIN
+    )
+    assert report.vote == "majority"
+    assert report.ballots == 4
+
+
+def test_clients_that_fail_or_take_too_long_have_no_say(
+    run: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = HonestClient.activations
+
+    def slow_or_failing(self: HonestClient, model: nn.Module, layer: str) -> Tensor:
+        if self.client_id == 1:
+            raise DataError("no images left")
+        if self.client_id == 2:
+            time.sleep(0.3)
+        return original(self, model, layer)
+
+    monkeypatch.setattr(HonestClient, "activations", slow_or_failing)
+    _, report = FederatedPruning(fine_tuning_rounds=0, timeout=0.25)(run, validation=TEST, data=TRAIN)
+    assert report.ballots == 2
+    assert report.refused == {"no answer: the client failed": 1, "no answer in time": 1}
+
+
+def test_reports_that_are_refused_are_told(run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    original = HonestClient.accuracies
+
+    def boastful(self: HonestClient, *question: object) -> Tensor:
+        answer = original(self, *question)  # type: ignore[arg-type]
+        return answer + 1 if self.client_id == 3 else answer
+
+    monkeypatch.setattr(HonestClient, "accuracies", boastful)
+    _, report = FederatedPruning(fine_tuning_rounds=0)(run, data=TRAIN)
+    assert report.warnings == ("of 4 reports of accuracies, refused: 1 for accuracies below 0 or above 1",)
+
+
+def test_a_run_without_a_model_yet_is_refused(tmp_path: Path) -> None:
+    run = RunFolder.open(tmp_path / "begun", settings(), None, resume=False)
+    with pytest.raises(ConfigError, match="holds no model yet"):
+        last_model(run, TRAIN)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        *({"vote": "show of hands"}, {"rate": 0.0}, {"rate": 1.0}, {"fine_tuning_rounds": -1}),
+        *({"pixel_noise": 1.0}, {"pixel_noise": -0.1}, {"timeout": 0.0}),
+    ],
+)
+def test_settings_out_of_range(wrong: dict[str, object]) -> None:
+    with pytest.raises(ConfigError):
+        FederatedPruning(**wrong)  # type: ignore[arg-type]
