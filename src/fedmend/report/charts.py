@@ -25,8 +25,8 @@ def share_bullet(
     return _bullet(
         key,
         name,
-        _clamp(value),
-        _clamp(limit),
+        clamp(value),
+        clamp(limit),
         tone,
         (percent(value), words_limit(limit)),
         ticks,
@@ -44,7 +44,7 @@ def log_bullet(key: str, name: str, value: float, limit: float, tone: str) -> Ma
     ticks = [((exponent - low) / (high - low), _power(exponent)) for exponent in range(low, high + 1, step)]
 
     def place(amount: float) -> float:
-        return _clamp((math.log10(amount) - low) / (high - low))
+        return clamp((math.log10(amount) - low) / (high - low))
 
     return _bullet(key, name, place(shown), place(limit), tone, (number(value), number(limit)), ticks, True)
 
@@ -90,8 +90,8 @@ def loss_chart(loss: Sequence[float]) -> Markup | None:
     first, last = points[0][0], points[-1][0]
     height = 160
     run = [((step - first) / (last - first), (value - bottom) / (top - bottom)) for step, value in points]
-    children = _grid(ticks, height, lambda tick: f"{tick:g}".replace("-", "\u2212"))
-    children += _steps(first, last, height)
+    children = grid(ticks, height, lambda tick: f"{tick:g}".replace("-", "\u2212"))
+    children += steps(first, last, height)
     children.append(svg.curves([("curve loss", run)], height))
     description = f"From {number(values[0])} at step {first} to {number(values[-1])} at step {last}."
     return svg.picture("loss", "Loss of the search by step", description, height, "lines", children)
@@ -107,12 +107,12 @@ def rounds_chart(contents: ReportContents) -> Markup | None:
     def across(number: int) -> float:
         return (number - first) / (last - first)
 
-    children = _grid((0, 0.25, 0.5, 0.75, 1), height, lambda tick: f"{100 * tick:.0f}%")
-    children += _steps(first, last, height)
-    runs = [("curve accuracy", [(across(item.round), _clamp(item.accuracy)) for item in rounds])]
+    children = grid((0, 0.25, 0.5, 0.75, 1), height, lambda tick: f"{100 * tick:.0f}%")
+    children += steps(first, last, height)
+    runs = [("curve accuracy", [(across(item.round), clamp(item.accuracy)) for item in rounds])]
     for known, group in groupby(rounds, key=lambda item: item.asr is not None):
         if known:
-            runs.append(("curve asr", [(across(i.round), _clamp(i.asr or 0.0)) for i in group]))
+            runs.append(("curve asr", [(across(i.round), clamp(i.asr or 0.0)) for i in group]))
     marks = [
         ("first attack", contents.first_attack_round, "attack"),
         ("reference", contents.reference_round, "reference"),
@@ -150,7 +150,8 @@ def _told(rounds: Sequence[RoundRecord]) -> str:
     return ", ".join(told) + ". Each round's figures are in the table below."
 
 
-def _grid(ticks: Sequence[float], height: int, label: Callable[[float], str]) -> list[Markup]:
+def grid(ticks: Sequence[float], height: int, label: Callable[[float], str]) -> list[Markup]:
+    """Lines across at the ticks, lowest first, with their labels on the left."""
     low, high = ticks[0], ticks[-1]
     children = []
     for tick in ticks:
@@ -162,7 +163,8 @@ def _grid(ticks: Sequence[float], height: int, label: Callable[[float], str]) ->
     return children
 
 
-def _steps(first: int, last: int, height: int) -> list[Markup]:
+def steps(first: int, last: int, height: int) -> list[Markup]:
+    """Labels below a chart that goes from ``first`` to ``last`` in whole steps."""
     inside = [
         int(tick) for tick in svg.nice_ticks(first, last, 5) if tick == int(tick) and first < tick < last
     ]
@@ -178,5 +180,6 @@ def _power(exponent: int) -> str:
     return f"{10**exponent:,}" if exponent >= 0 else f"{10.0**exponent:.{-exponent}f}"
 
 
-def _clamp(value: float) -> float:
+def clamp(value: float) -> float:
+    """A share put inside [0, 1]; 0 where it is no number."""
     return min(max(value, 0.0), 1.0) if math.isfinite(value) else 0.0

@@ -14,6 +14,7 @@ from torch import Tensor
 from fedmend.files import write_text
 from fedmend.report import charts, pictures, words
 from fedmend.report.contents import ReportContents
+from fedmend.report.pruning_view import pruning_settings, pruning_view
 from fedmend.scan_report import ScanReport
 from fedmend.triggers import Trigger
 
@@ -103,13 +104,14 @@ class _Row:
 
 
 def _view(contents: ReportContents) -> dict[str, Any]:
-    scan, repair, attack = contents.scan, contents.repair, contents.attack
+    scan, repair, attack, pruning = contents.scan, contents.repair, contents.attack, contents.pruning
     names = scan.class_names if scan else ()
     return {
         "contents": contents,
         "scan": scan,
         "repair": repair,
         "attack": attack,
+        "pruning": pruning_view(pruning, contents.prune_evaluation) if pruning else None,
         "verdict": words.VERDICTS[scan.verdict] if scan else None,
         "verdicts": words.VERDICTS,
         "outcome": words.OUTCOMES[repair.outcome] if repair else None,
@@ -124,7 +126,7 @@ def _view(contents: ReportContents) -> dict[str, Any]:
         "loss_chart": charts.loss_chart(scan.loss_curve) if scan else None,
         "rounds_chart": charts.rounds_chart(contents),
         "rows": _rows(contents),
-        "warnings": [*(scan.warnings if scan else ()), *(repair.warnings if repair else ())],
+        "warnings": [text for part in (scan, repair, pruning) if part for text in part.warnings],
         "settings": _settings(contents),
         "versions": contents.versions or (scan.versions if scan else {}),
     }
@@ -270,6 +272,8 @@ def _settings(contents: ReportContents) -> list[tuple[str, list[tuple[str, str]]
         groups.append(("Scan", list(words.flatten({**about, **scan.settings}))))
     if repair := contents.repair:
         groups.append(("Repair", list(words.flatten({"method": repair.method, **repair.settings}))))
+    if contents.pruning:
+        groups.append(("Pruning", pruning_settings(contents.pruning)))
     if contents.settings:
         groups.append(("Simulation", list(words.flatten(contents.settings))))
     return groups

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from fedmend.repair import Outcome
 from fedmend.scan_report import Verdict
@@ -59,6 +59,36 @@ OUTCOMES: dict[Outcome, Wording] = {
         "unsure", "undecided", "Not repaired", "The scan was inconclusive, so the model was left as it is."
     ),
 }
+
+PRUNINGS: dict[Literal["pruned", "failed"], Wording] = {
+    "pruned": Wording(
+        "plain",
+        "pruned",
+        "Pruned",
+        "The model kept its accuracy, within the limit that was set, without the channels that the clients voted "
+        "out and without its extreme weights.",
+    ),
+    "failed": Wording(
+        "bad",
+        "failed",
+        "Pruning failed",
+        "The accuracy fell by more than was allowed. The result isn’t fit to use in the suspect’s place.",
+    ),
+}
+
+NO_SCAN = (
+    "No scan is behind the pruning: it can’t say whether the model had a backdoor, nor whether that is gone."
+)
+
+STAGES = {
+    "suspect": ("Suspect", "as it came"),
+    "pruned": ("Pruned", "channels voted out set to zero"),
+    "adjusted": ("Extreme weights adjusted", "those beyond delta set to zero"),
+    "fine-tuned": ("Fine-tuned", "trained on, with zeros held"),
+    "adjusted again": ("Extreme weights adjusted again", "those beyond delta set to zero"),
+}
+
+VOTES = {"ranking": "ranking of the channels", "majority": "majority for or against each channel"}
 
 ATTACKS = {
     "sba": "single attacker (SBA): one client plants the whole trigger",
