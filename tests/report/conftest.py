@@ -1,17 +1,28 @@
 from __future__ import annotations
 
+from dataclasses import asdict
+
 import pytest
 import torch
 
 from fedmend.federation import RoundRecord
+from fedmend.prune import PruneReport, Pruning, Stage
 from fedmend.repair import RepairReport
-from fedmend.report import AttackEvaluation, ReportContents
+from fedmend.report import AttackEvaluation, PruneEvaluation, ReportContents
 from fedmend.scan_report import Examples, ScanReport, Thresholds, Verdict
 from fedmend.triggers import Trigger
 
 
 class Made:
     """Made-up results, complete and consistent, of any shape."""
+
+    STAGES = (
+        Stage("suspect", 0.913, 0),
+        Stage("pruned", 0.9061, 864),
+        Stage("adjusted", 0.8995, 41, 3.0),
+        Stage("fine-tuned", 0.9102, 0),
+        Stage("adjusted again", 0.9077, 1234, 2.75),
+    )
 
     @staticmethod
     def trigger(channels: int = 1, side: int = 28) -> Trigger:
@@ -88,6 +99,41 @@ class Made:
     @classmethod
     def attack(cls) -> AttackEvaluation:
         return AttackEvaluation("dba", 0, cls.trigger(), 0.8712, 0.981, 0.8669, 0.013, 2000)
+
+    @classmethod
+    def pruning(cls, channels: int = 6, **changes: object) -> PruneReport:
+        values: dict[str, object] = {
+            "outcome": "pruned",
+            "reason": "3 of 6 channels pruned.",
+            "layer": "conv2",
+            "channels": channels,
+            "vote": "ranking",
+            "ballots": 87,
+            "refused": {"ranks out of range": 4, "a second ballot of one client": 2},
+            "missing": 9,
+            "sequence": (*range(5, -1, -1), *range(6, channels)),
+            "points": (0, 1, 2, 3, 4, 5),
+            "accuracies": (0.913, 0.912, 0.911, 0.9061, 0.7512, 0.1015),
+            "pruned": (5, 4, 3),
+            "stages": cls.STAGES,
+            "extreme": tuple((index, 30 + index, 1, 2) for index in range(12)),
+            "values": tuple((-1) ** index * (0.9 - 0.05 * index) for index in range(12)),
+            "settings": asdict(Pruning(adjust_first=True)),
+            "max_accuracy_drop": 0.05,
+            "seconds": 312.0,
+            "warnings": ("Few ballots.",),
+        }
+        return PruneReport(**(values | changes))  # type: ignore[arg-type]
+
+    @staticmethod
+    def prune_evaluation(**changes: object) -> PruneEvaluation:
+        values: dict[str, object] = {
+            "asr_along": (0.981, 0.972, 0.634, 0.417, 0.052, 0.011),
+            "accuracy": (0.9113, 0.9014, 0.8966, 0.9082, 0.9044),
+            "asr": (0.982, 0.418, 0.185, 0.096, 0.023),
+            "num_images": 2000,
+        }
+        return PruneEvaluation(**(values | changes))  # type: ignore[arg-type]
 
     @staticmethod
     def record(number: int, **changes: object) -> RoundRecord:

@@ -79,6 +79,8 @@ def test_fits_every_width_and_draws_every_image(made: Any, tmp_path: Path) -> No
     full = render(made.everything())
     names = ("W" * 120, "a name of many words <b>in bold</b> " * 4)
     long_names = render(replace(made.everything("clean"), title="T" * 90, scan=made.scan(names=names)))
+    pruned = replace(made.everything(), pruning=made.pruning(), prune_evaluation=made.prune_evaluation())
+    wide = render(replace(pruned, pruning=made.pruning(128, layer="layer" * 30, refused={"R" * 90: 1})))
     seen = _in_browser(
         tmp_path,
         {
@@ -87,6 +89,10 @@ def test_fits_every_width_and_draws_every_image(made: Any, tmp_path: Path) -> No
             "phone": (390, full),
             "small": (320, full),
             "long": (390, long_names),
+            "pruned": (1280, wide),
+            "pruned tablet": (600, wide),
+            "pruned phone": (390, wide),
+            "pruned small": (320, render(replace(pruned, scan=None, repair=None))),
             "bare": (390, render(ReportContents("only a title"))),
         },
     )
