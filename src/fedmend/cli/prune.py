@@ -29,6 +29,7 @@ def prune_run(
     path: Path,
     recipe: FederatedPruning,
     validation_images: int,
+    max_accuracy_drop: float | None,
     device: str,
     seed: int,
     as_json: bool,
@@ -59,7 +60,13 @@ def prune_run(
     watched = _Watch(run, test.subset((~chosen).nonzero().flatten()))
     with progress_bars() as progress:
         model, report = recipe(
-            run, validation=validation, data=train_set, device=where, progress=progress, watch=watched
+            run,
+            validation=validation,
+            data=train_set,
+            max_accuracy_drop=0.05 if max_accuracy_drop is None else max_accuracy_drop,
+            device=where,
+            progress=progress,
+            watch=watched,
         )
     folder = out.parent
     if report.outcome == "pruned":

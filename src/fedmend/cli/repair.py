@@ -54,9 +54,8 @@ EXIT_CODES = {"repaired": 0, "not needed": 0, "failed": 1, "undecided": 3}
 @click.option(
     "--max-accuracy-drop",
     type=click.FloatRange(0, 1),
-    default=0.01,
-    show_default=True,
-    help="How much clean accuracy, as a share, a repair may cost, give or take a standard error.",
+    help="How much clean accuracy, as a share, a repair may cost; when unlearning, give or take a standard error.  "
+    "[default: 0.01; 0.05 when pruning]",
 )
 @click.option(
     "--out", required=True, type=click.Path(path_type=Path), help="The repaired model, .safetensors."
@@ -75,7 +74,7 @@ def repair(
     method: str,
     repair_images: int,
     validation_images: int,
-    max_accuracy_drop: float,
+    max_accuracy_drop: float | None,
     out: Path,
 ) -> int:
     """Scan the model file SUSPECT and, if it is backdoored, write a repaired model.
@@ -93,7 +92,7 @@ def repair(
         raise ConfigError(f"--out {out}: repaired models are written as .safetensors; give it that ending")
     recipe = RECIPES.get(repair_method)
     if recipe is not None:
-        return prune_run(suspect, recipe, validation_images, device, seed, as_json, out)
+        return prune_run(suspect, recipe, validation_images, max_accuracy_drop, device, seed, as_json, out)
     if reference is None or architecture is None or source is None:
         missing = {"--reference": reference, "--model": architecture, "--data": source}
         names = ", ".join(name for name, value in missing.items() if value is None)
@@ -121,7 +120,7 @@ def repair(
             report=found,
             method=METHODS[repair_method],
             scan_method=options.METHODS[method],
-            max_accuracy_drop=max_accuracy_drop,
+            max_accuracy_drop=0.01 if max_accuracy_drop is None else max_accuracy_drop,
             seed=seed,
             progress=progress,
         )

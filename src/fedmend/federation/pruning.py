@@ -65,6 +65,7 @@ class FederatedPruning:
         *,
         validation: ImageSet | None = None,
         liars: int | None = None,
+        max_accuracy_drop: float = 0.05,
         data: ImageSet | None = None,
         device: torch.device | str = "cpu",
         progress: Progress = silent,
@@ -76,6 +77,7 @@ class FederatedPruning:
             run: of ``fedmend simulate``. Its clients vote, and train on.
             validation: the server's own images; without them the clients report their accuracies.
             liars: how many clients, from the first on, lie; by default as many as ``[attack] liars`` says.
+            max_accuracy_drop: see :func:`fedmend.prune.prune`.
             data: the training images, if they are in memory already.
             progress: called for each client that is asked and each round.
             watch: see :func:`fedmend.prune.prune`; also called after each round of fine-tuning.
@@ -119,6 +121,7 @@ class FederatedPruning:
             fine_tune=self._fine_tune(clients, run, progress, watch) if self.fine_tuning_rounds else None,
             layer=point.name,
             settings=self.pruning,
+            max_accuracy_drop=max_accuracy_drop,
             progress=progress,
             watch=watch,
         )
