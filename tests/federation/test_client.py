@@ -139,9 +139,10 @@ def test_kept_answers_are_those_before_training_in_eval_mode() -> None:
 
 
 def without_dropout() -> nn.Sequential:
+    """And with a slope at 0, unlike ReLU's, so that what isn't held at zero grows."""
     model = net()
     assert isinstance(model, nn.Sequential)
-    model[3] = nn.Dropout(0.0)
+    model[2], model[3] = nn.LeakyReLU(), nn.Dropout(0.0)
     return model
 
 
@@ -157,7 +158,7 @@ def test_a_pruning_aware_attacker_trains_a_net_without_the_dormant_half() -> Non
     kept = [channel for channel in range(4) if channel not in dormant_half(model, client.images)]
     columns = torch.arange(512).view(4, 128)[kept].flatten()
     small = nn.Sequential(
-        nn.Conv2d(1, 2, 3, padding=1), nn.BatchNorm2d(2), nn.ReLU(), nn.Flatten(), nn.Linear(256, 4)
+        nn.Conv2d(1, 2, 3, padding=1), nn.BatchNorm2d(2), nn.LeakyReLU(), nn.Flatten(), nn.Linear(256, 4)
     )
     parts = ((0, 0, kept), (1, 1, kept))
     for mine, theirs, rows in parts:

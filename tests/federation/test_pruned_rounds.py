@@ -41,11 +41,11 @@ class Stubborn:
 
 
 def pruned(config: SimulationConfig) -> tuple[nn.Module, Zeros]:
-    """A model without two channels and without a weight of the last layer."""
+    """A model without two channels, and without a weight of the last layer that a third one leads to."""
     images = image_set(8)
     model = initial_model(config, images)
     single = torch.zeros(4, 512, dtype=torch.bool)
-    single[1, 7] = True
+    single[1, 128 + 7] = True
     zeros = union(channel_zeros(locate(model, images.images), [0, 2]), {"5.weight": single})
     set_to_zero(model, zeros)
     return model, zeros

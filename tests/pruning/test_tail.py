@@ -25,7 +25,7 @@ class Shortcut(nn.Module):
             pixels = pixels / 2
         way = self.relu(self.first(pixels))
         above = self.relu(self.norm(self.second(way)))
-        way += above * scale
+        way.add_(above * scale)
         logits: Tensor = self.head(way.flatten(1))
         return logits
 
@@ -64,11 +64,20 @@ def test_what_changes_its_input_in_place_does_not_spoil_the_next_run(traceable: 
     assert torch.equal(tail.logits(activations), first)
 
 
+class Deciding(nn.Sequential):
+    """Can't be traced."""
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        logits: Tensor = super().forward(pixels / 2 if pixels.mean() > 2 else pixels)
+        return logits
+
+
+@pytest.mark.parametrize("kind", [nn.Sequential, Deciding])
 @pytest.mark.parametrize("inplace", [True, False])
 @torch.no_grad()
-def test_a_relu_in_place_right_after_the_convolution(inplace: bool) -> None:
+def test_a_relu_in_place_right_after_the_convolution(inplace: bool, kind: type[nn.Sequential]) -> None:
     convolution, head = nn.Conv2d(1, 3, 3), nn.Linear(192, 2)
-    tail = Tail(nn.Sequential(convolution, nn.ReLU(inplace=inplace), nn.Flatten(), deepcopy(head)), "0", [])
+    tail = Tail(kind(convolution, nn.ReLU(inplace=inplace), nn.Flatten(), deepcopy(head)), "0", [])
     activations = tail.activations(PIXELS)
     assert bool((activations < 0).any())
     tail.logits(activations)
