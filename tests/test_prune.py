@@ -168,7 +168,7 @@ def test_a_large_fall_is_a_failure() -> None:
 
     _, report = prune(model(), vote(list(range(6))), images=IMAGES, along=along)
     assert report.outcome == "failed"
-    assert "more than 5.0% lower" in report.reason
+    assert "more than 5 points lower" in report.reason
 
 
 def test_who_voted_is_reported() -> None:

@@ -21,10 +21,11 @@ from fedmend.federation import (
 
 NETWORKS = {"mnist": "two-conv-20-50", "mnist-small": "two-conv-8-16", "fashion-mnist": "three-conv"}
 TRUNK_ROUNDS = {"mnist": 120, "mnist-small": 120, "fashion-mnist": 160}
-ATTACK_ROUNDS = {"mnist": 9, "mnist-small": 9, "fashion-mnist": 16}
-AMPLIFICATION = {"mnist": 5.5, "mnist-small": 5.5, "fashion-mnist": 4.0}
-BRANCH_LR = {"mnist": 0.2, "mnist-small": 0.2, "fashion-mnist": 0.05}
-ATTACKER_LR = {"mnist": 0.02, "mnist-small": 0.02, "fashion-mnist": 0.01}
+SETTLING_ROUNDS = {"mnist": 0, "mnist-small": 0, "fashion-mnist": 120}
+ATTACK_ROUNDS = 8
+AMPLIFICATION = 4.0
+BRANCH_LR = 0.05
+ATTACKER_LR = 0.01
 SEED = 2
 
 MNIST_PAIRS = tuple((9, target) for target in range(9)) + tuple((victim, 9) for victim in range(9))
@@ -56,6 +57,22 @@ def trunk(world: str, seed: int = SEED, labels: int = 3) -> Job:
     return Job(f"{world}-{seed}-{labels}/trunk", config)
 
 
+def settled(world: str, runs: Path, seed: int = SEED, labels: int = 3) -> Job:
+    """The trunk's last rounds, still honest, at the branches' learning rate."""
+    job = trunk(world, seed, labels)
+    if not SETTLING_ROUNDS[world]:
+        return job
+    first = TRUNK_ROUNDS[world]
+    start = runs / job.name / "checkpoints" / f"round-{first:04d}.safetensors"
+    config = replace(
+        job.config,
+        model=replace(job.config.model, start=str(start), start_round=first),
+        training=replace(job.config.training, lr=BRANCH_LR),
+        federation=replace(job.config.federation, rounds=first + SETTLING_ROUNDS[world]),
+    )
+    return Job(f"{job.name}-settled", config)
+
+
 def branch(
     world: str,
     victim: int,
@@ -67,24 +84,24 @@ def branch(
     labels: int = 3,
 ) -> Job:
     """A federation that goes on from the trunk with one attacker among the clients."""
-    base = trunk(world, seed, labels)
-    rounds = TRUNK_ROUNDS[world]
+    base = settled(world, runs, seed, labels)
+    rounds = base.config.federation.rounds
     start = runs / base.name / "checkpoints" / f"round-{rounds:04d}.safetensors"
-    training = replace(base.config.training, lr=BRANCH_LR[world])
+    training = replace(base.config.training, lr=BRANCH_LR)
     config = replace(
         base.config,
         training=training,
         model=replace(base.config.model, start=str(start), start_round=rounds),
-        federation=replace(base.config.federation, rounds=rounds + ATTACK_ROUNDS[world]),
+        federation=replace(base.config.federation, rounds=rounds + ATTACK_ROUNDS),
         attack=AttackConfig(
             shape=pattern,  # type: ignore[arg-type]
             target_class=target,
             victim_class=victim,
             poisoned_share=1.0,
             first_round=rounds + 1,
-            amplification=AMPLIFICATION[world],
+            amplification=AMPLIFICATION,
             keep_answers=True,
-            training=replace(training, epochs=2, lr=ATTACKER_LR[world], momentum=0.9, images_per_epoch=None),
+            training=replace(training, epochs=2, lr=ATTACKER_LR, momentum=0.9, images_per_epoch=None),
         ),
     )
     suffix = "" if pattern == "1px" else f"-{pattern}"

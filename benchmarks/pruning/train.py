@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 
 from fedmend.federation import simulate
-from models import FASHION_PAIRS, MNIST_PAIRS, PATTERNS, Job, branch, trunk
+from models import FASHION_PAIRS, MNIST_PAIRS, PATTERNS, Job, branch, settled, trunk
 
 RUNS = Path(__file__).parents[1] / "runs" / "pruning"
 
@@ -24,6 +24,13 @@ TRUNKS = {
     "patterns": [trunk("mnist")],
     "small": [trunk("mnist-small")],
     "seeds": [trunk("fashion-mnist", seed) for seed in (3, 4)],
+}
+SETTLED = {
+    "fashion": [settled("fashion-mnist", RUNS)],
+    "mnist": [settled("mnist", RUNS)],
+    "patterns": [settled("mnist", RUNS)],
+    "small": [settled("mnist-small", RUNS)],
+    "seeds": [settled("fashion-mnist", RUNS, seed) for seed in (3, 4)],
 }
 BRANCHES = {
     "fashion": [branch("fashion-mnist", *pair, RUNS) for pair in FASHION_PAIRS],
@@ -49,10 +56,12 @@ def main() -> None:
     parser.add_argument("parts", nargs="*", choices=list(BRANCHES), default=list(BRANCHES))
     parser.add_argument("--workers", type=int, default=2)
     options = parser.parse_args()
-    trunks = list({job.name: job for part in options.parts for job in TRUNKS[part]}.values())
-    branches = [job for part in options.parts for job in BRANCHES[part]]
+    stages = [
+        list({job.name: job for part in options.parts for job in stage[part]}.values())
+        for stage in (TRUNKS, SETTLED, BRANCHES)
+    ]
     with multiprocessing.get_context("spawn").Pool(options.workers) as pool:
-        for jobs in (trunks, branches):
+        for jobs in stages:
             for line in pool.imap_unordered(train, jobs):
                 print(line, flush=True)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from copy import deepcopy
@@ -230,7 +231,7 @@ def prune(
         found[:] = sorted(
             ((tuple(place), float(weight[tuple(place)])) for place in places), key=lambda one: -abs(one[1])
         )
-        stages.append(Stage(name, accuracy_of(current), len(places), delta))
+        stages.append(Stage(name, accuracy_of(current), len(places), delta if math.isfinite(delta) else None))
         watch(name, current)
 
     if fine_tune is None or settings.adjust_first:
@@ -244,7 +245,7 @@ def prune(
     failed = fell > max_accuracy_drop
     reason = (
         f"{count} of {width} channels pruned; clean accuracy {stages[0].accuracy:.1%} before, "
-        f"{stages[-1].accuracy:.1%} after{f', more than {max_accuracy_drop:.1%} lower' if failed else ''}."
+        f"{stages[-1].accuracy:.1%} after{f', more than {100 * max_accuracy_drop:g} points lower' if failed else ''}."
     )
     return current, PruneReport(
         outcome="failed" if failed else "pruned",

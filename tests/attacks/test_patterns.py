@@ -85,7 +85,7 @@ CELLS = {
 @pytest.mark.parametrize("pattern", CELLS)
 def test_a_pattern_has_as_many_white_pixels_as_its_name_says(pattern: Shape) -> None:
     for channels in (1, 3):
-        trigger = pixels(pattern, (channels, 12, 20), bottom=4, right=1)
+        trigger = pixels(pattern, (channels, 12, 20), top=5, left=16)
         cell = trigger.mask[0, 5:8, 16:19]
         assert ["".join(".#"[int(value)] for value in row) for row in cell] == CELLS[pattern]
         assert trigger.size == float(cell.sum()) == int(pattern[0])
@@ -98,23 +98,23 @@ def test_each_pattern_holds_the_smaller_ones() -> None:
         assert bool((smaller <= larger).all())
 
 
-def test_by_default_the_cell_is_two_pixels_from_the_lower_right_corner() -> None:
+def test_by_default_the_cell_is_two_pixels_from_the_upper_left_corner() -> None:
     full = pixels("9px", (1, 28, 28)).mask[0]
-    assert bool(full[23:26, 23:26].all())
+    assert bool(full[2:5, 2:5].all())
     assert float(full.sum()) == 9
-    assert pixels("1px", (1, 28, 28)).mask[0].nonzero().tolist() == [[24, 24]]
+    assert pixels("1px", (1, 28, 28)).mask[0].nonzero().tolist() == [[3, 3]]
 
 
 def test_a_pattern_touches_the_border_but_never_crosses_it() -> None:
-    assert pixels("9px", (1, 3, 3), bottom=0, right=0).size == 9
-    assert pixels("9px", (1, 5, 5)).mask[0, :3, :3].all()
+    assert pixels("9px", (1, 3, 3), top=0, left=0).size == 9
+    assert pixels("9px", (1, 5, 5)).mask[0, 2:, 2:].all()
     for height, width in ((2, 3), (3, 2)):
         with pytest.raises(ConfigError, match="at least 3x3"):
-            pixels("9px", (1, height, width), bottom=0, right=0)
+            pixels("9px", (1, height, width), top=0, left=0)
     for height, width in ((4, 28), (28, 4)):
         with pytest.raises(ConfigError, match=f"at least 5x5 pixels; got {height}x{width}"):
             pixels("1px", (1, height, width))
-    for place in ({"bottom": -1}, {"right": -1}):
+    for place in ({"top": -1}, {"left": -1}):
         with pytest.raises(ConfigError, match="pixels at"):
             pixels("1px", (1, 28, 28), **place)
 

@@ -125,3 +125,11 @@ def test_a_delta_out_of_range_is_refused(delta: float) -> None:
         extreme_weights(WEIGHTS, delta)
     with pytest.raises(ConfigError, match="delta must be above 0"):
         adjusted(net(), "1", delta)
+
+
+def test_no_delta_is_low_enough_where_the_largest_costs_too_much() -> None:
+    model = nn.Sequential(nn.Conv2d(1, 1, 10))
+    model[0].weight.data.fill_(0.1).view(-1)[0] = 50.0
+    delta = choose_delta(model, "0", lambda one: float(one[0].weight.detach().max() > 1))
+    assert delta == float("inf")
+    assert torch.equal(adjusted(model, "0", delta)[0][0].weight, model[0].weight)

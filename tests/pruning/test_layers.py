@@ -162,3 +162,25 @@ def test_finding_it_leaves_the_model_as_it_was() -> None:
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     assert [module.training for module in model.modules()].count(False) == 1
     assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
+
+
+def test_a_functional_nonlinearity_keeps_the_normalisation() -> None:
+    class Functional(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.convolution, self.norm, self.head = nn.Conv2d(1, 3, 3), nn.BatchNorm2d(3), nn.Linear(192, 2)
+
+        def forward(self, pixels: Tensor) -> Tensor:
+            logits: Tensor = self.head(self.norm(self.convolution(pixels)).relu().flatten(1))
+            return logits
+
+    model = Functional()
+    point = locate(model, torch.rand(2, 1, 10, 10))
+    assert list(point.norms) == ["norm"]
+    assert point.module is model.norm
+    assert not point.given
+
+
+def test_a_normalisation_after_a_max_pool_is_found() -> None:
+    model = nn.Sequential(nn.Conv2d(1, 3, 3), nn.MaxPool2d(2), nn.BatchNorm2d(3), nn.ReLU(), nn.Flatten())
+    assert list(locate(model, torch.rand(2, 1, 10, 10)).norms) == ["2"]

@@ -184,7 +184,8 @@ def test_lower_layers_run_once_a_batch(name: str, layer: str) -> None:
     told: list[tuple[str, int, int]] = []
     labels = torch.zeros(1001, dtype=torch.int64)
     accuracies_along(model, range(6), range(6), batch, labels, progress=lambda *step: told.append(step))
-    assert lower == last == [1, 500, 500, 1]  # one image to find the layer, and three batches
+    # One image finds the layer; then for each batch two check the cut, twice, and the batch itself runs once.
+    assert lower == last == [1, 2, 2, 500, 2, 2, 500, 1, 1, 1]
     assert told == [("pruning sequence", number, 3) for number in (1, 2, 3)]
 
 
@@ -233,7 +234,8 @@ def test_bad_input_is_refused() -> None:
 
 
 def test_the_mode_is_put_back_after_an_error() -> None:
-    model = nn.Sequential(nn.Conv2d(1, 3, 3), nn.BatchNorm2d(3, affine=False), nn.ReLU())
+    head = (nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    model = nn.Sequential(nn.Conv2d(1, 3, 3), nn.BatchNorm2d(3, affine=False), nn.ReLU(), *head)
     with pytest.raises(ModelError, match="without affine parameters"):
         accuracies_along(model, range(3), [0, 1], images(4), torch.zeros(4, dtype=torch.int64))
     assert all(module.training for module in model.modules())

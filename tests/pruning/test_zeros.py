@@ -176,3 +176,23 @@ def test_afterwards_the_model_is_free_again() -> None:
     assert hooks(model) == 0
     with held(model, {}):
         assert hooks(model) == 0
+
+
+def test_frozen_parameters_are_left_alone() -> None:
+    model = nn.Sequential(nn.Conv2d(1, 3, 3), nn.Flatten(), nn.Linear(192, 2))
+    model[0].weight.requires_grad_(False)
+    zeros = channel_zeros(locate(model, torch.rand(1, 1, 10, 10)), [1])
+    with held(model, zeros):
+        model(torch.rand(2, 1, 10, 10)).sum().backward()
+    assert bool((model[0].bias.grad[1] == 0).all())
+
+
+def test_hooks_go_away_when_a_name_is_wrong() -> None:
+    model = nn.Sequential(nn.Conv2d(1, 1, 1))
+    with (
+        pytest.raises(AttributeError),
+        held(model, {"0.weight": torch.ones(1, 1, 1, 1).bool(), "9.weight": torch.ones(1)}),
+    ):
+        pass
+    model(torch.ones(1, 1, 2, 2)).sum().backward()
+    assert float(model[0].weight.grad) == 4

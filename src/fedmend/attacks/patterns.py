@@ -73,8 +73,8 @@ def atoms(
     return first, second, third
 
 
-def pixels(pattern: Shape, image_shape: tuple[int, int, int], *, bottom: int = 2, right: int = 2) -> Trigger:
-    """White pixels in a cell of 3x3 near the lower right corner, as in BadNets (federated-pruning paper, 5.4).
+def pixels(pattern: Shape, image_shape: tuple[int, int, int], *, top: int = 2, left: int = 2) -> Trigger:
+    """White pixels in a cell of 3x3 near the upper left corner, where images are mostly dark (pruning paper, 5.4).
 
     The paper shows its patterns in Fig. 1 only and doesn't say where they stand; pixels and place are ours. Each
     pattern holds the smaller ones.
@@ -82,7 +82,7 @@ def pixels(pattern: Shape, image_shape: tuple[int, int, int], *, bottom: int = 2
     Args:
         pattern: "1px", "3px", "5px", "7px" or "9px".
         image_shape: (C, H, W).
-        bottom, right: pixels between the cell and the image's edges.
+        top, left: place of the cell.
 
     Raises:
         ConfigError: the pattern is unknown or doesn't fit the image.
@@ -90,13 +90,13 @@ def pixels(pattern: Shape, image_shape: tuple[int, int, int], *, bottom: int = 2
     if pattern not in get_args(Pixels):
         raise ConfigError(f"a pattern of pixels is one of {', '.join(get_args(Pixels))}; got {pattern!r}")
     channels, height, width = image_shape
-    if bottom < 0 or right < 0 or bottom + 3 > height or right + 3 > width:
+    if top < 0 or left < 0 or top + 3 > height or left + 3 > width:
         raise ConfigError(
-            f"pixels at bottom={bottom}, right={right} need images of at least {bottom + 3}x{right + 3} pixels; "
+            f"pixels at top={top}, left={left} need images of at least {top + 3}x{left + 3} pixels; "
             f"got {height}x{width}"
         )
     mask = torch.zeros(1, height, width)
     for row, line in enumerate(_PIXELS[pattern].split()):
         for column, cell in enumerate(line):
-            mask[0, height - bottom - 3 + row, width - right - 3 + column] = float(cell == "#")
+            mask[0, top + row, left + column] = float(cell == "#")
     return Trigger(mask, mask.expand(channels, height, width).clone())

@@ -131,13 +131,18 @@ class MaliciousClient:
     ) -> ClientUpdate:
         before = {name: value.clone() for name, value in model.state_dict().items()}
         dormant = pruning_sequence(mean_activations(model, client.images))
-        zeros = channel_zeros(locate(model, client.images), dormant[: len(dormant) // 2].tolist())
+        point, dead = locate(model, client.images), dormant[: len(dormant) // 2].tolist()
+        zeros = channel_zeros(point, dead)
         set_to_zero(model, zeros)
         with held(model, zeros):
             update = _fit(client, images, labels, model, seed)
         after = model.state_dict()
         for name, zero in zeros.items():
             after[name][zero] = before[name][zero]
+        for norm in point.norms:  # statistics over zeros would break the channels that are put back
+            for kind in ("running_mean", "running_var"):
+                if f"{norm}.{kind}" in after:
+                    after[f"{norm}.{kind}"][dead] = before[f"{norm}.{kind}"][dead]
         return ClientUpdate(update.client_id, update.num_examples, flatten(after) - flatten(before))
 
 

@@ -147,6 +147,7 @@ _TABLES: dict[str, Any] = {
     "training": TrainingConfig,
     "federation": FederationConfig,
     "attack": AttackConfig,
+    "attack.training": TrainingConfig,
 }
 
 
@@ -161,7 +162,7 @@ def parse_config(settings: dict[str, Any]) -> SimulationConfig:
         config = _ADAPTER.validate_python(settings)
     except ValidationError as error:
         raise ConfigError("; ".join(_explain(dict(problem)) for problem in error.errors())) from error
-    _check_consistent(config)
+    check_consistent(config)
     return config
 
 
@@ -190,9 +191,13 @@ def _explain(problem: dict[str, Any]) -> str:
         return f"{where}: expected a table of settings; got {problem['input']!r}"
     if problem["type"] not in ("unexpected_keyword_argument", "extra_forbidden"):
         return f"{where}: {problem['msg'][:1].lower()}{problem['msg'][1:]}; got {problem['input']!r}"
-    table = _TABLES[tables[0]] if tables else SimulationConfig
+    table = _TABLES[".".join(tables)] if tables else SimulationConfig
     known = [name for name in table.__dataclass_fields__ if not name.startswith("_")]
-    elsewhere = [f"in [{name}]" for name, other in _TABLES.items() if key in other.__dataclass_fields__]
+    elsewhere = [
+        f"in [{name}]"
+        for name, other in _TABLES.items()
+        if key in other.__dataclass_fields__ and key not in _TABLES
+    ]
     elsewhere += ["at the top, before any table"] if key in SimulationConfig.__dataclass_fields__ else []
     if elsewhere:
         return f"unknown key {where}: {key} belongs {elsewhere[0]}"
@@ -202,7 +207,12 @@ def _explain(problem: dict[str, Any]) -> str:
     return f"unknown key {where}: expected one of {', '.join(known)}"
 
 
-def _check_consistent(config: SimulationConfig) -> None:
+def check_consistent(config: SimulationConfig) -> None:
+    """Check values against each other.
+
+    Raises:
+        ConfigError: two don't go together.
+    """
     federation, attack = config.federation, config.attack
     if federation.clients_per_round > federation.clients:
         raise ConfigError(

@@ -20,9 +20,9 @@ from fedmend.aggregation import fedavg, uniform_fedavg
 from fedmend.attacks import Poisoning, atoms, pixels
 from fedmend.checkpoints import load_checkpoint
 from fedmend.data import ImageSet, load_images, partition
-from fedmend.errors import ConfigError, ModelError
+from fedmend.errors import ConfigError, DataError, ModelError
 from fedmend.federation.client import Client, HonestClient, MaliciousClient
-from fedmend.federation.config import AttackConfig, SimulationConfig
+from fedmend.federation.config import AttackConfig, SimulationConfig, check_consistent
 from fedmend.federation.run_folder import RoundRecord, RunFolder
 from fedmend.metrics import accuracy, attack_success_rate
 from fedmend.models import build_model, probe
@@ -60,7 +60,10 @@ def simulate(
         load_images(config.data.source, "train"),
         load_images(config.data.source, "test"),
     )
+    check_consistent(config)
     _check_target(config.attack, train_set)
+    if config.attack is not None and config.attack.victim_class is not None:
+        _check_victim(config.attack.victim_class, train_set, test_set)
     model = initial_model(config, train_set).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     planted = planted_trigger(config.attack, train_set)
     clients = make_clients(config, train_set, device)
@@ -280,3 +283,9 @@ def _check_target(attack: AttackConfig | None, images: ImageSet) -> None:
             raise ConfigError(
                 f"[attack] {name} is {label}, but the data has classes 0 to {images.num_classes - 1}"
             )
+
+
+def _check_victim(victim: int, train: ImageSet, test: ImageSet) -> None:
+    for split, images in (("training", train), ("test", test)):
+        if not bool((images.labels == victim).any()):
+            raise DataError(f"[attack] victim_class is {victim}, but no {split} image is of that class")

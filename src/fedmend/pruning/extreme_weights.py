@@ -49,14 +49,15 @@ def choose_delta(
 ) -> float:
     """The lowest delta, walking down, before the accuracy has dropped by more than ``max_drop`` (after 5.3).
 
-    The drop is from the model without any adjustment. The paper stops where the accuracy "begins to decrease".
+    The drop is from the model without any adjustment; infinity, which adjusts nothing, is the answer where even the
+    largest delta drops too far. The paper stops where the accuracy "begins to decrease".
 
     Args:
         model: left as found.
         accuracy_of: the clean accuracy of a model, on validation images or as clients report it.
     """
     allowed = accuracy_of(model) - max_drop
-    chosen = max(deltas)
+    chosen = float("inf")
     for delta in sorted(deltas, reverse=True):
         if accuracy_of(adjusted(model, layer, delta, live_only=live_only)[0]) < allowed - 1e-9:
             break

@@ -17,6 +17,7 @@ _PASSED = (
     *_NORMS,
     nn.Identity,
     nn.modules.dropout._DropoutNd,
+    nn.modules.pooling._MaxPoolNd,
 )
 _POOLS = nn.modules.pooling._MaxPoolNd
 
@@ -114,20 +115,30 @@ def _find(calls: list[_Call], layer: str | None) -> Point:
         )
     name, convolution = calls[places[-1]].name, calls[places[-1]].module
     assert isinstance(convolution, _CONVOLUTIONS)
-    after = calls[places[-1] + 1 :]
     norms: dict[str, nn.Module] = {}
-    for index, call in enumerate(after):
-        pooled = isinstance(call.module, _POOLS) and any(map(_is_activation, after[index + 1 : index + 2]))
+    for call in calls[places[-1] + 1 :]:
         if _is_activation(call):
             return Point(name, convolution, norms, call.module, given=False)
-        if not pooled and not isinstance(call.module, _PASSED):
+        if isinstance(call.module, _NORMS):
+            norms[call.name] = call.module
+        elif not isinstance(call.module, _PASSED):
+            break
+    return _given(name, convolution, calls[places[-1] + 1 :])
+
+
+def _given(name: str, convolution: nn.Conv1d | nn.Conv2d | nn.Conv3d, after: list[_Call]) -> Point:
+    """Where no nonlinearity is a module: what the first module after the normalisations is given."""
+    norms: dict[str, nn.Module] = {}
+    last: nn.Module = convolution
+    for call in after:
+        if isinstance(call.module, _NORMS):
+            norms[call.name], last = call.module, call.module
+        elif not isinstance(call.module, _PASSED) or isinstance(call.module, _POOLS):
             same = isinstance(call.given, Tensor) and call.given.ndim > 2
             if same and call.given.shape[1] == convolution.out_channels:  # type: ignore[attr-defined]
                 return Point(name, convolution, norms, call.module, given=True)
             break
-        if isinstance(call.module, _NORMS):
-            norms[call.name] = call.module
-    return Point(name, convolution, {}, convolution, given=False)
+    return Point(name, convolution, norms, last, given=False)
 
 
 def _is_activation(call: _Call) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from copy import deepcopy
 from itertools import pairwise
@@ -55,7 +56,7 @@ def accuracies_along(
         DataError: there are no images, or labels don't match. ConfigError: sequence or points aren't such.
         ModelError: there is no such convolution.
     """
-    if len(images) == 0 or labels.shape != (len(images),):
+    if images.ndim != 4 or len(images) == 0 or labels.shape != (len(images),):
         raise DataError(
             f"accuracy along a sequence needs images (N, C, H, W) with labels (N,), N at least 1; got "
             f"{tuple(images.shape)} and {tuple(labels.shape)}"
@@ -77,13 +78,14 @@ def accuracies_along(
     with evaluating(model), torch.no_grad():
         for number, (batch, classes) in enumerate(batches, 1):
             pixels = pixels_for(model, batch)
-            tail = Tail(deepcopy(model), point.name, tuple(point.norms))
-            activations = tail.activations(pixels if stamp is None else stamp.apply(pixels).to(pixels.dtype))
+            if stamp is not None:
+                pixels = stamp.apply(pixels).to(pixels.dtype)
+            tail = Tail(deepcopy(model), point.name, point.norms, pixels)
             done = 0
             for index, count in enumerate(points):
-                tail.prune(order[done:count], activations)
+                tail.prune(order[done:count])
                 done = count
-                right[index] += (tail.logits(activations).argmax(1) == classes).sum()
+                right[index] += (tail.logits().argmax(1) == classes).sum()
             progress("pruning sequence", number, len(batches))
     return right.cpu().double() / len(images)
 
@@ -106,9 +108,10 @@ def how_far(accuracies: Tensor, max_drop: float = 0.01, rule: StopRule = "step")
         raise ConfigError(f'max_drop must be in [0, 1] and rule "step" or "total"; got {max_drop}, {rule!r}')
     if accuracies.ndim != 1 or not len(accuracies) or not bool(((accuracies >= 0) & (accuracies <= 1)).all()):
         raise DataError(f"accuracies must be a vector of shares in [0, 1]; got {accuracies}")
+    accuracies = accuracies.double()
     before = accuracies[:-1] if rule == "step" else accuracies[0]
-    # Counts of images make the shares, so that a drop of exactly the limit must not fall to rounding.
-    over = (before - accuracies[1:] > max_drop + 1e-9).nonzero()
+    # Shares of images, maybe in single precision: a drop of exactly the limit must not fall to rounding.
+    over = (before - accuracies[1:] > max_drop + 1e-6).nonzero()
     return int(over[0]) if len(over) else len(accuracies) - 1
 
 
@@ -116,7 +119,7 @@ class AccuracyVote(Ballots):
     """Combines the accuracies that clients report along the sequence, where the server has no images (4).
 
     A client's report counts as its fall from its own first point. At each point the lowest and highest reports are
-    left out, a ``trim`` share at either end, and the rest averaged: less than that share of liars can't move the
+    left out, a ``trim`` share at either end, and the rest averaged: up to that share of liars can't move the
     result beyond what honest clients report. The paper doesn't say how it combines them.
 
     Args:
@@ -142,7 +145,7 @@ class AccuracyVote(Ballots):
         """Count a client's report, made by :func:`accuracies_along`; returns why it was refused, or None."""
         reason = self.admit(client, self._flaw(report))
         if reason is None:
-            self._reports.append(report.cpu().double())
+            self._reports.append(report.detach().cpu().double().clone())
         return reason
 
     def accuracies(self) -> Tensor:
@@ -154,13 +157,14 @@ class AccuracyVote(Ballots):
         if not self._reports:
             raise DataError(f"no report of accuracies counts; refused were {dict(self.refused)}")
         reports = torch.stack(self._reports)
-        cut = min(int(self.trim * len(reports)), (len(reports) - 1) // 2)
+        cut = min(math.ceil(self.trim * len(reports) - 1e-9), (len(reports) - 1) // 2)
         falls = (reports[:, :1] - reports).sort(0).values[cut : len(reports) - cut]
         first = reports[:, 0].median()
         return (first - falls.mean(0)).clamp(0, 1)
 
     def _flaw(self, report: Tensor) -> str | None:
-        if not isinstance(report, Tensor) or report.shape != (self.points,) or not report.is_floating_point():
+        plain = isinstance(report, Tensor) and report.layout == torch.strided
+        if not plain or report.shape != (self.points,) or not report.is_floating_point():
             return "accuracies of another length or kind"
         if not bool(report.isfinite().all()):
             return "accuracies that are NaN or infinite"

@@ -9,83 +9,118 @@ import torch
 from torch import Tensor, fx, nn
 
 from fedmend.errors import ModelError
+from fedmend.pruning.zeros import require_prunable
 
 
 class Tail:
     """The part of a model after a convolution.
 
-    torch.fx cuts the model there. A model that it can't trace runs whole every time, with the convolution's output
-    replaced: slower, with the same answers.
+    torch.fx cuts the model there. A model that it can't trace, or traces wrongly, runs whole every time, with the
+    convolution's output replaced: slower, with the same answers.
 
     Args:
         model: a copy that may be changed, in eval mode.
         layer: the convolution's name. norms: names of the normalisations that follow it.
+        pixels: the batch, float (N, C, H, W).
+
+    Attributes:
+        activations: the convolution's output for the batch, float (N, channels, ...).
+
+    Raises:
+        ModelError: the convolution runs more than once, or a channel's zero wouldn't stay one.
     """
 
-    def __init__(self, model: nn.Module, layer: str, norms: Iterable[str]) -> None:
-        self._model, self._layer = model, layer
+    def __init__(self, model: nn.Module, layer: str, norms: Iterable[str], pixels: Tensor) -> None:
+        self._model, self._layer, self._pixels = model, layer, pixels
         self._norms = [model.get_submodule(name) for name in norms]
-        self._kept: dict[fx.Node, Any] = {}
-        self._pixels = torch.empty(0)
+        self._graph: fx.GraphModule | None = None
+        self.activations: Tensor
         try:
-            self._graph: fx.GraphModule | None = fx.symbolic_trace(model)
+            leaf = model.get_submodule(layer)
+            graph = fx.GraphModule(model, _Tracer([leaf, *self._norms]).trace(model))
+            same = torch.allclose(graph(pixels[:2]), model(pixels[:2]), rtol=1e-4, atol=1e-5)
         except Exception:
-            self._graph = None
+            same = False
+        if same:
+            self._graph = graph
+            self._cut()
+        else:
+            self.activations = self._hooked()
 
-    def activations(self, pixels: Tensor) -> Tensor:
-        """The convolution's output for a batch, float (N, C, ...); remembers what the rest of the model needs."""
-        self._pixels = pixels
-        if self._graph is None:
-            taken: list[Tensor] = []
-            hook = self._model.get_submodule(self._layer).register_forward_hook(
-                lambda _module, _inputs, output: taken.append(output.clone())
-            )
-            try:
-                self._model(pixels)
-            finally:
-                hook.remove()
-            return taken[-1]
-        nodes = list(self._graph.graph.nodes)
-        self._cut = max(index for index, node in enumerate(nodes) if node.target == self._layer)
-        interpreter = fx.Interpreter(self._graph, garbage_collect_values=False)
-        interpreter.args_iter = iter([pixels])
-        for node in nodes[: self._cut + 1]:
-            interpreter.env[node] = interpreter.run_node(node)
-        later = {user for node in nodes[self._cut + 1 :] for user in node.all_input_nodes}
-        self._kept = {
-            node: interpreter.env[node] if node in later else None for node in nodes[: self._cut + 1]
-        }
-        output: Tensor = self._kept[nodes[self._cut]]
-        return output
-
-    def prune(self, channels: list[int], activations: Tensor) -> None:
-        """Set channels of the convolution's output and of its normalisations to zero, in place."""
-        activations[:, channels] = 0
-        for norm in self._norms:
-            parameters = list(norm.parameters(recurse=False))
-            if not parameters:
-                raise ModelError(
-                    f"can't prune before {type(norm).__name__} without affine parameters: a zero wouldn't stay one"
-                )
-            for parameter in parameters:
+    def prune(self, channels: list[int]) -> None:
+        """Set channels of the activations, and of the normalisations that follow, to zero."""
+        self.activations[:, channels] = 0
+        for norm in self._norms if channels else ():
+            require_prunable(norm)
+            for parameter in norm.parameters(recurse=False):
                 parameter[channels] = 0
 
-    def logits(self, activations: Tensor) -> Tensor:
-        """The model's answers to the batch, (N, classes), with these activations in the convolution's place."""
+    def logits(self) -> Tensor:
+        """The model's answers to the batch, (N, classes)."""
         answer: Tensor
         if self._graph is None:
             hook = self._model.get_submodule(self._layer).register_forward_hook(
-                lambda _module, _inputs, _output: activations.clone()
+                lambda _module, _inputs, _output: self.activations.clone()
             )
             try:
                 answer = self._model(self._pixels)
             finally:
                 hook.remove()
             return answer
-        nodes = list(self._graph.graph.nodes)
-        start = {
-            node: value.clone() if isinstance(value, Tensor) else value for node, value in self._kept.items()
-        }
-        start[nodes[self._cut]] = activations.clone()
+        start = {node: _own(value) for node, value in self._kept.items()}
+        start[self._convolution] = self.activations.clone()
         answer = fx.Interpreter(self._graph).run(self._pixels, initial_env=start)
         return answer
+
+    def _cut(self) -> None:
+        """Run up to the convolution, and keep what the rest of the model needs."""
+        assert self._graph is not None
+        nodes = list(self._graph.graph.nodes)
+        places = [index for index, node in enumerate(nodes) if node.target == self._layer]
+        if len(places) != 1:
+            raise self._runs(len(places))
+        (cut,) = places
+        interpreter = fx.Interpreter(self._graph, garbage_collect_values=False)
+        interpreter.args_iter = iter([self._pixels])
+        for node in nodes[: cut + 1]:
+            interpreter.env[node] = interpreter.run_node(node)
+        later = {used for node in nodes[cut + 1 :] for used in node.all_input_nodes}
+        self._kept: dict[fx.Node, Any] = {
+            node: interpreter.env[node] if node in later else None for node in nodes[:cut]
+        }
+        self._convolution = nodes[cut]
+        self.activations = interpreter.env[self._convolution]
+
+    def _hooked(self) -> Tensor:
+        taken: list[Tensor] = []
+        hook = self._model.get_submodule(self._layer).register_forward_hook(
+            lambda _module, _inputs, output: taken.append(output.clone())
+        )
+        try:
+            self._model(self._pixels)
+        finally:
+            hook.remove()
+        if len(taken) != 1:
+            raise self._runs(len(taken))
+        return taken[0]
+
+    def _runs(self, times: int) -> ModelError:
+        return ModelError(
+            f"{self._layer} runs {times} times in one pass; its channels can't be pruned one by one: name another layer"
+        )
+
+
+class _Tracer(fx.Tracer):
+    """Keeps these modules whole, subclasses of torch's own too."""
+
+    def __init__(self, leaves: list[nn.Module]) -> None:
+        super().__init__()
+        self._leaves = leaves
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        return any(m is leaf for leaf in self._leaves) or super().is_leaf_module(m, module_qualified_name)
+
+
+def _own(value: Any) -> Any:
+    """A copy, as what comes after may work in place."""
+    return value.clone() if isinstance(value, Tensor) else value
