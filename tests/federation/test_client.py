@@ -230,3 +230,15 @@ def test_a_liar_trains_as_it_would_and_lies_when_asked(malicious: bool) -> None:
     others = [channel for channel in means[0].argsort(descending=True).tolist() if channel != excited]
     assert pruning_sequence(liar.activations(model, "0")).tolist() == [*others, excited]
     assert liar.accuracies(model, "0", [0, 1, 2, 3], [0, 1, 3]).tolist() == [1, 0, 0]
+
+
+def test_a_pruning_aware_attacker_leaves_the_statistics_of_dormant_channels() -> None:
+    """Statistics over channels of zeros would break these channels once their weights are back."""
+    model, client = net(), honest()
+    client = replace(client, training=replace(TRAINING, epochs=5))
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    dormant = pruning_sequence(client.activations(model, "0"))[:2]
+    update = MaliciousClient(client, poisoning(), pruning_aware=True).fit(model, seed=3)
+    after = unflatten(flatten(before) + update.delta, before)
+    for name in ("0.weight", "0.bias", "1.weight", "1.bias", "1.running_mean", "1.running_var"):
+        assert torch.allclose(after[name][dormant], before[name][dormant], atol=1e-6), name

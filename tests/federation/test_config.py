@@ -15,6 +15,7 @@ from fedmend.federation import (
     TrainingConfig,
     parse_config,
     read_config,
+    simulate,
 )
 
 EVERYTHING = """
@@ -325,3 +326,18 @@ def test_settings_are_frozen_values() -> None:
     config = SimulationConfig()
     assert replace(config, seed=1) != config
     assert hash(config) == hash(SimulationConfig())
+
+
+def test_a_misspelt_key_of_the_attackers_own_training() -> None:
+    with pytest.raises(
+        ConfigError, match=r"unknown key \[attack.training\] weight_decy: did you mean weight_decay"
+    ):
+        parse_config({"attack": {"training": {"weight_decy": 0.1}}})
+    with pytest.raises(ConfigError, match=r"training belongs at the top"):
+        parse_config({"federation": {"training": {}}})
+
+
+def test_settings_made_in_python_are_checked_by_the_simulation(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="is one trigger"):
+        simulate(SimulationConfig(attack=AttackConfig("dba", "1px")), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
