@@ -13,6 +13,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from torch import Tensor, nn
 
 from fedmend.errors import ConfigError, DataError
+from fedmend.metrics import device_of
 from fedmend.progress import Progress, silent
 from fedmend.pruning import (
     MajorityVote,
@@ -31,6 +32,7 @@ from fedmend.pruning import (
     set_to_zero,
     union,
 )
+from fedmend.versions import versions
 
 Along = Callable[[nn.Module, str, Sequence[int], Sequence[int]], Tensor]
 """Model, layer, pruning sequence and testing points to the accuracy at each point, (points,)."""
@@ -105,6 +107,7 @@ class PruneReport:
         sequence: all channels, the first to prune first. points: how many are pruned at each testing point, with
             the ``accuracies`` there. pruned: the channels that were.
         stages: in their order.
+        validation_images: on how many images the server measured accuracies; 0 where the clients reported them.
         extreme: the extreme weights that the last stage set to zero, by their place in the layer's weight (output
             channel, input channel, row, column); ``values``: what they were. At most 1,000, the largest first.
     """
@@ -129,6 +132,9 @@ class PruneReport:
     settings: dict[str, Any]
     max_accuracy_drop: float
     seconds: float
+    validation_images: int = 0
+    device: str = "cpu"
+    versions: dict[str, str] = field(default_factory=dict)
     warnings: tuple[str, ...] = field(default=())
 
     def to_json(self) -> str:
@@ -266,6 +272,9 @@ def prune(
         settings=asdict(settings),
         max_accuracy_drop=max_accuracy_drop,
         seconds=time.perf_counter() - started,
+        validation_images=0 if labels is None else len(labels),
+        device=str(device_of(model)),
+        versions=versions(),
     )
 
 

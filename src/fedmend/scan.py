@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import platform
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
-from importlib.metadata import version
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +16,7 @@ from fedmend.pixels import to_uint8
 from fedmend.progress import Progress, silent
 from fedmend.scan_report import Examples, ScanReport, Thresholds, Verdict
 from fedmend.seeds import generator
+from fedmend.versions import versions
 
 MIN_IMAGES = 10
 POOR_REFERENCE = 2.0
@@ -211,11 +210,6 @@ def decide(evidence: Evidence, thresholds: Thresholds, target_name: str) -> tupl
         f"A patch of about {evidence.mask_share:.1%} of the image sends {evidence.reasr:.0%} of the other classes' "
         f'images to "{target_name}" in the suspect, and only {evidence.reference_agreement:.0%} in the reference.'
     )
-
-
-def versions() -> dict[str, str]:
-    """The versions that a result depends on."""
-    return {"fedmend": version("fedmend"), "torch": torch.__version__, "python": platform.python_version()}
 
 
 def _logits(model: nn.Module, images: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
 import click
@@ -71,8 +72,10 @@ def prune_run(
     folder = out.parent
     if report.outcome == "pruned":
         save_state(model.state_dict(), out)
-    write_text(folder / "prune.json", report.to_json() + "\n")
     measured = watched.evaluation(report)
+    with suppress(OSError):
+        (folder / "prune_evaluation.json").unlink()  # an earlier repair's
+    write_text(folder / "prune.json", report.to_json() + "\n")
     if measured is not None:
         write_prune_evaluation(folder, measured)
     page = folder / "report.html"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Literal
 
 import torch
@@ -125,7 +125,7 @@ class FederatedPruning:
             progress=progress,
             watch=watch,
         )
-        return model, replace(report, warnings=tuple(dict.fromkeys(warnings)))
+        return model, replace(report, settings=asdict(self), warnings=tuple(dict.fromkeys(warnings)))
 
     def _hold(
         self, model: nn.Module, asked: Sequence[Client], layer: str, channels: int, progress: Progress

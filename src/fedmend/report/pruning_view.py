@@ -99,7 +99,13 @@ def pruning_view(report: PruneReport, evaluation: PruneEvaluation | None) -> Pru
 
 def pruning_settings(report: PruneReport) -> list[tuple[str, str]]:
     """The settings of the repair, as dotted names and texts."""
-    about = {"vote": report.vote, "layer": report.layer, "max_accuracy_drop": report.max_accuracy_drop}
+    about = {
+        "vote": report.vote,
+        "layer": report.layer,
+        "max_accuracy_drop": report.max_accuracy_drop,
+        "validation_images": report.validation_images or "none: clients report",
+        "device": report.device,
+    }
     return list(words.flatten({**about, **report.settings}))
 
 

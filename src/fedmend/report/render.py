@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -128,7 +129,7 @@ def _view(contents: ReportContents) -> dict[str, Any]:
         "rows": _rows(contents),
         "warnings": [text for part in (scan, repair, pruning) if part for text in part.warnings],
         "settings": _settings(contents),
-        "versions": contents.versions or (scan.versions if scan else {}),
+        "versions": contents.versions or _versions(contents),
     }
 
 
@@ -263,6 +264,11 @@ def _rows(contents: ReportContents) -> list[_Row]:
             ),
         ]
     return [row for row in rows if row.before is not None or row.after is not None]
+
+
+def _versions(contents: ReportContents) -> Mapping[str, str]:
+    made = contents.scan or contents.pruning
+    return made.versions if made else {}
 
 
 def _settings(contents: ReportContents) -> list[tuple[str, list[tuple[str, str]]]]:
