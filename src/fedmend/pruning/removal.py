@@ -1,0 +1,71 @@
+"""Really removing pruned channels, by the library torch-pruning: the smaller model gives the same answers."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from copy import deepcopy
+
+import torch
+from torch import Tensor, nn
+
+from fedmend.errors import ConfigError, ModelError
+from fedmend.metrics import evaluating, pixels_for
+from fedmend.pruning.layers import locate
+from fedmend.pruning.zeros import channel_zeros
+
+
+def remove_channels(
+    model: nn.Module, channels: Sequence[int], images: Tensor, *, layer: str | None = None
+) -> nn.Module:
+    """A copy of a pruned model without these channels, and without what other layers did with them.
+
+    Args:
+        model: with the channels already at zero (see :func:`fedmend.prune.prune`); left as found.
+        images: a few, uint8 or float in [0, 1], (N, C, H, W), on which both models' answers are compared.
+        layer: the convolution; by default the one that runs last.
+
+    Returns:
+        A model of other shapes: it can be saved whole, but not be loaded into the architecture that it came from.
+
+    Raises:
+        ConfigError: torch-pruning isn't installed, or all channels are named. ModelError: channels aren't at zero, or
+            can't be removed without changing the answers, as where a shortcut adds to them.
+    """
+    try:
+        import torch_pruning
+    except ImportError as error:
+        raise ConfigError(
+            "removing channels needs torch-pruning; install it with: pip install 'fedmend[slim]'"
+        ) from error
+    point = locate(model, images, layer)
+    for name, zero in channel_zeros(point, channels).items():
+        if bool(model.get_parameter(name)[zero.to(model.get_parameter(name).device)].any()):
+            raise ModelError(
+                f"channels {list(channels)} of {point.name} aren't pruned: {name} isn't zero there"
+            )
+    small, pixels = deepcopy(model), pixels_for(model, images)
+    frozen = {name for name, parameter in small.named_parameters() if not parameter.requires_grad}
+    for parameter in small.parameters():
+        parameter.requires_grad_(True)  # torch-pruning follows the gradients' graph
+    with evaluating(small), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        graph = torch_pruning.DependencyGraph().build_dependency(small, example_inputs=pixels[:1])
+        group = graph.get_pruning_group(
+            small.get_submodule(point.name), torch_pruning.prune_conv_out_channels, idxs=sorted(set(channels))
+        )
+        group.prune()
+    for name, parameter in small.named_parameters():
+        parameter.requires_grad_(name not in frozen)
+    with evaluating(model), evaluating(small), torch.no_grad():
+        before = model(pixels)
+        try:
+            same = torch.allclose(before, small(pixels), rtol=1e-4, atol=1e-5)
+        except RuntimeError:
+            same = False
+    if not same:
+        raise ModelError(
+            f"channels of {point.name} can't be removed without changing the model's answers: other layers' channels "
+            "are tied to them, as by a shortcut; keep them at zero"
+        )
+    return small
