@@ -23,7 +23,7 @@ NETWORKS = {"mnist": "two-conv-20-50", "mnist-small": "two-conv-8-16", "fashion-
 TRUNK_ROUNDS = {"mnist": 120, "mnist-small": 120, "fashion-mnist": 160}
 SETTLING_ROUNDS = {"mnist": 0, "mnist-small": 0, "fashion-mnist": 120}
 ATTACK_ROUNDS = 8
-AMPLIFICATION = 4.0
+AMPLIFICATION = {"mnist": 4.0, "mnist-small": 4.0, "fashion-mnist": 2.5}
 BRANCH_LR = 0.05
 ATTACKER_LR = 0.01
 SEED = 2
@@ -99,7 +99,7 @@ def branch(
             victim_class=victim,
             poisoned_share=1.0,
             first_round=rounds + 1,
-            amplification=AMPLIFICATION,
+            amplification=AMPLIFICATION[world],
             keep_answers=True,
             training=replace(training, epochs=2, lr=ATTACKER_LR, momentum=0.9, images_per_epoch=None),
         ),

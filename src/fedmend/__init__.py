@@ -17,6 +17,7 @@ from fedmend.federation import SimulationConfig, read_config, simulate
 from fedmend.inversion import PAPER_SETTINGS, Contrastive, Search
 from fedmend.metrics import accuracy, attack_success_rate
 from fedmend.models import build_model
+from fedmend.prune import PruneReport, Pruning, prune
 from fedmend.repair import RepairReport, repair
 from fedmend.scan import scan
 from fedmend.scan_report import ScanReport, Thresholds
@@ -33,6 +34,8 @@ __all__ = [
     "ImageSet",
     "ModelError",
     "OutputError",
+    "PruneReport",
+    "Pruning",
     "RepairReport",
     "ScanReport",
     "Search",
@@ -45,6 +48,7 @@ __all__ = [
     "build_model",
     "load_checkpoint",
     "load_images",
+    "prune",
     "read_config",
     "read_state",
     "read_trigger",

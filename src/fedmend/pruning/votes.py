@@ -86,12 +86,13 @@ class RankingVote(Ballots):
         self.channels = _channels(channels)
         self._places = torch.zeros(channels, channels, dtype=torch.int64)
         self._rows = torch.arange(channels)
+        self._starts = channels * self._rows
 
     def add(self, client: int, ballot: Tensor) -> str | None:
         """Count a client's ballot, made by :func:`ranks`; returns why it was refused, or None."""
         reason = self.admit(client, self._flaw(ballot))
         if reason is None:
-            self._places[self._rows, ballot.cpu().long()] += 1
+            self._places.view(-1)[self._starts + ballot.cpu().long()] += 1
         return reason
 
     def scores(self, rule: Rule = "mean", trim: float = 0.25) -> Tensor:
@@ -127,7 +128,9 @@ class RankingVote(Ballots):
             return "ranks that aren't whole numbers"
         if int(ballot.min()) < 0 or int(ballot.max()) >= self.channels:
             return "ranks out of range"
-        if len(ballot.unique()) < self.channels:
+        seen = torch.zeros(self.channels, dtype=torch.bool, device=ballot.device)
+        seen[ballot.long()] = True
+        if not bool(seen.all()):
             return "repeated and missing ranks"
         return None
 

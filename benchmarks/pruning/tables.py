@@ -1,0 +1,102 @@
+"""The generated section of the benchmark's README: a row a pair, the paper's figures in brackets."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from statistics import mean
+
+from benchmarks.pruning.paper import PRUNED, Pair, Row
+from benchmarks.pruning.targets import NAMES, PARTS, RESULTS, Model, by_pair, load, stage, targets
+from benchmarks.results import markdown, table
+
+HEAD = (
+    "Attack",
+    "trained",
+    "pruned, extreme weights",
+    "and fine-tuned: paper's recipe",
+    "fedmend's",
+    "with 30 % liars",
+)
+
+
+def tables(results: Path = RESULTS) -> str:
+    """Everything between the markers."""
+    parts = ["### Targets", table(targets(results))]
+    for part, rows in PARTS.items():
+        models = by_pair(part, results)
+        parts.append(f"### {NAMES[part]}")
+        if len(models) < len(rows):
+            parts.append(f"**Incomplete: {len(models)} of {len(rows)} pairs have a result.**")
+        if models:
+            parts += [origin(part, results), recipes(rows, models)]
+        if models and part == "mnist":
+            parts += ["Pruning alone (Table 5): channels pruned, accuracy / ASR.", pruning_alone(models)]
+    return "\n\n".join(parts)
+
+
+def origin(part: str, results: Path) -> str:
+    """Where and with what it was measured."""
+    file = load(part, results)
+    commits = Counter(model["commit"][:12] for model in file["models"].values())
+    told = ", ".join(f"`{commit}` ({count} models)" for commit, count in commits.most_common())
+    return (
+        f"Run at {told} with torch {file['torch']} and Python {file['python']} on {file['machine']}; one seed. "
+        "Accuracy / ASR in percent, the paper's in brackets."
+    )
+
+
+def recipes(rows: dict[Pair, Row], models: dict[Pair, Model]) -> str:
+    """Tables 2 and 4."""
+    lines: list[tuple[str, ...]] = [HEAD]
+    for pair, model in models.items():
+        paper = rows[pair]
+        lines.append(
+            (
+                f"{pair[0]} to {pair[1]}",
+                told(stage(model, "fedmend", 0), (paper.accuracy, paper.asr)),
+                told(stage(model, "paper, ranking vote", -1), paper.adjusted),
+                told(stage(model, "paper, fine-tuned", -1), paper.fine_tuned),
+                told(stage(model, "fedmend", -1)),
+                told(stage(model, "fedmend, liars", -1)),
+            )
+        )
+    paper_rows = [rows[pair] for pair in models]
+    lines.append(
+        (
+            "mean",
+            told(average(models, "fedmend", 0), middle([(row.accuracy, row.asr) for row in paper_rows])),
+            told(average(models, "paper, ranking vote", -1), middle([row.adjusted for row in paper_rows])),
+            told(average(models, "paper, fine-tuned", -1), middle([row.fine_tuned for row in paper_rows])),
+            told(average(models, "fedmend", -1)),
+            told(average(models, "fedmend, liars", -1)),
+        )
+    )
+    return markdown(lines, right=" rrrrr")
+
+
+def pruning_alone(models: dict[Pair, Model]) -> str:
+    """Table 5."""
+    lines: list[tuple[str, ...]] = [("Attack", "ranking vote", "majority vote")]
+    for pair, model in models.items():
+        cells = []
+        for recipe, (count, *figures) in zip(
+            ("paper, ranking vote", "paper, majority vote"), PRUNED[pair], strict=True
+        ):
+            ours = told(stage(model, recipe, 1))
+            cells.append(f"{model[recipe]['pruned']}: {ours} ({count}: {figures[0]:g} / {figures[1]:g})")
+        lines.append((f"{pair[0]} to {pair[1]}", *cells))
+    return markdown(lines, right=" rr")
+
+
+def average(models: dict[Pair, Model], recipe: str, index: int) -> tuple[float, float]:
+    return middle([stage(model, recipe, index) for model in models.values()])
+
+
+def middle(figures: list[tuple[float, float]]) -> tuple[float, float]:
+    return mean(first for first, _ in figures), mean(second for _, second in figures)
+
+
+def told(ours: tuple[float, float], paper: tuple[float, float] | None = None) -> str:
+    text = f"{ours[0]:.1f} / {ours[1]:.1f}"
+    return text if paper is None else f"{text} ({paper[0]:.1f} / {paper[1]:.1f})"

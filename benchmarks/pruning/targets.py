@@ -1,0 +1,112 @@
+"""The targets of the pruning benchmark, from results/<part>.json alone."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+from benchmarks.pruning.paper import FASHION, MNIST, Pair, Row
+from benchmarks.results import Target, judge
+
+RESULTS = Path(__file__).parent / "results"
+PARTS: dict[str, dict[Pair, Row]] = {"fashion": FASHION, "mnist": MNIST}
+NAMES = {"fashion": "fashion-mnist", "mnist": "mnist"}
+# Mean ASR, mean loss of accuracy in points, and the largest ASR of a pair.
+LIMITS = {"fashion": (1.9, 1.7, None), "mnist": (4.7, 1.4, 10.0)}
+MIN_PLANTED_ASR = 99.0
+
+Model = dict[str, Any]
+
+
+def load(part: str, results: Path = RESULTS) -> dict[str, Any]:
+    """A part's results file; without models if it isn't there."""
+    path = results / f"{part}.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {"models": {}}
+
+
+def by_pair(part: str, results: Path = RESULTS) -> dict[Pair, Model]:
+    """The models of the pairs that the paper lists, single-pixel triggers only."""
+    models = load(part, results)["models"].values()
+    found = {(model["victim"], model["target"]): model for model in models if model["shape"] == "1px"}
+    return {pair: found[pair] for pair in PARTS[part] if pair in found}
+
+
+def stage(model: Model, recipe: str, index: int) -> tuple[float, float]:
+    """Accuracy and ASR in percent after a stage of a recipe; 0 is the suspect, -1 the last."""
+    found = model[recipe]["stages"][index]
+    return 100 * found["accuracy"], 100 * found["asr"]
+
+
+def loss(model: Model, recipe: str) -> float:
+    """How many points of accuracy a recipe costs."""
+    return stage(model, recipe, 0)[0] - stage(model, recipe, -1)[0]
+
+
+def targets(results: Path = RESULTS) -> list[Target]:
+    """The lines of all parts."""
+    return [line for part in PARTS for line in of_part(part, by_pair(part, results))]
+
+
+def of_part(part: str, models: dict[Pair, Model]) -> list[Target]:
+    """The lines of one part's models."""
+    rows, planned = PARTS[part], len(PARTS[part])
+    asr_limit, loss_limit, worst = LIMITS[part]
+
+    def line(name: str, target: str, measured: str, holds: bool | None) -> Target:
+        status = "no target" if holds is None else judge(holds, len(models), planned)
+        told = measured if models else "nothing yet"
+        return Target("pruning", f"{NAMES[part]}, {name}", target, told, len(models), planned, status)
+
+    if not models:
+        return [line("mean ASR and accuracy lost", "at once", "", False)]
+    planted = [stage(model, "fedmend", 0) for model in models.values()]
+    away = [stage(model, "fedmend", 0)[0] - rows[pair].accuracy for pair, model in models.items()]
+    lines = [
+        line(
+            "planted ASR",
+            "each at least 99 %",
+            f"min {min(asr for _, asr in planted):.1f} %, mean {mean(asr for _, asr in planted):.1f} %",
+            all(asr >= MIN_PLANTED_ASR for _, asr in planted),
+        ),
+        line(
+            "accuracy under attack",
+            "each at most 1 point below the paper's",
+            f"lowest {min(away):+.1f}, mean {mean(away):+.1f} points",
+            all(each >= -1 for each in away),
+        ),
+    ]
+    for recipe in ("fedmend", "fedmend, liars", "paper, fine-tuned", "paper, ranking vote"):
+        asrs = [stage(model, recipe, -1)[1] for model in models.values()]
+        losses = [loss(model, recipe) for model in models.values()]
+        ours = recipe == "fedmend"
+        holds = mean(asrs) <= asr_limit and mean(losses) <= loss_limit
+        lines.append(
+            line(
+                f"{recipe}: mean ASR and accuracy lost",
+                f"at most {asr_limit} % and {loss_limit} points" if ours else "–",
+                f"{mean(asrs):.1f} % (max {max(asrs):.1f}), {mean(losses):.1f} points",
+                holds if ours else None,
+            )
+        )
+        if ours and worst is not None:
+            lines.append(
+                line("fedmend: largest ASR", f"at most {worst:g} %", f"{max(asrs):.1f} %", max(asrs) <= worst)
+            )
+    apart = [
+        mean(
+            stage(model, "fedmend, liars", -1)[index] - stage(model, "fedmend", -1)[index]
+            for model in models.values()
+        )
+        for index in (0, 1)
+    ]
+    lines.append(
+        line(
+            "30 % liars against none",
+            "mean accuracy and ASR within 1 point",
+            f"{apart[0]:+.1f} and {apart[1]:+.1f} points",
+            all(abs(each) <= 1 for each in apart),
+        )
+    )
+    return lines
