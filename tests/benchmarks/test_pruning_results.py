@@ -1,0 +1,116 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from benchmarks.pruning.paper import FASHION, MNIST, PRUNED, Pair
+from benchmarks.pruning.tables import tables
+from benchmarks.pruning.targets import targets
+
+RECIPES = ("paper, ranking vote", "paper, majority vote", "paper, fine-tuned", "fedmend", "fedmend, liars")
+
+
+def model(
+    pair: Pair, after: tuple[float, float] = (0.97, 0.01), **changes: tuple[float, float]
+) -> dict[str, Any]:
+    """A result of one pair: 98 % and 100 % before, and what each recipe reached."""
+    result: dict[str, Any] = {"victim": pair[0], "target": pair[1], "shape": "1px", "commit": "c" * 40}
+    for recipe in RECIPES:
+        last = changes.get(recipe, after)
+        stages = [("suspect", (0.98, 1.0)), ("pruned", (0.975, 0.9)), ("adjusted again", last)]
+        result[recipe] = {
+            "pruned": 30,
+            "stages": [{"name": name, "accuracy": each[0], "asr": each[1]} for name, each in stages],
+        }
+    return result
+
+
+def written(folder: Path, part: str, models: list[dict[str, Any]]) -> Path:
+    file = {
+        "models": {str(index): each for index, each in enumerate(models)},
+        "torch": "2",
+        "python": "3",
+        "machine": "m",
+    }
+    (folder / f"{part}.json").write_text(json.dumps(file), encoding="utf-8")
+    return folder
+
+
+def statuses(folder: Path) -> dict[str, str]:
+    return {line.name: line.status for line in targets(folder) if line.status != "no target"}
+
+
+def test_all_met(tmp_path: Path) -> None:
+    written(tmp_path, "mnist", [model(pair) for pair in MNIST])
+    assert statuses(tmp_path) == {
+        "fashion-mnist, mean ASR and accuracy lost": "not run",
+        "mnist, planted ASR": "met",
+        "mnist, accuracy under attack": "met",
+        "mnist, fedmend: mean ASR and accuracy lost": "met",
+        "mnist, fedmend: largest ASR": "met",
+        "mnist, 30 % liars against none": "met",
+    }
+
+
+def test_fewer_pairs_than_the_paper_lists_meet_nothing(tmp_path: Path) -> None:
+    written(tmp_path, "mnist", [model(pair) for pair in list(MNIST)[1:]])
+    assert set(statuses(tmp_path).values()) == {"not run", "incomplete"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "missed"),
+    [
+        ({"fedmend": (0.97, 0.5)}, {"mnist, fedmend: largest ASR", "mnist, 30 % liars against none"}),
+        (
+            {"fedmend": (0.5, 0.01)},
+            {"mnist, fedmend: mean ASR and accuracy lost", "mnist, 30 % liars against none"},
+        ),
+        ({"fedmend, liars": (0.97, 0.5)}, {"mnist, 30 % liars against none"}),
+    ],
+)
+def test_a_single_pair_can_miss(
+    tmp_path: Path, changes: dict[str, tuple[float, float]], missed: set[str]
+) -> None:
+    pairs = list(MNIST)
+    written(tmp_path, "mnist", [model(pairs[0], **changes), *(model(pair) for pair in pairs[1:])])
+    assert {name for name, status in statuses(tmp_path).items() if status == "missed"} == missed
+
+
+def test_asr_and_accuracy_must_be_met_at_once(tmp_path: Path) -> None:
+    written(tmp_path, "fashion", [model(pair, (0.96, 0.0)) for pair in FASHION])
+    assert statuses(tmp_path)["fashion-mnist, fedmend: mean ASR and accuracy lost"] == "missed"
+
+
+def test_other_patterns_are_no_pairs_of_these_tables(tmp_path: Path) -> None:
+    written(
+        tmp_path, "mnist", [*(model(pair) for pair in MNIST), model((9, 1), (0.1, 1.0)) | {"shape": "9px"}]
+    )
+    assert "missed" not in statuses(tmp_path).values()
+
+
+def test_tables_have_the_papers_figures_beside_ours(tmp_path: Path) -> None:
+    written(tmp_path, "mnist", [model((3, 9))])
+    shown = tables(tmp_path)
+    assert "**Incomplete: 1 of 18 pairs have a result.**" in shown
+    assert (
+        "| 3 to 9 | 98.0 / 100.0 (98.5 / 99.5) | 97.0 / 1.0 (95.0 / 34.9) | 97.0 / 1.0 (96.0 / 26.3) |"
+        in shown
+    )
+    assert "30: 97.5 / 90.0 (30: 90.6 / 100)" in shown
+    assert "`cccccccccccc` (1 models)" in shown
+
+
+def test_the_papers_means_are_those_of_its_text() -> None:
+    """Sections 5.5.1, 5.5.3 and 5.5.4."""
+
+    def means(kind: str, rows: dict[Pair, Any]) -> list[float]:
+        return [
+            round(sum(getattr(row, kind)[index] for row in rows.values()) / len(rows), 1) for index in (0, 1)
+        ]
+
+    assert means("adjusted", FASHION) == [82.5, 1.9]
+    assert means("fine_tuned", FASHION) == [86.4, 6.4]
+    assert means("adjusted", MNIST) == [94.4, 8.4]
+    assert means("fine_tuned", MNIST) == [97.0, 4.7]  # the text says 96.9
+    below = [sum(row[vote][2] < 10 for row in PRUNED.values()) for vote in (0, 1)]
+    assert below == [5, 7]
