@@ -15,6 +15,7 @@ import multiprocessing
 import platform
 import subprocess
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,9 @@ FINE_TUNING_ROUNDS = 6
 LIARS = 3
 RECIPES = {
     "paper, ranking vote": FederatedPruning(pruning=PAPER_RECIPE.pruning, fine_tuning_rounds=0),
+    "paper, mu and sigma over all weights": FederatedPruning(
+        pruning=replace(PAPER_RECIPE.pruning, live_only=False), fine_tuning_rounds=0
+    ),
     "paper, majority vote": FederatedPruning(
         vote="majority", pruning=PAPER_RECIPE.pruning, fine_tuning_rounds=0
     ),
