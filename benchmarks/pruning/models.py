@@ -2,7 +2,7 @@
 
 The paper's set-up (5 and its tables): ten clients, all in every round, one attacker, K-label data (K = 3). What it
 doesn't give is ours: the networks' widths, the clients' and the attacker's training, the amplification and the number
-of rounds, all chosen on federations of another seed (900).
+of rounds; the README says how they were chosen.
 """
 
 from __future__ import annotations

@@ -76,9 +76,9 @@ def of_part(part: str, models: dict[Pair, Model]) -> list[Target]:
         ),
         line(
             "accuracy under attack",
-            "each at most 1 point below the paper's",
-            f"lowest {min(away):+.1f}, mean {mean(away):+.1f} points",
-            all(each >= -1 for each in away),
+            "each within 1 point of the paper's",
+            f"from {min(away):+.1f} to {max(away):+.1f}, mean {mean(away):+.1f} points",
+            all(abs(each) <= 1 for each in away),
         ),
     ]
     for recipe in RECIPES:

@@ -194,6 +194,10 @@ def prune(
         DataError: no ballot counts. ModelError: there is no such convolution.
     """
     started = time.perf_counter()
+    if not 0 <= max_accuracy_drop <= 1:
+        raise ConfigError(f"max_accuracy_drop must be in [0, 1]; got {max_accuracy_drop}")
+    if images.ndim != 4 or len(images) == 0:
+        raise DataError(f"prune needs images (N, C, H, W), N at least 1; got {tuple(images.shape)}")
     if (labels is None) == (along is None):
         raise ConfigError(
             "prune needs either labels for the images or along=, a way to ask clients for accuracies"

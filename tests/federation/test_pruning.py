@@ -1,13 +1,14 @@
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from tiny_data import data, settings
 from torch import Tensor, nn
 
-from fedmend.errors import ConfigError, DataError
+from fedmend.errors import ConfigError
 from fedmend.federation import PAPER_RECIPE, FederatedPruning, HonestClient, RunFolder, last_model, simulate
 from fedmend.federation.simulator import make_clients
 from fedmend.parameters import flatten
@@ -120,7 +121,7 @@ def test_clients_that_fail_or_take_too_long_have_no_say(
 
     def slow_or_failing(self: HonestClient, model: nn.Module, layer: str) -> Tensor:
         if self.client_id == 1:
-            raise DataError("no images left")
+            raise ConnectionError("gone")
         if self.client_id == 2:
             time.sleep(0.3)
         return original(self, model, layer)
@@ -159,3 +160,28 @@ def test_a_run_without_a_model_yet_is_refused(tmp_path: Path) -> None:
 def test_settings_out_of_range(wrong: dict[str, object]) -> None:
     with pytest.raises(ConfigError):
         FederatedPruning(**wrong)  # type: ignore[arg-type]
+
+
+def test_a_client_that_lies_between_stages_does_not_decide(
+    run: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It answers truly along the sequence and says afterwards that the model is ruined."""
+    original = HonestClient.accuracies
+    recipe = FederatedPruning(fine_tuning_rounds=0)
+
+    def changing(self: HonestClient, *question: Any) -> Tensor:
+        answer = original(self, *question)
+        return answer * 0 if self.client_id == 3 and len(question[3]) == 1 else answer
+
+    honest = recipe(run, data=TRAIN)[1]
+    monkeypatch.setattr(HonestClient, "accuracies", changing)
+    lied = recipe(run, data=TRAIN)[1]
+    others = [original(client, last_model(run, TRAIN), "0", range(4), [0]) for client in honest_clients(run)]
+    assert honest.accuracies == lied.accuracies
+    assert abs(honest.stages[-1].accuracy - lied.stages[-1].accuracy) < 0.1
+    assert honest.stages[0].accuracy == pytest.approx(float(torch.cat(others).median()))
+
+
+def honest_clients(run: RunFolder) -> list[HonestClient]:
+    clients = make_clients(run.config(), TRAIN, "cpu")
+    return [client if isinstance(client, HonestClient) else client.honest for client in clients]

@@ -1,3 +1,4 @@
+import math
 from collections.abc import Sequence
 
 import pytest
@@ -5,7 +6,7 @@ import torch
 from torch import Tensor
 
 from fedmend.errors import ConfigError, DataError
-from fedmend.pruning import MajorityVote, RankingVote, bits, pruning_sequence, ranks
+from fedmend.pruning import AccuracyVote, MajorityVote, RankingVote, bits, pruning_sequence, ranks
 from fedmend.seeds import generator
 
 
@@ -47,7 +48,7 @@ def test_every_rule_agrees_with_sorting_all_ballots() -> None:
         vote = ranked(*ballots.tolist())
         ordered = ballots.sort(0).values.double()
         middle = ordered[(clients - 1) // 2 : clients // 2 + 1].mean(0)
-        cut = int(0.25 * clients)
+        cut = min(math.ceil(0.3 * clients), (clients - 1) // 2)
         assert torch.allclose(vote.scores("mean"), ordered.mean(0))
         assert torch.allclose(vote.scores("median"), middle)
         assert torch.allclose(vote.scores("trimmed"), ordered[cut : clients - cut].mean(0))
@@ -181,3 +182,36 @@ def test_bad_settings_are_refused() -> None:
 def test_activations_must_be_a_vector_of_numbers(activations: Tensor) -> None:
     with pytest.raises(DataError, match="vector of finite numbers"):
         ranks(activations)
+
+
+@pytest.mark.parametrize("client", ["0", 0.5, None, True, -1, 2])
+def test_a_client_is_a_number_of_this_vote(client: object) -> None:
+    vote = RankingVote(2, 2)
+    assert vote.add(client, torch.tensor([0, 1])) == "not a client of this vote"  # type: ignore[arg-type]
+    assert (vote.counted, vote.missing) == (0, 2)
+
+
+ODD = [
+    torch.tensor([0, 1], dtype=torch.uint16),
+    torch.tensor([0, 1]).to_sparse(),
+    torch.zeros(2, device="meta"),
+    torch.tensor([0, 1], dtype=torch.complex64),
+    None,
+    [0, 1],
+]
+
+
+@pytest.mark.parametrize("ballot", ODD, ids=str)
+def test_odd_tensors_are_refused_by_every_vote(ballot: object) -> None:
+    votes = (RankingVote(2, 1), MajorityVote(2, 1), AccuracyVote(2, 1))
+    for vote in votes:
+        shaped = ballot[None] if isinstance(vote, MajorityVote) and isinstance(ballot, Tensor) else ballot
+        assert vote.add(0, shaped) is not None  # type: ignore[arg-type]
+        assert (vote.counted, sum(vote.refused.values())) == (0, 1)
+
+
+def test_three_of_ten_do_not_move_a_trimmed_mean() -> None:
+    vote = RankingVote(3, 10)
+    for client in range(10):
+        vote.add(client, torch.tensor([2, 1, 0] if client < 3 else [0, 1, 2]))
+    assert vote.scores("trimmed").tolist() == [0, 1, 2]

@@ -97,7 +97,7 @@ def told(report: PruneReport, measured: PruneEvaluation | None) -> str:
             f"Attack success rate (known only in a simulation): {measured.asr[0]:.1%} before, "
             f"{measured.asr[-1]:.1%} after."
         )
-    return "\n".join(lines)
+    return "\n".join([*lines, *(f"Warning: {warning}" for warning in report.warnings)])
 
 
 class _Watch:

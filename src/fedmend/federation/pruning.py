@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from fedmend.checkpoints import load_checkpoint
 from fedmend.data import ImageSet, load_images
-from fedmend.errors import ConfigError, FedmendError
+from fedmend.errors import ConfigError
 from fedmend.federation.client import Client, HonestClient, LyingVoter, MaliciousClient
 from fedmend.federation.config import SimulationConfig
 from fedmend.federation.run_folder import RunFolder
@@ -38,7 +38,7 @@ class FederatedPruning:
         fine_tuning_rounds: rounds of the federation after the pruning, the attacker still taking part (4.4).
         pixel_noise: in these rounds, the largest share in [0, 1) of an image's pixels that honest clients replace by
             noise, so that few pixels decide nothing. The paper has none.
-        timeout: seconds that a client may take for an answer.
+        timeout: seconds that a client may take for an answer; one that took longer doesn't count.
 
     Raises:
         ConfigError: a setting is out of range.
@@ -98,11 +98,20 @@ class FederatedPruning:
         warnings: list[str] = []
         votes = self._hold(model, asked, point.name, point.convolution.out_channels, progress)
 
+        firsts: dict[int, Tensor] = {}
+
         def along(candidate: nn.Module, layer: str, sequence: Sequence[int], points: Sequence[int]) -> Tensor:
-            reports = AccuracyVote(len(points), len(asked))
+            """What clients report; after the first time, as a fall from each one's own first accuracy."""
+            known = dict(firsts)
+            reports = AccuracyVote(len(points) + bool(known), len(asked))
             self._ask(
-                asked,
-                lambda client: client.accuracies(candidate, layer, sequence, points),
+                [client for client in asked if not known or client.client_id in known],
+                lambda client: torch.cat(
+                    [
+                        *([known[client.client_id]] if known else []),
+                        client.accuracies(candidate, layer, sequence, points),
+                    ]
+                ),
                 reports,
                 progress if len(points) > 1 else silent,
                 "accuracies",
@@ -110,7 +119,10 @@ class FederatedPruning:
             if reports.refused:
                 reasons = ", ".join(f"{count} for {reason}" for reason, count in reports.refused.items())
                 warnings.append(f"of {len(asked)} reports of accuracies, refused: {reasons}")
-            return reports.accuracies()
+            accuracies = reports.accuracies()
+            if not known:
+                firsts.update(reports.firsts())
+            return accuracies[bool(known) :]
 
         model, report = prune(
             model,
@@ -159,7 +171,7 @@ class FederatedPruning:
             started = time.perf_counter()
             try:
                 answer = question(client)
-            except FedmendError:
+            except Exception:
                 vote.admit(client.client_id, "no answer: the client failed")
                 continue
             if time.perf_counter() - started > self.timeout:

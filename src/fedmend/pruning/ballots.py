@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 
+import torch
+from torch import Tensor
+
 from fedmend.errors import ConfigError
 
 
@@ -37,7 +40,7 @@ class Ballots:
 
         An answer that came too late is noted in the same way, with a reason.
         """
-        if not 0 <= client < len(self._answered):
+        if type(client) is not int or not 0 <= client < len(self._answered):
             reason = "not a client of this vote"
         else:
             reason = "a second answer of one client" if self._answered[client] else reason
@@ -47,3 +50,18 @@ class Ballots:
         else:
             self.refused[reason] += 1
         return reason
+
+
+INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
+FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+
+
+def is_plain(answer: object, dtypes: tuple[torch.dtype, ...]) -> bool:
+    """Whether an answer is an ordinary dense tensor with values, of one of these types."""
+    return (
+        isinstance(answer, Tensor)
+        and answer.layout == torch.strided
+        and not answer.is_meta
+        and not answer.is_quantized
+        and answer.dtype in dtypes
+    )

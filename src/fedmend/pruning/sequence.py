@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from fedmend.errors import ConfigError, DataError
 from fedmend.metrics import BATCH_SIZE, device_of, evaluating, pixels_for
 from fedmend.progress import Progress, silent
-from fedmend.pruning.ballots import Ballots
+from fedmend.pruning.ballots import FLOATS, Ballots, is_plain
 from fedmend.pruning.layers import locate
 from fedmend.pruning.tail import Tail
 from fedmend.triggers import Trigger
@@ -139,14 +139,18 @@ class AccuracyVote(Ballots):
         if points < 1 or not 0 <= trim < 0.5:
             raise ConfigError(f"points must be 1 or more and trim in [0, 0.5); got {points}, {trim}")
         self.points, self.trim = points, trim
-        self._reports: list[Tensor] = []
+        self._reports: dict[int, Tensor] = {}
 
     def add(self, client: int, report: Tensor) -> str | None:
         """Count a client's report, made by :func:`accuracies_along`; returns why it was refused, or None."""
         reason = self.admit(client, self._flaw(report))
         if reason is None:
-            self._reports.append(report.detach().cpu().double().clone())
+            self._reports[client] = report.detach().cpu().double().clone()
         return reason
+
+    def firsts(self) -> dict[int, Tensor]:
+        """The first point of each report that counts, float64 (1,), by client: what its later answers fall from."""
+        return {client: report[:1] for client, report in self._reports.items()}
 
     def accuracies(self) -> Tensor:
         """The combined accuracy at each point, float64 (points,).
@@ -156,15 +160,14 @@ class AccuracyVote(Ballots):
         """
         if not self._reports:
             raise DataError(f"no report of accuracies counts; refused were {dict(self.refused)}")
-        reports = torch.stack(self._reports)
+        reports = torch.stack(list(self._reports.values()))
         cut = min(math.ceil(self.trim * len(reports) - 1e-9), (len(reports) - 1) // 2)
         falls = (reports[:, :1] - reports).sort(0).values[cut : len(reports) - cut]
         first = reports[:, 0].median()
         return (first - falls.mean(0)).clamp(0, 1)
 
     def _flaw(self, report: Tensor) -> str | None:
-        plain = isinstance(report, Tensor) and report.layout == torch.strided
-        if not plain or report.shape != (self.points,) or not report.is_floating_point():
+        if not is_plain(report, FLOATS) or report.shape != (self.points,):
             return "accuracies of another length or kind"
         if not bool(report.isfinite().all()):
             return "accuracies that are NaN or infinite"

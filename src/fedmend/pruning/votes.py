@@ -1,12 +1,13 @@
 """Ranking vote and majority vote on the channels to prune (federated-pruning paper, 4.1 and 4.2).
 
 A client says how dormant each channel is on its own data, as ranks or as bits; the server adds the ballots up, one at
-a time, in memory that doesn't grow with the clients' number. Ballots are untrusted: a bad one is refused and counted,
-and the vote goes on with the rest.
+a time, in memory that grows with the clients' number by one byte each. Ballots are untrusted: a bad one is refused and
+counted, and the vote goes on with the rest.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Literal
 
@@ -14,7 +15,7 @@ import torch
 from torch import Tensor
 
 from fedmend.errors import ConfigError, DataError
-from fedmend.pruning.ballots import Ballots
+from fedmend.pruning.ballots import FLOATS, INTEGERS, Ballots, is_plain
 
 Rule = Literal["mean", "median", "trimmed"]
 
@@ -95,7 +96,7 @@ class RankingVote(Ballots):
             self._places.view(-1)[self._starts + ballot.cpu().long()] += 1
         return reason
 
-    def scores(self, rule: Rule = "mean", trim: float = 0.25) -> Tensor:
+    def scores(self, rule: Rule = "mean", trim: float = 0.3) -> Tensor:
         """The aggregated place of each channel, float64 (C,), for :func:`pruning_sequence`.
 
         Args:
@@ -114,7 +115,7 @@ class RankingVote(Ballots):
         cut = {
             "mean": 0,
             "median": (self.counted - 1) // 2,
-            "trimmed": min(int(trim * self.counted), (self.counted - 1) // 2),
+            "trimmed": min(math.ceil(trim * self.counted - 1e-9), (self.counted - 1) // 2),
         }[rule]
         # Sorted by place, a channel's ballots from number `cut` up to `counted - cut` are kept.
         ends = self._places.cumsum(1)
@@ -124,7 +125,7 @@ class RankingVote(Ballots):
     def _flaw(self, ballot: Tensor) -> str | None:
         if not isinstance(ballot, Tensor) or ballot.shape != (self.channels,):
             return "a ranking of another length"
-        if ballot.is_floating_point() or ballot.is_complex() or ballot.dtype == torch.bool:
+        if not is_plain(ballot, INTEGERS):
             return "ranks that aren't whole numbers"
         if int(ballot.min()) < 0 or int(ballot.max()) >= self.channels:
             return "ranks out of range"
@@ -181,6 +182,8 @@ class MajorityVote(Ballots):
     def _flaw(self, ballot: Tensor) -> str | None:
         if not isinstance(ballot, Tensor) or ballot.shape != self.tally.shape:
             return "bits of another shape"
+        if not is_plain(ballot, (torch.bool, *INTEGERS, *FLOATS)):
+            return "bits that aren't 0 or 1"
         if not bool(((ballot == 0) | (ballot == 1)).all()):
             return "bits that aren't 0 or 1"
         return None
