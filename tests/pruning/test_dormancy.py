@@ -134,3 +134,27 @@ def test_bad_input_is_refused() -> None:
         model[0].bias.fill_(float("nan"))
     with pytest.raises(ModelError, match="NaN or infinite"):
         mean_activations(model, IMAGES)
+
+
+class Flattened(nn.Module):
+    """A nonlinearity that is a function, and nothing but a linear layer after it."""
+
+    def __init__(self, pooled: bool) -> None:
+        super().__init__()
+        self.convolution, self.pooled = nn.Conv2d(1, 4, 3), pooled
+        self.linear = nn.LazyLinear(2)
+
+    def forward(self, images: Tensor) -> Tensor:
+        activations = relu(self.convolution(images))
+        features = activations.mean((2, 3)) if self.pooled else activations.flatten(1)
+        logits: Tensor = self.linear(features)
+        return logits
+
+
+@pytest.mark.parametrize("pooled", [True, False])
+def test_a_functional_nonlinearity_before_a_linear_layer(pooled: bool) -> None:
+    model = Flattened(pooled)
+    with torch.no_grad():
+        model(PIXELS)
+        activations = relu(model.convolution(PIXELS))
+    assert torch.allclose(mean_activations(model, IMAGES), expected(activations), atol=1e-6)

@@ -80,7 +80,7 @@ def test_a_pool_without_a_nonlinearity_after_it_is_where_activations_are_given()
         assert torch.equal(seen, relu(model.norm(model.conv(IMAGES / 255))))
 
 
-def test_a_pool_that_is_a_function_too_leaves_the_convolution() -> None:
+def test_a_pool_that_is_a_function_too_leaves_what_the_linear_layer_is_given() -> None:
     class Bare(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -92,7 +92,11 @@ def test_a_pool_that_is_a_function_too_leaves_the_convolution() -> None:
 
     model = Bare()
     point = locate(model, IMAGES)
-    assert (point.name, point.module, point.norms) == ("conv", model.conv, {})
+    assert (point.name, point.module, point.given, point.norms) == ("conv", model.head, True, {})
+    (seen,) = watched(model, point)
+    with torch.no_grad():
+        pooled = max_pool2d(relu(model.conv(IMAGES / 255)), 2)
+    assert torch.equal(seen, pooled.flatten(2))
 
 
 @pytest.mark.parametrize(
@@ -177,8 +181,8 @@ def test_a_functional_nonlinearity_keeps_the_normalisation() -> None:
     model = Functional()
     point = locate(model, torch.rand(2, 1, 10, 10))
     assert list(point.norms) == ["norm"]
-    assert point.module is model.norm
-    assert not point.given
+    assert point.module is model.head
+    assert point.given
 
 
 def test_a_normalisation_after_a_max_pool_is_found() -> None:

@@ -21,7 +21,8 @@ def mean_activations(
         images: the client's own, uint8 or float in [0, 1], (N, C, H, W).
         layer: a convolution's name (of ``model.named_modules()``); by default the one that runs last. Its channels
             are recorded after the nonlinearity that follows it: a module after at most normalisation, dropout and
-            a max-pool; where there is none, what the next module is given, so that a functional one counts as well.
+            a max-pool; where there is none, what the next module is given, flattened or not, so that a functional one
+            counts as well.
         progress: called as ``progress("dormancy record", batch, batches)``.
 
     Returns:

@@ -63,7 +63,8 @@ class Point:
             nonlocal armed
             if armed:
                 armed = False
-                add(activations)
+                channels = self.convolution.out_channels
+                add(activations.unflatten(1, (channels, -1)) if activations.ndim == 2 else activations)
 
         handles = [self.convolution.register_forward_hook(arm)]
         if self.module is not self.convolution and self.given:
@@ -134,11 +135,17 @@ def _given(name: str, convolution: nn.Conv1d | nn.Conv2d | nn.Conv3d, after: lis
         if isinstance(call.module, _NORMS):
             norms[call.name], last = call.module, call.module
         elif not isinstance(call.module, _PASSED) or isinstance(call.module, _POOLS):
-            same = isinstance(call.given, Tensor) and call.given.ndim > 2
-            if same and call.given.shape[1] == convolution.out_channels:  # type: ignore[attr-defined]
+            if _has_channels(call.given, convolution.out_channels):
                 return Point(name, convolution, norms, call.module, given=True)
             break
     return Point(name, convolution, norms, last, given=False)
+
+
+def _has_channels(given: object, channels: int) -> bool:
+    """Whether a tensor has these channels in its second dimension, there alone or with their positions behind each."""
+    if not isinstance(given, Tensor) or given.ndim < 2:
+        return False
+    return given.shape[1] == channels or (given.ndim == 2 and given.shape[1] % channels == 0)
 
 
 def _is_activation(call: _Call) -> bool:
