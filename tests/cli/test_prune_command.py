@@ -88,6 +88,10 @@ def test_what_it_is_given_must_be_a_run(
     refused(command(Path(files.model("clean")), tmp_path), "--method prune repairs the folder of a run")
     refused(command(files.folder, tmp_path), "holds no run")
     refused(command(federation.path, tmp_path, "--validation-images", "100000"), "some must be left")
+    refused(
+        command(federation.path, tmp_path, "--data", "mnist"),
+        "takes a run's own model and data; leave out --data",
+    )
 
 
 def test_unlearning_still_needs_its_options(refused: Callable[..., None], files: Any, tmp_path: Path) -> None:

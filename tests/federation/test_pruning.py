@@ -185,3 +185,16 @@ def test_a_client_that_lies_between_stages_does_not_decide(
 def honest_clients(run: RunFolder) -> list[HonestClient]:
     clients = make_clients(run.config(), TRAIN, "cpu")
     return [client if isinstance(client, HonestClient) else client.honest for client in clients]
+
+
+@pytest.mark.parametrize("liars", [-1, 5])
+def test_there_are_not_more_liars_than_clients(run: RunFolder, liars: int) -> None:
+    with pytest.raises(ConfigError, match=r"liars must be from 0 to the number of clients \(4\)"):
+        FederatedPruning(fine_tuning_rounds=0)(run, validation=TEST, data=TRAIN, liars=liars)
+
+
+def test_a_run_that_stopped_early_is_repaired_with_a_warning(tmp_path: Path) -> None:
+    done = simulate(settings(model={"architecture": "tiny_nets:conv"}), tmp_path / "run", data=(TRAIN, TEST))
+    done.checkpoint(3).unlink()
+    _, report = FederatedPruning(fine_tuning_rounds=0)(done, validation=TEST, data=TRAIN)
+    assert report.warnings == ("the run stopped after round 2 of 3; its last model was repaired",)

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from fedmend.errors import ConfigError, ModelError
+from fedmend.errors import ConfigError, DataError, ModelError
 from fedmend.models import build_model
 from fedmend.models.two_conv import TwoConv
 from fedmend.parameters import flatten
@@ -62,3 +62,8 @@ def test_without_the_library(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "torch_pruning", None)
     with pytest.raises(ConfigError, match=r"fedmend\[slim\]"):
         remove_channels(nn.Conv2d(1, 2, 3), [0], IMAGES)
+
+
+def test_without_images_nothing_could_be_compared() -> None:
+    with pytest.raises(DataError, match="an image or more"):
+        remove_channels(nn.Conv2d(1, 2, 3), [0], IMAGES[:0])

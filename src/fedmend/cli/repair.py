@@ -83,8 +83,8 @@ def repair(
     the channels to prune, fine-tune the model, and extreme weights are set to zero. Neither --reference nor --model
     nor --data are needed. The folder of --out also gets prune.json and report.html.
 
-    The folder of --out also gets scan.json, trigger.safetensors, repair.json and report.html. A model is written
-    only if it was repaired: its clean accuracy held, and a new scan finds no backdoor in it.
+    Unlearning, the folder of --out also gets scan.json, trigger.safetensors, repair.json and report.html. A model
+    is written only if it was repaired: its clean accuracy held, and a new scan finds no backdoor in it.
 
     Exit code: 0 repaired or nothing to repair, 1 the repair failed, 2 bad input, 3 the scan was inconclusive.
     """
@@ -92,6 +92,10 @@ def repair(
         raise ConfigError(f"--out {out}: repaired models are written as .safetensors; give it that ending")
     recipe = RECIPES.get(repair_method)
     if recipe is not None:
+        given = {"--reference": reference, "--model": architecture, "--data": source}
+        names = ", ".join(name for name, value in given.items() if value is not None)
+        if names:
+            raise ConfigError(f"--method {repair_method} takes a run's own model and data; leave out {names}")
         return prune_run(suspect, recipe, validation_images, max_accuracy_drop, device, seed, as_json, out)
     if reference is None or architecture is None or source is None:
         missing = {"--reference": reference, "--model": architecture, "--data": source}

@@ -92,10 +92,19 @@ class FederatedPruning:
         images = data if data is not None else load_images(config.data.source, "train")
         model = last_model(run, images).to(device)
         clients = make_clients(config, images, device)
+        if liars is not None and not 0 <= liars <= (len(clients) if config.attack is not None else 0):
+            raise ConfigError(
+                f"liars must be from 0 to the number of clients ({len(clients)}), and 0 in an honest run; got {liars}"
+            )
         asked = voters(clients, config, images, liars)
         probe = images.images[:1].to(device)
         point = locate(model, probe)
         warnings: list[str] = []
+        if run.last_round() != config.federation.rounds:
+            warnings.append(
+                f"the run stopped after round {run.last_round()} of {config.federation.rounds}; "
+                "its last model was repaired"
+            )
         votes = self._hold(model, asked, point.name, point.convolution.out_channels, progress)
 
         firsts: dict[int, Tensor] = {}

@@ -9,7 +9,7 @@ from copy import deepcopy
 import torch
 from torch import Tensor, nn
 
-from fedmend.errors import ConfigError, ModelError
+from fedmend.errors import ConfigError, DataError, ModelError
 from fedmend.metrics import evaluating, pixels_for
 from fedmend.pruning.layers import locate
 from fedmend.pruning.zeros import channel_zeros
@@ -29,8 +29,9 @@ def remove_channels(
         A model of other shapes: it can be saved whole, but not be loaded into the architecture that it came from.
 
     Raises:
-        ConfigError: torch-pruning isn't installed, or all channels are named. ModelError: channels aren't at zero, or
-            can't be removed without changing the answers, as where a shortcut adds to them.
+        DataError: there are no images. ConfigError: torch-pruning isn't installed, or all channels are named.
+        ModelError: channels aren't at zero, or can't be removed without changing the answers, as where a shortcut adds
+            to them.
     """
     try:
         import torch_pruning
@@ -38,6 +39,10 @@ def remove_channels(
         raise ConfigError(
             "removing channels needs torch-pruning; install it with: pip install 'fedmend[slim]'"
         ) from error
+    if len(images) == 0:
+        raise DataError(
+            "removing channels needs an image or more to compare the models' answers on; got none"
+        )
     point = locate(model, images, layer)
     for name, zero in channel_zeros(point, channels).items():
         if bool(model.get_parameter(name)[zero.to(model.get_parameter(name).device)].any()):
