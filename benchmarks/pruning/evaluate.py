@@ -2,9 +2,9 @@
 
     python benchmarks/pruning/evaluate.py fashion mnist --workers 2
 
-Run train.py first. A model that has a result is passed over, so a killed run goes on where it was. The server's 1,000
-validation images and the 9,000 on which accuracy and attack success are measured come from the test split and have
-none in common. No recipe sees the trigger or the 9,000.
+Run train.py first. A model that has results of all recipes as they are now is passed over, so a killed run goes on
+where it was. The server's 1,000 validation images and the 9,000 on which accuracy and attack success are measured come
+from the test split and have none in common. No recipe sees the trigger or the 9,000.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import multiprocessing
 import platform
 import subprocess
 import time
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +33,6 @@ from models import Job
 
 RESULTS = Path(__file__).parent / "results"
 VALIDATION_IMAGES = 1000
-FINE_TUNING_ROUNDS = 6
 LIARS = 3
 RECIPES = {
     "paper, ranking vote": FederatedPruning(pruning=PAPER_RECIPE.pruning, fine_tuning_rounds=0),
@@ -43,11 +42,9 @@ RECIPES = {
     "paper, majority vote": FederatedPruning(
         vote="majority", pruning=PAPER_RECIPE.pruning, fine_tuning_rounds=0
     ),
-    "paper, fine-tuned": FederatedPruning(
-        pruning=PAPER_RECIPE.pruning, fine_tuning_rounds=FINE_TUNING_ROUNDS, pixel_noise=0.0
-    ),
-    "fedmend": FederatedPruning(fine_tuning_rounds=FINE_TUNING_ROUNDS),
-    "fedmend, liars": FederatedPruning(fine_tuning_rounds=FINE_TUNING_ROUNDS),
+    "paper, fine-tuned": PAPER_RECIPE,
+    "fedmend": FederatedPruning(),
+    "fedmend, liars": FederatedPruning(),
 }
 
 
@@ -88,6 +85,7 @@ def evaluate(job: Job) -> tuple[str, dict[str, Any]]:
             liars=LIARS if name.endswith("liars") else 0,
         )
         result[name] = {
+            "settings": report.settings,
             "pruned": len(report.pruned),
             "stages": [stage_of(stage, *measured[stage.name]) for stage in report.stages],
             "rounds": [measured[stage] for stage in measured if stage.startswith("fine-tuning, round")],
@@ -117,7 +115,9 @@ def main() -> None:
     for part in options.parts:
         path = RESULTS / f"{part}.json"
         file = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {"models": {}}
-        todo = [job for job in BRANCHES[part] if job.name not in file["models"] and is_trained(job)]
+        todo = [
+            job for job in BRANCHES[part] if is_trained(job) and not is_done(file["models"].get(job.name))
+        ]
         with multiprocessing.get_context("spawn").Pool(options.workers) as pool:
             for name, result in pool.imap_unordered(evaluate, todo):
                 file |= {
@@ -132,6 +132,13 @@ def main() -> None:
 
 def is_trained(job: Job) -> bool:
     return RunFolder(RUNS / job.name).last_round() == job.config.federation.rounds
+
+
+def is_done(model: dict[str, Any] | None) -> bool:
+    """Whether a result is there of every recipe, with its settings as they are now."""
+    return model is not None and all(
+        model.get(name, {}).get("settings") == asdict(recipe) for name, recipe in RECIPES.items()
+    )
 
 
 def last(recipe: dict[str, Any]) -> str:
