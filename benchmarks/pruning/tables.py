@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from pathlib import Path
 from statistics import mean
@@ -32,7 +33,29 @@ def tables(results: Path = RESULTS) -> str:
             parts += [origin(part, results), recipes(rows, models)]
         if models and part == "mnist":
             parts += ["Pruning alone (Table 5): channels pruned, accuracy / ASR.", pruning_alone(models)]
-    return "\n\n".join(parts)
+    return "\n\n".join([*parts, *tallies(results)])
+
+
+def tallies(results: Path) -> list[str]:
+    """Time and memory of counting a stream of votes."""
+    path = results / "tally.json"
+    if not path.exists():
+        return []
+    file = json.loads(path.read_text(encoding="utf-8"))
+    lines: list[tuple[str, ...]] = [("Vote", "clients", "seconds", "microseconds a vote", "memory, MiB")]
+    for name in ("ranking", "majority, 3 rates"):
+        lines += [
+            (
+                name,
+                f"{row['clients']:,}",
+                f"{row['seconds']:.1f}",
+                f"{row['microseconds_a_vote']:.0f}",
+                f"{row['mib_beyond']:.1f}",
+            )
+            for row in file[name]
+        ]
+    head = f"{file['channels']} channels, on {file['machine']}, torch {file['torch']}."
+    return ["### Tally", head, markdown(lines, right=" rrrr")]
 
 
 def origin(part: str, results: Path) -> str:
