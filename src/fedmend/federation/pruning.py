@@ -180,13 +180,13 @@ class FederatedPruning:
             started = time.perf_counter()
             try:
                 answer = question(client)
-            except Exception:
+            except Exception:  # clients are untrusted and may fail in any way
                 vote.admit(client.client_id, "no answer: the client failed")
-                continue
-            if time.perf_counter() - started > self.timeout:
-                vote.admit(client.client_id, "no answer in time")
             else:
-                vote.add(client.client_id, answer)
+                if time.perf_counter() - started > self.timeout:
+                    vote.admit(client.client_id, "no answer in time")
+                else:
+                    vote.add(client.client_id, answer)
             progress(name, number, len(clients))
 
     def _fine_tune(
