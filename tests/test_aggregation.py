@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from fedmend.aggregation import fedavg, uniform_fedavg
+from fedmend.aggregation import fedavg, norm_bounded, uniform_fedavg
 from fedmend.errors import DataError
 
 DELTAS = torch.tensor([[1.0, -2.0, 0.0], [5.0, 2.0, 0.4]])
@@ -64,3 +64,37 @@ def test_a_client_without_examples_is_refused(count: int) -> None:
 def test_a_mean_of_no_clients_is_refused() -> None:
     with pytest.raises(DataError, match="one client or more"):
         uniform_fedavg(torch.zeros(0, 3))
+
+
+EVERYWHERE = torch.ones(2, dtype=torch.bool)
+
+
+def test_a_long_update_is_scaled_down_to_the_median_norm() -> None:
+    deltas = torch.tensor([[3.0, 4.0], [0.0, 1.0], [0.0, -50.0]])  # norms 5, 1 and 50
+
+    assert norm_bounded(deltas, EVERYWHERE).tolist() == pytest.approx([3 / 3, (4 + 1 - 5) / 3], abs=1e-6)
+
+
+def test_the_norm_is_over_the_counted_places_and_the_others_are_scaled_too() -> None:
+    deltas = torch.tensor([[1.0, 90.0], [1.0, 0.0], [10.0, 10.0]])
+
+    assert norm_bounded(deltas, torch.tensor([True, False])).tolist() == pytest.approx([1.0, 91 / 3])
+
+
+def test_amplification_beyond_the_bound_changes_nothing() -> None:
+    deltas = torch.randn(10, 7, generator=torch.Generator().manual_seed(0))
+    amplified = deltas.clone()
+    deltas[0] *= 100
+    amplified[0] *= 1e6
+    everywhere = torch.ones(7, dtype=torch.bool)
+
+    torch.testing.assert_close(norm_bounded(amplified, everywhere), norm_bounded(deltas, everywhere))
+
+
+def test_updates_of_zeros_and_ones_that_are_not_finite_are_no_trouble() -> None:
+    deltas = torch.tensor([[0.0, 0.0], [float("nan"), 1.0], [float("inf"), 1.0], [2.0, 0.0]])
+
+    assert norm_bounded(deltas, EVERYWHERE).isfinite().all()
+    assert norm_bounded(torch.zeros(2, 2), EVERYWHERE).tolist() == [0, 0]
+    with pytest.raises(DataError, match="no client's update is finite"):
+        norm_bounded(deltas[1:3], EVERYWHERE)

@@ -152,6 +152,16 @@ def test_a_majority_vote_counts_as_well() -> None:
     assert report.sequence[0] == 3
 
 
+def test_of_several_rates_the_one_is_taken_at_which_most_can_be_pruned() -> None:
+    net = dead_channels(1, 2, 3)
+    misled, useful = torch.tensor([5.0, 4, 3, 0, 1, 2]), torch.tensor([5.0, 0, 1, 2, 4, 3])
+    for order in ([misled, useful], [useful, misled]):
+        votes = MajorityVote(6, 1, rates=2)
+        votes.add(0, torch.cat([bits(record, [0.5]) for record in order]))
+        _, report = prune(net, votes, images=IMAGES, labels=own_labels(net))
+        assert set(report.pruned) >= {1, 2, 3}
+
+
 def test_delta_can_be_chosen_by_accuracy() -> None:
     net = model()
     _, report = prune(

@@ -9,7 +9,6 @@ from the test split and have none in common. No recipe sees the trigger or the 9
 
 from __future__ import annotations
 
-import argparse
 import json
 import multiprocessing
 import platform
@@ -21,7 +20,7 @@ from typing import Any
 
 import torch
 from torch import nn
-from train import BRANCHES, RUNS
+from train import BRANCHES, RUNS, arguments
 
 from fedmend import accuracy, attack_success_rate, load_images, read_trigger
 from fedmend.data import stratified
@@ -29,7 +28,7 @@ from fedmend.federation import PAPER_RECIPE, FederatedPruning, RunFolder
 from fedmend.files import write_text
 from fedmend.prune import Stage
 from fedmend.seeds import generator
-from models import Job
+from models import Job, goes_on
 
 RESULTS = Path(__file__).parent / "results"
 VALIDATION_IMAGES = 1000
@@ -106,12 +105,7 @@ def commit() -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("parts", nargs="*", choices=list(BRANCHES), default=list(BRANCHES))
-    parser.add_argument("--workers", type=int, default=2)
-    options = parser.parse_args()
+    options = arguments(__doc__)
     for part in options.parts:
         path = RESULTS / f"{part}.json"
         file = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {"models": {}}
@@ -131,13 +125,16 @@ def main() -> None:
 
 
 def is_trained(job: Job) -> bool:
-    return RunFolder(RUNS / job.name).last_round() == job.config.federation.rounds
+    run = RunFolder(RUNS / job.name)
+    done = run.last_round() or 0
+    return done >= job.config.federation.rounds and goes_on(job, run.records()) is None
 
 
 def is_done(model: dict[str, Any] | None) -> bool:
     """Whether a result is there of every recipe, with its settings as they are now."""
     return model is not None and all(
-        model.get(name, {}).get("settings") == asdict(recipe) for name, recipe in RECIPES.items()
+        model.get(name, {}).get("settings") == json.loads(json.dumps(asdict(recipe)))
+        for name, recipe in RECIPES.items()
     )
 
 

@@ -7,6 +7,7 @@ of rounds; the README says how they were chosen.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from fedmend.federation import (
     DataConfig,
     FederationConfig,
     ModelConfig,
+    RoundRecord,
     SimulationConfig,
     TrainingConfig,
 )
@@ -23,6 +25,8 @@ NETWORKS = {"mnist": "two-conv-20-50", "mnist-small": "two-conv-8-16", "fashion-
 TRUNK_ROUNDS = {"mnist": 120, "mnist-small": 120, "fashion-mnist": 160}
 SETTLING_ROUNDS = {"mnist": 0, "mnist-small": 0, "fashion-mnist": 120}
 ATTACK_ROUNDS = 8
+PLANTED_ASR = 0.99
+MOST_ATTACK_ROUNDS = 32
 AMPLIFICATION = {"mnist": 4.0, "mnist-small": 4.0, "fashion-mnist": 2.5}
 BRANCH_LR = 0.05
 ATTACKER_LR = 0.01
@@ -83,7 +87,7 @@ def branch(
     seed: int = SEED,
     labels: int = 3,
 ) -> Job:
-    """A federation that goes on from the trunk with one attacker among the clients."""
+    """A federation that goes on from the trunk with one attacker among the clients, for the first rounds at least."""
     base = settled(world, runs, seed, labels)
     rounds = base.config.federation.rounds
     start = runs / base.name / "checkpoints" / f"round-{rounds:04d}.safetensors"
@@ -106,3 +110,12 @@ def branch(
     )
     suffix = "" if pattern == "1px" else f"-{pattern}"
     return Job(f"{world}-{seed}-{labels}/{victim}-{target}{suffix}", config)
+
+
+def goes_on(job: Job, records: Sequence[RoundRecord]) -> Job | None:
+    """The same federation for more rounds, where the attacker hasn't succeeded yet and isn't at the limit either."""
+    last, start = records[-1], job.config.model.start_round
+    if last.asr is None or last.asr >= PLANTED_ASR or last.round >= start + MOST_ATTACK_ROUNDS:
+        return None
+    rounds = last.round + ATTACK_ROUNDS
+    return replace(job, config=replace(job.config, federation=replace(job.config.federation, rounds=rounds)))

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import torch
 
-from fedmend.federation import simulate
-from models import FASHION_PAIRS, MNIST_PAIRS, PATTERNS, Job, branch, settled, trunk
+from fedmend.federation import RunFolder, simulate
+from models import FASHION_PAIRS, MNIST_PAIRS, PATTERNS, Job, branch, goes_on, settled, trunk
 
 RUNS = Path(__file__).parents[1] / "runs" / "pruning"
 
@@ -43,19 +43,30 @@ BRANCHES = {
 
 def train(job: Job) -> str:
     torch.set_num_threads(1)
-    run = simulate(job.config, RUNS / job.name, resume=True)
+    run = RunFolder(RUNS / job.name)
+    if run.last_round() is None or run.config().federation.rounds <= job.config.federation.rounds:
+        simulate(job.config, run.path, resume=True)
+    else:
+        simulate(run.config(), run.path, resume=True)
+    while (longer := goes_on(job, run.records())) is not None:
+        simulate(longer.config, run.path, resume=True)
     last = run.records()[-1]
     asr = "" if last.asr is None else f", ASR {last.asr:.2%}"
     return f"{job.name}: round {last.round}, accuracy {last.accuracy:.2%}{asr}"
 
 
-def main() -> None:
+def arguments(description: str | None) -> argparse.Namespace:
+    """Which parts, and in how many processes."""
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("parts", nargs="*", choices=list(BRANCHES), default=list(BRANCHES))
     parser.add_argument("--workers", type=int, default=2)
-    options = parser.parse_args()
+    return parser.parse_args()
+
+
+def main() -> None:
+    options = arguments(__doc__)
     stages = [
         list({job.name: job for part in options.parts for job in stage[part]}.values())
         for stage in (TRUNKS, SETTLED, BRANCHES)

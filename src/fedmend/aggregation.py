@@ -40,3 +40,28 @@ def uniform_fedavg(deltas: Tensor) -> Tensor:
         DataError: no client.
     """
     return fedavg(deltas, torch.ones(len(deltas), device=deltas.device))
+
+
+def norm_bounded(deltas: Tensor, counted: Tensor) -> Tensor:
+    """The plain mean of the deltas, each scaled down to at most the median of their norms: none outweighs the others.
+
+    A minority can't raise the median beyond what honest clients send. The server must see the norms, or the secure
+    aggregation enforce a bound. After Sun et al., "Can You Really Backdoor Federated Learning?" (2019), whose bound
+    is a constant.
+
+    Args:
+        deltas: float (clients, P). One that isn't finite is left out.
+        counted: bool (P,), the places that make up the norm; the others are scaled with them.
+
+    Returns:
+        (P,).
+
+    Raises:
+        DataError: no delta is finite.
+    """
+    deltas = deltas[deltas.isfinite().all(dim=1)]
+    if len(deltas) == 0:
+        raise DataError("no client's update is finite; try a smaller [training] lr")
+    norms = deltas[:, counted].double().norm(dim=1)
+    factors = torch.where(norms > 0, norms.median() / norms, 1.0).clamp(max=1)
+    return uniform_fedavg(deltas * factors.to(deltas)[:, None])

@@ -175,7 +175,7 @@ def prune(
 
     Args:
         model: the suspect; left as found.
-        votes: with the clients' ballots (of a majority vote, at the first rate).
+        votes: with the clients' ballots. Of a majority vote's rates the one counts at which most can be pruned.
         images: the server's validation images with their ``labels``, uint8 or float in [0, 1], (N, C, H, W). Without
             labels one image of the right shape, of zeros for example, that finds the layer.
         along: where the server has no images, asks the clients for their accuracies (see
@@ -207,11 +207,18 @@ def prune(
     if votes.channels != width:
         raise ConfigError(f"the vote is on {votes.channels} channels, but {point.name} has {width}")
     measure = along or _server_side(images, labels, progress)
-    scores = votes.scores(settings.rule) if isinstance(votes, RankingVote) else votes.scores(0)
-    sequence = pruning_sequence(scores).tolist()
     points = points_along(width)
-    accuracies = measure(model, point.name, sequence, points)
-    count = points[how_far(accuracies, settings.max_drop, settings.stop)]
+
+    def along_sequence(scores: Tensor) -> tuple[int, list[int], Tensor]:
+        sequence: list[int] = pruning_sequence(scores).tolist()
+        accuracies = measure(model, point.name, sequence, points)
+        return points[how_far(accuracies, settings.max_drop, settings.stop)], sequence, accuracies
+
+    if isinstance(votes, RankingVote):
+        voted = [votes.scores(settings.rule)]
+    else:
+        voted = [votes.scores(rate) for rate in range(len(votes.tally))]
+    count, sequence, accuracies = max(map(along_sequence, voted), key=lambda found: found[0])
 
     current = deepcopy(model)
     zeros = channel_zeros(point, sequence[:count])

@@ -107,7 +107,7 @@ def test_liars_change_their_ballots_only(run: RunFolder) -> None:
 
 
 def test_a_majority_vote(run: RunFolder) -> None:
-    _, report = FederatedPruning(vote="majority", rate=0.25, fine_tuning_rounds=0)(
+    _, report = FederatedPruning(vote="majority", rates=(0.25, 0.5), fine_tuning_rounds=0)(
         run, validation=TEST, data=TRAIN
     )
     assert report.vote == "majority"

@@ -1,3 +1,4 @@
+from collections.abc import Callable
 from copy import deepcopy
 
 import pytest
@@ -188,3 +189,15 @@ def test_a_functional_nonlinearity_keeps_the_normalisation() -> None:
 def test_a_normalisation_after_a_max_pool_is_found() -> None:
     model = nn.Sequential(nn.Conv2d(1, 3, 3), nn.MaxPool2d(2), nn.BatchNorm2d(3), nn.ReLU(), nn.Flatten())
     assert list(locate(model, torch.rand(2, 1, 10, 10)).norms) == ["2"]
+
+
+@pytest.mark.parametrize(
+    "wrap", [nn.utils.parametrizations.weight_norm, nn.utils.parametrizations.spectral_norm]
+)
+def test_a_weight_made_of_other_parameters_is_refused_with_a_way_out(
+    wrap: Callable[[nn.Module], nn.Module],
+) -> None:
+    model = nn.Sequential(wrap(nn.Conv2d(1, 3, 3)), nn.ReLU())
+
+    with pytest.raises(ModelError, match="remove_parametrizations"):
+        locate(model, torch.zeros(1, 1, 6, 6))

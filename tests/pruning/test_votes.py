@@ -74,8 +74,38 @@ def test_the_majority_by_hand() -> None:
     for client, ballot in enumerate([[[1, 0, 1], [1, 0, 0]], [[1, 1, 0], [0, 1, 0]], [[1, 0, 1], [1, 0, 0]]]):
         assert vote.add(client, torch.tensor(ballot)) is None
     assert vote.tally.tolist() == [[3, 1, 2], [2, 1, 0]]
-    assert vote.scores().tolist() == pytest.approx([1, 1 / 3, 2 / 3])
+    assert pruning_sequence(vote.scores(0)).tolist() == [1, 2, 0]
     assert pruning_sequence(vote.scores(1)).tolist() == [2, 1, 0]
+
+
+def test_at_one_rate_scores_are_shares_of_the_ballots() -> None:
+    vote = MajorityVote.from_tally(torch.tensor([[3, 1, 2]]), 3)
+    assert vote.scores().tolist() == pytest.approx([1, 1 / 3, 2 / 3])
+
+
+def test_where_as_many_keep_a_channel_the_other_rates_decide() -> None:
+    vote = MajorityVote.from_tally(torch.tensor([[2, 2, 3, 2], [1, 0, 3, 2]]), 3)
+    assert pruning_sequence(vote.scores(0)).tolist() == [1, 0, 3, 2]
+
+
+def test_a_tally_from_elsewhere_counts_like_the_ballots() -> None:
+    ballots = [torch.tensor([[1, 0, 1]]), torch.tensor([[1, 1, 0]])]
+    vote = MajorityVote(3, 2)
+    for client, ballot in enumerate(ballots):
+        vote.add(client, ballot)
+    summed = MajorityVote.from_tally(ballots[0] + ballots[1], 2)
+    assert torch.equal(summed.scores(), vote.scores())
+    assert (summed.counted, summed.missing, summed.channels) == (2, 0, 3)
+    assert summed.add(0, ballots[0]) == "a second answer of one client"
+
+
+@pytest.mark.parametrize(
+    ("tally", "ballots"),
+    [([[3, 1]], 2), ([[-1, 1]], 2), ([[0, 0]], 0), ([[0.5, 1.0]], 2), ([1, 0], 2)],
+)
+def test_a_tally_that_no_bits_add_up_to_is_refused(tally: list[object], ballots: int) -> None:
+    with pytest.raises(DataError, match="tally"):
+        MajorityVote.from_tally(torch.tensor(tally), ballots)
 
 
 def test_pairwise_masked_ballots_give_the_same_tally() -> None:

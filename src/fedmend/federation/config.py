@@ -81,7 +81,7 @@ class FederationConfig:
     clients: Count = 20
     clients_per_round: Count = 6
     rounds: Count = 20
-    aggregation: Literal["weighted", "uniform"] = "weighted"
+    aggregation: Literal["weighted", "uniform", "norm-bounded"] = "weighted"
     server_lr: Positive = 1.0
 
 

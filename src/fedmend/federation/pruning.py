@@ -33,7 +33,8 @@ class FederatedPruning:
     """Which votes are held on a run, and what follows.
 
     Attributes:
-        vote: "ranking" (4.1) or "majority" (4.2). rate: the majority vote's pruning rate, a share in (0, 1).
+        vote: "ranking" (4.1) or "majority" (4.2). rates: the majority vote's pruning rates, shares in (0, 1), all in
+            one ballot.
         pruning: from votes to a pruned model.
         fine_tuning_rounds: rounds of the federation after the pruning, the attacker still taking part (4.4).
         pixel_noise: in these rounds, the largest share in [0, 1) of an image's pixels that honest clients replace by
@@ -45,15 +46,16 @@ class FederatedPruning:
     """
 
     vote: Literal["ranking", "majority"] = "ranking"
-    rate: float = 0.5
+    rates: tuple[float, ...] = (0.3, 0.5, 0.7)
     pruning: Pruning = Pruning()  # noqa: RUF009 - frozen
     fine_tuning_rounds: int = 10
     pixel_noise: float = 0.1
     timeout: float = 600.0
 
     def __post_init__(self) -> None:
-        if self.vote not in ("ranking", "majority") or not 0 < self.rate < 1:
-            raise ConfigError(f'vote must be "ranking" or "majority" and rate in (0, 1); got {self}')
+        in_range = bool(self.rates) and all(0 < rate < 1 for rate in self.rates)
+        if self.vote not in ("ranking", "majority") or not in_range:
+            raise ConfigError(f'vote must be "ranking" or "majority" and rates in (0, 1); got {self}')
         if self.fine_tuning_rounds < 0 or not 0 <= self.pixel_noise < 1 or not self.timeout > 0:
             raise ConfigError(
                 f"fine_tuning_rounds must be 0 or more, pixel_noise in [0, 1), timeout above 0; got {self}"
@@ -157,10 +159,10 @@ class FederatedPruning:
                 asked, lambda client: ranks(client.activations(model, layer)), ranking, progress, "votes"
             )
             return ranking
-        majority = MajorityVote(channels, len(asked))
+        majority = MajorityVote(channels, len(asked), len(self.rates))
         self._ask(
             asked,
-            lambda client: bits(client.activations(model, layer), [self.rate]),
+            lambda client: bits(client.activations(model, layer), self.rates),
             majority,
             progress,
             "votes",

@@ -16,7 +16,7 @@ from types import MappingProxyType
 import torch
 from torch import Tensor, nn
 
-from fedmend.aggregation import fedavg, uniform_fedavg
+from fedmend.aggregation import fedavg, norm_bounded, uniform_fedavg
 from fedmend.attacks import Poisoning, atoms, pixels
 from fedmend.checkpoints import load_checkpoint
 from fedmend.data import ImageSet, load_images, partition
@@ -114,12 +114,14 @@ def run_round(
             updates.append(honest.fit(model, seed))
         states.append({k: v.clone() for k, v in model.state_dict().items() if not v.is_floating_point()})
     deltas = torch.stack([update.delta for update in updates])
+    buffers = ~parameter_mask(model).to(deltas.device)
     if config.federation.aggregation == "weighted":
         counts = torch.tensor([update.num_examples for update in updates], device=deltas.device)
         mean = fedavg(deltas, counts)
+    elif config.federation.aggregation == "norm-bounded":
+        mean = norm_bounded(deltas, ~buffers)
     else:
         mean = uniform_fedavg(deltas)
-    buffers = ~parameter_mask(model).to(mean.device)
     after = start + mean.where(buffers, config.federation.server_lr * mean)
     if not bool(after.isfinite().all()):
         raise ModelError(

@@ -30,7 +30,7 @@ def locate(model: nn.Module, images: Tensor, layer: str | None = None) -> Point:
         images: uint8 or float in [0, 1], (N, C, H, W).
 
     Raises:
-        ModelError: there is no such convolution.
+        ModelError: there is no such convolution, or its weight is computed from other parameters.
     """
     with evaluating(model), torch.no_grad():
         return _find(_run(model, pixels_for(model, images[:1])), layer)
@@ -76,7 +76,7 @@ class Point:
 
 @dataclass(frozen=True, eq=False)
 class _Call:
-    """A module without modules of its own, as it ran."""
+    """A module without modules of its own, or a convolution, as it ran."""
 
     name: str
     module: nn.Module
@@ -93,7 +93,7 @@ def _run(model: nn.Module, pixels: Tensor) -> list[_Call]:
     handles = [
         module.register_forward_pre_hook(noting(name))
         for name, module in model.named_modules()
-        if not list(module.children())
+        if isinstance(module, _CONVOLUTIONS) or not list(module.children())
     ]
     try:
         model(pixels)
@@ -116,29 +116,28 @@ def _find(calls: list[_Call], layer: str | None) -> Point:
         )
     name, convolution = calls[places[-1]].name, calls[places[-1]].module
     assert isinstance(convolution, _CONVOLUTIONS)
+    if "weight" not in dict(convolution.named_parameters(recurse=False)):
+        raise ModelError(
+            f"the weight of {name} is computed from other parameters, so that no channel of it can be set to zero; undo "
+            "that first, by torch.nn.utils.parametrize.remove_parametrizations or remove_weight_norm"
+        )
     norms: dict[str, nn.Module] = {}
+    user: _Call | None = None
+    before_user: dict[str, nn.Module] = {}
     for call in calls[places[-1] + 1 :]:
         if _is_activation(call):
             return Point(name, convolution, norms, call.module, given=False)
+        if user is None and (isinstance(call.module, _POOLS) or not isinstance(call.module, _PASSED)):
+            user, before_user = call, dict(norms)
         if isinstance(call.module, _NORMS):
             norms[call.name] = call.module
         elif not isinstance(call.module, _PASSED):
             break
-    return _given(name, convolution, calls[places[-1] + 1 :])
-
-
-def _given(name: str, convolution: nn.Conv1d | nn.Conv2d | nn.Conv3d, after: list[_Call]) -> Point:
-    """Where no nonlinearity is a module: what the first module after the normalisations is given."""
-    norms: dict[str, nn.Module] = {}
-    last: nn.Module = convolution
-    for call in after:
-        if isinstance(call.module, _NORMS):
-            norms[call.name], last = call.module, call.module
-        elif not isinstance(call.module, _PASSED) or isinstance(call.module, _POOLS):
-            if _has_channels(call.given, convolution.out_channels):
-                return Point(name, convolution, norms, call.module, given=True)
-            break
-    return Point(name, convolution, norms, last, given=False)
+    # No nonlinearity is a module: a functional one has made what the first module after the normalisations is given.
+    between = norms if user is None else before_user
+    if user is not None and _has_channels(user.given, convolution.out_channels):
+        return Point(name, convolution, between, user.module, given=True)
+    return Point(name, convolution, between, [convolution, *between.values()][-1], given=False)
 
 
 def _has_channels(given: object, channels: int) -> bool:

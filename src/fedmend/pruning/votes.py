@@ -169,15 +169,42 @@ class MajorityVote(Ballots):
             self.tally += ballot.cpu().long()
         return reason
 
+    @classmethod
+    def from_tally(cls, tally: Tensor, ballots: int) -> MajorityVote:
+        """A vote whose ballots were added up elsewhere, as by secure aggregation.
+
+        Args:
+            tally: whole numbers (rates, C). ballots: how many clients' bits are in it.
+
+        Raises:
+            DataError: no such tally: somebody voted more than once, or with something other than bits.
+        """
+        if tally.ndim != 2 or not is_plain(tally, INTEGERS):
+            raise DataError(
+                f"a tally is of whole numbers, (rates, channels); got {tally.dtype} {tuple(tally.shape)}"
+            )
+        if ballots < 1 or int(tally.min()) < 0 or int(tally.max()) > ballots:
+            raise DataError(
+                f"a tally of {ballots} ballots holds numbers from 0 to {ballots}, of one ballot or more; got "
+                f"{int(tally.min())} to {int(tally.max())}"
+            )
+        vote = cls(tally.shape[1], ballots, len(tally))
+        vote.tally += tally.cpu()
+        vote.counted, vote._answered = ballots, bytearray(b"\x01" * ballots)
+        return vote
+
     def scores(self, rate: int = 0) -> Tensor:
         """The share of the ballots that keep each channel, float64 (C,), at the rate of that index.
+
+        Of channels that as many keep, the other rates decide.
 
         Raises:
             DataError: no ballot counts.
         """
         if not self.counted:
             raise DataError(f"no ballot counts; refused were {dict(self.refused)}")
-        return self.tally[rate].double() / self.counted
+        others = self.tally.sum(0) - self.tally[rate]
+        return (self.tally[rate] + others / (self.counted * len(self.tally))).double() / self.counted
 
     def _flaw(self, ballot: Tensor) -> str | None:
         if not isinstance(ballot, Tensor) or ballot.shape != self.tally.shape:
