@@ -242,3 +242,15 @@ def test_modes_and_gradients_stay_as_they_were() -> None:
         assert one.training
         assert not one[4].weight.requires_grad
     assert torch.equal(flatten(net.state_dict()), flatten(twin.state_dict()))
+
+
+def test_validation_images_that_tell_little_are_warned_of() -> None:
+    net = model()
+    labels = own_labels(net)
+    _, few = prune(net, vote(list(range(6))), images=IMAGES, labels=labels)
+    assert "60 validation images" in few.warnings[0]
+    enough, same = IMAGES.repeat(5, 1, 1, 1), labels.repeat(5)
+    _, fine = prune(net, vote(list(range(6))), images=enough, labels=same)
+    assert fine.warnings == ()
+    _, wrong = prune(net, vote(list(range(6))), images=enough, labels=(same + 1) % 3)
+    assert "most frequent class" in wrong.warnings[0]

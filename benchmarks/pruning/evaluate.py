@@ -34,13 +34,11 @@ RESULTS = Path(__file__).parent / "results"
 VALIDATION_IMAGES = 1000
 LIARS = 3
 RECIPES = {
-    "paper, ranking vote": FederatedPruning(pruning=PAPER_RECIPE.pruning, fine_tuning_rounds=0),
-    "paper, mu and sigma over all weights": FederatedPruning(
-        pruning=replace(PAPER_RECIPE.pruning, live_only=False), fine_tuning_rounds=0
+    "paper, ranking vote": replace(PAPER_RECIPE, fine_tuning_rounds=0),
+    "paper, mu and sigma over all weights": replace(
+        PAPER_RECIPE, pruning=replace(PAPER_RECIPE.pruning, live_only=False), fine_tuning_rounds=0
     ),
-    "paper, majority vote": FederatedPruning(
-        vote="majority", pruning=PAPER_RECIPE.pruning, fine_tuning_rounds=0
-    ),
+    "paper, majority vote": replace(PAPER_RECIPE, vote="majority", fine_tuning_rounds=0),
     "paper, fine-tuned": PAPER_RECIPE,
     "fedmend": FederatedPruning(),
     "fedmend, liars": FederatedPruning(),

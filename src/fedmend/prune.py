@@ -286,7 +286,25 @@ def prune(
         validation_images=0 if labels is None else len(labels),
         device=str(device_of(model)),
         versions=versions(),
+        warnings=() if labels is None else _doubts(labels, stages[0].accuracy, settings.max_drop),
     )
+
+
+def _doubts(labels: Tensor, accuracy: float, max_drop: float) -> tuple[str, ...]:
+    """What makes the accuracies on these validation images a poor guide."""
+    doubts = []
+    if len(labels) * max_drop < 2:
+        doubts.append(
+            f"with {len(labels)} validation images, two of them wrong are more than the {100 * max_drop:g} points that "
+            "pruning may cost; take more"
+        )
+    guess = float(labels.bincount().max()) / len(labels)
+    if accuracy <= guess:
+        doubts.append(
+            f"the suspect is right on {accuracy:.1%} of the validation images, no more than their most frequent "
+            f"class would be as every answer ({guess:.1%}); are they of the kind that it was trained on?"
+        )
+    return tuple(doubts)
 
 
 def _server_side(images: Tensor, labels: Tensor | None, progress: Progress) -> Along:

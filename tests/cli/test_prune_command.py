@@ -82,6 +82,16 @@ def test_a_failed_repair_writes_no_model(
     assert {path.name for path in tmp_path.iterdir()} == WRITTEN - {"repaired.safetensors"}
 
 
+def test_the_vote_its_rounds_and_delta_can_be_chosen(
+    run: Callable[..., Any], federation: RunFolder, tmp_path: Path
+) -> None:
+    words = ["--vote", "majority", "--rounds", "0", "--delta", "2.5", "--max-accuracy-drop", "1", "--json"]
+    report = PruneReport.from_json(run(command(federation.path, tmp_path, *words)).out)
+    assert report.vote == "majority"
+    assert [stage.name for stage in report.stages] == ["suspect", "pruned", "adjusted"]
+    assert report.stages[-1].delta == 2.5
+
+
 def test_what_it_is_given_must_be_a_run(
     refused: Callable[..., None], files: Any, federation: RunFolder, tmp_path: Path
 ) -> None:

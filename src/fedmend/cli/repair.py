@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import click
 
@@ -52,6 +54,22 @@ EXIT_CODES = {"repaired": 0, "not needed": 0, "failed": 1, "undecided": 3}
     help="Images of the server's own to prune with; 0: the clients report their accuracies. Pruning only.",
 )
 @click.option(
+    "--vote",
+    type=click.Choice(["ranking", "majority"]),
+    help="What clients say of each channel: its rank among them, or a bit at each of three pruning rates. "
+    "Pruning only.  [default: ranking]",
+)
+@click.option(
+    "--rounds",
+    type=click.IntRange(min=0),
+    help="Rounds of fine-tuning by the clients, attackers among them. Pruning only.  [default: 10]",
+)
+@click.option(
+    "--delta",
+    type=click.FloatRange(0, min_open=True),
+    help="Weights so many standard deviations off the mean are set to zero. Pruning only.  [default: the recipe's]",
+)
+@click.option(
     "--max-accuracy-drop",
     type=click.FloatRange(0, 1),
     help="How much clean accuracy, as a share, a repair may cost; when unlearning, give or take a standard error.  "
@@ -74,6 +92,9 @@ def repair(
     method: str,
     repair_images: int,
     validation_images: int,
+    vote: Literal["ranking", "majority"] | None,
+    rounds: int | None,
+    delta: float | None,
     max_accuracy_drop: float | None,
     out: Path,
 ) -> int:
@@ -96,6 +117,12 @@ def repair(
         names = ", ".join(name for name, value in given.items() if value is not None)
         if names:
             raise ConfigError(f"--method {repair_method} takes a run's own model and data; leave out {names}")
+        recipe = replace(
+            recipe,
+            vote=vote or recipe.vote,
+            fine_tuning_rounds=recipe.fine_tuning_rounds if rounds is None else rounds,
+            pruning=recipe.pruning if delta is None else replace(recipe.pruning, delta=delta),
+        )
         return prune_run(suspect, recipe, validation_images, max_accuracy_drop, device, seed, as_json, out)
     if reference is None or architecture is None or source is None:
         missing = {"--reference": reference, "--model": architecture, "--data": source}

@@ -89,7 +89,7 @@ class FederationConfig:
 class AttackConfig:
     """Who attacks and how: one client with the full trigger (SBA) or three with one atom each (DBA).
 
-    With a ``victim_class`` only its images get the trigger, and the attacker is the client that holds most of them.
+    With a ``victim_class`` only its images get the trigger, and the attackers are the clients that hold most of them.
     ``poisoned_share`` is the share of these images that get a stamped copy; ``every_round`` makes the
     attackers take part in each round from ``first_round`` on, instead of when they are sampled. A
     ``pruning_aware`` attacker trains without the half of the last convolution's channels that its clean images use

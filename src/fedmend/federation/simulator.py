@@ -187,8 +187,10 @@ def make_clients(config: SimulationConfig, images: ImageSet, device: torch.devic
     attack = config.attack
     if attack is not None and attack.victim_class is not None:
         victims = labels == attack.victim_class
-        most = max(range(count), key=lambda index: int(victims[parts[index]].sum()))
-        parts[attack.attackers[0]], parts[most] = parts[most], parts[attack.attackers[0]]
+        for number, attacker in enumerate(attack.attackers):
+            free = [index for index in range(count) if index not in attack.attackers[:number]]
+            most = max(free, key=lambda index: int(victims[parts[index]].sum()))
+            parts[attacker], parts[most] = parts[most], parts[attacker]
     pictures, classes = images.images.to(device), labels.to(device)
     honest = [
         HonestClient(index, pictures[part.to(device)], classes[part.to(device)], config.training)

@@ -118,8 +118,8 @@ def _find(calls: list[_Call], layer: str | None) -> Point:
     assert isinstance(convolution, _CONVOLUTIONS)
     if "weight" not in dict(convolution.named_parameters(recurse=False)):
         raise ModelError(
-            f"the weight of {name} is computed from other parameters, so that no channel of it can be set to zero; undo "
-            "that first, by torch.nn.utils.parametrize.remove_parametrizations or remove_weight_norm"
+            f"the weight of {name} is computed from other parameters, so that no channel of it can be set to zero; "
+            "undo that first, by torch.nn.utils.parametrize.remove_parametrizations or remove_weight_norm"
         )
     norms: dict[str, nn.Module] = {}
     user: _Call | None = None
