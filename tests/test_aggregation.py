@@ -1,8 +1,9 @@
 import pytest
 import torch
+from scipy.stats import trim_mean
 
-from fedmend.aggregation import fedavg, norm_bounded, uniform_fedavg
-from fedmend.errors import DataError
+from fedmend.aggregation import fedavg, trimmed_mean, uniform_fedavg
+from fedmend.errors import ConfigError, DataError
 
 DELTAS = torch.tensor([[1.0, -2.0, 0.0], [5.0, 2.0, 0.4]])
 
@@ -66,35 +67,43 @@ def test_a_mean_of_no_clients_is_refused() -> None:
         uniform_fedavg(torch.zeros(0, 3))
 
 
-EVERYWHERE = torch.ones(2, dtype=torch.bool)
+FIVE = torch.tensor([[1.0, 50.0], [2.0, -60.0], [3.0, 1.0], [-900.0, 2.0], [900.0, 3.0]])
 
 
-def test_a_long_update_is_scaled_down_to_the_median_norm() -> None:
-    deltas = torch.tensor([[3.0, 4.0], [0.0, 1.0], [0.0, -50.0]])  # norms 5, 1 and 50
-
-    assert norm_bounded(deltas, EVERYWHERE).tolist() == pytest.approx([3 / 3, (4 + 1 - 5) / 3], abs=1e-6)
-
-
-def test_the_norm_is_over_the_counted_places_and_the_others_are_scaled_too() -> None:
-    deltas = torch.tensor([[1.0, 90.0], [1.0, 0.0], [10.0, 10.0]])
-
-    assert norm_bounded(deltas, torch.tensor([True, False])).tolist() == pytest.approx([1.0, 91 / 3])
+def test_trimmed_by_hand() -> None:
+    assert trimmed_mean(FIVE, 0.2).tolist() == pytest.approx([2.0, 2.0])
+    assert trimmed_mean(FIVE, 0.4).tolist() == pytest.approx([2.0, 2.0])  # the median
+    torch.testing.assert_close(trimmed_mean(FIVE, 0.0), uniform_fedavg(FIVE))
 
 
-def test_amplification_beyond_the_bound_changes_nothing() -> None:
+def test_trimmed_is_what_scipy_says() -> None:
+    deltas = torch.randn(10, 30, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    expected = trim_mean(deltas.numpy(), 0.2, axis=0)
+    assert trimmed_mean(deltas, 0.2).tolist() == pytest.approx(expected.tolist())
+
+
+def test_a_share_of_a_client_counts_as_one_and_one_stays_always() -> None:
+    assert trimmed_mean(FIVE, 0.01).tolist() == pytest.approx([2.0, 2.0])
+    assert trimmed_mean(FIVE[:2], 0.49).tolist() == pytest.approx([1.5, -5.0])
+    assert trimmed_mean(FIVE[:1], 0.49).tolist() == [1.0, 50.0]
+
+
+def test_amplification_beyond_the_others_changes_nothing() -> None:
     deltas = torch.randn(10, 7, generator=torch.Generator().manual_seed(0))
     amplified = deltas.clone()
-    deltas[0] *= 100
+    deltas[0] *= 1e3
     amplified[0] *= 1e6
-    everywhere = torch.ones(7, dtype=torch.bool)
-
-    torch.testing.assert_close(norm_bounded(amplified, everywhere), norm_bounded(deltas, everywhere))
+    assert torch.equal(trimmed_mean(amplified, 0.2), trimmed_mean(deltas, 0.2))
 
 
-def test_updates_of_zeros_and_ones_that_are_not_finite_are_no_trouble() -> None:
-    deltas = torch.tensor([[0.0, 0.0], [float("nan"), 1.0], [float("inf"), 1.0], [2.0, 0.0]])
-
-    assert norm_bounded(deltas, EVERYWHERE).isfinite().all()
-    assert norm_bounded(torch.zeros(2, 2), EVERYWHERE).tolist() == [0, 0]
+def test_updates_that_are_not_finite_are_left_out() -> None:
+    damaged = torch.tensor([[float("nan"), 1.0], [float("inf"), 1.0], [2.0, 0.0]])
+    assert trimmed_mean(damaged, 0.2).tolist() == [2.0, 0.0]
     with pytest.raises(DataError, match="no client's update is finite"):
-        norm_bounded(deltas[1:3], EVERYWHERE)
+        trimmed_mean(damaged[:2], 0.2)
+
+
+@pytest.mark.parametrize("trim", [-0.1, 0.5, float("nan")])
+def test_a_trim_out_of_range_is_refused(trim: float) -> None:
+    with pytest.raises(ConfigError, match="trim"):
+        trimmed_mean(FIVE, trim)

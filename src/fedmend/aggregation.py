@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
-from fedmend.errors import DataError
+from fedmend.errors import ConfigError, DataError
 
 
 def fedavg(deltas: Tensor, num_examples: Tensor, server_lr: float = 1.0) -> Tensor:
@@ -42,26 +44,26 @@ def uniform_fedavg(deltas: Tensor) -> Tensor:
     return fedavg(deltas, torch.ones(len(deltas), device=deltas.device))
 
 
-def norm_bounded(deltas: Tensor, counted: Tensor) -> Tensor:
-    """The plain mean of the deltas, each scaled down to at most the median of their norms: none outweighs the others.
+def trimmed_mean(deltas: Tensor, trim: float) -> Tensor:
+    """The mean of each place without its lowest and its highest deltas, so that a minority can't drag it.
 
-    A minority can't raise the median beyond what honest clients send. The server must see the norms, or the secure
-    aggregation enforce a bound. After Sun et al., "Can You Really Backdoor Federated Learning?" (2019), whose bound
-    is a constant.
+    After Yin et al., "Byzantine-Robust Distributed Learning" (2018). The server must see the deltas, not their sum
+    alone; where a class is with few clients, what they alone would change is cut off with the attackers' part.
 
     Args:
         deltas: float (clients, P). One that isn't finite is left out.
-        counted: bool (P,), the places that make up the norm; the others are scaled with them.
+        trim: share in [0, 0.5) of the clients, rounded up, that is left out at either end; one stays always.
 
     Returns:
         (P,).
 
     Raises:
-        DataError: no delta is finite.
+        DataError: no delta is finite. ConfigError: ``trim`` is out of range.
     """
-    deltas = deltas[deltas.isfinite().all(dim=1)]
-    if len(deltas) == 0:
+    if not 0 <= trim < 0.5:
+        raise ConfigError(f"trim must be in [0, 0.5); got {trim}")
+    finite = deltas[deltas.isfinite().all(dim=1)]
+    if len(finite) == 0:
         raise DataError("no client's update is finite; try a smaller [training] lr")
-    norms = deltas[:, counted].double().norm(dim=1)
-    factors = torch.where(norms > 0, norms.median() / norms, 1.0).clamp(max=1)
-    return uniform_fedavg(deltas * factors.to(deltas)[:, None])
+    cut = min(math.ceil(trim * len(finite) - 1e-9), (len(finite) - 1) // 2)
+    return finite.sort(dim=0).values[cut : len(finite) - cut].mean(dim=0)

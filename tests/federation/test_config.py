@@ -49,6 +49,7 @@ clients_per_round = 5
 rounds = 8
 aggregation = "uniform"
 server_lr = 0.5
+trim = 0.1
 
 [attack]
 kind = "dba"
@@ -87,7 +88,7 @@ def test_every_setting_is_read(tmp_path: Path) -> None:
         data=DataConfig("mnist", "dirichlet", 2, 1.0),
         model=ModelConfig("three-conv", "clean.safetensors", 4),
         training=TrainingConfig(2, 32, "sgd", 0.1, 0.0, 1e-4, 100, 0.001, 0.1),
-        federation=FederationConfig(10, 5, 8, "uniform", 0.5),
+        federation=FederationConfig(10, 5, 8, "uniform", 0.5, 0.1),
         attack=AttackConfig(
             "dba", "H", True, 3, 5, 1.0, 2, False, 10.0, True, True, 2, TrainingConfig(epochs=4)
         ),

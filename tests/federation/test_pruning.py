@@ -158,7 +158,7 @@ def test_a_run_without_a_model_yet_is_refused(tmp_path: Path) -> None:
             {"rates": (0.5, 0.0)},
             {"rates": (1.0,)},
             {"rates": ()},
-            {"fine_tuning_rounds": -1},
+            *({"fine_tuning_rounds": -1}, {"trim": 0.5}, {"trim": -0.1}),
         ),
         *({"pixel_noise": 1.0}, {"pixel_noise": -0.1}, {"timeout": 0.0}),
     ],

@@ -74,15 +74,19 @@ class TrainingConfig:
 
 @dataclass(frozen=True)
 class FederationConfig:
-    """Clients, rounds and aggregation. ``rounds`` is the number of the last round."""
+    """Clients, rounds and aggregation (see ``fedmend.aggregation``). ``rounds`` is the number of the last round.
+
+    ``trim`` is the share of the clients that "trimmed" leaves out at either end.
+    """
 
     __pydantic_config__ = _STRICT
 
     clients: Count = 20
     clients_per_round: Count = 6
     rounds: Count = 20
-    aggregation: Literal["weighted", "uniform", "norm-bounded"] = "weighted"
+    aggregation: Literal["weighted", "uniform", "trimmed"] = "weighted"
     server_lr: Positive = 1.0
+    trim: Annotated[float, Field(ge=0, lt=0.5, strict=True)] = 0.2
 
 
 @dataclass(frozen=True)

@@ -37,8 +37,9 @@ class FederatedPruning:
             one ballot.
         pruning: from votes to a pruned model.
         fine_tuning_rounds: rounds of the federation after the pruning, the attacker still taking part (4.4).
-        bound_updates: in these rounds, scale each client's update down to at most the median of their norms (see
-            :func:`fedmend.aggregation.norm_bounded`), so that an attacker can't outweigh the others. The paper doesn't.
+        trim: in these rounds, the share of the clients that is left out at either end of each parameter (see
+            :func:`fedmend.aggregation.trimmed_mean`), so that an attacker can't outweigh the others. None, the
+            paper's: the run's own aggregation, which leaves clients' updates unseen.
         pixel_noise: in these rounds, the largest share in [0, 1) of an image's pixels that honest clients replace by
             noise, so that few pixels decide nothing. The paper has none.
         timeout: seconds that a client may take for an answer; one that took longer doesn't count.
@@ -51,7 +52,7 @@ class FederatedPruning:
     rates: tuple[float, ...] = (0.3, 0.5, 0.7)
     pruning: Pruning = Pruning()  # noqa: RUF009 - frozen
     fine_tuning_rounds: int = 10
-    bound_updates: bool = True
+    trim: float | None = 0.2
     pixel_noise: float = 0.2
     timeout: float = 600.0
 
@@ -59,6 +60,8 @@ class FederatedPruning:
         in_range = bool(self.rates) and all(0 < rate < 1 for rate in self.rates)
         if self.vote not in ("ranking", "majority") or not in_range:
             raise ConfigError(f'vote must be "ranking" or "majority" and rates in (0, 1); got {self}')
+        if self.trim is not None and not 0 <= self.trim < 0.5:
+            raise ConfigError(f"trim must be in [0, 0.5), or None; got {self}")
         if self.fine_tuning_rounds < 0 or not 0 <= self.pixel_noise < 1 or not self.timeout > 0:
             raise ConfigError(
                 f"fine_tuning_rounds must be 0 or more, pixel_noise in [0, 1), timeout above 0; got {self}"
@@ -95,7 +98,7 @@ class FederatedPruning:
         """
         config = run.config()
         images = data if data is not None else load_images(config.data.source, "train")
-        model = last_model(run, images).to(device)
+        model = last_model(run, images).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         clients = make_clients(config, images, device)
         if liars is not None and not 0 <= liars <= (len(clients) if config.attack is not None else 0):
             raise ConfigError(
@@ -204,8 +207,9 @@ class FederatedPruning:
         watch: Watch,
     ) -> FineTune:
         config, last = run.config(), run.last_round() or 0
-        if self.bound_updates:
-            config = replace(config, federation=replace(config.federation, aggregation="norm-bounded"))
+        if self.trim is not None:
+            trimmed = replace(config.federation, aggregation="trimmed", trim=self.trim)
+            config = replace(config, federation=trimmed)
         hardened = [
             replace(client, training=replace(client.training, pixel_noise=self.pixel_noise))
             if isinstance(client, HonestClient)
@@ -224,7 +228,7 @@ class FederatedPruning:
         return train
 
 
-PAPER_RECIPE = FederatedPruning(rates=(0.5,), pruning=PAPER, bound_updates=False, pixel_noise=0.0)
+PAPER_RECIPE = FederatedPruning(rates=(0.5,), pruning=PAPER, trim=None, pixel_noise=0.0)
 """The paper's own recipe: mean ranks, pruning until a step costs more than a point, plain fine-tuning, delta 3.
 
 Of the majority vote's rate it says that 0.3 to 0.7 do well.

@@ -16,7 +16,7 @@ from types import MappingProxyType
 import torch
 from torch import Tensor, nn
 
-from fedmend.aggregation import fedavg, norm_bounded, uniform_fedavg
+from fedmend.aggregation import fedavg, trimmed_mean, uniform_fedavg
 from fedmend.attacks import Poisoning, atoms, pixels
 from fedmend.checkpoints import load_checkpoint
 from fedmend.data import ImageSet, load_images, partition
@@ -118,8 +118,8 @@ def run_round(
     if config.federation.aggregation == "weighted":
         counts = torch.tensor([update.num_examples for update in updates], device=deltas.device)
         mean = fedavg(deltas, counts)
-    elif config.federation.aggregation == "norm-bounded":
-        mean = norm_bounded(deltas, ~buffers)
+    elif config.federation.aggregation == "trimmed":
+        mean = trimmed_mean(deltas, config.federation.trim)
     else:
         mean = uniform_fedavg(deltas)
     after = start + mean.where(buffers, config.federation.server_lr * mean)
