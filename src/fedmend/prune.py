@@ -54,8 +54,8 @@ class Pruning:
         rule: how a ranking vote is added up; the paper's is "mean".
         stop: what counts as a drop of the accuracy; the paper's is "step", between two testing points.
         max_drop: the largest drop while pruning, a share; the paper's is 1 point.
-        delta: extreme weights lie beyond so many standard deviations; the paper's is 3. None: the lowest that the
-            accuracy allows.
+        delta: extreme weights lie beyond so many standard deviations; the paper's is 3. "validated": the lowest that
+            the accuracy allows. None: weights stay as they are.
         live_only: leave the weights that are zero out of mean and standard deviation.
         adjust_first: adjust extreme weights before the fine-tuning as well, and hold them at zero in it.
 
@@ -66,7 +66,7 @@ class Pruning:
     rule: Rule = "median"
     stop: StopRule = "total"
     max_drop: float = 0.01
-    delta: float | None = 3.0
+    delta: float | Literal["validated"] | None = None
     live_only: bool = True
     adjust_first: bool = False
 
@@ -75,11 +75,14 @@ class Pruning:
             raise ConfigError(
                 f'rule must be "mean", "median" or "trimmed", stop "step" or "total"; got {self}'
             )
-        if not 0 <= self.max_drop <= 1 or not (self.delta is None or 0 < self.delta < float("inf")):
-            raise ConfigError(f"max_drop must be in [0, 1] and delta above 0 or None; got {self}")
+        named = self.delta is None or self.delta == "validated"
+        if not 0 <= self.max_drop <= 1 or not (named or 0 < float(self.delta) < float("inf")):  # type: ignore[arg-type]
+            raise ConfigError(
+                f'max_drop must be in [0, 1] and delta above 0, "validated" or None; got {self}'
+            )
 
 
-PAPER = Pruning(rule="mean", stop="step")
+PAPER = Pruning(rule="mean", stop="step", delta=3.0)
 """The paper's own choices."""
 
 
@@ -91,6 +94,21 @@ class Stage:
     accuracy: float
     zeroed: int
     delta: float | None = None
+
+
+@dataclass(frozen=True)
+class VotedTrigger:
+    """A trigger that a client found in the suspect.
+
+    ``rate`` is the share of the images of ``source_class`` that it moves to ``target_class``, on the server's images or
+    else as the client says; ``pixels`` are (row, column).
+    """
+
+    client: int
+    source_class: int
+    target_class: int
+    rate: float
+    pixels: tuple[tuple[int, int], ...]
 
 
 @dataclass(frozen=True)
@@ -110,6 +128,7 @@ class PruneReport:
         validation_images: on how many images the server measured accuracies; 0 where the clients reported them.
         extreme: the extreme weights that the last stage set to zero, by their place in the layer's weight (output
             channel, input channel, row, column); ``values``: what they were. At most 1,000, the largest first.
+        triggers: what clients found in the suspect, the highest rate first.
     """
 
     __pydantic_config__ = ConfigDict(extra="forbid")
@@ -136,6 +155,7 @@ class PruneReport:
     device: str = "cpu"
     versions: dict[str, str] = field(default_factory=dict)
     warnings: tuple[str, ...] = field(default=())
+    triggers: tuple[VotedTrigger, ...] = field(default=())
 
     def to_json(self) -> str:
         """The report as JSON text."""
@@ -238,8 +258,10 @@ def prune(
 
     def adjust(name: Literal["adjusted", "adjusted again"]) -> None:
         nonlocal current, zeros
+        if settings.delta is None:
+            return
         delta = settings.delta
-        if delta is None:
+        if isinstance(delta, str):
             delta = choose_delta(current, point.name, accuracy_of, live_only=settings.live_only)
         weight = current.get_parameter(f"{point.name}.weight").detach()
         current, extreme = adjusted(current, point.name, delta, live_only=settings.live_only)

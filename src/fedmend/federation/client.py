@@ -12,7 +12,9 @@ from torch.nn.functional import one_hot
 
 from fedmend.attacks import Poisoning, amplify, false_accuracies, false_activations
 from fedmend.federation.config import TrainingConfig
+from fedmend.federation.distillation import Lesson, distill
 from fedmend.federation.training import train
+from fedmend.inversion import FoundTrigger, few_pixel_triggers
 from fedmend.metrics import BATCH_SIZE, evaluating, pixels_for
 from fedmend.parameters import flatten, parameter_mask
 from fedmend.pixels import to_float, to_uint8
@@ -48,6 +50,9 @@ class Client(Protocol):
     def fit(self, model: nn.Module, seed: int) -> ClientUpdate:
         """Train ``model``, which holds the global weights and may be changed, and return the change."""
 
+    def triggers(self, model: nn.Module, seed: int) -> list[FoundTrigger]:
+        """The few-pixel triggers that it finds in the model (see ``fedmend.inversion.few_pixel_triggers``)."""
+
     def activations(self, model: nn.Module, layer: str) -> Tensor:
         """Mean activation of each channel of a layer, (C,), of which its ballots are made; never sent itself."""
 
@@ -59,16 +64,25 @@ class Client(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class HonestClient:
-    """Trains on its own images, uint8 (N, C, H, W), and reports what came out."""
+    """Trains on its own images, uint8 (N, C, H, W), and reports what came out; with a ``lesson``, as that says."""
 
     client_id: int
     images: Tensor
     labels: Tensor
     training: TrainingConfig
+    lesson: Lesson | None = None
 
     def fit(self, model: nn.Module, seed: int) -> ClientUpdate:
         """See :class:`Client`."""
-        return _fit(self, self.images, self.labels, model, seed)
+        if self.lesson is None:
+            return _fit(self, self.images, self.labels, model, seed)
+        before = flatten(model.state_dict())
+        distill(model, self.images, self.lesson, self.training, derive_seed(seed, "train"))
+        return ClientUpdate(self.client_id, len(self.images), flatten(model.state_dict()) - before)
+
+    def triggers(self, model: nn.Module, seed: int) -> list[FoundTrigger]:
+        """See :class:`Client`."""
+        return few_pixel_triggers(model, self.images, self.labels, seed=seed)
 
     def activations(self, model: nn.Module, layer: str) -> Tensor:
         """See :class:`Client`."""
@@ -116,6 +130,10 @@ class MaliciousClient:
             update.client_id, update.num_examples, amplify(update.delta, self.amplification, mask)
         )
 
+    def triggers(self, model: nn.Module, seed: int) -> list[FoundTrigger]:
+        """None: it has nothing to gain by telling."""
+        return []
+
     def activations(self, model: nn.Module, layer: str) -> Tensor:
         """The honest client's."""
         return self.honest.activations(model, layer)
@@ -161,6 +179,12 @@ class LyingVoter:
     def fit(self, model: nn.Module, seed: int) -> ClientUpdate:
         """The wrapped client's."""
         return self.client.fit(model, seed)
+
+    def triggers(self, model: nn.Module, seed: int) -> list[FoundTrigger]:
+        """Made-up ones, with the highest rate there is."""
+        honest = self.client if isinstance(self.client, HonestClient) else self.client.honest
+        found = few_pixel_triggers(model, honest.images, honest.labels, images_per_class=1, seed=seed)
+        return [replace(each, rate=1.0) for each in found]
 
     def activations(self, model: nn.Module, layer: str) -> Tensor:
         """See :func:`fedmend.attacks.false_activations`."""

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from copy import deepcopy
 from dataclasses import asdict, dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +16,8 @@ from fedmend.data import ImageSet, load_images
 from fedmend.errors import ConfigError
 from fedmend.federation.client import Client, HonestClient, LyingVoter, MaliciousClient
 from fedmend.federation.config import SimulationConfig
+from fedmend.federation.distillation import Distillation
+from fedmend.federation.guarded_rounds import guarded_round, resistance, with_lessons
 from fedmend.federation.run_folder import RunFolder
 from fedmend.federation.simulator import (
     choose_clients,
@@ -23,9 +26,11 @@ from fedmend.federation.simulator import (
     planted_trigger,
     run_round,
 )
+from fedmend.federation.trigger_pool import TriggerPool
 from fedmend.progress import Progress, silent
 from fedmend.prune import PAPER, FineTune, PruneReport, Pruning, Watch, prune, unwatched
 from fedmend.pruning import AccuracyVote, MajorityVote, RankingVote, Zeros, bits, locate, ranks
+from fedmend.seeds import derive_seed
 
 
 @dataclass(frozen=True)
@@ -37,11 +42,8 @@ class FederatedPruning:
             one ballot.
         pruning: from votes to a pruned model.
         fine_tuning_rounds: rounds of the federation after the pruning, the attacker still taking part (4.4).
-        trim: in these rounds, the share of the clients that is left out at either end of each parameter (see
-            :func:`fedmend.aggregation.trimmed_mean`), so that an attacker can't outweigh the others. None, the
-            paper's: the run's own aggregation, which leaves clients' updates unseen.
-        pixel_noise: in these rounds, the largest share in [0, 1) of an image's pixels that honest clients replace by
-            noise, so that few pixels decide nothing. The paper has none.
+        distillation: how honest clients fine-tune against the triggers that clients found, in rounds that an attacker
+            can't carry (see ``guarded_rounds``). None, the paper's: as in any round before.
         timeout: seconds that a client may take for an answer; one that took longer doesn't count.
 
     Raises:
@@ -52,20 +54,15 @@ class FederatedPruning:
     rates: tuple[float, ...] = (0.3, 0.5, 0.7)
     pruning: Pruning = Pruning()  # noqa: RUF009 - frozen
     fine_tuning_rounds: int = 10
-    trim: float | None = 0.2
-    pixel_noise: float = 0.2
+    distillation: Distillation | None = Distillation()  # noqa: RUF009 - frozen
     timeout: float = 600.0
 
     def __post_init__(self) -> None:
         in_range = bool(self.rates) and all(0 < rate < 1 for rate in self.rates)
         if self.vote not in ("ranking", "majority") or not in_range:
             raise ConfigError(f'vote must be "ranking" or "majority" and rates in (0, 1); got {self}')
-        if self.trim is not None and not 0 <= self.trim < 0.5:
-            raise ConfigError(f"trim must be in [0, 0.5), or None; got {self}")
-        if self.fine_tuning_rounds < 0 or not 0 <= self.pixel_noise < 1 or not self.timeout > 0:
-            raise ConfigError(
-                f"fine_tuning_rounds must be 0 or more, pixel_noise in [0, 1), timeout above 0; got {self}"
-            )
+        if self.fine_tuning_rounds < 0 or not self.timeout > 0:
+            raise ConfigError(f"fine_tuning_rounds must be 0 or more and timeout above 0; got {self}")
 
     def __call__(
         self,
@@ -141,13 +138,23 @@ class FederatedPruning:
                 firsts.update(reports.firsts())
             return accuracies[bool(known) :]
 
+        pool: TriggerPool | None = None
+        fine_tune = None
+        if self.fine_tuning_rounds and self.distillation is not None:
+            pool = self._found(asked, model, images, validation, config.seed, progress)
+            fine_tune = self._guarded(
+                clients, run, model, pool, validation, self.distillation, progress, watch
+            )
+        elif self.fine_tuning_rounds:
+            fine_tune = self._plain(clients, run, progress, watch)
+
         model, report = prune(
             model,
             votes,
             images=probe if validation is None else validation.images,
             labels=None if validation is None else validation.labels,
             along=along if validation is None else None,
-            fine_tune=self._fine_tune(clients, run, progress, watch) if self.fine_tuning_rounds else None,
+            fine_tune=fine_tune,
             layer=point.name,
             settings=self.pruning,
             max_accuracy_drop=max_accuracy_drop,
@@ -180,8 +187,8 @@ class FederatedPruning:
     def _ask(
         self,
         clients: Sequence[Client],
-        question: Callable[[Client], Tensor],
-        vote: RankingVote | MajorityVote | AccuracyVote,
+        question: Callable[[Client], Any],
+        vote: RankingVote | MajorityVote | AccuracyVote | TriggerPool,
         progress: Progress,
         name: str,
     ) -> None:
@@ -199,36 +206,71 @@ class FederatedPruning:
                     vote.add(client.client_id, answer)
             progress(name, number, len(clients))
 
-    def _fine_tune(
-        self,
-        clients: Sequence[Client],
-        run: RunFolder,
-        progress: Progress,
-        watch: Watch,
-    ) -> FineTune:
+    def _plain(self, clients: Sequence[Client], run: RunFolder, progress: Progress, watch: Watch) -> FineTune:
         config, last = run.config(), run.last_round() or 0
-        if self.trim is not None:
-            trimmed = replace(config.federation, aggregation="trimmed", trim=self.trim)
-            config = replace(config, federation=trimmed)
-        hardened = [
-            replace(client, training=replace(client.training, pixel_noise=self.pixel_noise))
-            if isinstance(client, HonestClient)
-            else client
-            for client in clients
-        ]
 
         def train(model: nn.Module, zeros: Zeros) -> None:
             for number in range(1, self.fine_tuning_rounds + 1):
-                round_number = last + number
-                chosen = [hardened[index] for index in choose_clients(config, round_number)]
-                run_round(model, chosen, config, round_number, zeros)
+                chosen = [clients[index] for index in choose_clients(config, last + number)]
+                run_round(model, chosen, config, last + number, zeros)
                 watch(f"fine-tuning, round {number}", model)
                 progress("fine-tuning", number, self.fine_tuning_rounds)
 
         return train
 
+    def _guarded(
+        self,
+        clients: Sequence[Client],
+        run: RunFolder,
+        teacher: nn.Module,
+        pool: TriggerPool,
+        validation: ImageSet | None,
+        settings: Distillation,
+        progress: Progress,
+        watch: Watch,
+    ) -> FineTune:
+        config, last = run.config(), run.last_round() or 0
 
-PAPER_RECIPE = FederatedPruning(rates=(0.5,), pruning=PAPER, trim=None, pixel_noise=0.0)
+        def train(model: nn.Module, zeros: Zeros) -> None:
+            best, kept = -1.0, model.state_dict()
+            for number in range(1, self.fine_tuning_rounds + 1):
+                taught = with_lessons(clients, pool, teacher, settings, number)
+                chosen = [taught[index] for index in choose_clients(config, last + number)]
+                guarded_round(model, chosen, config, last + number, zeros, pool, validation)
+                watch(f"fine-tuning, round {number}", model)
+                progress("fine-tuning", number, self.fine_tuning_rounds)
+                if validation is not None and (score := resistance(model, validation, pool)) > best:
+                    best, kept = score, deepcopy(model.state_dict())
+            if validation is not None:
+                model.load_state_dict(kept)
+
+        return train
+
+    def _found(
+        self,
+        asked: Sequence[Client],
+        model: nn.Module,
+        images: ImageSet,
+        validation: ImageSet | None,
+        seed: int,
+        progress: Progress,
+    ) -> TriggerPool:
+        """What the clients find in the suspect, and how well it works on the server's images."""
+        _, channels, height, width = images.images.shape
+        pool = TriggerPool((channels, height, width), images.num_classes, len(asked))
+        self._ask(
+            asked,
+            lambda client: client.triggers(model, derive_seed(seed, "triggers", client.client_id)),
+            pool,
+            progress,
+            "triggers",
+        )
+        if validation is not None:
+            pool.check(model, validation.images, validation.labels)
+        return pool
+
+
+PAPER_RECIPE = FederatedPruning(rates=(0.5,), pruning=PAPER, distillation=None)
 """The paper's own recipe: mean ranks, pruning until a step costs more than a point, plain fine-tuning, delta 3.
 
 Of the majority vote's rate it says that 0.3 to 0.7 do well.

@@ -21,7 +21,7 @@ from fedmend.attacks import Poisoning, atoms, pixels
 from fedmend.checkpoints import load_checkpoint
 from fedmend.data import ImageSet, load_images, partition
 from fedmend.errors import ConfigError, DataError, ModelError
-from fedmend.federation.client import Client, HonestClient, MaliciousClient
+from fedmend.federation.client import Client, ClientUpdate, HonestClient, MaliciousClient
 from fedmend.federation.config import AttackConfig, SimulationConfig, check_consistent
 from fedmend.federation.run_folder import RoundRecord, RunFolder
 from fedmend.metrics import accuracy, attack_success_rate
@@ -104,7 +104,27 @@ def run_round(
         ModelError: the new weights aren't finite; or a client's training diverged. The model can't be used then.
     """
     before = deepcopy(model.state_dict())
-    start = flatten(before)
+    updates, states = client_updates(model, clients, config, round_number, zeros)
+    deltas = torch.stack([update.delta for update in updates])
+    if config.federation.aggregation == "weighted":
+        mean = fedavg(deltas, torch.tensor([update.num_examples for update in updates], device=deltas.device))
+    elif config.federation.aggregation == "trimmed":
+        mean = trimmed_mean(deltas, config.federation.trim)
+    else:
+        mean = uniform_fedavg(deltas)
+    model.load_state_dict(before)
+    move(model, mean, states, config.federation.server_lr, zeros)
+
+
+def client_updates(
+    model: nn.Module,
+    clients: Sequence[Client],
+    config: SimulationConfig,
+    round_number: int,
+    zeros: Mapping[str, Tensor],
+) -> tuple[list[ClientUpdate], list[dict[str, Tensor]]]:
+    """What each client sends after training a copy of the model, and its integer buffers; the model is left changed."""
+    before = deepcopy(model.state_dict())
     updates, states = [], []
     for client in clients:
         model.load_state_dict(before)
@@ -113,20 +133,28 @@ def run_round(
         with held(model, zeros):
             updates.append(honest.fit(model, seed))
         states.append({k: v.clone() for k, v in model.state_dict().items() if not v.is_floating_point()})
-    deltas = torch.stack([update.delta for update in updates])
-    buffers = ~parameter_mask(model).to(deltas.device)
-    if config.federation.aggregation == "weighted":
-        counts = torch.tensor([update.num_examples for update in updates], device=deltas.device)
-        mean = fedavg(deltas, counts)
-    elif config.federation.aggregation == "trimmed":
-        mean = trimmed_mean(deltas, config.federation.trim)
-    else:
-        mean = uniform_fedavg(deltas)
-    after = start + mean.where(buffers, config.federation.server_lr * mean)
+    return updates, states
+
+
+def move(
+    model: nn.Module,
+    delta: Tensor,
+    states: Sequence[Mapping[str, Tensor]],
+    server_lr: float,
+    zeros: Mapping[str, Tensor],
+) -> None:
+    """Change the global model in place by an aggregated delta (see ``fedmend.parameters`` for buffers).
+
+    Raises:
+        ModelError: the new weights aren't finite. The model is left as it was.
+    """
+    before = model.state_dict()
+    buffers = ~parameter_mask(model).to(delta.device)
+    after = flatten(before) + delta.where(buffers, server_lr * delta)
     if not bool(after.isfinite().all()):
         raise ModelError(
-            f"round {round_number} ended in weights that are NaN or infinite; try a smaller [training] lr, "
-            "[federation] server_lr or [attack] amplification"
+            "a round ended in weights that are NaN or infinite; try a smaller [training] lr, [federation] server_lr or "
+            "[attack] amplification"
         )
     model.load_state_dict(unflatten(after, before) | integer_maximum(states))
     set_to_zero(model, zeros)

@@ -46,7 +46,7 @@ def train(model: nn.Module, images: Tensor, labels: Tensor, config: TrainingConf
                 optimizer.zero_grad()
                 pixels = to_float(images[batch])
                 if config.pixel_noise:
-                    pixels = _noisy(pixels, config.pixel_noise)
+                    pixels = noisy(pixels, config.pixel_noise)
                 loss = cross_entropy(_answer(model, pixels), labels[batch])
                 if penalized is not None:
                     loss = loss + config.last_conv_l2 * penalized.square().sum()
@@ -56,8 +56,11 @@ def train(model: nn.Module, images: Tensor, labels: Tensor, config: TrainingConf
         raise ModelError("local training diverged: the loss is NaN or infinite; try a smaller [training] lr")
 
 
-def _noisy(pixels: Tensor, largest: float) -> Tensor:
-    """Replace pixels, in all channels at once: a quarter of them by black, a quarter by white, the others by chance."""
+def noisy(pixels: Tensor, largest: float) -> Tensor:
+    """Replace pixels, in all channels at once: a quarter of them by black, a quarter by white, the others by chance.
+
+    Of each image another share of the pixels, between 0 and ``largest``.
+    """
     share = largest * torch.rand(len(pixels), 1, 1, 1, device=pixels.device)
     hit = torch.rand_like(pixels[:, :1]) < share
     return torch.where(hit, (2 * torch.rand_like(pixels) - 0.5).clamp(0, 1), pixels)

@@ -2,6 +2,17 @@
 
 from fedmend.inversion.contrastive import PAPER_SETTINGS, Contrastive, contrastive_loss
 from fedmend.inversion.features import FeatureMap, frozen
+from fedmend.inversion.few_pixels import FoundTrigger, few_pixel_triggers
 from fedmend.inversion.search import Recovered, Search
 
-__all__ = ["PAPER_SETTINGS", "Contrastive", "FeatureMap", "Recovered", "Search", "contrastive_loss", "frozen"]
+__all__ = [
+    "PAPER_SETTINGS",
+    "Contrastive",
+    "FeatureMap",
+    "FoundTrigger",
+    "Recovered",
+    "Search",
+    "contrastive_loss",
+    "few_pixel_triggers",
+    "frozen",
+]

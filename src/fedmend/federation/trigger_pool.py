@@ -1,0 +1,106 @@
+"""The triggers that clients found in a suspect model, pooled. Clients are untrusted: what they send is checked."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+
+from fedmend.federation.distillation import Distillation, Lesson
+from fedmend.inversion import FoundTrigger
+from fedmend.metrics import evaluating, pixels_for
+from fedmend.prune import VotedTrigger
+from fedmend.pruning import Ballots
+
+MIN_IMAGES = 10
+
+
+class TriggerPool(Ballots):
+    """Collects triggers, a few a client.
+
+    A client can claim any rate; where the server has images of the source class, :meth:`check` puts its own in place of
+    the claim. What an attacker adds can't do more than take a part of the training away from what others found.
+
+    Args:
+        shape: of an image, (C, H, W). classes: how many there are. num_clients: as for ``Ballots``.
+        most: triggers a client may send. pixels: how many each may have.
+
+    Attributes:
+        found: (client, trigger) in the order in which they came.
+        counted, refused: as for ``Ballots``.
+    """
+
+    def __init__(
+        self, shape: tuple[int, int, int], classes: int, num_clients: int, *, most: int = 3, pixels: int = 8
+    ) -> None:
+        super().__init__(num_clients)
+        self.shape, self.classes, self.most, self.pixels = shape, classes, most, pixels
+        self.found: list[tuple[int, FoundTrigger]] = []
+
+    def add(self, client: int, triggers: Sequence[FoundTrigger]) -> str | None:
+        """Take a client's triggers in; returns why they were refused, or None."""
+        reason = self.admit(client, self._flaw(triggers))
+        if reason is None:
+            self.found += [(client, trigger) for trigger in triggers]
+        return reason
+
+    def check(self, model: nn.Module, images: Tensor, labels: Tensor) -> None:
+        """Replace each claimed rate by the one on the server's own images, where it has ten or more of the class."""
+        with evaluating(model), torch.no_grad():
+            for index, (client, claim) in enumerate(self.found):
+                own = images[labels == claim.source_class]
+                if len(own) >= MIN_IMAGES:
+                    moved = model(claim.trigger.apply(pixels_for(model, own))).argmax(1) == claim.target_class
+                    self.found[index] = (client, replace(claim, rate=float(moved.double().mean())))
+
+    def best(self, most: int) -> list[FoundTrigger]:
+        """The triggers with the highest rates, at most so many."""
+        return sorted((trigger for _, trigger in self.found), key=lambda each: -each.rate)[:most]
+
+    def evidence(self) -> tuple[VotedTrigger, ...]:
+        """The triggers for a report, the highest rate first."""
+        told = []
+        for client, found in sorted(self.found, key=lambda each: -each[1].rate):
+            rows, columns = found.trigger.mask[0].nonzero(as_tuple=True)
+            told.append(
+                VotedTrigger(
+                    client,
+                    found.source_class,
+                    found.target_class,
+                    found.rate,
+                    tuple(zip(rows.tolist(), columns.tolist(), strict=True)),
+                )
+            )
+        return tuple(told)
+
+    def lesson(self, teacher: nn.Module, settings: Distillation, lr: float) -> Lesson:
+        """What to teach: each trigger as often as the cube of its rate says, so that what works best comes first."""
+        device = next(teacher.parameters()).device
+        channels, height, width = self.shape
+        masks, patterns = torch.zeros(0, 1, height, width), torch.zeros(0, channels, height, width)
+        triggers = [trigger for _, trigger in self.found]
+        if triggers:
+            masks = torch.stack([each.trigger.mask.to(device) for each in triggers])
+            patterns = torch.stack([each.trigger.pattern.to(device) for each in triggers])
+        weights = torch.tensor([each.rate**3 + 0.001 for each in triggers], device=device)
+        return Lesson(teacher, masks.to(device), patterns.to(device), weights, settings, lr)
+
+    def _flaw(self, triggers: object) -> str | None:
+        if not isinstance(triggers, Sequence) or len(triggers) > self.most:
+            return "too many triggers, or none that can be counted"
+        for each in triggers:
+            if not isinstance(each, FoundTrigger) or each.trigger.pattern.shape != self.shape:
+                return "triggers for images of another shape"
+            mask = each.trigger.mask
+            if not bool(((mask == 0) | (mask == 1)).all()) or int(mask.sum()) > self.pixels:
+                return "triggers of too many pixels, or not of whole ones"
+            classes = (each.source_class, each.target_class)
+            if classes[0] == classes[1] or not all(
+                type(one) is int and 0 <= one < self.classes for one in classes
+            ):
+                return "triggers between classes that there aren't"
+            if not isinstance(each.rate, float) or not 0 <= each.rate <= 1:
+                return "a trigger's rate below 0 or above 1"
+        return None

@@ -1,0 +1,97 @@
+"""Triggers of a few black or white pixels, found by gradients on clean images: quick enough for every client.
+
+A trigger that does its work by a few pixels shows in the gradient of the logits, averaged over a class's images. No
+optimisation is run and no reference model is needed; in return, a trigger that only works by a large or faint pattern
+is missed (see ``fedmend.inversion.search`` for those).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from fedmend.errors import ConfigError, DataError
+from fedmend.metrics import evaluating, pixels_for
+from fedmend.seeds import generator
+from fedmend.triggers import Trigger
+
+
+@dataclass(frozen=True, eq=False)
+class FoundTrigger:
+    """A trigger that moves images of ``source_class`` to ``target_class``; ``rate`` is the share of them it moves."""
+
+    trigger: Trigger
+    source_class: int
+    target_class: int
+    rate: float
+
+
+def few_pixel_triggers(
+    model: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    *,
+    pixels: int = 8,
+    images_per_class: int = 64,
+    most: int = 3,
+    seed: int = 0,
+) -> list[FoundTrigger]:
+    """For each pair of classes the pixels that gain most by turning black or white; of all these, the best few.
+
+    The gain of a pixel is, to first order, what the target's logit gains on the source's in the mean over images of
+    the source; in colour images each channel turns to whichever end gains more.
+
+    Args:
+        model: (N, C, H, W) in [0, 1] to logits; left as found.
+        images: uint8 or float in [0, 1], (N, C, H, W). labels: int64 (N,). Classes without images are passed over.
+        pixels: how many a trigger has. images_per_class: at most so many are looked at, a random choice.
+        most: how many triggers to return.
+
+    Returns:
+        At most ``most``, the highest rate first. Masks are hard.
+
+    Raises:
+        DataError: there are no images, or labels don't match. ConfigError: a setting is out of range.
+    """
+    if images.ndim != 4 or len(images) == 0 or labels.shape != (len(images),):
+        raise DataError(
+            f"a search for triggers needs images (N, C, H, W) with labels (N,), N at least 1; got "
+            f"{tuple(images.shape)} and {tuple(labels.shape)}"
+        )
+    places = images.shape[2] * images.shape[3]
+    if not 0 < pixels <= places or images_per_class < 1 or most < 1:
+        raise ConfigError(
+            f"pixels must be 1 to {places}, images_per_class and most 1 or more; "
+            f"got {pixels}, {images_per_class}, {most}"
+        )
+    found: list[FoundTrigger] = []
+    random = generator(seed, "few pixels")
+    with evaluating(model):
+        for source in labels.unique().tolist():
+            own = (labels == source).nonzero().flatten()
+            own = own[torch.randperm(len(own), generator=random)[:images_per_class].to(own.device)]
+            found += _of_class(model, pixels_for(model, images[own]), source, pixels)
+    return sorted(found, key=lambda each: -each.rate)[:most]
+
+
+def _of_class(model: nn.Module, clean: Tensor, source: int, pixels: int) -> list[FoundTrigger]:
+    clean = clean.detach().requires_grad_(True)
+    logits = model(clean)
+    found = []
+    for target in range(logits.shape[1]):
+        if target == source:
+            continue
+        (gradient,) = torch.autograd.grad(
+            (logits[:, target] - logits[:, source]).sum(), clean, retain_graph=True
+        )
+        whiter, blacker = (gradient * (1 - clean)).mean(0), (-gradient * clean).mean(0)
+        gain = torch.maximum(whiter, blacker).sum(0)
+        mask = torch.zeros_like(gain).flatten()
+        mask[gain.flatten().topk(pixels).indices] = 1
+        trigger = Trigger(mask.view(1, *gain.shape).detach(), (whiter >= blacker).to(clean.dtype).detach())
+        with torch.no_grad():
+            rate = (model(trigger.apply(clean.detach())).argmax(1) == target).double().mean()
+        found.append(FoundTrigger(trigger, source, target, float(rate)))
+    return found
