@@ -52,7 +52,7 @@ def test_the_clients_vote_and_the_model_is_pruned(run: RunFolder) -> None:
 def test_pruned_channels_stay_pruned_while_an_attacker_trains_on(run: RunFolder) -> None:
     stages: dict[str, Tensor] = {}
     recipe = FederatedPruning(
-        pruning=replace(FederatedPruning().pruning, max_drop=1.0), fine_tuning_rounds=2, pixel_noise=0.1
+        pruning=replace(FederatedPruning().pruning, max_drop=1.0, delta=3.0), fine_tuning_rounds=2
     )
     model, report = recipe(
         run,

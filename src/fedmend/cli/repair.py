@@ -62,7 +62,7 @@ EXIT_CODES = {"repaired": 0, "not needed": 0, "failed": 1, "undecided": 3}
 @click.option(
     "--rounds",
     type=click.IntRange(min=0),
-    help="Rounds of fine-tuning by the clients, attackers among them. Pruning only.  [default: 10]",
+    help="Rounds of fine-tuning by the clients, attackers among them. Pruning only.  [default: 6]",
 )
 @click.option(
     "--delta",

@@ -40,7 +40,7 @@ class Distillation:
     lr: float = 0.1
     decay: float = 0.8
     temperature: float = 2.0
-    disturbed_weight: float = 2.0
+    disturbed_weight: float = 4.0
     max_gradient: float = 2.0
     stamped_share: float = 0.7
     pixel_noise: float = 0.1
@@ -124,7 +124,7 @@ def _disturbed(clean: Tensor, lesson: Lesson) -> Tensor:
         return noise
     count = len(clean)
     chosen = torch.multinomial(lesson.weights, count, replacement=True)
-    part = torch.rand(count, 1, 1, 1, device=clean.device)
+    part = torch.rand(count, 1, 1, 1, device=clean.device).sqrt()
     masks = lesson.masks[chosen] * (torch.rand_like(clean[:, :1]) < part)
     stamped = torch.where(masks > 0, lesson.patterns[chosen], clean)
     return torch.where(

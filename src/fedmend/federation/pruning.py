@@ -53,7 +53,7 @@ class FederatedPruning:
     vote: Literal["ranking", "majority"] = "ranking"
     rates: tuple[float, ...] = (0.3, 0.5, 0.7)
     pruning: Pruning = Pruning()  # noqa: RUF009 - frozen
-    fine_tuning_rounds: int = 10
+    fine_tuning_rounds: int = 6
     distillation: Distillation | None = Distillation()  # noqa: RUF009 - frozen
     timeout: float = 600.0
 
@@ -161,8 +161,14 @@ class FederatedPruning:
             progress=progress,
             watch=watch,
         )
+        if pool is not None and pool.refused:
+            reasons = ", ".join(f"{count} for {reason}" for reason, count in pool.refused.items())
+            warnings.append(f"of {len(asked)} clients' triggers, refused: {reasons}")
         return model, replace(
-            report, settings=asdict(self), warnings=tuple(dict.fromkeys([*warnings, *report.warnings]))
+            report,
+            settings=asdict(self),
+            warnings=tuple(dict.fromkeys([*warnings, *report.warnings])),
+            triggers=() if pool is None else pool.evidence(),
         )
 
     def _hold(
