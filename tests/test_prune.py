@@ -165,11 +165,21 @@ def test_of_several_rates_the_one_is_taken_at_which_most_can_be_pruned() -> None
 def test_delta_can_be_chosen_by_accuracy() -> None:
     net = model()
     _, report = prune(
-        net, vote(list(range(6))), images=IMAGES, labels=own_labels(net), settings=Pruning(delta=None)
+        net, vote(list(range(6))), images=IMAGES, labels=own_labels(net), settings=Pruning(delta="validated")
     )
     before, after = report.stages[1:]
     assert after.delta is not None
     assert before.accuracy - after.accuracy <= 0.01 + 1e-9
+
+
+def test_without_a_delta_weights_are_left_as_they_are() -> None:
+    net = model()
+    pruned, report = prune(
+        net, vote(list(range(6))), images=IMAGES, labels=own_labels(net), settings=Pruning(delta=None)
+    )
+    assert [stage.name for stage in report.stages] == ["suspect", "pruned"]
+    kept = [channel for channel in range(6) if channel not in report.pruned]
+    assert torch.equal(pruned[0].weight[kept], net[0].weight[kept])
 
 
 def test_a_large_fall_is_a_failure() -> None:

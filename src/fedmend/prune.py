@@ -66,7 +66,7 @@ class Pruning:
     rule: Rule = "median"
     stop: StopRule = "total"
     max_drop: float = 0.01
-    delta: float | Literal["validated"] | None = None
+    delta: float | Literal["validated"] | None = 3.0
     live_only: bool = True
     adjust_first: bool = False
 
@@ -82,7 +82,7 @@ class Pruning:
             )
 
 
-PAPER = Pruning(rule="mean", stop="step", delta=3.0)
+PAPER = Pruning(rule="mean", stop="step")
 """The paper's own choices."""
 
 
@@ -109,6 +109,19 @@ class VotedTrigger:
     target_class: int
     rate: float
     pixels: tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True)
+class Move:
+    """What clients found that moves one class to another: ``best`` by its rate, of so many ``clients``' triggers."""
+
+    best: VotedTrigger
+    clients: int
+
+    @property
+    def telling(self) -> bool:
+        """Whether it moves half of the class or more: rates below that are common in honest models."""
+        return self.best.rate >= 0.5
 
 
 @dataclass(frozen=True)
@@ -156,6 +169,18 @@ class PruneReport:
     versions: dict[str, str] = field(default_factory=dict)
     warnings: tuple[str, ...] = field(default=())
     triggers: tuple[VotedTrigger, ...] = field(default=())
+
+    @property
+    def moves(self) -> tuple[Move, ...]:
+        """The triggers, those of the same two classes as one, the highest rate first and then the most clients."""
+        groups: dict[tuple[int, int], list[VotedTrigger]] = {}
+        for trigger in self.triggers:
+            groups.setdefault((trigger.source_class, trigger.target_class), []).append(trigger)
+        merged = [
+            Move(max(group, key=lambda each: each.rate), len({each.client for each in group}))
+            for group in groups.values()
+        ]
+        return tuple(sorted(merged, key=lambda move: (-move.best.rate, -move.clients)))
 
     def to_json(self) -> str:
         """The report as JSON text."""

@@ -1,5 +1,6 @@
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ from fedmend.checkpoints import read_state
 from fedmend.cli import prune as module
 from fedmend.data import load_images
 from fedmend.federation import FederatedPruning, RunFolder, parse_config, simulate
-from fedmend.prune import PruneReport
+from fedmend.prune import PruneReport, Stage, VotedTrigger
 
 WRITTEN = {"prune.json", "prune_evaluation.json", "report.html", "repaired.safetensors"}
 
@@ -52,9 +53,52 @@ def test_a_run_is_repaired_by_its_clients_votes(
     assert bool((weights[list(report.pruned)] == 0).all())
     measured = json.loads((tmp_path / "prune_evaluation.json").read_text(encoding="utf-8"))
     assert len(measured["asr_along"]) == len(report.points)
-    assert len(measured["asr"]) == len(report.stages) == 4
+    assert len(measured["asr"]) == len(report.stages) == 3
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert "Pruning" in page
+
+
+@pytest.fixture
+def made_up() -> PruneReport:
+    return PruneReport(
+        outcome="pruned",
+        reason="1 of 2 channels pruned.",
+        layer="conv2",
+        channels=2,
+        vote="ranking",
+        ballots=4,
+        refused={},
+        missing=0,
+        sequence=(1, 0),
+        points=(0, 1),
+        accuracies=(0.9, 0.9),
+        pruned=(1,),
+        stages=(Stage("suspect", 0.9, 0), Stage("pruned", 0.9, 9)),
+        extreme=(),
+        values=(),
+        settings={},
+        max_accuracy_drop=0.05,
+        seconds=1.0,
+        validation_images=500,
+        triggers=(
+            VotedTrigger(1, 9, 7, 0.9, ((0, 0),)),
+            VotedTrigger(2, 9, 7, 1.0, tuple((0, column) for column in range(8))),
+            VotedTrigger(2, 3, 7, 0.95, ((0, 0),)),
+        ),
+    )
+
+
+def test_what_clients_found_is_told_where_it_moves_half_of_a_class(made_up: PruneReport) -> None:
+    line = "Clients found 8 pixels that move 100.0% of class 9 to class 7 (2 clients)."
+    assert module.told(made_up, None).splitlines()[-1] == line
+    claimed = module.told(replace(made_up, validation_images=0), None)
+    assert claimed.splitlines()[-1].startswith("Clients claim to have found 8 pixels that move 100.0%")
+    one = replace(made_up, triggers=(VotedTrigger(1, 3, 2, 0.5, ((0, 0),)),))
+    assert "Clients found 1 pixel that moves 50.0% of class 3 to class 2 (1 client)." in module.told(
+        one, None
+    )
+    for triggers in ((), (VotedTrigger(1, 3, 2, 0.49, ((0, 0),)),)):
+        assert "Clients" not in module.told(replace(made_up, triggers=triggers), None)
 
 
 def test_json_is_the_report_alone(run: Callable[..., Any], federation: RunFolder, tmp_path: Path) -> None:

@@ -75,7 +75,8 @@ def test_pruned_channels_stay_pruned_while_an_attacker_trains_on(run: RunFolder)
         ),
     ]
     assert not torch.equal(stages["pruned"], stages["fine-tuned"])
-    assert torch.equal(stages["fine-tuning, round 2"], stages["fine-tuned"])
+    rounds = [stages[f"fine-tuning, round {number}"] for number in (1, 2)]
+    assert any(torch.equal(each, stages["fine-tuned"]) for each in rounds)  # the one that resists best
 
 
 def test_the_same_run_gives_the_same_model(run: RunFolder) -> None:
@@ -158,9 +159,9 @@ def test_a_run_without_a_model_yet_is_refused(tmp_path: Path) -> None:
             {"rates": (0.5, 0.0)},
             {"rates": (1.0,)},
             {"rates": ()},
-            *({"fine_tuning_rounds": -1}, {"trim": 0.5}, {"trim": -0.1}),
+            {"fine_tuning_rounds": -1},
+            {"timeout": 0.0},
         ),
-        *({"pixel_noise": 1.0}, {"pixel_noise": -0.1}, {"timeout": 0.0}),
     ],
 )
 def test_settings_out_of_range(wrong: dict[str, object]) -> None:

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from fedmend.federation import RoundRecord
-from fedmend.prune import PruneReport, Pruning, Stage
+from fedmend.prune import PruneReport, Pruning, Stage, VotedTrigger
 from fedmend.repair import RepairReport
 from fedmend.report import AttackEvaluation, PruneEvaluation, ReportContents
 from fedmend.scan_report import Examples, ScanReport, Thresholds, Verdict
@@ -124,6 +124,22 @@ class Made:
             "warnings": ("Few ballots.",),
         }
         return PruneReport(**(values | changes))  # type: ignore[arg-type]
+
+    @staticmethod
+    def found(
+        source: int = 9,
+        target: int = 7,
+        rate: float = 0.97,
+        client: int = 0,
+        pixels: tuple[tuple[int, int], ...] = ((2, 3), (2, 5), (4, 3)),
+    ) -> VotedTrigger:
+        return VotedTrigger(client, source, target, rate, pixels)
+
+    @classmethod
+    def unadjusted(cls, **changes: object) -> PruneReport:
+        """As of ``Pruning(delta=None)``: no stage adjusts weights."""
+        kept = tuple(stage for stage in cls.STAGES if not stage.name.startswith("adjusted"))
+        return cls.pruning(stages=kept, extreme=(), values=(), settings=asdict(Pruning()), **changes)
 
     @staticmethod
     def prune_evaluation(**changes: object) -> PruneEvaluation:

@@ -5,6 +5,8 @@ from dataclasses import replace
 from html.parser import HTMLParser
 from typing import Any
 
+import pytest
+
 from fedmend.prune import PruneReport, Stage
 from fedmend.report import PruneEvaluation, ReportContents, render
 
@@ -137,6 +139,9 @@ def test_the_last_adjustment_may_find_nothing_or_not_be_there(made: Any) -> None
     one = replace(none, zeroed=1)
     page = Section(made.pruning(stages=(*made.STAGES[:2], one), extreme=((0, 1, 2, 3),), values=(0.1,)))
     assert "One weight beyond 3 standard deviations" in page.text
+    unbounded = replace(none, delta=None)
+    page = Section(made.pruning(stages=(*made.STAGES[:2], unbounded), extreme=(), values=()))
+    assert "No delta that was tried kept the accuracy, so no weight was set to zero." in page.text
     assert "last adjustment" not in Section(made.pruning(stages=made.STAGES[:2], extreme=(), values=())).text
 
 
@@ -144,7 +149,7 @@ def test_without_a_scan_the_pruning_is_the_headline(made: Any) -> None:
     page = Section(made.pruning())
     assert '<section class="verdict plain"' in page.html
     assert "Outcome of the repair Pruned 3 of 6 channels pruned." in page.text
-    assert page.text.count("nor whether that is gone") == 2
+    assert page.text.count("nor on whether that is gone") == 2
     assert "90.8% from 91.3%" in page.text
     assert "Not scanned yet" not in page.text
     failed = Section(made.pruning(outcome="failed", reason="Too much was lost."))
@@ -197,3 +202,122 @@ def test_odd_numbers_do_not_break_the_page(made: Any) -> None:
     page = Section(odd)
     assert not re.search(r"\bnan\b|\binf\b", page.text)
     assert "−0.000010" in page.text
+
+
+def found_rows(page: Section) -> list[list[str]]:
+    return [[" ".join(cell.split()) for cell in row] for row in page.rows if len(row) == 4 and "→" in row[0]]
+
+
+def test_the_strongest_trigger_between_two_classes_is_a_row(made: Any) -> None:
+    page = Section(
+        made.pruning(
+            triggers=(
+                made.found(3, 1, 0.4, client=2),
+                made.found(9, 7, 0.6, client=4, pixels=((20, 20),)),
+                made.found(9, 7, 0.97, client=2),
+                made.found(9, 7, 0.5, client=2),
+                made.found(7, 9, 0.2, client=1, pixels=((0, 6),)),
+            )
+        )
+    )
+    assert found_rows(page) == [
+        ["class 9 → class 7", "97.0%", "2", "3 pixels rows 2–4 columns 3–5"],
+        ["class 3 → class 1", "40.0%", "1", "3 pixels rows 2–4 columns 3–5"],
+        ["class 7 → class 9", "20.0%", "1", "1 pixel row 0 column 6"],
+    ]
+    assert "pairs of classes" not in page.text
+
+
+def test_of_equal_rates_the_one_that_more_clients_report_is_first(made: Any) -> None:
+    report = made.pruning(triggers=(made.found(1, 2), made.found(3, 2, client=1), made.found(3, 2, client=2)))
+    assert [(move.best.source_class, move.clients) for move in report.moves] == [(3, 2), (1, 1)]
+    assert [move.telling for move in report.moves] == [True, True]
+    assert made.pruning().moves == ()
+
+
+def test_at_most_ten_are_shown(made: Any) -> None:
+    page = Section(made.pruning(triggers=tuple(made.found(index, 0, index / 20) for index in range(1, 13))))
+    assert [row[0] for row in found_rows(page)] == [f"class {index} → class 0" for index in range(12, 2, -1)]
+    assert "The strongest 10 of 12 pairs of classes." in page.text
+    assert page.html.count("<mark>") == 3
+
+
+def test_a_picture_shows_each_pixel_in_its_place(made: Any) -> None:
+    page = Section(made.pruning(triggers=(made.found(), made.found(3, 1, 0.4, pixels=((6, 0),)))))
+    drawn = re.findall(r'<svg class="pixels( telling)?" viewBox="0 0 (\d+) (\d+)" .*?</svg>', page.html)
+    assert drawn == [(" telling", "7", "7"), ("", "7", "7")]
+    places = re.findall(r'<rect x="(\d+)" y="(\d+)" width="1" height="1">', page.html)
+    assert places == [("3", "2"), ("5", "2"), ("3", "4"), ("0", "6")]
+    assert 'aria-label="3 pixels: row 2, column 3; row 2, column 5; row 4, column 3"' in page.html
+
+
+@pytest.mark.parametrize(
+    ("rate", "images", "said"),
+    [
+        (0.5, 500, "3 pixels move 50.0% of class 9 to class 7. This speaks for a backdoor with the target class 7."),
+        (
+            1.0,
+            0,
+            "Clients claim that 3 pixels move 100.0% of class 9 to class 7. If so, this speaks for a backdoor with "
+            "the target class 7.",
+        ),
+        (0.49, 500, "No trigger of a few pixels that clients found moves half of a class: the strongest moves 49.0%."),
+    ],
+)  # fmt: skip
+def test_what_the_strongest_speaks_for(made: Any, rate: float, images: int, said: str) -> None:
+    page = Section(made.pruning(triggers=(made.found(rate=rate),), validation_images=images))
+    assert said in page.text
+    assert ('class="say bad"' in page.html) == (rate >= 0.5)
+    assert "are what a backdoor looks like; shares below one half are common in honest models." in page.text
+    assert ("measured on the server’s 500 validation images" in page.text) == (images > 0)
+    assert ("The shares are what the clients claim" in page.text) == (images == 0)
+
+
+def test_without_triggers_there_is_no_such_part(made: Any) -> None:
+    page = Section(made.pruning())
+    assert "Triggers that clients found" not in page.text
+    assert not found_rows(page)
+    assert "Triggers that clients found" in Section(made.pruning(triggers=(made.found(),))).text
+
+
+def test_classes_have_the_scans_names_where_it_knows_them(made: Any) -> None:
+    report = made.pruning(triggers=(made.found(1, 2), made.found(0, 7, 0.1)))
+    names = ("cat", "<b>dog</b>", "owl")
+    page = Section(report, scan=made.scan(names=names))
+    assert [row[0] for row in found_rows(page)] == ["<b>dog</b> → owl", "cat → class 7"]
+    assert "of <b>dog</b> to owl" in page.text
+
+
+def test_a_trigger_of_no_pixels_or_far_away_does_not_break_the_page(made: Any) -> None:
+    page = Section(
+        made.pruning(triggers=(made.found(pixels=()), made.found(1, 2, 0.3, pixels=((10**12, 0),))))
+    )
+    assert found_rows(page)[0][-1] == "no pixels"
+    assert found_rows(page)[1][-1] == "1 pixel row 1000000000000 column 0"
+    assert 'viewBox="0 0 1 1"' in Section(made.pruning(triggers=(made.found(pixels=()),))).html
+
+
+def test_triggers_are_read_as_written(made: Any) -> None:
+    report = made.pruning(triggers=(made.found(), made.found(pixels=())))
+    assert PruneReport.from_json(report.to_json()) == report
+
+
+@pytest.mark.parametrize("measured", [False, True])
+def test_a_repair_that_adjusts_no_weights_speaks_of_none(made: Any, measured: bool) -> None:
+    evaluation = made.prune_evaluation(accuracy=(0.9,) * 3, asr=(0.9, 0.4, 0.1)) if measured else None
+    page = Section(made.unadjusted(), measured=evaluation)
+    assert page.row("Pruned") == ["90.6%", "864", *(["90.0%", "40.0%"] if measured else [])]
+    assert page.row("Fine-tuned")[:2] == ["91.0%", "0"]
+    assert "xtreme" not in page.text
+    assert "Delta" not in page.text
+    assert "standard deviations" not in page.text
+    assert "without the channels that the clients voted out." in page.text
+    if measured:
+        assert [cell["colspan"] for cell in page.all("td") if "colspan" in cell] == ["3"]
+
+
+def test_a_repair_that_adjusts_weights_says_so(made: Any) -> None:
+    page = Section(made.pruning())
+    assert "the clients voted out and without its extreme weights." in page.text
+    assert "Delta" in page.text
+    assert "Extreme are weights further than delta standard deviations" in page.text

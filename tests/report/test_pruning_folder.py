@@ -9,6 +9,8 @@ import pytest
 from fedmend.errors import DataError, OutputError
 from fedmend.report import ReportContents, read_folder, render, write_evaluation, write_prune_evaluation
 
+TRIGGER = {"client": 1, "source_class": 9, "target_class": 7, "rate": 0.5, "pixels": [[0, 1]]}
+
 
 @pytest.fixture
 def folder(made: Any, tmp_path: Path) -> Path:
@@ -62,6 +64,8 @@ def test_a_damaged_file_is_one_clear_line(folder: Path, name: str, damage: bytes
         ({"stages": [{"name": "mended", "accuracy": 1, "zeroed": 0}]}, "stages"),
         ({"values": [0.5]}, "a value for each extreme weight"),
         ({"extreme": [[1, 2]], "values": [0.5]}, "a place of four numbers"),
+        ({"triggers": [TRIGGER | {"rate": 1.5}]}, r"trigger's rate in \[0, 1\]"),
+        ({"triggers": [TRIGGER | {"pixels": [[0, -1]]}]}, "rows and columns from 0"),
     ],
 )
 def test_a_report_that_contradicts_itself(folder: Path, change: dict[str, Any], complaint: str) -> None:

@@ -80,6 +80,8 @@ def test_fits_every_width_and_draws_every_image(made: Any, tmp_path: Path) -> No
     names = ("W" * 120, "a name of many words <b>in bold</b> " * 4)
     long_names = render(replace(made.everything("clean"), title="T" * 90, scan=made.scan(names=names)))
     pruned = replace(made.everything(), pruning=made.pruning(), prune_evaluation=made.prune_evaluation())
+    far = tuple(made.found(source, 0, 0.9, pixels=((100, 10_000), (9, 223))) for source in range(1, 12))
+    found = replace(pruned, pruning=made.unadjusted(triggers=far), prune_evaluation=None)
     wide = render(replace(pruned, pruning=made.pruning(128, layer="layer" * 30, refused={"R" * 90: 1})))
     seen = _in_browser(
         tmp_path,
@@ -93,6 +95,9 @@ def test_fits_every_width_and_draws_every_image(made: Any, tmp_path: Path) -> No
             "pruned tablet": (600, wide),
             "pruned phone": (390, wide),
             "pruned small": (320, render(replace(pruned, scan=None, repair=None))),
+            "found": (1280, render(found)),
+            "found phone": (390, render(replace(found, scan=made.scan(names=names)))),
+            "found small": (320, render(replace(found, scan=None))),
             "bare": (390, render(ReportContents("only a title"))),
         },
     )

@@ -92,6 +92,16 @@ def told(report: PruneReport, measured: PruneEvaluation | None) -> str:
         f"{report.outcome.upper()}. {report.reason}",
         f"{report.ballots} ballots counted{refused}{missing}.",
     ]
+    best = next(iter(report.moves), None)
+    if best is not None and best.telling:
+        trigger, found = best.best, "found" if report.validation_images else "claim to have found"
+        pixels = (
+            "1 pixel that moves" if len(trigger.pixels) == 1 else f"{len(trigger.pixels)} pixels that move"
+        )
+        lines.append(
+            f"Clients {found} {pixels} {trigger.rate:.1%} of class {trigger.source_class} to class "
+            f"{trigger.target_class} ({best.clients} {'client' if best.clients == 1 else 'clients'})."
+        )
     if measured is not None:
         lines.append(
             f"Attack success rate (known only in a simulation): {measured.asr[0]:.1%} before, "

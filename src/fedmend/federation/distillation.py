@@ -81,7 +81,7 @@ def distill(model: nn.Module, images: Tensor, lesson: Lesson, config: TrainingCo
 
     The loss is the cross entropy, at a temperature, of the answers on the images and on disturbed copies of them with
     the teacher's answers on the images. A copy carries a random part of one trigger's pixels, or noise. Epochs,
-    batch size and images an epoch are those of ``config``.
+    batch size and images an epoch are those of ``config``. Dropout is off, and BatchNorm keeps its statistics.
 
     The global random generators are left as found; what is drawn depends on ``seed`` alone.
 
@@ -92,10 +92,10 @@ def distill(model: nn.Module, images: Tensor, lesson: Lesson, config: TrainingCo
     settings = lesson.settings
     optimizer = torch.optim.SGD(parameters, lesson.lr)
     loss = torch.zeros(())
-    model.train()
     with (
         torch.random.fork_rng([images.device] if images.device.type == "cuda" else []),
         evaluating(lesson.teacher),
+        evaluating(model),
     ):
         torch.manual_seed(seed)
         for _ in range(config.epochs):

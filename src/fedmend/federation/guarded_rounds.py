@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from fedmend.aggregation import trimmed_mean, uniform_fedavg
 from fedmend.data import ImageSet
+from fedmend.errors import DataError
 from fedmend.federation.client import Client, HonestClient
 from fedmend.federation.config import SimulationConfig
 from fedmend.federation.distillation import Distillation
@@ -50,7 +51,7 @@ def guarded_round(
     model.load_state_dict(before)
     deltas = torch.stack([update.delta for update in updates])
     if validation is None:
-        move(model, trimmed_mean(deltas, TRIM), states, 1.0, zeros)
+        move(model, trimmed_mean(deltas, TRIM), states, 1.0, zeros, round_number)
         return
     order = torch.randperm(len(clients), generator=generator(config.seed, "groups", round_number)).tolist()
     groups = [order[first : first + GROUP_SIZE] for first in range(0, len(order), GROUP_SIZE)]
@@ -58,12 +59,14 @@ def guarded_round(
     for group in groups:
         mean = uniform_fedavg(deltas[group])
         if bool(mean.isfinite().all()):
-            move(model, mean, [states[index] for index in group], 1.0, zeros)
+            move(model, mean, [states[index] for index in group], 1.0, zeros, round_number)
             tried.append((resistance(model, validation, pool), mean))
             model.load_state_dict(before)
+    if not tried:
+        raise DataError("no client's update is finite; try a smaller lr")
     tried.sort(key=lambda one: -one[0])
     kept = torch.stack([mean for _, mean in tried[: (len(groups) + 1) // 2]])
-    move(model, uniform_fedavg(kept), states, 1.0, zeros)
+    move(model, uniform_fedavg(kept), states, 1.0, zeros, round_number)
 
 
 def resistance(model: nn.Module, validation: ImageSet, pool: TriggerPool) -> float:

@@ -40,7 +40,8 @@ class FederatedPruning:
     Attributes:
         vote: "ranking" (4.1) or "majority" (4.2). rates: the majority vote's pruning rates, shares in (0, 1), all in
             one ballot.
-        pruning: from votes to a pruned model.
+        pruning: from votes to a pruned model. Extreme weights are left as they are: after this fine-tuning, setting
+            them to zero costs accuracy and takes nothing off the attack.
         fine_tuning_rounds: rounds of the federation after the pruning, the attacker still taking part (4.4).
         distillation: how honest clients fine-tune against the triggers that clients found, in rounds that an attacker
             can't carry (see ``guarded_rounds``). None, the paper's: as in any round before.
@@ -52,7 +53,7 @@ class FederatedPruning:
 
     vote: Literal["ranking", "majority"] = "ranking"
     rates: tuple[float, ...] = (0.3, 0.5, 0.7)
-    pruning: Pruning = Pruning()  # noqa: RUF009 - frozen
+    pruning: Pruning = Pruning(delta=None)  # noqa: RUF009 - frozen
     fine_tuning_rounds: int = 6
     distillation: Distillation | None = Distillation()  # noqa: RUF009 - frozen
     timeout: float = 600.0

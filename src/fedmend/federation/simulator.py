@@ -113,7 +113,7 @@ def run_round(
     else:
         mean = uniform_fedavg(deltas)
     model.load_state_dict(before)
-    move(model, mean, states, config.federation.server_lr, zeros)
+    move(model, mean, states, config.federation.server_lr, zeros, round_number)
 
 
 def client_updates(
@@ -142,6 +142,7 @@ def move(
     states: Sequence[Mapping[str, Tensor]],
     server_lr: float,
     zeros: Mapping[str, Tensor],
+    round_number: int,
 ) -> None:
     """Change the global model in place by an aggregated delta (see ``fedmend.parameters`` for buffers).
 
@@ -153,8 +154,8 @@ def move(
     after = flatten(before) + delta.where(buffers, server_lr * delta)
     if not bool(after.isfinite().all()):
         raise ModelError(
-            "a round ended in weights that are NaN or infinite; try a smaller [training] lr, [federation] server_lr or "
-            "[attack] amplification"
+            f"round {round_number} ended in weights that are NaN or infinite; try a smaller [training] lr, "
+            "[federation] server_lr or [attack] amplification"
         )
     model.load_state_dict(unflatten(after, before) | integer_maximum(states))
     set_to_zero(model, zeros)

@@ -65,7 +65,7 @@ class PruneEvaluation:
 
 
 def check_pruning(report: PruneReport) -> None:
-    """Check that a report's parts speak of the same channels, points and weights.
+    """Check that a report's parts speak of the same channels, points and weights, and of triggers that there can be.
 
     Raises:
         DataError: they don't.
@@ -83,6 +83,9 @@ def check_pruning(report: PruneReport) -> None:
         raise DataError("expected at least one stage; got none")
     if len(report.extreme) != len(report.values) or any(len(place) != 4 for place in report.extreme):
         raise DataError("expected a place of four numbers and a value for each extreme weight")
+    for trigger in report.triggers:
+        if not 0 <= trigger.rate <= 1 or any(min(pixel) < 0 for pixel in trigger.pixels):
+            raise DataError("expected each trigger's rate in [0, 1] and its rows and columns from 0")
 
 
 def check_prune_evaluation(evaluation: PruneEvaluation, report: PruneReport) -> None:

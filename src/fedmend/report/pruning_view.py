@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from markupsafe import Markup
@@ -10,20 +11,26 @@ from markupsafe import Markup
 from fedmend.prune import PruneReport
 from fedmend.report import charts, svg, words
 from fedmend.report.contents import PruneEvaluation
+from fedmend.report.found_triggers import FoundTriggers, found_triggers
 
 MAX_IN_GRID = 128
 MAX_WEIGHTS = 10
+ADJUSTING = ("adjusted", "adjusted again")
 
 
 @dataclass(frozen=True)
 class StageRow:
-    """One line of the table of stages; the last two are None outside a simulation."""
+    """One line of the table of stages; the last two are None outside a simulation.
+
+    ``delta`` is a dash where the stage has none, and ``unbounded`` says that it could have had one.
+    """
 
     name: str
     note: str
     accuracy: float
     zeroed: int
     delta: str
+    unbounded: bool
     test_accuracy: float | None
     asr: float | None
 
@@ -51,8 +58,10 @@ class PruningView:
     """The section on pruning.
 
     Attributes:
+        found: the triggers that clients found; None where there are none.
         channels: of each channel, by number, whether it was pruned; empty where they are too many for a grid.
-        adjusted: the last stage that set extreme weights to zero; ``weights``: the largest of them.
+        adjusted: the last stage that set extreme weights to zero, None where there is no such stage; ``weights``: the
+            largest of them.
     """
 
     report: PruneReport
@@ -60,6 +69,7 @@ class PruningView:
     wording: words.Wording
     no_scan: str
     vote: str
+    found: FoundTriggers | None
     chart: Markup | None
     points: list[PointRow]
     stages: list[StageRow]
@@ -69,21 +79,20 @@ class PruningView:
     weights: list[Weight]
 
 
-def pruning_view(report: PruneReport, evaluation: PruneEvaluation | None) -> PruningView:
-    """Gather the section's parts."""
+def pruning_view(
+    report: PruneReport, evaluation: PruneEvaluation | None, class_names: Sequence[str] = ()
+) -> PruningView:
+    """Gather the section's parts. Classes without a name are told by their numbers."""
     points, stages = _points(report, evaluation), _stages(report, evaluation)
-    adjusted = [
-        row
-        for row, stage in zip(stages, report.stages, strict=True)
-        if stage.name in ("adjusted", "adjusted again")
-    ]
+    adjusted = [row for row, stage in zip(stages, report.stages, strict=True) if stage.name in ADJUSTING]
     pruned = sorted(report.pruned)
     return PruningView(
         report=report,
         evaluation=evaluation,
-        wording=words.PRUNINGS[report.outcome],
+        wording=words.pruning(report.outcome, bool(adjusted)),
         no_scan=words.NO_SCAN,
         vote=words.VOTES[report.vote],
+        found=found_triggers(report, class_names),
         chart=_chart(points, len(pruned)),
         points=points,
         stages=stages,
@@ -127,6 +136,7 @@ def _stages(report: PruneReport, evaluation: PruneEvaluation | None) -> list[Sta
             stage.accuracy,
             stage.zeroed,
             words.MISSING if stage.delta is None else words.number(stage.delta),
+            stage.name in ADJUSTING and stage.delta is None,
             test_accuracy,
             success,
         )

@@ -112,7 +112,7 @@ def _view(contents: ReportContents) -> dict[str, Any]:
         "scan": scan,
         "repair": repair,
         "attack": attack,
-        "pruning": pruning_view(pruning, contents.prune_evaluation) if pruning else None,
+        "pruning": pruning_view(pruning, contents.prune_evaluation, names) if pruning else None,
         "verdict": words.VERDICTS[scan.verdict] if scan else None,
         "verdicts": words.VERDICTS,
         "outcome": words.OUTCOMES[repair.outcome] if repair else None,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from fedmend.repair import Outcome
@@ -66,7 +66,7 @@ PRUNINGS: dict[Literal["pruned", "failed"], Wording] = {
         "pruned",
         "Pruned",
         "The model kept its accuracy, within the limit that was set, without the channels that the clients voted "
-        "out and without its extreme weights.",
+        "out.",
     ),
     "failed": Wording(
         "bad",
@@ -77,8 +77,18 @@ PRUNINGS: dict[Literal["pruned", "failed"], Wording] = {
 }
 
 NO_SCAN = (
-    "No scan is behind the pruning: it can’t say whether the model had a backdoor, nor whether that is gone."
+    "No scan is behind the pruning: it gives no verdict on whether the model had a backdoor, nor on whether that is "
+    "gone."
 )
+
+
+def pruning(outcome: Literal["pruned", "failed"], adjusted: bool) -> Wording:
+    """The outcome of a pruning; ``adjusted``: extreme weights were set to zero as well."""
+    wording = PRUNINGS[outcome]
+    if outcome == "pruned" and adjusted:
+        return replace(wording, meaning=f"{wording.meaning[:-1]} and without its extreme weights.")
+    return wording
+
 
 STAGES = {
     "suspect": ("Suspect", "as it came"),

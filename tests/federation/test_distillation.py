@@ -1,0 +1,299 @@
+from collections.abc import Callable
+from copy import deepcopy
+from dataclasses import replace
+
+import pytest
+import torch
+from tiny_data import image_set
+from tiny_nets import conv, linear
+from torch import Tensor, nn
+
+from fedmend.errors import ConfigError, ModelError
+from fedmend.federation import HonestClient, TrainingConfig
+from fedmend.federation.distillation import Distillation, Lesson, distill
+from fedmend.parameters import flatten
+from fedmend.seeds import derive_seed
+
+TRAINING = TrainingConfig(epochs=1, batch_size=8, optimizer="sgd", lr=0.05)
+SHAPE, TARGET, CORNER = (1, 8, 16), 1, (0, 0)
+
+
+def net(make: Callable[..., nn.Module] = linear, seed: int = 0) -> nn.Module:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return make(4, 1, SHAPE[1:])
+
+
+def images(count: int = 64) -> Tensor:
+    """Images with a black pixel in the corner, where the trigger goes."""
+    made = image_set(count).images
+    made[:, :, CORNER[0], CORNER[1]] = 0
+    return made
+
+
+def planted() -> nn.Module:
+    """It sees which block is bright; a white pixel in the corner turns every image into the target."""
+    model = net()
+    weight = model[1].weight.data.view(4, 8, 16)  # type: ignore[index, union-attr, operator]
+    weight[:] = 0
+    for label in range(4):
+        weight[label, 5:, 4 * label : 4 * label + 4] = 0.7
+    weight[TARGET][CORNER] = 12.0
+    model[1].bias.data[:] = 0  # type: ignore[index, union-attr]
+    return model
+
+
+def lesson(
+    teacher: nn.Module, *places: list[tuple[int, int]], settings: Distillation | None = None, lr: float = 0.1
+) -> Lesson:
+    """Of one white trigger for each list of places."""
+    masks = torch.zeros(len(places), 1, *SHAPE[1:])
+    for mask, pixels in zip(masks, places, strict=True):
+        for row, column in pixels:
+            mask[0, row, column] = 1
+    return Lesson(teacher, masks, masks.clone(), torch.ones(len(places)), settings or Distillation(), lr)
+
+
+def classes(model: nn.Module, pixels: Tensor) -> Tensor:
+    with torch.no_grad():
+        return deepcopy(model).eval()(pixels / 255).argmax(1)
+
+
+def stamped() -> Tensor:
+    made = images()
+    made[:, :, CORNER[0], CORNER[1]] = 255
+    return made
+
+
+class Seeing(nn.Module):
+    """Remembers what it was trained on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = net()
+        self.clean: list[Tensor] = []
+        self.disturbed: list[Tensor] = []
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        assert self.training
+        clean, disturbed = pixels.detach().clone().chunk(2)
+        self.clean.append(clean)
+        self.disturbed.append(disturbed)
+        logits: Tensor = self.linear(pixels)
+        return logits
+
+
+def test_a_trigger_is_unlearned_and_clean_answers_are_kept() -> None:
+    teacher = planted()
+    model, wanted = deepcopy(teacher), classes(teacher, images())
+    assert torch.equal(wanted, image_set(64).labels)
+    assert bool((classes(model, stamped()) == TARGET).all())
+    distill(model, images(), lesson(teacher, [CORNER]), replace(TRAINING, epochs=20), 0)
+    assert torch.equal(classes(model, images()), wanted)
+    assert torch.equal(classes(model, stamped()), wanted)
+
+
+def test_what_is_taught_is_the_teachers_answer_and_not_the_right_one() -> None:
+    """The teacher takes class 0 for class 2 and the other way round; so does, stamped or not, who learns from it."""
+    teacher = planted()
+    for parameter in teacher.parameters():
+        parameter.data[[0, 2]] = parameter.data[[2, 0]].clone()
+    model = deepcopy(teacher)
+    distill(model, images(), lesson(teacher, [CORNER]), replace(TRAINING, epochs=20), 0)
+    swapped = torch.tensor([2, 1, 0, 3])[image_set(64).labels]
+    assert torch.equal(classes(model, images()), swapped)
+    assert torch.equal(classes(model, stamped()), swapped)
+
+
+def test_without_triggers_copies_carry_noise() -> None:
+    teacher, student = planted(), Seeing()
+    student.linear = deepcopy(teacher)
+    noise = lesson(teacher, settings=Distillation(pixel_noise=0.5))
+    assert noise.masks.shape == (0, 1, 8, 16)
+    distill(student, images(), noise, TRAINING, 0)
+    changed = (torch.cat(student.clean) != torch.cat(student.disturbed)).double().mean((1, 2, 3))
+    assert 0.15 < float(changed.mean()) < 0.35  # from 0 to one half of the pixels
+    assert float(changed.max()) < 0.65
+    assert torch.equal(classes(student.linear, images()), classes(teacher, images()))
+    assert not torch.equal(flatten(student.linear.state_dict()), flatten(teacher.state_dict()))
+
+
+def test_undisturbed_there_is_nothing_to_learn() -> None:
+    teacher = net()
+    model = deepcopy(teacher)
+    distill(model, images(), lesson(teacher, settings=Distillation(pixel_noise=0)), TRAINING, 0)
+    assert torch.allclose(flatten(model.state_dict()), flatten(teacher.state_dict()), atol=1e-5)
+
+
+@pytest.mark.parametrize("largest", [1e9, 0.01], ids=["as it is", "clipped"])
+def test_a_step_by_hand(largest: float) -> None:
+    """With a temperature of 2 the gradient of 2 CE is the difference of the answers, at half the logits."""
+    teacher, model = net(seed=1), net(seed=2)
+    settings = Distillation(disturbed_weight=3.0, max_gradient=largest, pixel_noise=0)
+    pixels = (images(8).double() / 255).flatten(1)
+
+    def answers(of: nn.Module) -> Tensor:
+        weight, bias = (parameter.detach().double() for parameter in of.parameters())
+        return ((pixels @ weight.T + bias) / 2).softmax(1)
+
+    error = (1 + 3) * (answers(model) - answers(teacher)) / 8
+    gradient = torch.cat([(error.T @ pixels).flatten(), error.sum(0)])
+    norm = float(gradient.norm())
+    assert norm > 0.01
+    expected = flatten(model.state_dict()).double() - 0.2 * gradient * min(1.0, largest / norm)
+    distill(model, images(8), lesson(teacher, settings=settings, lr=0.2), TRAINING, 0)
+    assert torch.allclose(flatten(model.state_dict()).double(), expected, atol=1e-5)
+
+
+def test_copies_carry_a_part_of_one_trigger() -> None:
+    places = [[(0, 0), (0, 1), (2, 3)], [(4, 4), (7, 15)]]
+    student = Seeing()
+    everywhere = lesson(net(), *places, settings=Distillation(stamped_share=1.0))
+    distill(student, images(), everywhere, replace(TRAINING, epochs=4), 0)
+    parts = set()
+    for clean, copy in zip(torch.cat(student.clean), torch.cat(student.disturbed), strict=True):
+        changed = [tuple(place) for place in (copy != clean)[0].nonzero().tolist()]
+        assert all(copy[0][place] == 1 for place in changed)
+        assert any(set(changed) <= set(trigger) for trigger in places)
+        parts.add(tuple(changed))
+    assert parts >= {(), *(tuple(trigger) for trigger in places)}  # none of it, and all of it
+    assert parts & {((0, 0),), ((0, 1),), ((2, 3),)}
+
+
+def test_a_trigger_is_taken_as_often_as_its_weight_says() -> None:
+    student = Seeing()
+    weighted = replace(
+        lesson(net(), [(0, 0)], [(7, 15)], [(3, 3)], settings=Distillation(stamped_share=1.0)),
+        weights=torch.tensor([3.0, 1.0, 0.0]),
+    )
+    distill(student, images(), weighted, replace(TRAINING, epochs=10), 0)
+    changed = torch.cat(student.clean) != torch.cat(student.disturbed)
+    first, second, never = (
+        int(changed[:, 0, row, column].sum()) for row, column in ((0, 0), (7, 15), (3, 3))
+    )
+    assert never == 0
+    assert 2 < first / second < 4.5
+    assert 0.55 < (first + second) / 640 < 0.78  # the root of a share that is drawn evenly is 2/3 in the mean
+
+
+def test_the_share_of_stamped_copies_is_kept() -> None:
+    student = Seeing()
+    some = lesson(net(), [CORNER], settings=Distillation(stamped_share=0.0))
+    distill(student, images(), some, TRAINING, 0)
+    changed = torch.cat(student.clean) != torch.cat(student.disturbed)
+    assert int(changed[:, 0, 1:].sum()) > 0
+    assert int(changed[:, 0, 0, 0].sum()) < 16
+
+
+def test_epochs_and_batches_are_the_clients_own() -> None:
+    student = Seeing()
+    distill(
+        student, images(20), lesson(net(), [CORNER]), TrainingConfig(2, 8, "sgd", 0.1, images_per_epoch=10), 0
+    )
+    assert [len(batch) for batch in student.clean] == [8, 2] * 2
+    own = (images(20) / 255).flatten(1)
+    epochs = []
+    for epoch in (student.clean[:2], student.clean[2:]):
+        epochs.append([int((own == image).all(1).nonzero()) for image in torch.cat(epoch).flatten(1)])
+        assert len(set(epochs[-1])) == 10
+    assert epochs[0] != epochs[1]
+
+
+@pytest.mark.parametrize("mode", [True, False])
+def test_the_teacher_is_left_as_found(mode: bool) -> None:
+    """And answers in eval mode, whatever mode it is in."""
+    teacher = net(conv).train(mode)
+    teacher[1].train(not mode)  # type: ignore[index, operator]
+    modes, before = [part.training for part in teacher.modules()], deepcopy(teacher.state_dict())
+    model, other = net(conv, seed=1), net(conv, seed=1)
+    distill(model, images(16), lesson(teacher, [CORNER]), TRAINING, 3)
+    assert [part.training for part in teacher.modules()] == modes
+    assert all(torch.equal(value, before[name]) for name, value in teacher.state_dict().items())
+    assert all(parameter.grad is None for parameter in teacher.parameters())
+    distill(other, images(16), lesson(deepcopy(teacher).eval(), [CORNER]), TRAINING, 3)
+    assert torch.equal(flatten(model.state_dict()), flatten(other.state_dict()))
+
+
+def test_the_seed_alone_decides_and_the_global_generator_is_left_alone() -> None:
+    def taught(seed: int) -> Tensor:
+        model = net(conv)
+        distill(model, images(16), lesson(net(conv, seed=1), [CORNER]), TRAINING, seed)
+        return flatten(model.state_dict())
+
+    torch.manual_seed(1)
+    first = taught(3)
+    torch.manual_seed(2)
+    state = torch.get_rng_state()
+    assert torch.equal(taught(3), first)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert not torch.equal(taught(4), first)
+
+
+def test_images_and_triggers_are_left_as_found() -> None:
+    pixels, taught = images(16), lesson(net(), [CORNER])
+    kept = pixels.clone(), taught.masks.clone(), taught.patterns.clone()
+    distill(net(seed=1), pixels, taught, TRAINING, 0)
+    for now, before in zip((pixels, taught.masks, taught.patterns), kept, strict=True):
+        assert torch.equal(now, before)
+
+
+def test_what_needs_no_gradient_is_not_trained() -> None:
+    model = net(conv)
+    model[0].requires_grad_(False)  # type: ignore[index, operator]
+    before = deepcopy(model.state_dict())
+    distill(model, images(16), lesson(net(conv, seed=1), [CORNER]), TRAINING, 0)
+    assert torch.equal(model.state_dict()["0.weight"], before["0.weight"])
+    assert not torch.equal(model.state_dict()["5.weight"], before["5.weight"])
+
+
+def test_a_rate_that_is_too_high_is_told() -> None:
+    with pytest.raises(ModelError, match="fine-tuning diverged.*smaller lr"):
+        distill(net(), images(), lesson(net(seed=1), [CORNER], lr=3e38), replace(TRAINING, epochs=3), 0)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        *({"lr": 0.0}, {"lr": float("nan")}, {"lr": float("inf")}, {"decay": 0.0}, {"decay": -1.0}),
+        *({"temperature": 0.0}, {"max_gradient": 0.0}, {"max_gradient": float("inf")}),
+        *({"disturbed_weight": -0.1}, {"disturbed_weight": float("nan")}, {"disturbed_weight": float("inf")}),
+        *({"stamped_share": -0.1}, {"stamped_share": 1.1}, {"stamped_share": float("nan")}),
+        *({"pixel_noise": -0.1}, {"pixel_noise": 1.0}, {"pixel_noise": float("nan")}),
+    ],
+    ids=str,
+)
+def test_settings_out_of_range(wrong: dict[str, float]) -> None:
+    with pytest.raises(ConfigError, match="must be"):
+        Distillation(**wrong)
+
+
+@pytest.mark.parametrize(
+    "edge", [{"disturbed_weight": 0.0}, {"stamped_share": 1.0}, {"pixel_noise": 0.0}], ids=str
+)
+def test_settings_at_the_edge(edge: dict[str, float]) -> None:
+    Distillation(**edge)
+
+
+# A client with a lesson
+
+
+def test_a_client_with_a_lesson_learns_that() -> None:
+    model, by_hand = net(conv), net(conv)
+    before = flatten(model.state_dict())
+    taught = lesson(net(conv, seed=1), [CORNER])
+    client = HonestClient(3, images(24), image_set(24).labels, TRAINING, taught)
+    update = client.fit(model, seed=11)
+    distill(by_hand, images(24), taught, TRAINING, derive_seed(11, "train"))
+    assert (update.client_id, update.num_examples) == (3, 24)
+    assert torch.equal(update.delta, flatten(by_hand.state_dict()) - before)
+    assert float(update.delta.abs().max()) > 0
+    assert not torch.equal(replace(client, lesson=None).fit(net(conv), seed=11).delta, update.delta)
+
+
+def test_a_lesson_needs_no_labels() -> None:
+    taught = lesson(net(conv, seed=1), [CORNER])
+    deltas = [
+        HonestClient(0, images(24), labels, TRAINING, taught).fit(net(conv), seed=2).delta
+        for labels in (image_set(24).labels, torch.full((24,), 3))
+    ]
+    assert torch.equal(*deltas)
