@@ -53,7 +53,8 @@ def test_a_run_is_repaired_by_its_clients_votes(
     assert bool((weights[list(report.pruned)] == 0).all())
     measured = json.loads((tmp_path / "prune_evaluation.json").read_text(encoding="utf-8"))
     assert len(measured["asr_along"]) == len(report.points)
-    assert len(measured["asr"]) == len(report.stages) == 3
+    assert len(measured["asr"]) == len(report.stages)
+    assert [stage.name for stage in report.stages][:3] == ["suspect", "pruned", "fine-tuned"]
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert "Pruning" in page
 

@@ -38,7 +38,7 @@ def planted() -> nn.Module:
     weight[:] = 0
     for label in range(4):
         weight[label, 5:, 4 * label : 4 * label + 4] = 0.7
-    weight[TARGET][CORNER] = 12.0
+    weight[TARGET][CORNER] = 9.0
     model[1].bias.data[:] = 0  # type: ignore[index, union-attr]
     return model
 
@@ -66,7 +66,7 @@ def stamped() -> Tensor:
 
 
 class Seeing(nn.Module):
-    """Remembers what it was trained on."""
+    """Remembers what it was trained on, which is in eval mode: dropout is off."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -75,7 +75,7 @@ class Seeing(nn.Module):
         self.disturbed: list[Tensor] = []
 
     def forward(self, pixels: Tensor) -> Tensor:
-        assert self.training
+        assert not self.training
         clean, disturbed = pixels.detach().clone().chunk(2)
         self.clean.append(clean)
         self.disturbed.append(disturbed)
@@ -237,6 +237,17 @@ def test_images_and_triggers_are_left_as_found() -> None:
         assert torch.equal(now, before)
 
 
+@pytest.mark.parametrize("mode", [True, False])
+def test_batch_statistics_and_modes_stay(mode: bool) -> None:
+    model = net(conv).train(mode)
+    before = deepcopy(model.state_dict())
+    distill(model, images(16), lesson(net(conv, seed=1), [CORNER]), TRAINING, 0)
+    for name in ("running_mean", "running_var", "num_batches_tracked"):
+        assert torch.equal(model.state_dict()[f"1.{name}"], before[f"1.{name}"]), name
+    assert not torch.equal(model.state_dict()["1.weight"], before["1.weight"])
+    assert all(part.training == mode for part in model.modules())
+
+
 def test_what_needs_no_gradient_is_not_trained() -> None:
     model = net(conv)
     model[0].requires_grad_(False)  # type: ignore[index, operator]
@@ -247,7 +258,7 @@ def test_what_needs_no_gradient_is_not_trained() -> None:
 
 
 def test_a_rate_that_is_too_high_is_told() -> None:
-    with pytest.raises(ModelError, match="fine-tuning diverged.*smaller lr"):
+    with pytest.raises(ModelError, match=r"fine-tuning diverged.*smaller lr"):
         distill(net(), images(), lesson(net(seed=1), [CORNER], lr=3e38), replace(TRAINING, epochs=3), 0)
 
 

@@ -13,6 +13,7 @@ from fedmend.errors import DataError
 from fedmend.federation import Client, ClientUpdate, HonestClient, MaliciousClient, TrainingConfig
 from fedmend.federation.distillation import Distillation
 from fedmend.federation.guarded_rounds import guarded_round, resistance, with_lessons
+from fedmend.federation.simulator import run_round
 from fedmend.federation.trigger_pool import TriggerPool
 from fedmend.inversion import FoundTrigger
 from fedmend.metrics import attack_success_rate
@@ -49,7 +50,8 @@ CORNER = pool(FoundTrigger(white((0, 0)), 0, TARGET, 1.0))
 
 def net(corner: float = 0.0) -> nn.Sequential:
     """It sees which block is bright; the weight of the target for the corner can be a backdoor."""
-    model = linear(4, 1, (8, 16))
+    with torch.random.fork_rng(devices=[]):
+        model = linear(4, 1, (8, 16))
     assert isinstance(model, nn.Sequential)
     weight = model[1].weight.data.view(4, 8, 16)
     weight[:] = 0
@@ -158,12 +160,13 @@ def test_without_validation_an_outlier_does_not_count(kind: str) -> None:
 
 
 def test_without_validation_the_mean_is_trimmed_by_hand() -> None:
-    size = len(state(net()))
-    clients = [Sending(number, torch.full((size,), value)) for number, value in enumerate((3, -9, 1, 2, 1e6))]
+    """Of ten two are cut off at either end; 0, 1, 2, 3, 4 and 5 stay."""
+    size, values = len(state(net())), (3, -9, 1, 2, 1e6, 0, 1e6, 4, 5, -8)
+    clients = [Sending(number, torch.full((size,), value)) for number, value in enumerate(values)]
     model = net()
     before = state(model)
     guarded_round(model, clients, CONFIG, 1, {}, CORNER, None)  # type: ignore[arg-type]
-    assert torch.allclose(state(model) - before, torch.full((size,), 2.0), atol=1e-5)
+    assert torch.allclose(state(model) - before, torch.full((size,), 2.5), atol=1e-5)
 
 
 @pytest.mark.parametrize("validated", [True, False])
@@ -255,24 +258,11 @@ def test_resistance_counts_right_answers_and_not_only_the_target() -> None:
 
 
 def test_resistance_is_a_share_of_the_images_of_the_class() -> None:
-    """Half of class 0's images have a block that is so bright that the trigger fails."""
+    """Half of class 0's images have a white block: it adds 8.4 to their logit, the others' block 5.9 at most."""
     some = validation()
     some.images[:4, :, 5:, :4] = 255
-    block = 12 * 0.7  # what the block of a white picture adds to its logit
-    model = net(corner=block - 0.5)
-    assert resistance(model, some, pool(FoundTrigger(white((0, 0)), 0, 1, 1.0))) == pytest.approx(
-        12 / 13 + float((model_margin(model, some) > 0).double().mean())
-    )
-
-
-def model_margin(model: nn.Sequential, some: ImageSet) -> Tensor:
-    """By how much class 0's images withstand the stamped corner, in double precision by hand."""
-    pixels = some.images[some.labels == 0].double() / 255
-    pixels[:, 0, 0, 0] = 1.0
-    logits = pixels.flatten(1) @ model[1].weight.detach().double().T
-    margin = logits[:, 0] - logits[:, 1:].max(1).values
-    assert 0 < int((margin > 0).sum()) < len(margin)
-    return margin
+    stamped = pool(FoundTrigger(white((0, 0)), 0, 1, 1.0))
+    assert resistance(net(corner=5.3), some, stamped) == pytest.approx(12 / 13 + 1 / 2)
 
 
 def test_only_the_three_best_triggers_are_tried() -> None:
@@ -300,8 +290,8 @@ def test_resistance_leaves_the_model_as_it_is() -> None:
 # Lessons
 
 
-def federation(attackers: int = 0) -> list[Client]:
-    data, training = images(96), TrainingConfig(4, 8, "sgd", 0.05)
+def federation(attackers: int = 0, epochs: int = 1) -> list[Client]:
+    data, training = images(96), TrainingConfig(epochs, 8, "sgd", 0.05)
     clients: list[Client] = []
     for index in range(6):
         own = slice(16 * index, 16 * (index + 1))
@@ -336,16 +326,21 @@ def test_the_rate_decays_from_round_to_round(number: int, lr: float) -> None:
 
 
 def test_the_backdoor_goes_although_its_attacker_takes_part() -> None:
-    suspect, test = net(corner=12.0), images(40, seed=1)
-    model = deepcopy(suspect)
-    assert attack_success_rate(model, white((0, 0)), test.images, test.labels, TARGET) == 1
-    score = resistance(model, test, CORNER)
-    for number in range(1, 5):
-        clients = with_lessons(federation(attackers=1), CORNER, suspect, Distillation(), number)
-        guarded_round(model, clients, CONFIG, number, {}, CORNER, images(40, seed=2))
-    assert attack_success_rate(model, white((0, 0)), test.images, test.labels, TARGET) < 0.1
-    assert score == 1  # right on clean images and on no other
-    assert resistance(model, test, CORNER) > 1.9
+    """In plain rounds, where the same clients learn the same, it carries the day."""
+    suspect, test = net(corner=9.0), images(40, seed=1)
+    guarded, plain = deepcopy(suspect), deepcopy(suspect)
+    assert resistance(suspect, test, CORNER) == 1  # right on clean images and on no other
+    for number in range(1, 4):
+        clients = with_lessons(federation(attackers=1, epochs=10), CORNER, suspect, Distillation(), number)
+        guarded_round(guarded, clients, CONFIG, number, {}, CORNER, images(40, seed=2))
+        run_round(plain, clients, CONFIG, number)
+
+    def success(model: nn.Module) -> float:
+        return attack_success_rate(model, white((0, 0)), test.images, test.labels, TARGET)
+
+    assert (success(suspect), success(plain)) == (1, 1)
+    assert success(guarded) < 0.1
+    assert resistance(guarded, test, CORNER) > 1.9
 
 
 def test_a_round_depends_on_the_seed_alone() -> None:

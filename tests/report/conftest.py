@@ -139,7 +139,9 @@ class Made:
     def unadjusted(cls, **changes: object) -> PruneReport:
         """As of ``Pruning(delta=None)``: no stage adjusts weights."""
         kept = tuple(stage for stage in cls.STAGES if not stage.name.startswith("adjusted"))
-        return cls.pruning(stages=kept, extreme=(), values=(), settings=asdict(Pruning()), **changes)
+        return cls.pruning(
+            stages=kept, extreme=(), values=(), settings=asdict(Pruning(delta=None)), **changes
+        )
 
     @staticmethod
     def prune_evaluation(**changes: object) -> PruneEvaluation:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from fedmend.federation.distillation import Distillation, Lesson
-from fedmend.inversion import FoundTrigger
+from fedmend.inversion import FoundTrigger, moved
 from fedmend.metrics import evaluating, pixels_for
 from fedmend.prune import VotedTrigger
 from fedmend.pruning import Ballots
@@ -48,12 +48,13 @@ class TriggerPool(Ballots):
 
     def check(self, model: nn.Module, images: Tensor, labels: Tensor) -> None:
         """Replace each claimed rate by the one on the server's own images, where it has ten or more of the class."""
-        with evaluating(model), torch.no_grad():
+        with evaluating(model):
             for index, (client, claim) in enumerate(self.found):
                 own = images[labels == claim.source_class]
                 if len(own) >= MIN_IMAGES:
-                    moved = model(claim.trigger.apply(pixels_for(model, own))).argmax(1) == claim.target_class
-                    self.found[index] = (client, replace(claim, rate=float(moved.double().mean())))
+                    classes = (claim.source_class, claim.target_class)
+                    rate = moved(model, claim.trigger, pixels_for(model, own), *classes)
+                    self.found[index] = (client, replace(claim, rate=rate))
 
     def best(self, most: int) -> list[FoundTrigger]:
         """The triggers with the highest rates, at most so many."""
@@ -94,8 +95,8 @@ class TriggerPool(Ballots):
             if not isinstance(each, FoundTrigger) or each.trigger.pattern.shape != self.shape:
                 return "triggers for images of another shape"
             mask = each.trigger.mask
-            if not bool(((mask == 0) | (mask == 1)).all()) or int(mask.sum()) > self.pixels:
-                return "triggers of too many pixels, or not of whole ones"
+            if not bool(((mask == 0) | (mask == 1)).all()) or not 0 < int(mask.sum()) <= self.pixels:
+                return "triggers of no or too many pixels, or not of whole ones"
             classes = (each.source_class, each.target_class)
             if classes[0] == classes[1] or not all(
                 type(one) is int and 0 <= one < self.classes for one in classes

@@ -2,7 +2,7 @@
 
 from fedmend.inversion.contrastive import PAPER_SETTINGS, Contrastive, contrastive_loss
 from fedmend.inversion.features import FeatureMap, frozen
-from fedmend.inversion.few_pixels import FoundTrigger, few_pixel_triggers
+from fedmend.inversion.few_pixels import FoundTrigger, few_pixel_triggers, moved
 from fedmend.inversion.search import Recovered, Search
 
 __all__ = [
@@ -15,4 +15,5 @@ __all__ = [
     "contrastive_loss",
     "few_pixel_triggers",
     "frozen",
+    "moved",
 ]

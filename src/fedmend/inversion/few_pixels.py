@@ -20,7 +20,7 @@ from fedmend.triggers import Trigger
 
 @dataclass(frozen=True, eq=False)
 class FoundTrigger:
-    """A trigger that moves images of ``source_class`` to ``target_class``; ``rate`` is the share of them it moves."""
+    """A trigger that moves images of ``source_class`` to ``target_class``; ``rate`` is the share it moves (see ``moved``)."""
 
     trigger: Trigger
     source_class: int
@@ -91,7 +91,20 @@ def _of_class(model: nn.Module, clean: Tensor, source: int, pixels: int) -> list
         mask = torch.zeros_like(gain).flatten()
         mask[gain.flatten().topk(pixels).indices] = 1
         trigger = Trigger(mask.view(1, *gain.shape).detach(), (whiter >= blacker).to(clean.dtype).detach())
-        with torch.no_grad():
-            rate = (model(trigger.apply(clean.detach())).argmax(1) == target).double().mean()
-        found.append(FoundTrigger(trigger, source, target, float(rate)))
+        found.append(
+            FoundTrigger(trigger, source, target, moved(model, trigger, clean.detach(), source, target))
+        )
     return found
+
+
+@torch.no_grad()
+def moved(model: nn.Module, trigger: Trigger, clean: Tensor, source: int, target: int) -> float:
+    """Of the images that the model takes for the source class, the share that it takes for the target when stamped.
+
+    Args:
+        clean: of the source class, float in [0, 1], (N, C, H, W). Mistakes without any trigger don't count.
+    """
+    clean = clean[model(clean).argmax(1) == source]
+    if len(clean) == 0:
+        return 0.0
+    return float((model(trigger.apply(clean)).argmax(1) == target).double().mean())
