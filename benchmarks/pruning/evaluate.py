@@ -3,8 +3,8 @@
     python benchmarks/pruning/evaluate.py fashion mnist --workers 2
 
 Run train.py first. A recipe that has a result with its settings as they are now is passed over, so a killed run goes
-on where it was. The server's 1,000 validation images and the 9,000 on which accuracy and attack success are measured
-come from the test split and have none in common. No recipe sees the trigger or the 9,000.
+on where it was. The server's 1,000 validation images and the 9,000 on which accuracy and attack success are
+measured come from the test split and have none in common. No recipe sees the trigger or the 9,000.
 """
 
 from __future__ import annotations
@@ -112,9 +112,13 @@ def main() -> None:
     for part in options.parts:
         path = RESULTS / f"{part}.json"
         file = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {"models": {}}
-        # The liars come last, so that a run that is stopped has the other recipes of all models.
+        # One kind of recipe on all models after the other, so that a run that is stopped has the first of all.
         with multiprocessing.get_context("spawn").Pool(options.workers) as pool:
-            for names in ([name for name in RECIPES if name != LIARS_RECIPE], [LIARS_RECIPE]):
+            for names in (
+                ["fedmend"],
+                [name for name in RECIPES if name.startswith("paper")],
+                [LIARS_RECIPE],
+            ):
                 trained = [job for job in BRANCHES[part] if is_trained(job)]
                 missing = [(job, missing_of(file["models"].get(job.name, {}), names)) for job in trained]
                 for name, result in pool.imap_unordered(evaluate, [task for task in missing if task[1]]):

@@ -20,7 +20,7 @@ from fedmend.triggers import Trigger
 
 @dataclass(frozen=True, eq=False)
 class FoundTrigger:
-    """A trigger that moves images of ``source_class`` to ``target_class``; ``rate`` is the share it moves (see ``moved``)."""
+    """A trigger that moves a share of the images of ``source_class`` to ``target_class``: ``rate`` (see ``moved``)."""
 
     trigger: Trigger
     source_class: int
