@@ -78,10 +78,10 @@ def recipes(rows: dict[Pair, Row], models: dict[Pair, Model]) -> str:
             (
                 f"{pair[0]} to {pair[1]}",
                 told(stage(model, "fedmend", 0), (paper.accuracy, paper.asr)),
-                told(stage(model, "paper, ranking vote", -1), paper.adjusted),
-                told(stage(model, "paper, fine-tuned", -1), paper.fine_tuned),
-                told(stage(model, "fedmend", -1)),
-                told(stage(model, "fedmend, liars", -1)),
+                told(measured(model, "paper, ranking vote"), paper.adjusted),
+                told(measured(model, "paper, fine-tuned"), paper.fine_tuned),
+                told(measured(model, "fedmend")),
+                told(measured(model, "fedmend, liars")),
             )
         )
     paper_rows = [rows[pair] for pair in models]
@@ -102,6 +102,8 @@ def pruning_alone(models: dict[Pair, Model]) -> str:
     """Table 5."""
     lines: list[tuple[str, ...]] = [("Attack", "ranking vote", "majority vote")]
     for pair, model in models.items():
+        if not {"paper, ranking vote", "paper, majority vote"} <= model.keys():
+            continue
         cells = []
         for recipe, (count, *figures) in zip(
             ("paper, ranking vote", "paper, majority vote"), PRUNED[pair], strict=True
@@ -112,7 +114,15 @@ def pruning_alone(models: dict[Pair, Model]) -> str:
     return markdown(lines, right=" rr")
 
 
-def average(models: dict[Pair, Model], recipe: str, index: int) -> tuple[float, float]:
+def measured(model: Model, recipe: str) -> tuple[float, float] | None:
+    """Accuracy and ASR after a recipe's last stage, if it has been run."""
+    return stage(model, recipe, -1) if recipe in model else None
+
+
+def average(models: dict[Pair, Model], recipe: str, index: int) -> tuple[float, float] | None:
+    """The mean over all models, if all have that recipe's result."""
+    if not all(recipe in model for model in models.values()):
+        return None
     return middle([stage(model, recipe, index) for model in models.values()])
 
 
@@ -120,6 +130,6 @@ def middle(figures: list[tuple[float, float]]) -> tuple[float, float]:
     return mean(first for first, _ in figures), mean(second for _, second in figures)
 
 
-def told(ours: tuple[float, float], paper: tuple[float, float] | None = None) -> str:
-    text = f"{ours[0]:.1f} / {ours[1]:.1f}"
+def told(ours: tuple[float, float] | None, paper: tuple[float, float] | None = None) -> str:
+    text = "–" if ours is None else f"{ours[0]:.1f} / {ours[1]:.1f}"
     return text if paper is None else f"{text} ({paper[0]:.1f} / {paper[1]:.1f})"

@@ -31,9 +31,13 @@ def load(part: str, results: Path = RESULTS) -> dict[str, Any]:
 
 
 def by_pair(part: str, results: Path = RESULTS) -> dict[Pair, Model]:
-    """The models of the pairs that the paper lists, single-pixel triggers only."""
+    """The models of the pairs that the paper lists, single-pixel triggers only, with fedmend's result at least."""
     models = load(part, results)["models"].values()
-    found = {(model["victim"], model["target"]): model for model in models if model["shape"] == "1px"}
+    found = {
+        (model["victim"], model["target"]): model
+        for model in models
+        if model["shape"] == "1px" and "fedmend" in model
+    }
     return {pair: found[pair] for pair in PARTS[part] if pair in found}
 
 
@@ -58,10 +62,10 @@ def of_part(part: str, models: dict[Pair, Model]) -> list[Target]:
     rows, planned = PARTS[part], len(PARTS[part])
     asr_limit, loss_limit, worst = LIMITS[part]
 
-    def line(name: str, target: str, measured: str, holds: bool | None) -> Target:
-        status = "no target" if holds is None else judge(holds, len(models), planned)
-        told = measured if models else "nothing yet"
-        return Target("pruning", f"{NAMES[part]}, {name}", target, told, len(models), planned, status)
+    def line(name: str, target: str, measured: str, holds: bool | None, n: int = len(models)) -> Target:
+        status = "no target" if holds is None else judge(holds, n, planned)
+        told = measured if n else "nothing yet"
+        return Target("pruning", f"{NAMES[part]}, {name}", target, told, n, planned, status)
 
     if not models:
         return [line("mean ASR and accuracy lost", "at once", "", False)]
@@ -82,8 +86,11 @@ def of_part(part: str, models: dict[Pair, Model]) -> list[Target]:
         ),
     ]
     for recipe in RECIPES:
-        asrs = [stage(model, recipe, -1)[1] for model in models.values()]
-        losses = [loss(model, recipe) for model in models.values()]
+        having = [model for model in models.values() if recipe in model]
+        if not having:
+            continue
+        asrs = [stage(model, recipe, -1)[1] for model in having]
+        losses = [loss(model, recipe) for model in having]
         ours = recipe == "fedmend"
         holds = mean(asrs) <= asr_limit and mean(losses) <= loss_limit
         lines.append(
@@ -92,25 +99,26 @@ def of_part(part: str, models: dict[Pair, Model]) -> list[Target]:
                 f"at most {asr_limit} % and {loss_limit} points" if ours else "–",
                 f"{mean(asrs):.1f} % (max {max(asrs):.1f}), {mean(losses):.1f} points",
                 holds if ours else None,
+                len(having),
             )
         )
         if ours and worst is not None:
             lines.append(
                 line("fedmend: largest ASR", f"at most {worst:g} %", f"{max(asrs):.1f} %", max(asrs) <= worst)
             )
+    lied = [model for model in models.values() if "fedmend, liars" in model]
     apart = [
-        mean(
-            stage(model, "fedmend, liars", -1)[index] - stage(model, "fedmend", -1)[index]
-            for model in models.values()
-        )
+        mean(stage(model, "fedmend, liars", -1)[index] - stage(model, "fedmend", -1)[index] for model in lied)
         for index in (0, 1)
+        if lied
     ]
     lines.append(
         line(
             "30 % liars against none",
             "mean accuracy and ASR within 1 point",
-            f"{apart[0]:+.1f} and {apart[1]:+.1f} points",
-            all(abs(each) <= 1 for each in apart),
+            " and ".join(f"{each:+.1f}" for each in apart) + " points",
+            bool(lied) and all(abs(each) <= 1 for each in apart),
+            len(lied),
         )
     )
     return lines

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch.nn.utils import clip_grad_norm_
 
-from fedmend.errors import ConfigError, ModelError
+from fedmend.errors import ConfigError, DataError, ModelError
 from fedmend.federation.config import TrainingConfig
 from fedmend.federation.training import noisy
 from fedmend.metrics import evaluating
@@ -86,8 +86,10 @@ def distill(model: nn.Module, images: Tensor, lesson: Lesson, config: TrainingCo
     The global random generators are left as found; what is drawn depends on ``seed`` alone.
 
     Raises:
-        ModelError: the loss became NaN or infinite.
+        DataError: there are no images. ModelError: the loss became NaN or infinite.
     """
+    if len(images) == 0:
+        raise DataError("fine-tuning needs images, 1 or more; got none")
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     settings = lesson.settings
     optimizer = torch.optim.SGD(parameters, lesson.lr)

@@ -23,7 +23,7 @@ from fedmend.federation.config import SimulationConfig
 from fedmend.federation.distillation import Distillation
 from fedmend.federation.simulator import client_updates, move
 from fedmend.federation.trigger_pool import TriggerPool
-from fedmend.metrics import accuracy, evaluating, pixels_for
+from fedmend.metrics import accuracy, device_of, evaluating, pixels_for
 from fedmend.pruning import Zeros
 from fedmend.seeds import generator
 
@@ -77,7 +77,8 @@ def resistance(model: nn.Module, validation: ImageSet, pool: TriggerPool) -> flo
         for found in pool.best(TESTED_TRIGGERS):
             own = validation.images[validation.labels == found.source_class]
             if len(own):
-                right = model(found.trigger.apply(pixels_for(model, own))).argmax(1) == found.source_class
+                stamped = found.trigger.to(device_of(model)).apply(pixels_for(model, own))
+                right = model(stamped).argmax(1) == found.source_class
                 total += found.rate * float(right.double().mean())
                 weights += found.rate
     return clean + (total / weights if weights else 0.0)

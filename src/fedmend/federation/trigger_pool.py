@@ -10,9 +10,10 @@ from torch import Tensor, nn
 
 from fedmend.federation.distillation import Distillation, Lesson
 from fedmend.inversion import FoundTrigger, moved
-from fedmend.metrics import evaluating, pixels_for
+from fedmend.metrics import device_of, evaluating, pixels_for
 from fedmend.prune import VotedTrigger
-from fedmend.pruning import Ballots
+from fedmend.pruning import Ballots, is_plain
+from fedmend.triggers import Trigger
 
 MIN_IMAGES = 10
 
@@ -43,7 +44,7 @@ class TriggerPool(Ballots):
         """Take a client's triggers in; returns why they were refused, or None."""
         reason = self.admit(client, self._flaw(triggers))
         if reason is None:
-            self.found += [(client, trigger) for trigger in triggers]
+            self.found += [(client, each) for each in triggers]
         return reason
 
     def check(self, model: nn.Module, images: Tensor, labels: Tensor) -> None:
@@ -53,7 +54,8 @@ class TriggerPool(Ballots):
                 own = images[labels == claim.source_class]
                 if len(own) >= MIN_IMAGES:
                     classes = (claim.source_class, claim.target_class)
-                    rate = moved(model, claim.trigger, pixels_for(model, own), *classes)
+                    trigger = claim.trigger.to(device_of(model))
+                    rate = moved(model, trigger, pixels_for(model, own), *classes)
                     self.found[index] = (client, replace(claim, rate=rate))
 
     def best(self, most: int) -> list[FoundTrigger]:
@@ -78,7 +80,7 @@ class TriggerPool(Ballots):
 
     def lesson(self, teacher: nn.Module, settings: Distillation, lr: float) -> Lesson:
         """What to teach: each trigger as often as the cube of its rate says, so that what works best comes first."""
-        device = next(teacher.parameters()).device
+        device = device_of(teacher)
         channels, height, width = self.shape
         masks, patterns = torch.zeros(0, 1, height, width), torch.zeros(0, channels, height, width)
         triggers = [trigger for _, trigger in self.found]
@@ -92,16 +94,20 @@ class TriggerPool(Ballots):
         if not isinstance(triggers, Sequence) or len(triggers) > self.most:
             return "too many triggers, or none that can be counted"
         for each in triggers:
-            if not isinstance(each, FoundTrigger) or each.trigger.pattern.shape != self.shape:
+            if not isinstance(each, FoundTrigger) or not isinstance(each.trigger, Trigger):
+                return "something other than triggers"
+            mask, pattern = each.trigger.mask, each.trigger.pattern
+            if not is_plain(mask, (torch.float32,)) or not is_plain(pattern, (torch.float32,)):
+                return "triggers of another kind of numbers than float32"
+            if pattern.shape != self.shape:
                 return "triggers for images of another shape"
-            mask = each.trigger.mask
             if not bool(((mask == 0) | (mask == 1)).all()) or not 0 < int(mask.sum()) <= self.pixels:
                 return "triggers of no or too many pixels, or not of whole ones"
             classes = (each.source_class, each.target_class)
-            if classes[0] == classes[1] or not all(
-                type(one) is int and 0 <= one < self.classes for one in classes
-            ):
+            if not all(type(one) is int and 0 <= one < self.classes for one in classes):
                 return "triggers between classes that there aren't"
-            if not isinstance(each.rate, float) or not 0 <= each.rate <= 1:
+            if classes[0] == classes[1]:
+                return "triggers between classes that there aren't"
+            if type(each.rate) is not float or not 0 <= each.rate <= 1:
                 return "a trigger's rate below 0 or above 1"
         return None

@@ -53,7 +53,7 @@ def few_pixel_triggers(
         At most ``most``, the highest rate first. Masks are hard.
 
     Raises:
-        DataError: there are no images, or labels don't match. ConfigError: a setting is out of range.
+        DataError: there are no images, or labels don't match them or the model. ConfigError: a setting is out of range.
     """
     if images.ndim != 4 or len(images) == 0 or labels.shape != (len(images),):
         raise DataError(
@@ -68,7 +68,7 @@ def few_pixel_triggers(
         )
     found: list[FoundTrigger] = []
     random = generator(seed, "few pixels")
-    with evaluating(model):
+    with evaluating(model), torch.enable_grad():
         for source in labels.unique().tolist():
             own = (labels == source).nonzero().flatten()
             own = own[torch.randperm(len(own), generator=random)[:images_per_class].to(own.device)]
@@ -79,6 +79,8 @@ def few_pixel_triggers(
 def _of_class(model: nn.Module, clean: Tensor, source: int, pixels: int) -> list[FoundTrigger]:
     clean = clean.detach().requires_grad_(True)
     logits = model(clean)
+    if not 0 <= source < logits.shape[1]:
+        raise DataError(f"labels must be 0 to {logits.shape[1] - 1}, the model's classes; got {source}")
     found = []
     for target in range(logits.shape[1]):
         if target == source:

@@ -1,6 +1,6 @@
 """Federated pruning: the clients vote on which channels are dormant (federated-pruning paper)."""
 
-from fedmend.pruning.ballots import Ballots
+from fedmend.pruning.ballots import Ballots, is_plain
 from fedmend.pruning.dormancy import mean_activations
 from fedmend.pruning.extreme_weights import adjusted, choose_delta, extreme_weights
 from fedmend.pruning.layers import Point, locate
@@ -26,6 +26,7 @@ __all__ = [
     "extreme_weights",
     "held",
     "how_far",
+    "is_plain",
     "locate",
     "mean_activations",
     "points_along",
