@@ -89,6 +89,9 @@ def evaluate(task: tuple[Job, list[str]]) -> tuple[str, dict[str, Any]]:
         result[name] = {
             "settings": report.settings,
             "pruned": len(report.pruned),
+            "found": [
+                [move.best.source_class, move.best.target_class, move.best.rate] for move in report.moves[:3]
+            ],
             "stages": [stage_of(stage, *measured[stage.name]) for stage in report.stages],
             "seconds": time.perf_counter() - started,
         }
