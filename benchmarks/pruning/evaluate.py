@@ -44,6 +44,7 @@ RECIPES = {
     "fedmend": FederatedPruning(),
     LIARS_RECIPE: FederatedPruning(),
 }
+PAPER_RECIPES = [name for name in RECIPES if name.startswith("paper")]
 
 
 def evaluate(task: tuple[Job, list[str]]) -> tuple[str, dict[str, Any]]:
@@ -117,11 +118,7 @@ def main() -> None:
         file = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {"models": {}}
         # One kind of recipe on all models after the other, so that a run that is stopped has the first of all.
         with multiprocessing.get_context("spawn").Pool(options.workers) as pool:
-            for names in (
-                ["fedmend"],
-                [name for name in RECIPES if name.startswith("paper")],
-                [LIARS_RECIPE],
-            ):
+            for names in (["fedmend"], [LIARS_RECIPE], PAPER_RECIPES):
                 trained = [job for job in BRANCHES[part] if is_trained(job)]
                 missing = [(job, missing_of(file["models"].get(job.name, {}), names)) for job in trained]
                 for name, result in pool.imap_unordered(evaluate, [task for task in missing if task[1]]):
