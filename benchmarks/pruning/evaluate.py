@@ -31,6 +31,16 @@ from fedmend.seeds import generator
 from models import Job, goes_on
 
 RESULTS = Path(__file__).parent / "results"
+
+
+def commit() -> str:
+    """The commit of the code, as it is when it is loaded, and whether there are changes beside it."""
+    git = ["git", "describe", "--always", "--abbrev=12", "--dirty=+changes", "--exclude=*"]
+    found = subprocess.run(git, capture_output=True, text=True, check=False, cwd=RESULTS.parent)
+    return found.stdout.strip() or "unknown"
+
+
+COMMIT = commit()
 VALIDATION_IMAGES = 1000
 LIARS = 3
 LIARS_RECIPE = "fedmend, liars"
@@ -95,6 +105,7 @@ def evaluate(task: tuple[Job, list[str]]) -> tuple[str, dict[str, Any]]:
             ],
             "stages": [stage_of(stage, *measured[stage.name]) for stage in report.stages],
             "seconds": time.perf_counter() - started,
+            "commit": COMMIT,
         }
         suspect = {"suspect": measured["suspect"]}
     return job.name, result
@@ -102,13 +113,6 @@ def evaluate(task: tuple[Job, list[str]]) -> tuple[str, dict[str, Any]]:
 
 def stage_of(stage: Stage, clean: float, asr: float) -> dict[str, Any]:
     return {"name": stage.name, "zeroed": stage.zeroed, "delta": stage.delta, "accuracy": clean, "asr": asr}
-
-
-def commit() -> str:
-    found = subprocess.run(
-        ["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False, cwd=RESULTS.parent
-    )
-    return found.stdout.strip() or "unknown"
 
 
 def main() -> None:
@@ -128,7 +132,7 @@ def main() -> None:
                         "torch": torch.__version__,
                     }
                     kept = file["models"].get(name, {})
-                    file["models"][name] = kept | result | {"commit": commit()}
+                    file["models"][name] = kept | result
                     write_text(path, json.dumps(file, indent=1) + "\n")
                     done = [f"{key}: {last(result[key])}" for key in RECIPES if key in result]
                     print(name, *done, sep="; ", flush=True)

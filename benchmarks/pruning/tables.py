@@ -61,8 +61,13 @@ def tallies(results: Path) -> list[str]:
 def origin(part: str, results: Path) -> str:
     """Where and with what it was measured."""
     file = load(part, results)
-    commits = Counter(model["commit"][:12] for model in file["models"].values())
-    told = ", ".join(f"`{commit}` ({count} models)" for commit, count in commits.most_common())
+    commits = Counter(
+        recipe["commit"][:12]
+        for model in file["models"].values()
+        for recipe in model.values()
+        if isinstance(recipe, dict)
+    )
+    told = ", ".join(f"`{commit}` ({count} results)" for commit, count in commits.most_common())
     return (
         f"Run at {told} with torch {file['torch']} and Python {file['python']} on {file['machine']}; one seed. "
         "Accuracy / ASR in percent, the paper's in brackets."

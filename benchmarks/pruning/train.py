@@ -1,6 +1,6 @@
 """Train the federations of the pruning benchmark; a killed run goes on where it was.
 
-    python benchmarks/pruning/train.py tables --workers 2
+    python benchmarks/pruning/train.py fashion mnist --workers 2
 
 Set FEDMEND_DATA to read the datasets from parquet files instead of the hub.
 """
@@ -60,9 +60,13 @@ def arguments(description: str | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("parts", nargs="*", choices=list(BRANCHES), default=list(BRANCHES))
+    parser.add_argument("parts", nargs="*", metavar="part", help=f"of {', '.join(BRANCHES)}; all by default")
     parser.add_argument("--workers", type=int, default=2)
-    return parser.parse_args()
+    options = parser.parse_args()
+    options.parts = options.parts or list(BRANCHES)
+    if unknown := set(options.parts) - set(BRANCHES):
+        parser.error(f"unknown: {', '.join(sorted(unknown))}; the parts are {', '.join(BRANCHES)}")
+    return options
 
 
 def main() -> None:

@@ -12,12 +12,13 @@ def model(
     pair: Pair, after: tuple[float, float] = (0.97, 0.01), **changes: tuple[float, float]
 ) -> dict[str, Any]:
     """A result of one pair: 98 % and 100 % before, and what each recipe reached."""
-    result: dict[str, Any] = {"victim": pair[0], "target": pair[1], "shape": "1px", "commit": "c" * 40}
+    result: dict[str, Any] = {"victim": pair[0], "target": pair[1], "shape": "1px"}
     for recipe in (*RECIPES, "paper, majority vote"):
         last = changes.get(recipe, after)
         stages = [("suspect", (0.98, 1.0)), ("pruned", (0.975, 0.9)), ("adjusted again", last)]
         result[recipe] = {
             "pruned": 30,
+            "commit": "c" * 40,
             "stages": [{"name": name, "accuracy": each[0], "asr": each[1]} for name, each in stages],
         }
     return result

@@ -168,7 +168,9 @@ def test_markdown() -> None:
     assert markdown([("a", "b"), ("1", "2")], right=" r") == "| a | b |\n| --- | ---: |\n| 1 | 2 |"
 
 
-@pytest.mark.parametrize("readme", ["README.md", "benchmarks/detection/README.md"])
+@pytest.mark.parametrize(
+    "readme", ["README.md", "benchmarks/detection/README.md", "benchmarks/pruning/README.md"]
+)
 def test_readmes_are_what_the_results_files_give(readme: str) -> None:
     text = (ROOT / readme).read_text(encoding="utf-8")
     if BEGIN not in text:

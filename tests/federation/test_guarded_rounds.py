@@ -123,7 +123,8 @@ def test_the_group_with_the_attacker_is_left_out(kind: str, attacker: int) -> No
     clients = marked(6)
     clients[attacker] = Sending(attacker, harm(kind))
     parts = counted(clients, images())
-    assert sorted(parts) == pytest.approx([0, 0, 0.25, 0.25, 0.25, 0.25], abs=1e-3)
+    kept = [0, 0, 0.25, 0.25, 0.25, 0.25] if kind in ("huge", "backdoor") else [0, 0, 0, 0, 0.5, 0.5]
+    assert sorted(parts) == pytest.approx(kept, abs=1e-3)
     assert parts[attacker] == 0
 
 
@@ -133,11 +134,20 @@ def test_half_of_the_groups_stay_rounded_up() -> None:
         assert sorted(parts) == pytest.approx([0.0] * (count - kept) + [1 / kept] * kept, abs=1e-3)
 
 
-def test_a_client_without_a_partner_is_a_group() -> None:
-    clients = marked(5)
-    parts = sorted(counted(clients, images()))
-    alone, pairs = [0, 0, 0.25, 0.25, 0.5], [0, 0.25, 0.25, 0.25, 0.25]
-    assert parts == pytest.approx(alone, abs=1e-3) or parts == pytest.approx(pairs, abs=1e-3)
+def test_of_an_odd_number_three_are_a_group() -> None:
+    parts = sorted(counted(marked(5), images()))
+    three, two = [0, 0, 1 / 3, 1 / 3, 1 / 3], [0, 0, 0, 0.5, 0.5]
+    assert parts == pytest.approx(three, abs=1e-3) or parts == pytest.approx(two, abs=1e-3)
+
+
+def test_updates_that_are_not_finite_leave_the_backdoor_no_room() -> None:
+    """Half is kept of the groups that can be tried, not of all."""
+    for number in range(1, 9):
+        clients = marked(10)
+        for index in (3, 6):
+            clients[index] = Sending(index, harm("nan"))
+        clients[1] = Sending(1, harm("backdoor"))
+        assert counted(clients, images(), number)[1] == 0, number
 
 
 def test_groups_are_drawn_anew_in_every_round() -> None:
@@ -266,10 +276,18 @@ def test_resistance_is_a_share_of_the_images_of_the_class() -> None:
 
 
 def test_only_the_three_best_triggers_are_tried() -> None:
-    model, idle = net(corner=40.0), [FoundTrigger(white((1, 1)), 0, 1, rate) for rate in (0.5, 0.6, 0.7)]
-    weak = FoundTrigger(white((0, 0)), 0, 1, 0.4)
+    rates = ((1, 0.5), (2, 0.6), (3, 0.7))
+    model, idle = net(corner=40.0), [FoundTrigger(white((1, 1)), 0, target, rate) for target, rate in rates]
+    weak = FoundTrigger(white((0, 0)), 2, 1, 0.4)
     assert resistance(model, validation(), pool(weak, *idle)) == pytest.approx(12 / 13 + 1)
     assert resistance(model, validation(), pool(weak, *idle[:2])) == pytest.approx(12 / 13 + 1.1 / 1.5)
+
+
+def test_one_trigger_of_a_pair_of_classes_is_tried() -> None:
+    """A client that sends the same one three times pushes no other out."""
+    decoys = [FoundTrigger(white((1, 1)), 0, 1, 1.0)] * 3
+    moving = FoundTrigger(white((0, 0)), 2, 1, 1.0)
+    assert resistance(net(corner=40.0), validation(), pool(*decoys, moving)) == pytest.approx(12 / 13 + 0.5)
 
 
 def test_triggers_that_cannot_be_tried_do_not_count() -> None:

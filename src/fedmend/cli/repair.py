@@ -56,7 +56,7 @@ EXIT_CODES = {"repaired": 0, "not needed": 0, "failed": 1, "undecided": 3}
 @click.option(
     "--vote",
     type=click.Choice(["ranking", "majority"]),
-    help="What clients say of each channel: its rank among them, or a bit at each of three pruning rates. "
+    help="What clients say of each channel: its rank among them, or a bit at each pruning rate. "
     "Pruning only.  [default: ranking]",
 )
 @click.option(
@@ -101,8 +101,8 @@ def repair(
     """Scan the model file SUSPECT and, if it is backdoored, write a repaired model.
 
     With --method prune, SUSPECT is the folder of a run of fedmend simulate, and no scan is made: its clients vote on
-    the channels to prune, fine-tune the model, and extreme weights are set to zero. Neither --reference nor --model
-    nor --data are needed. The folder of --out also gets prune.json and report.html.
+    the channels to prune, find triggers of a few pixels, and fine-tune the model against them. Neither --reference
+    nor --model nor --data are needed. The folder of --out also gets prune.json and report.html.
 
     Unlearning, the folder of --out also gets scan.json, trigger.safetensors, repair.json and report.html. A model
     is written only if it was repaired: its clean accuracy held, and a new scan finds no backdoor in it.
@@ -128,6 +128,10 @@ def repair(
         missing = {"--reference": reference, "--model": architecture, "--data": source}
         names = ", ".join(name for name, value in missing.items() if value is None)
         raise ConfigError(f"--method unlearn needs {names} as well")
+    pruning_only = {"--vote": vote, "--rounds": rounds, "--delta": delta}
+    misplaced = ", ".join(name for name, value in pruning_only.items() if value is not None)
+    if misplaced:
+        raise ConfigError(f"{misplaced} only go with --method prune or prune-paper")
     case = load_case(suspect, reference, architecture, source, split, count, device, seed)
     own = case.images.subset(
         stratified(case.images, min(repair_images, len(case.images)), generator(seed, "repair images"))

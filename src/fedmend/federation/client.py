@@ -181,10 +181,18 @@ class LyingVoter:
         return self.client.fit(model, seed)
 
     def triggers(self, model: nn.Module, seed: int) -> list[FoundTrigger]:
-        """Made-up ones, with the highest rate there is."""
+        """Pixels taken at random, with the highest rate that there is."""
         honest = self.client if isinstance(self.client, HonestClient) else self.client.honest
-        found = few_pixel_triggers(model, honest.images, honest.labels, images_per_class=1, seed=seed)
-        return [replace(each, rate=1.0) for each in found]
+        random, shape = generator(seed, "made up"), tuple(honest.images.shape[1:])
+        source = int(honest.labels[0])
+        found = []
+        for _ in range(3):
+            mask = torch.zeros(shape[1] * shape[2])
+            mask[torch.randperm(len(mask), generator=random)[:8]] = 1
+            pattern = torch.rand(shape, generator=random).round()
+            target = int(honest.labels.max()) if source != int(honest.labels.max()) else max(0, source - 1)
+            found.append(FoundTrigger(Trigger(mask.view(1, *shape[1:]), pattern), source, target, 1.0))
+        return found
 
     def activations(self, model: nn.Module, layer: str) -> Tensor:
         """See :func:`fedmend.attacks.false_activations`."""

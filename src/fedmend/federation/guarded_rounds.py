@@ -1,9 +1,10 @@
-"""Rounds of fine-tuning in which an attacker takes part but gets nowhere.
+"""Rounds of fine-tuning in which attackers take part but have little say.
 
 Clients first search the suspect for triggers of a few pixels. Then, each round, honest clients teach the model the
 suspect's own clean answers on stamped images (see ``distillation``), and the server, where it has validation images,
-adds the updates up in small groups, tries each group's model on images with the pooled triggers, and keeps the groups
-that do best. Of a group only the sum need be known. Without validation images the updates' trimmed mean is taken.
+adds the updates up in pairs (one of three, if their number is odd), tries each group's model on images with the pooled
+triggers, and keeps the better half. Of a group only the sum need be known. Without validation images the updates'
+trimmed mean is taken.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from fedmend.federation.config import SimulationConfig
 from fedmend.federation.distillation import Distillation
 from fedmend.federation.simulator import client_updates, move
 from fedmend.federation.trigger_pool import TriggerPool
-from fedmend.metrics import accuracy, device_of, evaluating, pixels_for
+from fedmend.metrics import accuracy, predict
 from fedmend.pruning import Zeros
 from fedmend.seeds import generator
 
@@ -54,7 +55,8 @@ def guarded_round(
         move(model, trimmed_mean(deltas, TRIM), states, 1.0, zeros, round_number)
         return
     order = torch.randperm(len(clients), generator=generator(config.seed, "groups", round_number)).tolist()
-    groups = [order[first : first + GROUP_SIZE] for first in range(0, len(order), GROUP_SIZE)]
+    count = max(1, len(order) // GROUP_SIZE)
+    groups = [order[first::count] for first in range(count)]
     tried: list[tuple[float, Tensor]] = []
     for group in groups:
         mean = uniform_fedavg(deltas[group])
@@ -65,7 +67,7 @@ def guarded_round(
     if not tried:
         raise DataError("no client's update is finite; try a smaller lr")
     tried.sort(key=lambda one: -one[0])
-    kept = torch.stack([mean for _, mean in tried[: (len(groups) + 1) // 2]])
+    kept = torch.stack([mean for _, mean in tried[: (len(tried) + 1) // 2]])
     move(model, uniform_fedavg(kept), states, 1.0, zeros, round_number)
 
 
@@ -73,14 +75,12 @@ def resistance(model: nn.Module, validation: ImageSet, pool: TriggerPool) -> flo
     """Accuracy on clean images, plus that on images of the best triggers' source classes stamped with them, by rate."""
     clean = accuracy(model, validation.images, validation.labels)
     total, weights = 0.0, 0.0
-    with evaluating(model), torch.no_grad():
-        for found in pool.best(TESTED_TRIGGERS):
-            own = validation.images[validation.labels == found.source_class]
-            if len(own):
-                stamped = found.trigger.to(device_of(model)).apply(pixels_for(model, own))
-                right = model(stamped).argmax(1) == found.source_class
-                total += found.rate * float(right.double().mean())
-                weights += found.rate
+    for found in pool.best(TESTED_TRIGGERS):
+        own = validation.images[validation.labels == found.source_class]
+        if len(own):
+            right = predict(model, own, found.trigger) == found.source_class
+            total += found.rate * float(right.double().mean())
+            weights += found.rate
     return clean + (total / weights if weights else 0.0)
 
 

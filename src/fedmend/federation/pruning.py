@@ -44,7 +44,8 @@ class FederatedPruning:
             them to zero costs accuracy and takes nothing off the attack.
         fine_tuning_rounds: rounds of the federation after the pruning, the attacker still taking part (4.4).
         distillation: how honest clients fine-tune against the triggers that clients found, in rounds that an attacker
-            can't carry (see ``guarded_rounds``). None, the paper's: as in any round before.
+            can't carry (see ``guarded_rounds``); with validation images the round is kept whose model resists best.
+            None, the paper's: as in any round before.
         timeout: seconds that a client may take for an answer; one that took longer doesn't count.
 
     Raises:
@@ -239,7 +240,8 @@ class FederatedPruning:
         config, last = run.config(), run.last_round() or 0
 
         def train(model: nn.Module, zeros: Zeros) -> None:
-            best, kept = -1.0, model.state_dict()
+            best = -1.0 if validation is None else resistance(model, validation, pool)
+            kept = deepcopy(model.state_dict())
             for number in range(1, self.fine_tuning_rounds + 1):
                 taught = with_lessons(clients, pool, teacher, settings, number)
                 chosen = [taught[index] for index in choose_clients(config, last + number)]

@@ -10,19 +10,17 @@ from torch import Tensor, nn
 
 from fedmend.federation.distillation import Distillation, Lesson
 from fedmend.inversion import FoundTrigger, moved
-from fedmend.metrics import device_of, evaluating, pixels_for
+from fedmend.metrics import device_of
 from fedmend.prune import VotedTrigger
 from fedmend.pruning import Ballots, is_plain
 from fedmend.triggers import Trigger
-
-MIN_IMAGES = 10
 
 
 class TriggerPool(Ballots):
     """Collects triggers, a few a client.
 
-    A client can claim any rate; where the server has images of the source class, :meth:`check` puts its own in place of
-    the claim. What an attacker adds can't do more than take a part of the training away from what others found.
+    A client can claim any rate; :meth:`check` puts what the server measures in place of the claims. What an attacker
+    adds then takes a part of the training away, and a place among :meth:`best` only by working.
 
     Args:
         shape: of an image, (C, H, W). classes: how many there are. num_clients: as for ``Ballots``.
@@ -44,23 +42,22 @@ class TriggerPool(Ballots):
         """Take a client's triggers in; returns why they were refused, or None."""
         reason = self.admit(client, self._flaw(triggers))
         if reason is None:
-            self.found += [(client, each) for each in triggers]
+            self.found += [(client, replace(each, trigger=_copy(each.trigger))) for each in triggers]
         return reason
 
     def check(self, model: nn.Module, images: Tensor, labels: Tensor) -> None:
-        """Replace each claimed rate by the one on the server's own images, where it has ten or more of the class."""
-        with evaluating(model):
-            for index, (client, claim) in enumerate(self.found):
-                own = images[labels == claim.source_class]
-                if len(own) >= MIN_IMAGES:
-                    classes = (claim.source_class, claim.target_class)
-                    trigger = claim.trigger.to(device_of(model))
-                    rate = moved(model, trigger, pixels_for(model, own), *classes)
-                    self.found[index] = (client, replace(claim, rate=rate))
+        """Replace each claimed rate by the one on the server's own images: 0 where it has none of the class."""
+        for index, (client, claim) in enumerate(self.found):
+            own = images[labels == claim.source_class]
+            rate = moved(model, claim.trigger, own, claim.source_class, claim.target_class)
+            self.found[index] = (client, replace(claim, rate=rate))
 
     def best(self, most: int) -> list[FoundTrigger]:
-        """The triggers with the highest rates, at most so many."""
-        return sorted((trigger for _, trigger in self.found), key=lambda each: -each.rate)[:most]
+        """The triggers with the highest rates, at most so many, one for each pair of classes."""
+        chosen: dict[tuple[int, int], FoundTrigger] = {}
+        for _, each in sorted(self.found, key=lambda found: -found[1].rate):
+            chosen.setdefault((each.source_class, each.target_class), each)
+        return list(chosen.values())[:most]
 
     def evidence(self) -> tuple[VotedTrigger, ...]:
         """The triggers for a report, the highest rate first."""
@@ -99,8 +96,10 @@ class TriggerPool(Ballots):
             mask, pattern = each.trigger.mask, each.trigger.pattern
             if not is_plain(mask, (torch.float32,)) or not is_plain(pattern, (torch.float32,)):
                 return "triggers of another kind of numbers than float32"
-            if pattern.shape != self.shape:
+            if pattern.shape != self.shape or mask.shape != (1, *self.shape[1:]):
                 return "triggers for images of another shape"
+            if not bool(((pattern >= 0) & (pattern <= 1)).all()):
+                return "triggers of colours that there aren't"
             if not bool(((mask == 0) | (mask == 1)).all()) or not 0 < int(mask.sum()) <= self.pixels:
                 return "triggers of no or too many pixels, or not of whole ones"
             classes = (each.source_class, each.target_class)
@@ -111,3 +110,8 @@ class TriggerPool(Ballots):
             if type(each.rate) is not float or not 0 <= each.rate <= 1:
                 return "a trigger's rate below 0 or above 1"
         return None
+
+
+def _copy(trigger: Trigger) -> Trigger:
+    """One that the client has no hold of any more."""
+    return Trigger(trigger.mask.detach().cpu().clone(), trigger.pattern.detach().cpu().clone())

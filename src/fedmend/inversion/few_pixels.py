@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from fedmend.errors import ConfigError, DataError
-from fedmend.metrics import evaluating, pixels_for
+from fedmend.metrics import evaluating, pixels_for, predict
 from fedmend.seeds import generator
 from fedmend.triggers import Trigger
 
@@ -99,14 +99,16 @@ def _of_class(model: nn.Module, clean: Tensor, source: int, pixels: int) -> list
     return found
 
 
-@torch.no_grad()
-def moved(model: nn.Module, trigger: Trigger, clean: Tensor, source: int, target: int) -> float:
+def moved(model: nn.Module, trigger: Trigger, images: Tensor, source: int, target: int) -> float:
     """Of the images that the model takes for the source class, the share that it takes for the target when stamped.
 
     Args:
-        clean: of the source class, float in [0, 1], (N, C, H, W). Mistakes without any trigger don't count.
+        images: of the source class, uint8 or float in [0, 1], (N, C, H, W). Mistakes without any trigger don't count.
+
+    Returns:
+        A share in [0, 1]; 0 where there are no such images.
     """
-    clean = clean[model(clean).argmax(1) == source]
-    if len(clean) == 0:
+    right = images[(predict(model, images) == source).to(images.device)] if len(images) else images
+    if len(right) == 0:
         return 0.0
-    return float((model(trigger.apply(clean)).argmax(1) == target).double().mean())
+    return float((predict(model, right, trigger) == target).double().mean())

@@ -194,17 +194,18 @@ class MajorityVote(Ballots):
         return vote
 
     def scores(self, rate: int = 0) -> Tensor:
-        """The share of the ballots that keep each channel, float64 (C,), at the rate of that index.
+        """The share of the ballots that keep each channel at the rate of that index, float64 (C,).
 
-        Of channels that as many keep, the other rates decide.
+        Of channels that as many keep, the other rates decide: they add less than one ballot.
 
         Raises:
             DataError: no ballot counts.
         """
         if not self.counted:
             raise DataError(f"no ballot counts; refused were {dict(self.refused)}")
-        others = self.tally.sum(0) - self.tally[rate]
-        return (self.tally[rate] + others / (self.counted * len(self.tally))).double() / self.counted
+        own = self.tally[rate].double()
+        others = self.tally.sum(0).double() - own
+        return (own + others / (self.counted * len(self.tally))) / self.counted
 
     def _flaw(self, ballot: Tensor) -> str | None:
         if not isinstance(ballot, Tensor) or ballot.shape != self.tally.shape:

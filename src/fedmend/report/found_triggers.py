@@ -95,8 +95,8 @@ def _measured(validation_images: int) -> str:
             "The shares are what the clients claim: the server had no validation images to measure them on."
         )
     return (
-        f"The shares are measured on the server’s {validation_images:,} validation images; for a class of which it has "
-        "too few, they are what the clients claim."
+        f"The shares are measured on the server’s {validation_images:,} validation images; "
+        "where it has none of a class, as 0."
     )
 
 
