@@ -201,3 +201,19 @@ def test_a_weight_made_of_other_parameters_is_refused_with_a_way_out(
 
     with pytest.raises(ModelError, match="remove_parametrizations"):
         locate(model, torch.zeros(1, 1, 6, 6))
+
+
+def test_a_linear_layer_whose_weight_is_made_of_others_is_a_layer_and_not_what_makes_it() -> None:
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(1, 4, 3)
+            self.linear = nn.utils.parametrizations.spectral_norm(nn.Linear(64, 3))
+
+        def forward(self, pixels: Tensor) -> Tensor:
+            return self.linear(relu(self.conv(pixels)).flatten(1))
+
+    net = Net()
+    point = locate(net, torch.zeros(1, 1, 6, 6))
+    assert point.module is net.linear
+    assert point.given

@@ -76,7 +76,7 @@ class Point:
 
 @dataclass(frozen=True, eq=False)
 class _Call:
-    """A module without modules of its own, or a convolution, as it ran."""
+    """A module without modules of its own (but for what its parameters are made by), as it ran."""
 
     name: str
     module: nn.Module
@@ -93,7 +93,8 @@ def _run(model: nn.Module, pixels: Tensor) -> list[_Call]:
     handles = [
         module.register_forward_pre_hook(noting(name))
         for name, module in model.named_modules()
-        if isinstance(module, _CONVOLUTIONS) or not list(module.children())
+        if "parametrizations" not in name.split(".")
+        and (not list(module.children()) or nn.utils.parametrize.is_parametrized(module))
     ]
     try:
         model(pixels)
