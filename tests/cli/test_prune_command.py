@@ -10,6 +10,7 @@ from fedmend.checkpoints import read_state
 from fedmend.cli import prune as module
 from fedmend.data import load_images
 from fedmend.federation import FederatedPruning, RunFolder, parse_config, simulate
+from fedmend.inversion import few_pixels
 from fedmend.prune import PruneReport, Stage, VotedTrigger
 
 WRITTEN = {"prune.json", "prune_evaluation.json", "report.html", "repaired.safetensors"}
@@ -18,6 +19,7 @@ WRITTEN = {"prune.json", "prune_evaluation.json", "report.html", "repaired.safet
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(module.RECIPES, "prune", FederatedPruning(fine_tuning_rounds=1))
+    monkeypatch.setattr(few_pixels, "MOST_TURNED", 16)
 
 
 @pytest.fixture(scope="module")

@@ -240,3 +240,18 @@ def test_images_without_their_labels_are_refused(images: Tensor, labels: Tensor)
 def test_settings_out_of_range(wrong: dict[str, int]) -> None:
     with pytest.raises(ConfigError, match="pixels must be 1 to 36"):
         few_pixel_triggers(Parts(), *striped(), **wrong)  # type: ignore[arg-type]
+
+
+def test_a_pixel_that_does_nothing_until_it_is_bright_is_found() -> None:
+    """Its gradient is zero on clean images, or even speaks against it."""
+
+    class Gated(nn.Module):
+        def forward(self, pixels: Tensor) -> Tensor:
+            gate = (pixels[:, 0, 1, 2] - 0.7).clamp(min=0)
+            misleading = pixels[:, 0, 0, 0]
+            return torch.stack([torch.ones_like(gate), 10 * gate + 0.1 * misleading], dim=1)
+
+    images, labels = torch.zeros(12, 1, 3, 4), torch.zeros(12, dtype=torch.int64)
+    (found,) = few_pixel_triggers(Gated(), images, labels, pixels=1)
+    assert found.trigger.mask[0].nonzero().tolist() == [[1, 2]]
+    assert found.rate == 1.0
