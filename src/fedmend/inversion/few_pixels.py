@@ -122,21 +122,18 @@ def _turned(model: nn.Module, clean: Tensor, source: int) -> Tensor:
     """What each class's logit gains on the source's when a pixel turns white or black, (2, H, W, classes)."""
     count, _, height, width = clean.shape
     step = math.ceil(math.sqrt(height * width / MOST_TURNED))
-    places = [(row, column) for row in range(0, height, step) for column in range(0, width, step)]
-    logits = model(clean)
-    before = (logits - logits[:, source : source + 1]).mean(0)
-    gains = clean.new_full((2, height, width, logits.shape[1]), -torch.inf)
-    at_once = max(1, BATCH_SIZE // count)
-    for colour, value in enumerate((1.0, 0.0)):
-        for first in range(0, len(places), at_once):
-            some = places[first : first + at_once]
-            stamped = clean.repeat(len(some), 1, 1, 1, 1).view(len(some), *clean.shape)
-            for index, (row, column) in enumerate(some):
-                stamped[index, :, :, row, column] = value
-            after = model(stamped.flatten(0, 1)).view(len(some), count, -1)
-            gain = (after - after[:, :, source : source + 1]).mean(1) - before
-            for (row, column), each in zip(some, gain, strict=True):
-                gains[colour, row, column] = each
+    values = clean.new_tensor([1.0, 0.0])
+    changed = (clean != values.view(2, 1, 1, 1, 1)).any(2)[..., ::step, ::step]
+    before = model(clean)
+    gains = clean.new_full((2, height, width, before.shape[1]), -torch.inf)
+    gains[:, ::step, ::step] = 0
+    for some in changed.nonzero().split(BATCH_SIZE):
+        colour, image, row, column = some[:, 0], some[:, 1], some[:, 2] * step, some[:, 3] * step
+        stamped = clean[image]
+        stamped[torch.arange(len(some)), :, row, column] = values[colour].unsqueeze(1)
+        gain = model(stamped) - before[image]
+        gain = gain - gain[:, source : source + 1]
+        gains.index_put_((colour, row, column), gain / count, accumulate=True)
     return gains
 
 
