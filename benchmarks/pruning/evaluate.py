@@ -117,12 +117,12 @@ def stage_of(stage: Stage, clean: float, asr: float) -> dict[str, Any]:
 
 def main() -> None:
     options = arguments(__doc__)
-    for part in options.parts:
-        path = RESULTS / f"{part}.json"
-        file = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {"models": {}}
-        # One kind of recipe on all models after the other, so that a run that is stopped has the first of all.
-        with multiprocessing.get_context("spawn").Pool(options.workers) as pool:
-            for names in (["fedmend"], [LIARS_RECIPE], PAPER_RECIPES):
+    # One kind of recipe on all models after the other, so that a run that is stopped has the first of all.
+    with multiprocessing.get_context("spawn").Pool(options.workers) as pool:
+        for names in (["fedmend"], [LIARS_RECIPE], PAPER_RECIPES):
+            for part in options.parts:
+                path = RESULTS / f"{part}.json"
+                file = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {"models": {}}
                 trained = [job for job in BRANCHES[part] if is_trained(job)]
                 missing = [(job, missing_of(file["models"].get(job.name, {}), names)) for job in trained]
                 for name, result in pool.imap_unordered(evaluate, [task for task in missing if task[1]]):
