@@ -23,7 +23,7 @@ from torch import nn
 from train import BRANCHES, RUNS, arguments
 
 from fedmend import accuracy, attack_success_rate, load_images, read_trigger
-from fedmend.data import stratified
+from fedmend.data import ImageSet, stratified
 from fedmend.federation import PAPER_RECIPE, FederatedPruning, RunFolder
 from fedmend.files import write_text
 from fedmend.prune import Stage
@@ -63,11 +63,8 @@ def evaluate(task: tuple[Job, list[str]]) -> tuple[str, dict[str, Any]]:
     torch.set_num_threads(1)
     attack = job.config.attack
     assert attack is not None
-    source = job.config.data.source
-    train, test = load_images(source, "train"), load_images(source, "test")
-    own = stratified(test, VALIDATION_IMAGES, generator(0, "validation"))
-    rest = torch.ones(len(test), dtype=torch.bool).index_fill_(0, own, False)
-    validation, others = test.subset(own), test.subset(rest.nonzero().flatten())
+    train = load_images(job.config.data.source, "train")
+    validation, others = test_images(job.config.data.source)
     run = RunFolder(RUNS / job.name)
     planted = read_trigger(run.path / "planted_trigger.safetensors")
     result: dict[str, Any] = {
@@ -109,6 +106,14 @@ def evaluate(task: tuple[Job, list[str]]) -> tuple[str, dict[str, Any]]:
         }
         suspect = {"suspect": measured["suspect"]}
     return job.name, result
+
+
+def test_images(source: str) -> tuple[ImageSet, ImageSet]:
+    """The server's validation images, and those to measure on."""
+    test = load_images(source, "test")
+    own = stratified(test, VALIDATION_IMAGES, generator(0, "validation"))
+    rest = torch.ones(len(test), dtype=torch.bool).index_fill_(0, own, False)
+    return test.subset(own), test.subset(rest.nonzero().flatten())
 
 
 def stage_of(stage: Stage, clean: float, asr: float) -> dict[str, Any]:

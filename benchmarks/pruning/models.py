@@ -35,6 +35,9 @@ SEED = 2
 MNIST_PAIRS = tuple((9, target) for target in range(9)) + tuple((victim, 9) for victim in range(9))
 FASHION_PAIRS = tuple((9, target) for target in range(9))
 PATTERNS = ("1px", "3px", "5px", "7px", "9px")
+LABELS = (3, 5, 7, 10)
+PENALTIES = (0.0, 0.001, 0.003, 0.01, 0.03)
+PENALTY_ROUNDS, PENALTY_AMPLIFICATION = 30, 3.0  # Figure 6
 
 
 @dataclass(frozen=True)
@@ -110,6 +113,31 @@ def branch(
     )
     suffix = "" if pattern == "1px" else f"-{pattern}"
     return Job(f"{world}-{seed}-{labels}/{victim}-{target}{suffix}", config)
+
+
+def from_start(
+    world: str, victim: int, target: int, *, seed: int = SEED, labels: int = 3, penalty: float | None = None
+) -> Job:
+    """A federation under attack from its first round; with a penalty, as long and as amplified as in Figure 6."""
+    base = trunk(world, seed, labels)
+    training, federation, amplification = base.config.training, base.config.federation, AMPLIFICATION[world]
+    name = f"{world}-{seed}-{labels}/{victim}-{target}-from-start"
+    if penalty is not None:
+        training = replace(training, last_conv_l2=penalty)
+        federation, amplification = replace(federation, rounds=PENALTY_ROUNDS), PENALTY_AMPLIFICATION
+        name += f"-l2-{penalty:g}"
+    attack = AttackConfig(
+        shape="1px",
+        target_class=target,
+        victim_class=victim,
+        poisoned_share=1.0,
+        amplification=amplification,
+        keep_answers=True,
+        training=replace(
+            training, epochs=2, lr=ATTACKER_LR, momentum=0.9, images_per_epoch=None, last_conv_l2=0.0
+        ),
+    )
+    return Job(name, replace(base.config, training=training, federation=federation, attack=attack))
 
 
 def goes_on(job: Job, records: Sequence[RoundRecord]) -> Job | None:

@@ -6,9 +6,10 @@ import json
 from collections import Counter
 from pathlib import Path
 from statistics import mean
+from typing import Any
 
-from benchmarks.pruning.paper import PRUNED, Pair, Row
-from benchmarks.pruning.targets import NAMES, PARTS, RESULTS, Model, by_pair, load, stage, targets
+from benchmarks.pruning.paper import FASHION, PATTERNS, PRUNED, SMALL, Pair, Row
+from benchmarks.pruning.targets import NAMES, PARTS, RESULTS, Model, by_pair, by_seed, load, stage, targets
 from benchmarks.results import markdown, table
 
 HEAD = (
@@ -33,7 +34,110 @@ def tables(results: Path = RESULTS) -> str:
             parts += [origin(part, results), recipes(rows, models)]
         if models and part == "mnist":
             parts += ["Pruning alone (Table 5): channels pruned, accuracy / ASR.", pruning_alone(models)]
+    parts += [*over_seeds(by_seed(results)), *patterns(results), *from_curves(results)]
     return "\n\n".join([*parts, *tallies(results)])
+
+
+def over_seeds(seeds: dict[int, dict[Pair, Model]]) -> list[str]:
+    """Table 2 for each seed."""
+    if len(seeds) < 2:
+        return []
+    lines: list[tuple[str, ...]] = [("Attack", *(f"seed {seed}" for seed in seeds))]
+    for pair in FASHION:
+        cells = [
+            f"{told(stage(pairs[pair], 'fedmend', 0))} → {told(stage(pairs[pair], 'fedmend', -1))}"
+            if pair in pairs
+            else "–"
+            for pairs in seeds.values()
+        ]
+        lines.append((f"{pair[0]} to {pair[1]}", *cells))
+    head = "Accuracy / ASR as trained, and after fedmend's recipe."
+    return ["### fashion-mnist, by the federation's seed", head, markdown(lines, right=" rrr")]
+
+
+def patterns(results: Path) -> list[str]:
+    """Table 1."""
+    models = {
+        model["shape"]: model
+        for part in ("mnist", "patterns")
+        for model in load(part, results)["models"].values()
+        if (model["victim"], model["target"]) == (9, 1) and "paper, ranking vote" in model
+    }
+    if len(models) < 2:
+        return []
+    lines: list[tuple[str, ...]] = [("Trigger", "trained", "pruned", "extreme weights", "fedmend's")]
+    for shape, (trained, pruned, adjusted) in PATTERNS.items():
+        if shape not in models:
+            continue
+        model = models[shape]
+        recipe = model["paper, ranking vote"]
+        lines.append(
+            (
+                shape.replace("px", " pixels" if shape != "1px" else " pixel"),
+                told(stage(model, "paper, ranking vote", 0), trained),
+                f"{recipe['pruned']}: {told(stage(model, 'paper, ranking vote', 1))} "
+                f"({pruned[0]}: {pruned[1]:g} / {pruned[2]:g})",
+                f"{recipe['stages'][-1]['zeroed']}: {told(stage(model, 'paper, ranking vote', -1))} "
+                f"({adjusted[0]}: {adjusted[1]:g} / {adjusted[2]:g})",
+                told(measured(model, "fedmend")),
+            )
+        )
+    return ["### mnist, 9 to 1 by the trigger's size (Table 1)", markdown(lines, right=" rrrr")]
+
+
+def from_curves(results: Path) -> list[str]:
+    """Table 3, and how rules of the vote stand against liars."""
+    path = results / "curves.json"
+    file = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    return [*small_network(file.get("small", {})), *rules(file.get("along", {}))]
+
+
+def small_network(rows: dict[str, Any]) -> list[str]:
+    """Table 3."""
+    if not rows:
+        return []
+    found = {
+        (each["measured"]["victim"], each["measured"]["target"]): each["measured"] for each in rows.values()
+    }
+    lines: list[tuple[str, ...]] = [("Attack", "trained", "weights set to zero", "extreme weights alone")]
+    for pair, (count, *figures) in SMALL.items():
+        if pair not in found:
+            continue
+        row = found[pair]
+        lines.append(
+            (
+                f"{pair[0]} to {pair[1]}",
+                told((100 * row["accuracy before"], 100 * row["asr before"])),
+                f"{row['zeroed']} ({count})",
+                told((100 * row["accuracy"], 100 * row["asr"]), (figures[0], figures[1])),
+            )
+        )
+    return ["### mnist, the network of 8 and 16 channels (Table 3)", markdown(lines, right=" rrr")]
+
+
+def rules(models: dict[str, Any]) -> list[str]:
+    """How far each rule lets one prune, without and with liars."""
+    if not models:
+        return []
+    names = list(
+        dict.fromkeys(name.rsplit(",", 1)[0] for each in models.values() for name in each["measured"])
+    )
+    lines: list[tuple[str, ...]] = [("Model and rule", "no liars", "3 of 10 lie")]
+    for model, each in models.items():
+        for name in names:
+            cells = []
+            for liars in (0, 3):
+                curve = each["measured"][f"{name}, {liars} liars"]
+                count = curve["stop"]["total"]
+                index = curve["points"].index(count)
+                figures = (100 * curve["accuracy"][index], 100 * curve["asr"][index])
+                cells.append(f"{count}: {told(figures)}")
+            lines.append((f"{model.split('-2-')[0]}, {name}", *cells))
+    head = (
+        "Channels that can be pruned before 1,000 validation images cost a point, accuracy / ASR there; "
+        "9 to 1, seed 2. The liars rank the backdoor's channels as the most active ones."
+    )
+    return ["### Liars in the vote, by its rule", head, markdown(lines, right=" rr")]
 
 
 def tallies(results: Path) -> list[str]:

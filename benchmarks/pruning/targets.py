@@ -20,6 +20,7 @@ RECIPES = (
     "paper, mu and sigma over all weights",
 )
 MIN_PLANTED_ASR = 99.0
+SEEDS = 3
 
 Model = dict[str, Any]
 
@@ -41,6 +42,17 @@ def by_pair(part: str, results: Path = RESULTS) -> dict[Pair, Model]:
     return {pair: found[pair] for pair in PARTS[part] if pair in found}
 
 
+def by_seed(results: Path = RESULTS) -> dict[int, dict[Pair, Model]]:
+    """Fashion-MNIST's pairs by the federation's seed (Table 2), those that have fedmend's result."""
+    found: dict[int, dict[Pair, Model]] = {}
+    for part in ("fashion", "seeds"):
+        for name, model in load(part, results)["models"].items():
+            if "fedmend" in model:
+                seed = int(name.split("/")[0].split("-")[2])
+                found.setdefault(seed, {})[model["victim"], model["target"]] = model
+    return dict(sorted(found.items()))
+
+
 def stage(model: Model, recipe: str, index: int) -> tuple[float, float]:
     """Accuracy and ASR in percent after a stage of a recipe; 0 is the suspect, -1 the last."""
     found = model[recipe]["stages"][index]
@@ -54,7 +66,42 @@ def loss(model: Model, recipe: str) -> float:
 
 def targets(results: Path = RESULTS) -> list[Target]:
     """The lines of all parts."""
-    return [line for part in PARTS for line in of_part(part, by_pair(part, results))]
+    lines = [line for part in PARTS for line in of_part(part, by_pair(part, results))]
+    return [*lines, *of_seeds(by_seed(results))]
+
+
+def of_seeds(seeds: dict[int, dict[Pair, Model]]) -> list[Target]:
+    """Fashion-MNIST over all seeds: means, and the lowest and highest mean of a seed."""
+    models = [model for pairs in seeds.values() for model in pairs.values()]
+    if len(seeds) < 2:
+        return []
+    planned, (asr_limit, loss_limit, _) = SEEDS * len(FASHION), LIMITS["fashion"]
+    asr = [mean(stage(model, "fedmend", -1)[1] for model in pairs.values()) for pairs in seeds.values()]
+    lost = [mean(loss(model, "fedmend") for model in pairs.values()) for pairs in seeds.values()]
+    asrs = [stage(model, "fedmend", -1)[1] for model in models]
+    losses = [loss(model, "fedmend") for model in models]
+    planted = min(stage(model, "fedmend", 0)[1] for model in models)
+    return [
+        Target(
+            "pruning",
+            f"fashion-mnist, seeds {', '.join(map(str, seeds))}, planted ASR",
+            "each at least 99 %",
+            f"min {planted:.1f} %",
+            len(models),
+            planned,
+            judge(planted >= MIN_PLANTED_ASR, len(models), planned),
+        ),
+        Target(
+            "pruning",
+            f"fashion-mnist, seeds {', '.join(map(str, seeds))}, fedmend: mean ASR and accuracy lost",
+            f"at most {asr_limit} % and {loss_limit} points",
+            f"{mean(asrs):.1f} % (a seed's mean {min(asr):.1f} to {max(asr):.1f}, max {max(asrs):.1f}), "
+            f"{mean(losses):.1f} points ({min(lost):.1f} to {max(lost):.1f})",
+            len(models),
+            planned,
+            judge(mean(asrs) <= asr_limit and mean(losses) <= loss_limit, len(models), planned),
+        ),
+    ]
 
 
 def of_part(part: str, models: dict[Pair, Model]) -> list[Target]:

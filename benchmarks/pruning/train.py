@@ -14,7 +14,19 @@ from pathlib import Path
 import torch
 
 from fedmend.federation import RunFolder, simulate
-from models import FASHION_PAIRS, MNIST_PAIRS, PATTERNS, Job, branch, goes_on, settled, trunk
+from models import (
+    FASHION_PAIRS,
+    LABELS,
+    MNIST_PAIRS,
+    PATTERNS,
+    PENALTIES,
+    Job,
+    branch,
+    from_start,
+    goes_on,
+    settled,
+    trunk,
+)
 
 RUNS = Path(__file__).parents[1] / "runs" / "pruning"
 
@@ -38,6 +50,9 @@ BRANCHES = {
     "patterns": [branch("mnist", 9, 1, RUNS, pattern=pattern) for pattern in PATTERNS[1:]],
     "small": [branch("mnist-small", *pair, RUNS) for pair in MNIST_PAIRS],
     "seeds": [branch("fashion-mnist", *pair, RUNS, seed=seed) for seed in (3, 4) for pair in FASHION_PAIRS],
+    "start": [from_start("mnist", *pair) for pair in ((9, 1), (4, 9), (7, 9))],
+    "labels": [from_start("mnist", 9, 1, labels=labels) for labels in LABELS],
+    "penalties": [from_start("mnist", 9, 1, penalty=penalty) for penalty in PENALTIES],
 }
 
 
@@ -72,7 +87,7 @@ def arguments(description: str | None) -> argparse.Namespace:
 def main() -> None:
     options = arguments(__doc__)
     stages = [
-        list({job.name: job for part in options.parts for job in stage[part]}.values())
+        list({job.name: job for part in options.parts for job in stage.get(part, [])}.values())
         for stage in (TRUNKS, SETTLED, BRANCHES)
     ]
     with multiprocessing.get_context("spawn").Pool(options.workers) as pool:

@@ -3,7 +3,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from benchmarks.pruning.paper import FASHION, MNIST, PRUNED, Pair
+from benchmarks.pruning.figures import draw
+from benchmarks.pruning.paper import FASHION, MNIST, PRUNED, SMALL, Pair
 from benchmarks.pruning.tables import tables
 from benchmarks.pruning.targets import RECIPES, targets
 
@@ -26,7 +27,7 @@ def model(
 
 def written(folder: Path, part: str, models: list[dict[str, Any]]) -> Path:
     file = {
-        "models": {str(index): each for index, each in enumerate(models)},
+        "models": {f"fashion-mnist-2-3/{index}": each for index, each in enumerate(models)},
         "torch": "2",
         "python": "3",
         "machine": "m",
@@ -113,3 +114,81 @@ def test_the_papers_means_are_those_of_its_text() -> None:
     assert means("fine_tuned", MNIST) == [96.9, 4.7]
     below = [sum(row[vote][2] < 10 for row in PRUNED.values()) for vote in (0, 1)]
     assert below == [5, 7]
+    assert round(sum(asr for _, _, asr in SMALL.values()) / len(SMALL), 1) == 3.2
+
+
+def test_seeds_are_told_apart_by_the_models_names(tmp_path: Path) -> None:
+    for part, seeds in (("fashion", (2,)), ("seeds", (3, 4))):
+        models = {f"fashion-mnist-{seed}-3/{a}-{b}": model((a, b)) for seed in seeds for a, b in FASHION}
+        file = {"models": models, "torch": "2", "python": "3", "machine": "m"}
+        (tmp_path / f"{part}.json").write_text(json.dumps(file), encoding="utf-8")
+    name = "fashion-mnist, seeds 2, 3, 4, fedmend: mean ASR and accuracy lost"
+    assert statuses(tmp_path)[name] == "met"
+    assert (
+        "| 9 to 8 | 98.0 / 100.0 → 97.0 / 1.0 | 98.0 / 100.0 → 97.0 / 1.0 | 98.0 / 100.0 → 97.0 / 1.0 |"
+        in (tables(tmp_path))
+    )
+    models["fashion-mnist-4-3/9-8"] = model((9, 8), (0.9, 0.9))
+    file["models"] = models
+    (tmp_path / "seeds.json").write_text(json.dumps(file), encoding="utf-8")
+    assert statuses(tmp_path)[name] == "missed"
+    del models["fashion-mnist-4-3/9-8"]
+    (tmp_path / "seeds.json").write_text(json.dumps(file), encoding="utf-8")
+    assert statuses(tmp_path)[name] == "incomplete"
+
+
+def test_triggers_of_all_sizes_are_in_one_table(tmp_path: Path) -> None:
+    written(tmp_path, "mnist", [model((9, 1))])
+    for each in (larger := [model((9, 1)) | {"shape": shape} for shape in ("3px", "9px")]):
+        each["paper, ranking vote"]["stages"][-1]["zeroed"] = 77
+    assert "trigger's size" not in tables(tmp_path)
+    first = model((9, 1))
+    first["paper, ranking vote"]["stages"][-1]["zeroed"] = 55
+    written(tmp_path, "mnist", [first])
+    written(tmp_path, "patterns", larger)
+    assert "| 1 pixel | 98.0 / 100.0 (98.5 / 99.9) | 30: 97.5 / 90.0 (22: 97.3 / 98.7) | 55:" in tables(
+        tmp_path
+    )
+    assert "| 55: 97.0 / 1.0 (131: 97.2 / 0.4) | 97.0 / 1.0 |" in tables(tmp_path)
+    assert "| 9 pixels |" in tables(tmp_path)
+    assert "| 5 pixels |" not in tables(tmp_path)
+
+
+def curve(*accuracies: float) -> dict[str, Any]:
+    points = list(range(len(accuracies)))
+    return {
+        "points": points,
+        "accuracy": accuracies,
+        "asr": [1.0] * len(points),
+        "stop": {"step": 1, "total": 2},
+    }
+
+
+def test_curves_become_tables_and_pictures(tmp_path: Path) -> None:
+    measured = {
+        f"{name}, {liars} liars": curve(0.98, 0.97, 0.965 if liars else 0.96)
+        for name in ("ranking, mean", "majority")
+        for liars in (0, 3)
+    }
+    row = {"victim": 9, "target": 0, "zeroed": 12, "accuracy": 0.97, "asr": 0.5}
+    rounds = {"round": [0, 1], "accuracy": [0.1, 0.9], "asr": [0.0, 1.0]}
+    file = {
+        "along": {"mnist-2-3/9-1": {"measured": measured}},
+        "delta": {"mnist-2-3/9-1": {"measured": [row | {"delta": 0.0}, row | {"delta": 3.0}]}},
+        "small": {"mnist-small-2-3/9-0": {"measured": row | {"accuracy before": 0.98, "asr before": 1.0}}},
+        "labels": {"mnist-2-5/9-1-from-start": {"measured": rounds}},
+        "penalties": {"mnist-2-3/9-1-from-start-l2-0.01": {"measured": rounds}},
+    }
+    (tmp_path / "curves.json").write_text(json.dumps(file), encoding="utf-8")
+    shown = tables(tmp_path)
+    assert "| 9 to 0 | 98.0 / 100.0 | 12 (30) | 97.0 / 50.0 (98.2 / 0.4) |" in shown
+    assert "| mnist, majority | 2: 96.0 / 100.0 | 2: 96.5 / 100.0 |" in shown
+    for key, title in (
+        ("along", "mnist"),
+        ("delta", "mnist"),
+        ("labels", "5 labels a client"),
+        ("penalties", "lambda 0.01"),
+    ):
+        picture = draw(key, file[key], tmp_path).read_text(encoding="utf-8")
+        assert f"<!-- {title} -->" in picture
+        assert draw(key, file[key], tmp_path).read_text(encoding="utf-8") == picture
