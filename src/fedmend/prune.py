@@ -42,6 +42,9 @@ Watch = Callable[[str, nn.Module], None]
 """Shown the model after each stage; what it makes of it is no part of the defence."""
 
 
+TELLING_RATE = 0.8
+
+
 def unwatched(_stage: str, _model: nn.Module) -> None:
     """Watch nothing."""
 
@@ -120,8 +123,11 @@ class Move:
 
     @property
     def telling(self) -> bool:
-        """Whether it moves half of the class or more: rates below that are common in honest models."""
-        return self.best.rate >= 0.5
+        """Whether it moves 80 % of the class or more, the contrastive paper's limit for a trigger (2.5).
+
+        Honest models were seen to reach 66 % (Fashion-MNIST, dresses to trousers).
+        """
+        return self.best.rate >= TELLING_RATE
 
 
 @dataclass(frozen=True)

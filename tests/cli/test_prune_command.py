@@ -91,16 +91,16 @@ def made_up() -> PruneReport:
     )
 
 
-def test_what_clients_found_is_told_where_it_moves_half_of_a_class(made_up: PruneReport) -> None:
+def test_what_clients_found_is_told_where_it_moves_most_of_a_class(made_up: PruneReport) -> None:
     line = "Clients found 8 pixels that move 100.0% of class 9 to class 7 (2 clients)."
     assert module.told(made_up, None).splitlines()[-1] == line
     claimed = module.told(replace(made_up, validation_images=0), None)
     assert claimed.splitlines()[-1].startswith("Clients claim to have found 8 pixels that move 100.0%")
-    one = replace(made_up, triggers=(VotedTrigger(1, 3, 2, 0.5, ((0, 0),)),))
-    assert "Clients found 1 pixel that moves 50.0% of class 3 to class 2 (1 client)." in module.told(
+    one = replace(made_up, triggers=(VotedTrigger(1, 3, 2, 0.8, ((0, 0),)),))
+    assert "Clients found 1 pixel that moves 80.0% of class 3 to class 2 (1 client)." in module.told(
         one, None
     )
-    for triggers in ((), (VotedTrigger(1, 3, 2, 0.49, ((0, 0),)),)):
+    for triggers in ((), (VotedTrigger(1, 3, 2, 0.79, ((0, 0),)),)):
         assert "Clients" not in module.told(replace(made_up, triggers=triggers), None)
 
 

@@ -236,10 +236,10 @@ def test_of_equal_rates_the_one_that_more_clients_report_is_first(made: Any) -> 
 
 
 def test_at_most_ten_are_shown(made: Any) -> None:
-    page = Section(made.pruning(triggers=tuple(made.found(index, 0, index / 20) for index in range(1, 13))))
+    page = Section(made.pruning(triggers=tuple(made.found(index, 0, index / 13) for index in range(1, 13))))
     assert [row[0] for row in found_rows(page)] == [f"class {index} → class 0" for index in range(12, 2, -1)]
     assert "The strongest 10 of 12 pairs of classes." in page.text
-    assert page.html.count("<mark>") == 3
+    assert page.html.count("<mark>") == 2
 
 
 def test_a_picture_shows_each_pixel_in_its_place(made: Any) -> None:
@@ -254,21 +254,21 @@ def test_a_picture_shows_each_pixel_in_its_place(made: Any) -> None:
 @pytest.mark.parametrize(
     ("rate", "images", "said"),
     [
-        (0.5, 500, "3 pixels move 50.0% of class 9 to class 7. This speaks for a backdoor with the target class 7."),
+        (0.8, 500, "3 pixels move 80.0% of class 9 to class 7. This speaks for a backdoor with the target class 7."),
         (
             1.0,
             0,
             "Clients claim that 3 pixels move 100.0% of class 9 to class 7. If so, this speaks for a backdoor with "
             "the target class 7.",
         ),
-        (0.49, 500, "No trigger of a few pixels that clients found moves half of a class: the strongest moves 49.0%."),
+        (0.79, 500, "No trigger of a few pixels that clients found moves 80% of a class: the strongest moves 79.0%."),
     ],
 )  # fmt: skip
 def test_what_the_strongest_speaks_for(made: Any, rate: float, images: int, said: str) -> None:
     page = Section(made.pruning(triggers=(made.found(rate=rate),), validation_images=images))
     assert said in page.text
-    assert ('class="say bad"' in page.html) == (rate >= 0.5)
-    assert "are what a backdoor looks like; shares below one half are common in honest models." in page.text
+    assert ('class="say bad"' in page.html) == (rate >= 0.8)
+    assert "are what a backdoor looks like; honest models were seen to reach two thirds." in page.text
     assert ("measured on the server’s 500 validation images" in page.text) == (images > 0)
     assert ("The shares are what the clients claim" in page.text) == (images == 0)
 

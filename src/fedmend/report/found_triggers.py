@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from fedmend.prune import Move, PruneReport
+from fedmend.prune import TELLING_RATE, Move, PruneReport
 from fedmend.report import svg, words
 
 MAX_ROWS = 10
@@ -17,7 +17,7 @@ Pixels = Iterable[tuple[int, int]]
 
 @dataclass(frozen=True)
 class FoundRow:
-    """What moves one class to another. ``telling``: it moves half or more; ``place``: its pixels in words, by line."""
+    """What moves one class to another. ``telling``: it moves 80 % or more; ``place``: its pixels in words, by line."""
 
     source: str
     target: str
@@ -78,7 +78,7 @@ def _finding(move: Move, checked: bool, names: Sequence[str]) -> str:
     best = move.best
     if not move.telling:
         return (
-            "No trigger of a few pixels that clients found moves half of a class: the strongest moves "
+            f"No trigger of a few pixels that clients found moves {TELLING_RATE:.0%} of a class: the strongest moves "
             f"{words.percent(best.rate)}."
         )
     source, target = (words.class_name(index, names) for index in (best.source_class, best.target_class))
