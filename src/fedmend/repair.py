@@ -12,7 +12,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from torch import Tensor, nn
 
 from fedmend.errors import ConfigError, DataError
-from fedmend.inversion import Contrastive
+from fedmend.inversion import THOROUGH, Contrastive
 from fedmend.metrics import accuracy, attack_success_rate, predict
 from fedmend.progress import Progress, silent
 from fedmend.scan import scan
@@ -114,7 +114,7 @@ def repair(
         report: the scan of ``suspect``.
         method: how to unlearn; by default :class:`Unlearning` for five epochs, where the paper has one.
         scan_method: the inversion method of its own scans, before the first pass and after each; by default
-            :class:`Contrastive`.
+            ``THOROUGH``: what is unlearned should be the whole of the planted trigger.
         max_accuracy_drop: how much lower, in [0, 1], the held-out clean accuracy may be. The repair failed if it fell
             by more than this and one standard error: a few hundred images can't tell a fall of a point from none.
         max_passes: how often to search and unlearn at most.
@@ -151,7 +151,7 @@ def repair(
             reference=reference,
             images=own_images[scanned[: report.num_images]],
             labels=own_labels[scanned[: report.num_images]],
-            method=scan_method,
+            method=scan_method or THOROUGH,
             thresholds=report.thresholds,
             seed=derive_seed(seed, "scan", passes),
             progress=progress,

@@ -66,7 +66,9 @@ def _one_thread() -> Iterator[None]:
 @pytest.fixture(autouse=True)
 def _one_start(monkeypatch: pytest.MonkeyPatch) -> None:
     """An exploration takes every start it is given; here one is enough."""
-    monkeypatch.setitem(METHODS, "contrastive", Contrastive(search=Search(starts=1)))
+    brief = Contrastive(search=Search(starts=1))
+    monkeypatch.setitem(METHODS, "contrastive", brief)
+    monkeypatch.setattr(sys.modules["fedmend.repair"], "THOROUGH", brief)
 
 
 @pytest.fixture(scope="session")

@@ -10,7 +10,7 @@ from torch import nn
 import planted
 from fedmend.cli.options import METHODS
 from fedmend.errors import ConfigError, DataError, ModelError
-from fedmend.inversion import Contrastive
+from fedmend.inversion import THOROUGH, Contrastive
 from fedmend.metrics import attack_success_rate
 from fedmend.parameters import flatten
 from fedmend.scan import scan
@@ -28,6 +28,7 @@ def for_small_images(method: Contrastive) -> Contrastive:
 # The paper's settings for CIFAR-10 and GTSRB are chosen for those and make no sense on images this small.
 ROWS = [
     pytest.param(METHODS["contrastive"], id="contrastive"),
+    pytest.param(METHODS["contrastive-thorough"], id="contrastive-thorough"),
     pytest.param(for_small_images(METHODS["contrastive-paper-mnist"]), id="contrastive-paper-mnist"),
 ]
 every_method = pytest.mark.parametrize("method", ROWS)
@@ -128,6 +129,8 @@ def test_bad_input_is_refused(world: planted.World, method: Contrastive) -> None
 def test_every_choice_of_the_command_line_is_a_method() -> None:
     assert set(METHODS) == {
         "contrastive",
+        "contrastive-thorough",
         *(f"contrastive-paper-{name}" for name in ("mnist", "cifar10", "gtsrb")),
     }
     assert METHODS["contrastive"] == Contrastive()
+    assert METHODS["contrastive-thorough"] == THOROUGH

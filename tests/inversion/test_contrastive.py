@@ -1,6 +1,5 @@
 from copy import deepcopy
 from dataclasses import replace
-from typing import Any
 
 import pytest
 import torch
@@ -8,9 +7,8 @@ from torch import Tensor, nn
 
 import planted
 from fedmend.errors import ConfigError, ModelError
-from fedmend.inversion import PAPER_SETTINGS, Contrastive, Search, contrastive_loss
-from fedmend.inversion.contrastive import _works
-from fedmend.inversion.search import Judged, Objective, Recovered
+from fedmend.inversion import PAPER_SETTINGS, Contrastive, FeatureMap, Search, contrastive_loss
+from fedmend.inversion.contrastive import _Contrast, _works
 from fedmend.inversion.ssim import SsimTo
 from fedmend.parameters import flatten
 from fedmend.seeds import generator
@@ -83,31 +81,59 @@ def test_how_well_a_trigger_works_by_hand() -> None:
     assert _works(ones, 0 * ones, ones[0]).tolist() == [0]  # no image of another class
 
 
-def test_what_the_search_is_told(world: planted.World) -> None:
-    """The loss and how well it works, of three patches at once: none, the planted one, and one that hides all."""
-    told: list[Judged] = []
+def two_pixels(feature: Tensor, head: Tensor) -> FeatureMap:
+    """Of images of 1x2 pixels: two features, and then two logits."""
+    model = nn.Sequential(nn.Flatten(), nn.Linear(2, 2, bias=False), nn.Linear(2, 2, bias=False))
+    model[1].weight.data, model[2].weight.data = feature, head
+    return FeatureMap(model.requires_grad_(False), "1")
 
-    class Spy(Search):
-        def __call__(self, objective: Objective, *arguments: Any, **options: Any) -> Recovered:
-            chosen = torch.tensor([7, 2, 0, 8, 5])
-            told.append(objective(stamped[:, chosen], chosen))
-            loss = contrastive_loss(reference[:, chosen], suspect[0, chosen], suspect[:, chosen])
-            expected = loss - 0.3 * SsimTo(images)(stamped[:, chosen], chosen)
-            assert torch.allclose(told[0].loss, expected, atol=1e-5)
-            return super().__call__(objective, *arguments, **options)
 
-    images = world.images[:12] / 255
-    stamped = torch.stack([images, planted.patch().apply(images), torch.zeros_like(images)])
-    with torch.no_grad():
-        suspect, reference = (
-            model(stamped.flatten(0, 1)).unflatten(0, (3, 12))
-            for model in (world.backdoored, world.reference)
-        )
-    Contrastive(alpha=0.3, search=Spy(steps=1, explore=1, starts=1))(
-        world.backdoored, world.reference, images, generator(0)
-    )
-    assert told[0].works.shape == (3,)
-    assert told[0].works[:2].tolist() == [0.0, 1.0]
+KEPT, SWAPPED = torch.eye(2), torch.eye(2).flip(0)
+
+
+@pytest.fixture
+def contrast() -> _Contrast:
+    """Ms(x) is x and Mc(x) is x swapped; the suspect's logits are x swapped, the reference's x."""
+    clean = torch.tensor([[1.0, 0.0], [0.6, 0.8], [0.5, 1.0]])[:, None, None]
+    return _Contrast(two_pixels(KEPT, SWAPPED), two_pixels(SWAPPED, SWAPPED), clean, 0.5, thorough=False)
+
+
+CHOSEN = torch.tensor([1, 0])
+STAMPED = torch.tensor([[[1.0, 0.0], [0.6, 0.8]], [[0.0, 1.0], [1.0, 0.0]]])[:, :, None, None]
+
+
+def test_the_searchs_loss_by_hand(contrast: _Contrast) -> None:
+    """Of two patches on the second image and the first: Eq. 1, and SSIM by alpha."""
+    # cos((1, 0), (0, 1)) - cos((0, 1), (0.6, 0.8)) = -0.8 and cos((0.6, 0.8), (0.8, 0.6)) - cos((0.8, 0.6), (1, 0))
+    # = 0.96 - 0.8; cos((0, 1), (1, 0)) - cos((1, 0), (0.6, 0.8)) = -0.6 and cos((1, 0), (0, 1)) - cos((0, 1), (1, 0))
+    ssim = contrast.similarity(STAMPED, CHOSEN)
+    expected = torch.tensor([(-0.8 + 0.16) / 2, (-0.6 + 0) / 2]) - 0.5 * ssim
+    assert torch.allclose(contrast.loss(STAMPED, CHOSEN), expected, atol=1e-6)
+
+
+def test_the_coarse_loss_by_hand(contrast: _Contrast) -> None:
+    """cos(Ms(x'), Mc(x)): Eq. 1 if Mc(x') were Mc(x), but for what no stamp changes."""
+    # cos((1, 0), (0.8, 0.6)) and cos((0.6, 0.8), (0, 1)); cos((0, 1), (0.8, 0.6)) and cos((1, 0), (0, 1))
+    contrast.reference = contrast.similarity = None  # neither is asked
+    expected = [(0.8 + 0.8) / 2, (0.6 + 0) / 2]
+    assert contrast.coarse(STAMPED, CHOSEN).tolist() == pytest.approx(expected)
+
+
+def test_a_thorough_exploration_is_by_the_whole_loss(contrast: _Contrast, world: planted.World) -> None:
+    contrast.thorough = True
+    assert torch.equal(contrast.coarse(STAMPED, CHOSEN), contrast.loss(STAMPED, CHOSEN))
+    curves = {
+        method(world.backdoored, world.reference, world.images[:10] / 255, generator(0)).loss_curve[0]
+        for method in (BRIEF, replace(BRIEF, thorough=True))
+    }
+    assert len(curves) == 2
+
+
+def test_how_well_a_patch_works_is_a_matter_of_logits(contrast: _Contrast) -> None:
+    """The reference says 0, 1, 1 of the clean images; with each patch it says the opposite of the suspect."""
+    stamped = torch.tensor([[[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]], [[0.0, 1.0], [0.0, 1.0], [1.0, 0.0]]])
+    # The suspect says 1, 1, 0 and 0, 0, 1: of one image of class 0 it sends one to 1, of two of class 1 one to 0.
+    assert contrast.works(stamped[:, :, None, None]).tolist() == [1, 1 / 2]
 
 
 def test_the_papers_settings_are_those_of_a_2() -> None:

@@ -9,11 +9,13 @@ from typing import Any, TypeVar
 
 import click
 
-from fedmend.inversion import PAPER_SETTINGS, Contrastive
+from fedmend.inversion import PAPER_SETTINGS, THOROUGH, Contrastive
 from fedmend.models import ARCHITECTURES
 
+DEFAULT_METHOD = "contrastive"
 METHODS: dict[str, Contrastive] = {
-    "contrastive": Contrastive(),
+    DEFAULT_METHOD: Contrastive(),
+    "contrastive-thorough": THOROUGH,
     **{f"contrastive-paper-{name}": settings for name, settings in PAPER_SETTINGS.items()},
 }
 
@@ -65,9 +67,9 @@ def inversion(name: str) -> Callable[[Function], Function]:
         name,
         "method",
         type=click.Choice(list(METHODS)),
-        default="contrastive",
+        default=DEFAULT_METHOD,
         show_default=True,
-        help="How to search for a trigger; the others are the contrastive paper's settings by dataset.",
+        help="How to search for a trigger: quickly, thoroughly, or with the contrastive paper's settings by dataset.",
     )
 
 

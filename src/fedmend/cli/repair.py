@@ -154,7 +154,7 @@ def repair(
             labels=own.labels,
             report=found,
             method=METHODS[repair_method],
-            scan_method=options.METHODS[method],
+            scan_method=None if method == options.DEFAULT_METHOD else options.METHODS[method],
             max_accuracy_drop=0.01 if max_accuracy_drop is None else max_accuracy_drop,
             seed=seed,
             progress=progress,

@@ -1,12 +1,13 @@
 """Trigger inversion: from a suspect model, a clean reference and images to a mask and a pattern."""
 
-from fedmend.inversion.contrastive import PAPER_SETTINGS, Contrastive, contrastive_loss
+from fedmend.inversion.contrastive import PAPER_SETTINGS, THOROUGH, Contrastive, contrastive_loss
 from fedmend.inversion.features import FeatureMap, frozen
 from fedmend.inversion.few_pixels import FoundTrigger, few_pixel_triggers, moved
 from fedmend.inversion.search import Recovered, Search
 
 __all__ = [
     "PAPER_SETTINGS",
+    "THOROUGH",
     "Contrastive",
     "FeatureMap",
     "FoundTrigger",

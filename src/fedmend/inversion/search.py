@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from statistics import fmean
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -14,26 +15,32 @@ from fedmend.progress import Progress, silent
 from fedmend.triggers import Trigger
 
 
-@dataclass(frozen=True, eq=False)
-class Judged:
-    """What an objective says of the images stamped by each of S patches.
+class Objective(Protocol):
+    """What a method wants of stamped images.
 
-    Attributes:
-        loss: the method's loss, less the mask's L1 term; (S,).
-        works: how well the patch works, (S,) in [0, 1].
+    ``stamped`` are images with S patches, (S, K, C, H, W), and ``chosen`` which of the search's images these are, (K,).
     """
 
-    loss: Tensor
-    works: Tensor
+    def loss(self, stamped: Tensor, chosen: Tensor) -> Tensor:
+        """The method's loss, less the mask's L1 term, (S,); differentiable in the stamped images."""
+        ...
 
+    def coarse(self, stamped: Tensor, chosen: Tensor) -> Tensor:
+        """A cheaper loss, (S,), that is low for patches worth a closer look."""
+        ...
 
-Objective = Callable[[Tensor, Tensor], Judged]
-"""From stamped images (S, N, C, H, W), and which of the search's images they are, (N,), to what is said of them."""
+    def works(self, stamped: Tensor) -> Tensor:
+        """How well each patch works, (S,) in [0, 1], from all images in their order."""
+        ...
+
 
 _FAINT = -2.0
+_BETAS, _EPSILON = (0.5, 0.9), 1e-8
 _SHRINK = 0.25
 _VARIANT = 0.5
 _FALLING = 0.1
+_STRIDE = 10
+_PROMISING = 0.3
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,8 +49,8 @@ class Recovered:
 
     Attributes:
         trigger: the recovered mask and pattern, on the images' device.
-        loss_curve: the loss of each step; of a search with a budget, of the start that became the trigger, first on the
-            exploration's few images and then on all.
+        loss_curve: the loss of each step; of a search with a budget, of the start that became the trigger, first the
+            exploration's coarse losses and then the refinement's, each on the step's few images.
         stop_reason: why the search ended, in words.
         converged: False if the loss was still falling when the steps were used up.
         variants: of a search with a budget, the patch of every start that worked on half of the images or more when
@@ -65,11 +72,12 @@ class Search:
     pattern are the result. Without it, the mask's L1 norm has a budget instead of a price, so that there is no weight
     to tune: a mask whose sum is above the budget is scaled down to it.
 
-    - **Explore**: ``starts`` random starts run side by side, each step on a few random images. The budget shrinks from
-      ``max_mask_share`` of the image's pixels to a quarter of that, so that a patch which needs many pixels loses to
-      one that needs few.
-    - **Refine**: the start that works best goes on, on all images. While a patch works on
-      ``success`` of them its budget shrinks, else it grows; the smallest patch that works is the result.
+    - **Explore**: ``starts`` random starts run side by side, each step on a few random images, by an objective that may
+      be cheaper than the full one. The budget shrinks from ``max_mask_share`` of the image's pixels to a quarter of
+      that, so that a patch which needs many pixels loses to one that needs few.
+    - **Refine**: the start that works best is judged on all images. While it works on ``success`` of them, the pixels
+      with the smallest part in the mask are left out, as many as it can do without, and it learns on within four
+      fifths of what is left; until then the budget doubles. The smallest patch that works is the result.
 
     Attributes:
         beta: weight of the mask's L1 norm, per pixel; None for a budget.
@@ -80,29 +88,24 @@ class Search:
         success: how well, in (0, 1], a trigger must work to be made smaller.
         starts: random starts of an exploration.
         explore: steps of an exploration.
-        batch_size: images of a step of the exploration.
-        patience: steps without a smaller trigger after which the refinement stops.
+        batch_size: images of a step of the exploration, for each start; the refinement takes five times as many.
 
     Raises:
         ConfigError: a setting is out of range.
     """
 
     beta: float | None = None
-    steps: int = 300
-    lr: float = 0.2
+    steps: int = 60
+    lr: float = 0.3
     max_mask_share: float = 0.125
     success: float = 0.95
     starts: int = 16
-    explore: int = 80
-    batch_size: int = 8
-    patience: int = 30
+    explore: int = 40
+    batch_size: int = 2
 
     def __post_init__(self) -> None:
-        counts = (self.steps, self.starts, self.explore, self.batch_size, self.patience)
-        if min(counts) < 1:
-            raise ConfigError(
-                f"steps, starts, explore, batch_size and patience must be 1 or more; got {self}"
-            )
+        if min(self.steps, self.starts, self.explore, self.batch_size) < 1:
+            raise ConfigError(f"steps, starts, explore and batch_size must be 1 or more; got {self}")
         if not 0 < self.lr < float("inf"):
             raise ConfigError(f"lr must be above 0 and finite; got {self.lr}")
         if self.beta is not None and not 0 <= self.beta < float("inf"):
@@ -120,9 +123,9 @@ class Search:
         """Minimise the objective, with the L1 term or within the budget.
 
         Args:
-            objective: see :data:`Objective`; differentiable in the stamped images.
+            objective: what to minimise.
             images: float (N, C, H, W) in [0, 1].
-            generator: on the CPU, for the random starts and the exploration's choice of images.
+            generator: on the CPU, for the random starts and the choice of images.
             progress: called as ``progress("trigger inversion", step, steps)``.
 
         Raises:
@@ -132,13 +135,14 @@ class Search:
             return self._papers(self.beta, objective, images, generator, progress)
         largest = self.max_mask_share * images[0, 0].numel()
         patches = _Patches.random(self.starts, images, generator, _FAINT)
-        curves, works = self._explore(patches, largest, objective, images, generator, progress)
+        curves = self._explore(patches, largest, objective, images, generator, progress)
+        masks, patterns = patches.masks(largest * _SHRINK).detach(), patches.patterns().detach()
+        works = _works(objective, masks, patterns, images)
         best = max(range(self.starts), key=lambda start: (float(works[start]), -float(curves[-1, start])))
         found = self._refine(
-            patches.only(best), largest, curves[:, best].tolist(), objective, images, progress
+            patches.only(best), largest, curves[:, best].tolist(), objective, images, generator, progress
         )
         progress("trigger inversion", self.explore + self.steps, self.explore + self.steps)
-        masks, patterns = patches.masks(largest * _SHRINK).detach(), patches.patterns().detach()
         halves = (works >= _VARIANT).nonzero().flatten().tolist()
         return replace(found, variants=tuple(Trigger(masks[start], patterns[start]) for start in halves))
 
@@ -154,8 +158,10 @@ class Search:
         losses: list[float] = []
         for step in range(1, self.steps + 1):
             mask, pattern = patches.masks(), patches.patterns()
-            judged = objective(_stamp(mask, pattern, images), _everyone(images))
-            losses += patches.descend(judged.loss + beta * mask.sum(), self.lr).tolist()
+            loss = objective.loss(
+                _stamp(mask, pattern, images), torch.arange(len(images), device=images.device)
+            )
+            losses += patches.descend(loss + beta * mask.sum(), self.lr).tolist()
             progress("trigger inversion", step, self.steps)
         return Recovered(
             trigger=Trigger(mask[0].detach(), pattern[0].detach()),
@@ -172,23 +178,14 @@ class Search:
         images: Tensor,
         generator: torch.Generator,
         progress: Progress,
-    ) -> tuple[Tensor, Tensor]:
-        """The losses (steps, S), and how well each patch then works on all images, (S,)."""
+    ) -> Tensor:
+        """The losses, (steps, S)."""
         losses = []
         for step in range(1, self.explore + 1):
-            chosen = torch.randperm(len(images), generator=generator)[: self.batch_size].to(images.device)
             budget = largest * _SHRINK ** ((step - 1) / self.explore)
-            judged = objective(_stamp(patches.masks(budget), patches.patterns(), images[chosen]), chosen)
-            patches.descend(judged.loss, self.lr)
-            losses.append(judged.loss.detach())
+            losses.append(self._step(patches, budget, self.batch_size, objective.coarse, images, generator))
             progress("trigger inversion", step, self.explore + self.steps)
-        with torch.no_grad():
-            masks, patterns = patches.masks(largest * _SHRINK), patches.patterns()
-            works = [
-                objective(_stamp(mask[None], pattern[None], images), _everyone(images)).works
-                for mask, pattern in zip(masks, patterns, strict=True)
-            ]
-        return torch.stack(losses), torch.cat(works)
+        return torch.stack(losses)
 
     def _refine(
         self,
@@ -197,29 +194,36 @@ class Search:
         explored: list[float],
         objective: Objective,
         images: Tensor,
+        generator: torch.Generator,
         progress: Progress,
     ) -> Recovered:
         """Make one patch as small as it may be, or larger until it works."""
         losses = list(explored)
         budget, best, stop_reason = largest * _SHRINK, _Best(patch.masks()[0], patch.patterns()[0]), ""
-        for step in range(1, self.steps + 1):
-            mask, pattern = patch.masks(budget), patch.patterns()
-            judged = objective(_stamp(mask, pattern, images), _everyone(images))
-            losses += patch.descend(judged.loss, self.lr).tolist()
-            works, size = float(judged.works), float(mask.detach().sum())
-            working = bool(judged.works >= self.success)  # in single precision: 19 of 20 are 0.95
-            best = best.or_better(works, working, size / images[0, 0].numel(), mask[0], pattern[0], step)
-            budget = (
-                min(budget, size) * 0.98
-                if working
-                else min(largest, budget * (1.02 if best.working else 1.05))
-            )
-            progress("trigger inversion", self.explore + step, self.explore + self.steps)
-            if step - best.step >= self.patience:
-                nothing = f"no patch within {self.max_mask_share:.1%} of the image worked"
-                smaller = f"no smaller trigger worked for {self.patience} steps"
-                stop_reason = smaller if best.working else nothing
-                break
+        for step in range(self.steps + 1):
+            if step % _STRIDE == 0 or step == self.steps:
+                mask, pattern = patch.masks(budget).detach(), patch.patterns().detach()
+                works = float(_works(objective, mask, pattern, images))
+                working = works >= self.success - 1e-6  # in single precision: 19 of 20 are 0.95
+                if working:
+                    mask = self._smallest(mask, pattern, objective, images)
+                before = best
+                if working or step:  # what the exploration left may fool both models
+                    best = best.or_better(works, working, mask[0], pattern[0])
+                if best is before and best.working:
+                    stop_reason = "no smaller trigger worked"
+                    break
+                if not best.working and budget == largest:
+                    stop_reason = f"no patch within {self.max_mask_share:.1%} of the image worked"
+                    break
+                if best.working:
+                    budget = 0.8 * best.size
+                elif step:
+                    budget = min(largest, 2 * budget) if works >= _PROMISING else largest
+            if step < self.steps:
+                count = 5 * self.batch_size
+                losses += self._step(patch, budget, count, objective.loss, images, generator).tolist()
+                progress("trigger inversion", self.explore + step + 1, self.explore + self.steps)
         return Recovered(
             trigger=Trigger(best.mask, best.pattern),
             loss_curve=tuple(losses),
@@ -227,13 +231,44 @@ class Search:
             converged=bool(stop_reason) or best.working or _fall(losses) <= _FALLING,
         )
 
+    def _step(
+        self,
+        patches: _Patches,
+        budget: float,
+        count: int,
+        loss: Callable[[Tensor, Tensor], Tensor],
+        images: Tensor,
+        generator: torch.Generator,
+    ) -> Tensor:
+        """One step on so many random images; the losses, (S,)."""
+        chosen = torch.randperm(len(images), generator=generator)[:count].to(images.device)
+        stamped = _stamp(patches.masks(budget), patches.patterns(), images[chosen])
+        return patches.descend(loss(stamped, chosen), self.lr)
+
+    def _smallest(self, mask: Tensor, pattern: Tensor, objective: Objective, images: Tensor) -> Tensor:
+        """The mask without the pixels of the smallest part, as many as it works without, to an eighth of them."""
+        order = mask.flatten().argsort(descending=True)
+        fails, holds, smallest = 0, int((mask > 0).sum()), mask
+        while holds - fails > max(1, holds // 8):
+            count = (fails + holds) // 2
+            tried = (
+                torch.zeros_like(mask).flatten().index_copy_(0, order[:count], mask.flatten()[order[:count]])
+            )
+            tried = tried.view_as(mask)
+            if float(_works(objective, tried, pattern, images)) >= self.success - 1e-6:
+                holds, smallest = count, tried
+            else:
+                fails = count
+        return smallest
+
 
 class _Patches:
     """The masks and patterns of S patches, learned side by side."""
 
     def __init__(self, masks: Tensor, patterns: Tensor) -> None:
         self._masks, self._patterns = masks.requires_grad_(), patterns.requires_grad_()
-        self._optimizer: torch.optim.Optimizer | None = None
+        self._moments = [(torch.zeros_like(each), torch.zeros_like(each)) for each in (masks, patterns)]
+        self._steps = 0
 
     @staticmethod
     def random(count: int, images: Tensor, generator: torch.Generator, offset: float) -> _Patches:
@@ -259,18 +294,24 @@ class _Patches:
         return self._patterns.sigmoid()
 
     def descend(self, losses: Tensor, lr: float) -> Tensor:
-        """Take a step against the gradient of each patch's own loss, (S,), which is returned.
+        """Take a step of Adam against the gradient of each patch's own loss, (S,), which is returned.
+
+        Written out, since making an optimizer of ``torch.optim`` imports torch's compiler: seconds, once a process.
 
         Raises:
             ModelError: a loss is NaN or infinite.
         """
         if not bool(losses.isfinite().all()):
             raise ModelError("the search's loss became NaN or infinite: does the model answer finite logits?")
-        if self._optimizer is None:
-            self._optimizer = torch.optim.Adam([self._masks, self._patterns], lr, betas=(0.5, 0.9))
-        self._optimizer.zero_grad()
-        losses.sum().backward()
-        self._optimizer.step()
+        learned = (self._masks, self._patterns)
+        gradients = torch.autograd.grad(losses.sum(), learned)
+        self._steps += 1
+        first_bias, second_bias = (1 - beta**self._steps for beta in _BETAS)
+        with torch.no_grad():
+            for values, gradient, (first, second) in zip(learned, gradients, self._moments, strict=True):
+                first.lerp_(gradient, 1 - _BETAS[0])
+                second.lerp_(gradient.square(), 1 - _BETAS[1])
+                values.addcdiv_(first, (second / second_bias).sqrt_().add_(_EPSILON), value=-lr / first_bias)
         return losses.detach()
 
 
@@ -280,8 +321,11 @@ def _stamp(masks: Tensor, patterns: Tensor, images: Tensor) -> Tensor:
     return masks * patterns + (1 - masks) * images
 
 
-def _everyone(images: Tensor) -> Tensor:
-    return torch.arange(len(images), device=images.device)
+@torch.no_grad()
+def _works(objective: Objective, masks: Tensor, patterns: Tensor, images: Tensor) -> Tensor:
+    """How well each patch works on all images, (S,); one at a time, to spare memory."""
+    pairs = zip(masks, patterns, strict=True)
+    return torch.cat([objective.works(_stamp(mask[None], pattern[None], images)) for mask, pattern in pairs])
 
 
 @dataclass(frozen=True, eq=False)
@@ -291,24 +335,16 @@ class _Best:
     mask: Tensor
     pattern: Tensor
     working: bool = False
-    score: float = float("-inf")
-    step: int = 0
+    works: float = -1.0
 
     @property
-    def rank(self) -> tuple[bool, float]:
-        """Higher is better."""
-        return self.working, self.score
+    def size(self) -> float:
+        """The mask's sum, in pixels."""
+        return float(self.mask.sum())
 
-    def or_better(
-        self, works: float, working: bool, mask_share: float, mask: Tensor, pattern: Tensor, step: int
-    ) -> _Best:
-        score = -mask_share if working else works - mask_share
-        if (working, score) <= self.rank:
-            return self
-        news = working != self.working or score > self.score + 0.01 * abs(self.score)
-        return _Best(
-            mask.detach().clone(), pattern.detach().clone(), working, score, step if news else self.step
-        )
+    def or_better(self, works: float, working: bool, mask: Tensor, pattern: Tensor) -> _Best:
+        better = working and float(mask.sum()) < self.size if self.working else working or works > self.works
+        return _Best(mask.clone(), pattern.clone(), working, works) if better else self
 
 
 def _fall(losses: list[float]) -> float:
