@@ -9,7 +9,7 @@ from torch import nn
 
 import planted
 from fedmend.errors import ConfigError, DataError
-from fedmend.inversion import Contrastive, Search
+from fedmend.inversion import THOROUGH, Contrastive, Search
 from fedmend.metrics import accuracy, attack_success_rate
 from fedmend.parameters import flatten
 from fedmend.repair import REPAIR, RepairReport, _Check, repair
@@ -66,7 +66,7 @@ def test_a_planted_backdoor_is_taken_out(world: planted.World, report: ScanRepor
     assert "scan finds none" in result.reason
     assert f"from {result.accuracy_before:.1%} to {result.accuracy_after:.1%}" in result.reason
     assert 1 <= result.passes <= 3
-    assert result.triggers > len(report.variants)
+    assert result.triggers > 2
     assert told == {"trigger inversion", "unlearning"}
     assert torch.equal(flatten(world.backdoored.state_dict()), flatten(before.state_dict()))
     assert not world.backdoored.training
@@ -108,7 +108,7 @@ def test_a_repair_that_costs_too_much_has_failed(
     ((triggers, images, options),) = calls
     assert len(images) == 100  # the held-out half isn't trained on
     assert options["teachers"] == (world.backdoored, world.reference)
-    assert triggers[: 1 + len(report.variants)] == [report.trigger, *report.variants]
+    assert triggers[0] == report.trigger
 
 
 def test_a_backdoor_that_stays_is_a_failure(
@@ -197,7 +197,30 @@ def test_each_pass_begins_from_the_suspect_with_all_that_was_found(
     monkeypatch.setattr(Unlearning, "__call__", unlearn)
     _, result = repaired(world, report, max_passes=2)
     assert [model is world.backdoored for model, _ in given] == [True, True]
-    assert 1 + len(report.variants) < given[0][1] < given[1][1] == result.triggers
+    assert 2 < given[0][1] < given[1][1] == result.triggers
+
+
+def test_what_is_unlearned_comes_from_two_thorough_scans_of_other_images(
+    world: planted.World, report: ScanReport, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls, module = ruin(monkeypatch), sys.modules["fedmend.repair"]
+    scanned: list[tuple[ScanReport, dict[str, Any]]] = []
+
+    def spy(model: nn.Module, **options: Any) -> ScanReport:
+        scanned.append((scan(model, **options | {"method": BRIEF}), options))
+        return scanned[-1][0]
+
+    monkeypatch.setattr(module, "scan", spy)
+    monkeypatch.setattr(module, "_judge", lambda *_: ("failed", ""))
+    repaired(world, report, max_passes=1)
+    (first, options), (second, others), (_, last) = scanned
+    assert all(each["method"] is THOROUGH for each in (options, others, last))
+    assert not torch.equal(options["images"], others["images"])
+    assert options["seed"] != others["seed"]
+    found = [
+        each for one in (first, second) if one.verdict != "clean" for each in (one.trigger, *one.variants)
+    ]
+    assert [id(each) for each in calls[0][0]] == [id(each) for each in (report.trigger, *found)]
 
 
 @pytest.mark.parametrize(

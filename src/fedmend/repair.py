@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from dataclasses import asdict, dataclass, field
+from itertools import count
 from typing import Any, Literal
 
 import torch
@@ -82,6 +83,7 @@ class RepairReport:
 _ADAPTER = TypeAdapter(RepairReport)
 
 REPAIR = Unlearning(epochs=5)
+SEARCHES = 2
 
 
 def repair(
@@ -102,8 +104,8 @@ def repair(
     """Unlearn a backdoor, scan again, and go on until the scan finds none.
 
     The paper's 2.6 unlearns the one recovered trigger. The smallest that works is a part of the planted one, though,
-    and the backdoor answers to the rest as well. So what is unlearned are the recovered trigger and its variants, of
-    the report and of a scan on images of the repair's own; and after a pass what a new scan finds in addition. Each
+    and the backdoor answers to the rest as well. So what is unlearned are the recovered trigger, and what two thorough
+    scans on images of the repair's own find with all variants; and after a pass what a new scan finds in addition. Each
     pass begins from the suspect again, so that passes don't add up their harm. The soft answers that keep the accuracy
     are the mean of the suspect's and the reference's.
 
@@ -144,8 +146,11 @@ def repair(
     check = _Check(images[held_out], labels[held_out], report)
     accuracy_before = check.accuracy(suspect)
 
+    searches = count()
+
     def search(model: nn.Module) -> ScanReport:
-        scanned = torch.randperm(len(own_images), generator=generator(seed, "scan", passes))
+        number = next(searches)
+        scanned = torch.randperm(len(own_images), generator=generator(seed, "scan", number))
         return scan(
             model,
             reference=reference,
@@ -153,18 +158,18 @@ def repair(
             labels=own_labels[scanned[: report.num_images]],
             method=scan_method or THOROUGH,
             thresholds=report.thresholds,
-            seed=derive_seed(seed, "scan", passes),
+            seed=derive_seed(seed, "scan", number),
             progress=progress,
         )
 
     model, passes, found, current = suspect, 0, list[Trigger](), report
     if report.verdict == "backdoored":
-        found = [report.trigger, *report.variants]
-        current = search(suspect)
+        found = [report.trigger]
+        for _ in range(SEARCHES):
+            found += _patches(search(suspect))
     while found and passes < max_passes and (not passes or current.verdict != "clean"):
+        found += _patches(current) if passes else []
         passes += 1
-        if current.verdict != "clean":
-            found += [current.trigger, *current.variants]
         model = method(
             suspect,
             found,
@@ -226,6 +231,10 @@ class _Check:
         return attack_success_rate(
             model, self.report.trigger, self.images, self.labels, self.report.target_class
         )
+
+
+def _patches(scanned: ScanReport) -> list[Trigger]:
+    return [] if scanned.verdict == "clean" else [scanned.trigger, *scanned.variants]
 
 
 def _judge(
