@@ -112,10 +112,11 @@ def test_the_searchs_loss_by_hand(contrast: _Contrast) -> None:
 
 
 def test_the_coarse_loss_by_hand(contrast: _Contrast) -> None:
-    """cos(Ms(x'), Mc(x)): Eq. 1 if Mc(x') were Mc(x), but for what no stamp changes."""
+    """cos(Ms(x'), Mc(x)) - cos(Mc(x), Ms(x)): Eq. 1 if Mc(x') were Mc(x)."""
     # cos((1, 0), (0.8, 0.6)) and cos((0.6, 0.8), (0, 1)); cos((0, 1), (0.8, 0.6)) and cos((1, 0), (0, 1))
     contrast.reference = contrast.similarity = None  # neither is asked
-    expected = [(0.8 + 0.8) / 2, (0.6 + 0) / 2]
+    unstamped = (0.96 + 0) / 2  # cos((0.8, 0.6), (0.6, 0.8)) and cos((0, 1), (1, 0))
+    expected = [(0.8 + 0.8) / 2 - unstamped, (0.6 + 0) / 2 - unstamped]
     assert contrast.coarse(STAMPED, CHOSEN).tolist() == pytest.approx(expected)
 
 

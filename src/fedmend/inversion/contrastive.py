@@ -117,7 +117,7 @@ class _Contrast:
             return self.loss(stamped, chosen)
         features, _ = self.suspect(stamped.flatten(0, 1))
         features = features.unflatten(0, stamped.shape[:2])
-        return cosine_similarity(features, self.reference_clean[chosen], dim=-1).mean(-1)
+        return contrastive_loss(self.reference_clean[chosen], self.suspect_clean[chosen], features)
 
     def works(self, stamped: Tensor) -> Tensor:
         """Of the images whose class isn't the most frequent answer, the share that the suspect alone sends there."""
