@@ -154,6 +154,13 @@ def test_triggers_of_all_sizes_are_in_one_table(tmp_path: Path) -> None:
     assert "| 5 pixels |" not in tables(tmp_path)
 
 
+def test_honest_models_are_told_by_dataset(tmp_path: Path) -> None:
+    rates = {"mnist/trunk": 0.3, "fashion-mnist/trunk": 0.2, "mnist/clean-0": 0.1}
+    models = {name: {"source": 1, "target": 7, "rate": rate} for name, rate in rates.items()}
+    (tmp_path / "honest.json").write_text(json.dumps({"models": models}), encoding="utf-8")
+    assert "| mnist | 2 | 0.10, 0.30 | 0.30, 1 to 7 |" in tables(tmp_path)
+
+
 def curve(*accuracies: float) -> dict[str, Any]:
     points = list(range(len(accuracies)))
     return {

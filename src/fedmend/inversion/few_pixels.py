@@ -130,7 +130,7 @@ def _turned(model: nn.Module, clean: Tensor, source: int) -> Tensor:
     for some in changed.nonzero().split(BATCH_SIZE):
         colour, image, row, column = some[:, 0], some[:, 1], some[:, 2] * step, some[:, 3] * step
         stamped = clean[image]
-        stamped[torch.arange(len(some)), :, row, column] = values[colour].unsqueeze(1)
+        stamped[torch.arange(len(some), device=clean.device), :, row, column] = values[colour].unsqueeze(1)
         gain = model(stamped) - before[image]
         gain = gain - gain[:, source : source + 1]
         gains.index_put_((colour, row, column), gain / count, accumulate=True)

@@ -77,7 +77,8 @@ class Search:
       that, so that a patch which needs many pixels loses to one that needs few.
     - **Refine**: the start that works best is judged on all images. While it works on ``success`` of them, the pixels
       with the smallest part in the mask are left out, as many as it can do without, and it learns on within four
-      fifths of what is left; until then the budget doubles. The smallest patch that works is the result.
+      fifths of what is left. Until then the budget doubles, or where next to nothing works goes to the largest at
+      once. The smallest patch that works is the result.
 
     Attributes:
         beta: weight of the mask's L1 norm, per pixel; None for a budget.
