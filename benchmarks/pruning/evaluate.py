@@ -44,6 +44,7 @@ COMMIT = commit()
 VALIDATION_IMAGES = 1000
 LIARS = 3
 LIARS_RECIPE = "fedmend, liars"
+NO_IMAGES_RECIPE, NO_IMAGES_PARTS = "fedmend, no images", ("fashion",)
 RECIPES = {
     "paper, ranking vote": replace(PAPER_RECIPE, fine_tuning_rounds=0),
     "paper, mu and sigma over all weights": replace(
@@ -53,6 +54,7 @@ RECIPES = {
     "paper, fine-tuned": PAPER_RECIPE,
     "fedmend": FederatedPruning(),
     LIARS_RECIPE: FederatedPruning(),
+    NO_IMAGES_RECIPE: FederatedPruning(),
 }
 PAPER_RECIPES = [name for name in RECIPES if name.startswith("paper")]
 
@@ -89,7 +91,7 @@ def evaluate(task: tuple[Job, list[str]]) -> tuple[str, dict[str, Any]]:
         started = time.perf_counter()
         _, report = recipe(
             run,
-            validation=validation,
+            validation=None if name == NO_IMAGES_RECIPE else validation,
             data=train,
             watch=watch,
             liars=LIARS if name == LIARS_RECIPE else 0,
@@ -124,8 +126,10 @@ def main() -> None:
     options = arguments(__doc__)
     # One kind of recipe on all models after the other, so that a run that is stopped has the first of all.
     with multiprocessing.get_context("spawn").Pool(options.workers) as pool:
-        for names in (["fedmend"], [LIARS_RECIPE], PAPER_RECIPES):
+        for names in (["fedmend"], [LIARS_RECIPE], [NO_IMAGES_RECIPE], PAPER_RECIPES):
             for part in options.parts:
+                if names == [NO_IMAGES_RECIPE] and part not in NO_IMAGES_PARTS:
+                    continue
                 path = RESULTS / f"{part}.json"
                 file = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {"models": {}}
                 trained = [job for job in BRANCHES[part] if is_trained(job)]

@@ -38,6 +38,7 @@ PATTERNS = ("1px", "3px", "5px", "7px", "9px")
 LABELS = (3, 5, 7, 10)
 PENALTIES = (0.0, 0.001, 0.003, 0.01, 0.03)
 PENALTY_ROUNDS, PENALTY_AMPLIFICATION = 30, 3.0  # Figure 6
+AWARE = (("mnist", 9, 1), ("mnist", 4, 9), ("fashion-mnist", 9, 0), ("fashion-mnist", 9, 7))
 
 
 @dataclass(frozen=True)
@@ -89,8 +90,12 @@ def branch(
     pattern: str = "1px",
     seed: int = SEED,
     labels: int = 3,
+    aware: bool = False,
 ) -> Job:
-    """A federation that goes on from the trunk with one attacker among the clients, for the first rounds at least."""
+    """A federation that goes on from the trunk with one attacker among the clients, for the first rounds at least.
+
+    An ``aware`` attacker knows that dormant channels will be pruned and keeps its backdoor out of them.
+    """
     base = settled(world, runs, seed, labels)
     rounds = base.config.federation.rounds
     start = runs / base.name / "checkpoints" / f"round-{rounds:04d}.safetensors"
@@ -108,10 +113,11 @@ def branch(
             first_round=rounds + 1,
             amplification=AMPLIFICATION[world],
             keep_answers=True,
+            pruning_aware=aware,
             training=replace(training, epochs=2, lr=ATTACKER_LR, momentum=0.9, images_per_epoch=None),
         ),
     )
-    suffix = "" if pattern == "1px" else f"-{pattern}"
+    suffix = ("" if pattern == "1px" else f"-{pattern}") + ("-aware" if aware else "")
     return Job(f"{world}-{seed}-{labels}/{victim}-{target}{suffix}", config)
 
 

@@ -15,6 +15,7 @@ import torch
 
 from fedmend.federation import RunFolder, simulate
 from models import (
+    AWARE,
     FASHION_PAIRS,
     LABELS,
     MNIST_PAIRS,
@@ -36,6 +37,7 @@ TRUNKS = {
     "patterns": [trunk("mnist")],
     "small": [trunk("mnist-small")],
     "seeds": [trunk("fashion-mnist", seed) for seed in (3, 4)],
+    "aware": [trunk(world) for world in dict.fromkeys(world for world, *_ in AWARE)],
 }
 SETTLED = {
     "fashion": [settled("fashion-mnist", RUNS)],
@@ -43,6 +45,7 @@ SETTLED = {
     "patterns": [settled("mnist", RUNS)],
     "small": [settled("mnist-small", RUNS)],
     "seeds": [settled("fashion-mnist", RUNS, seed) for seed in (3, 4)],
+    "aware": [settled(world, RUNS) for world in dict.fromkeys(world for world, *_ in AWARE)],
 }
 BRANCHES = {
     "fashion": [branch("fashion-mnist", *pair, RUNS) for pair in FASHION_PAIRS],
@@ -50,6 +53,7 @@ BRANCHES = {
     "patterns": [branch("mnist", 9, 1, RUNS, pattern=pattern) for pattern in PATTERNS[1:]],
     "small": [branch("mnist-small", *pair, RUNS) for pair in MNIST_PAIRS],
     "seeds": [branch("fashion-mnist", *pair, RUNS, seed=seed) for seed in (3, 4) for pair in FASHION_PAIRS],
+    "aware": [branch(*each, RUNS, aware=True) for each in AWARE],
     "start": [from_start("mnist", *pair) for pair in ((9, 1), (4, 9), (7, 9))],
     "labels": [from_start("mnist", 9, 1, labels=labels) for labels in LABELS],
     "penalties": [from_start("mnist", 9, 1, penalty=penalty) for penalty in PENALTIES],
