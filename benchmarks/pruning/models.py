@@ -37,7 +37,8 @@ FASHION_PAIRS = tuple((9, target) for target in range(9))
 PATTERNS = ("1px", "3px", "5px", "7px", "9px")
 LABELS = (3, 5, 7, 10)
 PENALTIES = (0.0, 0.001, 0.003, 0.01, 0.03)
-PENALTY_ROUNDS, PENALTY_AMPLIFICATION = 30, 3.0  # Figure 6
+START_ROUNDS, START_ATTACKER_IMAGES = 80, 2000
+PENALTY_ROUNDS, PENALTY_AMPLIFICATION = 40, 3.0  # Figure 6
 AWARE = (("mnist", 9, 1), ("mnist", 4, 9), ("fashion-mnist", 9, 0), ("fashion-mnist", 9, 7))
 
 
@@ -126,7 +127,8 @@ def from_start(
 ) -> Job:
     """A federation under attack from its first round; with a penalty, as long and as amplified as in Figure 6."""
     base = trunk(world, seed, labels)
-    training, federation, amplification = base.config.training, base.config.federation, AMPLIFICATION[world]
+    training, amplification = base.config.training, AMPLIFICATION[world]
+    federation = replace(base.config.federation, rounds=START_ROUNDS)
     name = f"{world}-{seed}-{labels}/{victim}-{target}-from-start"
     if penalty is not None:
         training = replace(training, last_conv_l2=penalty)
@@ -140,7 +142,12 @@ def from_start(
         amplification=amplification,
         keep_answers=True,
         training=replace(
-            training, epochs=2, lr=ATTACKER_LR, momentum=0.9, images_per_epoch=None, last_conv_l2=0.0
+            training,
+            epochs=2,
+            lr=ATTACKER_LR,
+            momentum=0.9,
+            images_per_epoch=START_ATTACKER_IMAGES,
+            last_conv_l2=0.0,
         ),
     )
     return Job(name, replace(base.config, training=training, federation=federation, attack=attack))
