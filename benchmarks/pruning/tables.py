@@ -9,7 +9,18 @@ from statistics import mean
 from typing import Any
 
 from benchmarks.pruning.paper import FASHION, PATTERNS, PRUNED, SMALL, Pair, Row
-from benchmarks.pruning.targets import NAMES, PARTS, RESULTS, Model, by_pair, by_seed, load, stage, targets
+from benchmarks.pruning.targets import (
+    NAMES,
+    NO_IMAGES,
+    PARTS,
+    RESULTS,
+    Model,
+    by_pair,
+    by_seed,
+    load,
+    stage,
+    targets,
+)
 from benchmarks.results import markdown, table
 
 HEAD = (
@@ -20,6 +31,16 @@ HEAD = (
     "fedmend's",
     "with 30 % liars",
 )
+OTHERS = {
+    "start": (
+        "### Attacked from the first round on",
+        "The same pairs without a clean trunk: the attacker takes part in all 80 rounds.",
+    ),
+    "aware": (
+        "### An attacker that knows of the pruning",
+        "It trains without the half of the last convolution's channels that its clean images use least.",
+    ),
+}
 
 
 def tables(results: Path = RESULTS) -> str:
@@ -34,8 +55,82 @@ def tables(results: Path = RESULTS) -> str:
             parts += [origin(part, results), recipes(rows, models)]
         if models and part == "mnist":
             parts += ["Pruning alone (Table 5): channels pruned, accuracy / ASR.", pruning_alone(models)]
-    parts += [*over_seeds(by_seed(results)), *patterns(results), *from_curves(results)]
-    return "\n\n".join([*parts, *honest(results), *tallies(results)])
+    parts += [*over_seeds(by_seed(results)), *patterns(results), *no_images(results), *others(results)]
+    parts += [*from_curves(results), *honest(results), *throughput(results), *tallies(results)]
+    return "\n\n".join(parts)
+
+
+def no_images(results: Path) -> list[str]:
+    """The repair by a server that holds no image: the clients say how accurate each step is."""
+    models = by_pair("fashion", results)
+    lines: list[tuple[str, ...]] = [("Attack", "trained", "1,000 images", "none")]
+    lines += [
+        (
+            f"{pair[0]} to {pair[1]}",
+            told(stage(model, NO_IMAGES, 0)),
+            told(measured(model, "fedmend")),
+            told(measured(model, NO_IMAGES)),
+        )
+        for pair, model in models.items()
+        if NO_IMAGES in model
+    ]
+    if len(lines) == 1:
+        return []
+    head = "fedmend's recipe where the server holds 1,000 validation images, and where it holds none; accuracy / ASR."
+    return ["### fashion-mnist, without images at the server", head, markdown(lines, right=" rrr")]
+
+
+def others(results: Path) -> list[str]:
+    """Attacks of other kinds: from the first round on, and by an attacker that knows of the pruning."""
+    parts = []
+    for part, (title, head) in OTHERS.items():
+        models = load(part, results)["models"]
+        lines: list[tuple[str, ...]] = [("Attack", *HEAD[1:])]
+        for name, model in sorted(models.items()):
+            if "fedmend" in model:
+                lines.append(
+                    (
+                        f"{name.split('-2-')[0]}, {model['victim']} to {model['target']}",
+                        told(stage(model, "fedmend", 0)),
+                        *(
+                            told(measured(model, recipe))
+                            for recipe in (
+                                "paper, ranking vote",
+                                "paper, fine-tuned",
+                                "fedmend",
+                                "fedmend, liars",
+                            )
+                        ),
+                    )
+                )
+        if len(lines) > 1:
+            parts += [title, head, markdown(lines, right=" rrrrr")]
+    return parts
+
+
+def throughput(results: Path) -> list[str]:
+    """Samples a second of a client's training."""
+    path = results / "throughput.json"
+    if not path.exists():
+        return []
+    file = json.loads(path.read_text(encoding="utf-8"))
+    lines: list[tuple[str, ...]] = [("Training", *(f"{name}: samples a second" for name in file["rows"]))]
+    lines += [
+        (
+            name,
+            *(
+                f"{row[name]['samples']:,.0f} (x {row[name]['ratio']:.2f}: {row[name]['lowest']:.2f} to "
+                f"{row[name]['highest']:.2f})"
+                for row in file["rows"].values()
+            ),
+        )
+        for name in next(iter(file["rows"].values()))
+    ]
+    head = (
+        f"Medians of {file['repeats']} turns, and ratios to what the simulator does on one core of the same turn, on "
+        f"{file['machine']}, torch {file['torch']}."
+    )
+    return ["### Throughput", head, markdown(lines, right=" rrr")]
 
 
 def honest(results: Path) -> list[str]:
@@ -130,7 +225,9 @@ def small_network(rows: dict[str, Any]) -> list[str]:
                 told((100 * row["accuracy"], 100 * row["asr"]), (figures[0], figures[1])),
             )
         )
-    return ["### mnist, the network of 8 and 16 channels (Table 3)", markdown(lines, right=" rrr")]
+    title = "### mnist, the network of 8 and 16 channels (Table 3)"
+    missing = [] if len(found) == len(SMALL) else [f"**Incomplete: {len(found)} of {len(SMALL)} pairs.**"]
+    return [title, *missing, markdown(lines, right=" rrr")]
 
 
 def rules(models: dict[str, Any]) -> list[str]:

@@ -15,8 +15,9 @@ PARTS: dict[str, dict[Pair, Row]] = {"fashion": FASHION, "mnist": MNIST}
 NAMES = {"fashion": "fashion-mnist", "mnist": "mnist"}
 # Mean ASR, mean loss of accuracy in points, and the largest ASR of a pair.
 LIMITS = {"fashion": (1.9, 1.7, None), "mnist": (4.7, 1.4, 10.0)}
+NO_IMAGES = "fedmend, no images"
 RECIPES = (
-    *("fedmend", "fedmend, liars", "paper, fine-tuned", "paper, ranking vote"),
+    *("fedmend", "fedmend, liars", NO_IMAGES, "paper, fine-tuned", "paper, ranking vote"),
     "paper, mu and sigma over all weights",
 )
 MIN_PLANTED_ASR = 99.0

@@ -97,7 +97,7 @@ def test_tables_have_the_papers_figures_beside_ours(tmp_path: Path) -> None:
         in shown
     )
     assert "30: 97.5 / 90.0 (30: 90.6 / 100)" in shown
-    assert "`cccccccccccc` (6 results)" in shown
+    assert "`cccccccccccc` (7 results)" in shown
 
 
 def test_the_papers_means_are_those_of_its_text() -> None:
