@@ -36,9 +36,9 @@ MNIST_PAIRS = tuple((9, target) for target in range(9)) + tuple((victim, 9) for 
 FASHION_PAIRS = tuple((9, target) for target in range(9))
 PATTERNS = ("1px", "3px", "5px", "7px", "9px")
 LABELS = (3, 5, 7, 10)
-PENALTIES = (0.0, 0.001, 0.003, 0.01, 0.03)
-START_ROUNDS, START_ATTACKER_IMAGES = 80, 2000
-PENALTY_ROUNDS, PENALTY_AMPLIFICATION = 40, 3.0  # Figure 6
+PENALTIES = (0.0, 0.003, 0.01, 0.03)
+START_ROUNDS, START_ATTACKER_IMAGES = 60, 2000
+PENALTY_ROUNDS, PENALTY_AMPLIFICATION = 30, 3.0  # Figure 6
 AWARE = (("mnist", 9, 1), ("mnist", 4, 9), ("fashion-mnist", 9, 0), ("fashion-mnist", 9, 7))
 
 

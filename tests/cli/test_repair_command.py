@@ -74,6 +74,12 @@ def test_without_a_repaired_model_none_is_written(
     assert (result.code, result.err) == (code, "")
     assert f"\n{outcome.upper()}. " in result.out
     assert names(tmp_path) == FOUR
+    (tmp_path / "repaired.safetensors").write_bytes(b"an earlier repair's")
+    again = run(files.repair(files.model("clean"), tmp_path))
+    assert again.code == code
+    assert "wrote no model" in again.err
+    assert "repaired.safetensors was there before" in again.err
+    assert (tmp_path / "repaired.safetensors").read_bytes() == b"an earlier repair's"
 
 
 def test_another_ending_is_refused(refused: Callable[..., None], files: Any, tmp_path: Path) -> None:

@@ -9,9 +9,10 @@ import click
 import torch
 from torch import nn
 
-from fedmend.checkpoints import read_trigger, save_state
+from fedmend.checkpoints import read_trigger
 from fedmend.cli.console import progress_bars
 from fedmend.cli.loading import choose_device
+from fedmend.cli.saving import save_repaired
 from fedmend.data import ImageSet, load_images, stratified
 from fedmend.errors import ConfigError
 from fedmend.federation import PAPER_RECIPE, FederatedPruning, RunFolder
@@ -70,8 +71,7 @@ def prune_run(
             watch=watched,
         )
     folder = out.parent
-    if report.outcome == "pruned":
-        save_state(model.state_dict(), out)
+    save_repaired(model if report.outcome == "pruned" else None, out)
     measured = watched.evaluation(report)
     with suppress(OSError):
         (folder / "prune_evaluation.json").unlink()  # an earlier repair's

@@ -8,11 +8,11 @@ from typing import Literal
 
 import click
 
-from fedmend.checkpoints import save_state
 from fedmend.cli import options
 from fedmend.cli.console import progress_bars
 from fedmend.cli.loading import load_case
 from fedmend.cli.prune import RECIPES, prune_run
+from fedmend.cli.saving import save_repaired
 from fedmend.cli.scan import save_scan, told
 from fedmend.data import stratified
 from fedmend.errors import ConfigError
@@ -160,8 +160,7 @@ def repair(
             progress=progress,
         )
     folder = out.parent
-    if repaired is not None:
-        save_state(repaired.state_dict(), out)
+    save_repaired(repaired, out)
     write_text(folder / "repair.json", report.to_json() + "\n")
     page = save_scan(found, folder)
     click.echo(report.to_json() if as_json else f"{told(found)}\n{outcome(report)}\nReport: {page}")

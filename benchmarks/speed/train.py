@@ -1,0 +1,100 @@
+"""Train the models on which scans are timed, and choose the images; what is there already is kept.
+
+    python benchmarks/speed/train.py            # about half an hour on one core
+    python benchmarks/detection/train.py mnist  # MNIST's models are the detection benchmark's
+
+The reference is trained on clean images. The clean successor has one more epoch of the same; the backdoored one has one
+with stamped copies of a tenth of the images. All in one place, without a federation: the time of a scan doesn't
+depend on how its model came about.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+
+import torch
+from safetensors.torch import save_file
+from torch import nn
+from worlds import WORLDS, World
+
+from fedmend import accuracy, attack_success_rate, build_model, load_checkpoint, load_images
+from fedmend.attacks import Poisoning, atoms
+from fedmend.checkpoints import save_state
+from fedmend.data import ImageSet, stratified
+from fedmend.federation import TrainingConfig
+from fedmend.federation.training import train
+from fedmend.seeds import generator
+from fedmend.triggers import union
+
+TARGET_CLASS, POISONED_SHARE = 2, 0.1
+BATCH_SIZE, LR = 64, 0.002
+
+
+def fresh(world: World, images: ImageSet) -> nn.Module:
+    _, channels, height, width = images.images.shape
+    return build_model(
+        world.architecture,
+        num_classes=images.num_classes,
+        in_channels=channels,
+        image_size=(height, width),
+        seed=0,
+    ).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+
+def train_all(world: World) -> None:
+    """The reference and its two successors, with their accuracy and ASR on 2,000 test images."""
+    images, test = load_images(world.source, "train"), load_images(world.source, "test")
+    own = images.subset(stratified(images, world.train_images, generator(0, "train")))
+    probe = test.subset(stratified(test, 2000, generator(0, "probe")))
+    trigger = union(atoms("+", tuple(images.images.shape[1:]), color=True))  # type: ignore[arg-type]
+    poisoned = Poisoning(trigger, TARGET_CLASS, POISONED_SHARE)(
+        own.images, own.labels, generator(0, "poison")
+    )
+    plan = {
+        "reference": (world.epochs, own.images, own.labels),
+        "clean": (1, own.images, own.labels),
+        "backdoored": (1, *poisoned),
+    }
+    for name, (epochs, pictures, labels) in plan.items():
+        model = fresh(world, images)
+        if not world.checkpoint(name).exists():
+            if name != "reference":
+                load_checkpoint(world.checkpoint("reference"), model)
+            config = TrainingConfig(epochs=epochs, batch_size=BATCH_SIZE, optimizer="adam", lr=LR)
+            train(model, pictures, labels, config, seed=0)
+            world.checkpoint(name).parent.mkdir(parents=True, exist_ok=True)
+            save_state(model.state_dict(), world.checkpoint(name))
+        load_checkpoint(world.checkpoint(name), model)
+        model.eval()
+        right = accuracy(model, probe.images, probe.labels)
+        asr = attack_success_rate(model, trigger, probe.images, probe.labels, TARGET_CLASS)
+        print(f"{world.source}, {name}: accuracy {right:.1%}, ASR {asr:.1%}", flush=True)
+
+
+def choose(world: World) -> None:
+    """The images of the scan, as many of each class as can be."""
+    if world.images.exists():
+        return
+    test = load_images(world.source, "test")
+    chosen = test.subset(stratified(test, world.scan_images, generator(0, "scan")))
+    world.images.parent.mkdir(parents=True, exist_ok=True)
+    save_file({"images": chosen.images.contiguous(), "labels": chosen.labels}, world.images)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "worlds", nargs="*", metavar="dataset", help=f"of {', '.join(WORLDS)}; all by default"
+    )
+    options = parser.parse_args(arguments)
+    for name in options.worlds or WORLDS:
+        choose(WORLDS[name])
+        if WORLDS[name].train_images:
+            train_all(WORLDS[name])
+
+
+if __name__ == "__main__":
+    main()
