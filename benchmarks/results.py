@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Literal
 
 ROOT = Path(__file__).resolve().parents[1]
-BENCHMARKS = ("detection", "pruning")
+BENCHMARKS = ("detection", "pruning", "speed")
 BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
 
 Status = Literal["met", "missed", "incomplete", "not run", "no target"]

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from pathlib import Path
-from statistics import mean, median
+from statistics import mean, median, stdev
 from typing import Any
 
 from benchmarks.detection.targets import (
@@ -67,7 +68,48 @@ def tables(results: Path = RESULTS) -> str:
             parts.append(f"**Incomplete: {done} of {planned} models have a result.**")
         if done:
             parts += [origin(file), summary(dataset, models), scans(models), repairs(models)]
-    return "\n\n".join(parts)
+    return "\n\n".join([*parts, *over_seeds(results)])
+
+
+def over_seeds(results: Path) -> list[str]:
+    """The default scan beside the thorough one, over other seeds and images."""
+    path = results / "seeds.json"
+    if not path.exists():
+        return []
+    file = json.loads(path.read_text(encoding="utf-8"))
+    head = ("Scan", "models", "verdicts right", "target named", "REASR of backdoored", "mask, pixels", "time")
+    lines: list[tuple[str, ...]] = [head]
+    for dataset in (name for name in DATASETS if name in file):
+        for method, models in file[dataset].items():
+            truth = {name: file["targets"][f"{dataset}/{name}"] for name in models}
+            attacked = [
+                (truth[name], each)
+                for name, found in models.items()
+                for each in found
+                if truth[name] is not None
+            ]
+            honest = [each for name, found in models.items() for each in found if truth[name] is None]
+            right = sum(each["verdict"] == "backdoored" for _, each in attacked)
+            right += sum(each["verdict"] == "clean" for each in honest)
+            named = sum(each["target"] == target for target, each in attacked)
+            rates = [100 * each["reasr"] for _, each in attacked]
+            lines.append(
+                (
+                    f"{NAMES[dataset]}, {method}",
+                    str(len(models)),
+                    f"{right} of {len(attacked) + len(honest)}",
+                    f"{named} of {len(attacked)}",
+                    f"{mean(rates):.1f} ± {stdev(rates):.1f} %, min {min(rates):.0f}",
+                    f"{median(each['mask_size'] for _, each in attacked):.1f}",
+                    f"{median(each['seconds'] for _, each in attacked + [(0, each) for each in honest]):.2f} s",
+                )
+            )
+    seeds = len(next(iter(models.values())))
+    told = (
+        f"All models with {seeds} more seeds, each with other images of the server's, on {file['machine']}, torch "
+        f"{file['torch']}; times beside other work. A repair looks for what to unlearn by the thorough scan."
+    )
+    return ["### The default scan beside the thorough one", told, markdown(lines, right=" rrrrrr")]
 
 
 def origin(file: dict[str, Any]) -> str:

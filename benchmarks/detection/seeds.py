@@ -1,0 +1,98 @@
+"""The default scan beside the thorough one, over ten seeds and other images; results/seeds.json.
+
+    python benchmarks/detection/seeds.py --workers 2
+
+Run train.py first. Each seed chooses 30 other images of the server's, and the search's random starts. What has a result
+is passed over, so a killed run goes on where it was.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import platform
+from typing import Any
+
+import torch
+from evaluate import RESULTS, SCAN_IMAGES, SERVER_IMAGES, load
+from train import RUNS
+
+from fedmend import load_images, scan
+from fedmend.cli.options import METHODS
+from fedmend.data import stratified
+from fedmend.files import write_text
+from fedmend.seeds import generator
+from models import DATASETS, TRUNK_ROUNDS, Job, branches
+
+PATH = RESULTS / "seeds.json"
+COMPARED = ("contrastive", "contrastive-thorough")
+SEEDS = range(1, 11)
+
+
+def scans(task: tuple[str, Job, str]) -> tuple[str, str, str, list[dict[str, Any]]]:
+    """All seeds of one method on one model."""
+    dataset, job, method = task
+    torch.set_num_threads(1)
+    test = load_images(dataset, "test")
+    server = test.subset(stratified(test, SERVER_IMAGES, generator(0, "server", job.name)))
+    last = RUNS / dataset / job.name / "checkpoints" / f"round-{job.config.federation.rounds:04d}.safetensors"
+    suspect = load(last)
+    reference = load(RUNS / dataset / "trunk" / "checkpoints" / f"round-{TRUNK_ROUNDS:04d}.safetensors")
+    found = []
+    for seed in SEEDS:
+        chosen = server.subset(stratified(server, SCAN_IMAGES, generator(seed, "scan", job.name)))
+        report = scan(
+            suspect,
+            reference=reference,
+            images=chosen.images,
+            labels=chosen.labels,
+            method=METHODS[method],
+            seed=seed,
+        )
+        found.append(
+            {
+                "seed": seed,
+                "verdict": report.verdict,
+                "target": report.target_class,
+                "reasr": report.reasr,
+                "mask_size": report.trigger.size,
+                "seconds": report.seconds,
+            }
+        )
+    return dataset, job.name, method, found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--workers", type=int, default=2)
+    options = parser.parse_args()
+    file: dict[str, Any] = json.loads(PATH.read_text(encoding="utf-8")) if PATH.exists() else {}
+    tasks = [
+        (dataset, job, method)
+        for method in COMPARED
+        for dataset in DATASETS
+        for job in branches(dataset, RUNS / dataset)
+        if job.name not in file.get(dataset, {}).get(method, {})
+    ]
+    truth = {
+        f"{dataset}/{job.name}": None if job.config.attack is None else job.config.attack.target_class
+        for dataset in DATASETS
+        for job in branches(dataset, RUNS / dataset)
+    }
+    with multiprocessing.get_context("spawn").Pool(options.workers) as pool:
+        for dataset, name, method, found in pool.imap_unordered(scans, tasks):
+            file.setdefault(dataset, {}).setdefault(method, {})[name] = found
+            file |= {
+                "targets": truth,
+                "machine": f"{platform.machine()}, one core a scan",
+                "torch": torch.__version__,
+            }
+            write_text(PATH, json.dumps(file, indent=1) + "\n")
+            print(dataset, name, method, [each["verdict"] for each in found], flush=True)
+
+
+if __name__ == "__main__":
+    main()

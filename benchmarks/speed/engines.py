@@ -1,0 +1,122 @@
+"""Samples a second of a federation, fedmend's simulator and Flower's simulation engine in turns; results/engines.json.
+
+    sh benchmarks/speed/setup_flower.sh
+    python benchmarks/speed/engines.py --turns 3
+
+The same clients of the same images train the same model by the same function, in the same rounds, each run in a process
+of its own: fedmend with torch's own number of threads, as it comes, fedmend with one thread, and Flower with one thread
+a client and as many clients at once as there are cores. The rounds alone are compared, and whole runs, which have
+start-up and reading the images in them, and in fedmend's case measuring the model after each round: Flower's run
+measures it once, outside the time. Run it alone; what has been measured is kept.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import sys
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from compare import line_of
+from worlds import BENCHMARKS
+
+from fedmend.federation import (
+    DataConfig,
+    FederationConfig,
+    ModelConfig,
+    SimulationConfig,
+    TrainingConfig,
+)
+from fedmend.files import write_text
+
+HERE = Path(__file__).resolve().parent
+PATH = HERE / "results" / "engines.json"
+FLOWER = BENCHMARKS / "runs" / "flower-env"
+QUIETLY = {
+    "FLWR_TELEMETRY_ENABLED": "0",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "FLWR_HOME": str(FLOWER / "home"),  # else a file in the user's home
+}
+OURS = str(HERE / "fedmend_engine.py")
+ENGINES = {
+    "fedmend": [sys.executable, OURS],
+    "fedmend, one thread": [sys.executable, OURS, "--threads", "1"],
+    "flower": [str(FLOWER / "bin" / "python"), str(HERE / "flower_engine.py")],
+}
+FEDERATIONS = {
+    "mnist": SimulationConfig(data=DataConfig("mnist"), model=ModelConfig("convnet")),
+    "fashion-mnist": SimulationConfig(
+        data=DataConfig("fashion-mnist"),
+        model=ModelConfig("two-conv-20-50"),
+        training=TrainingConfig(epochs=1, optimizer="sgd", lr=0.05, momentum=0.0),
+    ),
+}
+APART = 0.015
+
+
+def settings_of(name: str, rounds: int, clients_per_round: int) -> dict[str, Any]:
+    """A federation as the engines take it."""
+    federation = FederationConfig(clients_per_round=clients_per_round, rounds=rounds)
+    return FEDERATIONS[name].to_dict() | {"federation": vars(federation)}
+
+
+def ratio(turn: dict[str, Any], engine: str, key: str) -> float:
+    """How many times as fast as Flower."""
+    return turn[engine][key] / turn["flower"][key]
+
+
+def summary(turns: list[dict[str, Any]], engine: str) -> str:
+    """Medians over the turns, and how far the accuracies of one turn are apart at most."""
+    seconds = {
+        name: median(turn[engine][key] for turn in turns)
+        for name, key in (("rounds", "round_seconds"), ("whole", "seconds"))
+    }
+    if engine == "flower":
+        return f"flower: rounds {seconds['rounds']:.1f} s, whole run {seconds['whole']:.1f} s"
+    rounds = median(ratio(turn, engine, "samples_per_second_of_rounds") for turn in turns)
+    whole = median(ratio(turn, engine, "samples_per_second") for turn in turns)
+    apart = max(abs(turn[engine]["accuracy"] - turn["flower"]["accuracy"]) for turn in turns)
+    text = (
+        f"{engine}: rounds {seconds['rounds']:.1f} s, {rounds:.2f} times Flower's samples a second; "
+        f"whole run {seconds['whole']:.1f} s, {whole:.2f} times; accuracies {100 * apart:.2f} points apart"
+    )
+    return text + (": TOO FAR, not the same federation" if apart > APART else "")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("federations", nargs="*", help=f"of {', '.join(FEDERATIONS)}; all by default")
+    parser.add_argument("--turns", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=10)
+    parser.add_argument("--clients-per-round", type=int, default=6)
+    parser.add_argument("--out", type=Path, default=PATH)
+    options = parser.parse_args()
+    os.environ.update(QUIETLY)
+    out: Path = options.out
+    file: dict[str, Any] = json.loads(out.read_text(encoding="utf-8")) if out.exists() else {}
+
+    for name in options.federations or FEDERATIONS:
+        settings = settings_of(name, options.rounds, options.clients_per_round)
+        found = file.setdefault(name, {"settings": settings, "turns": []})
+        if found["settings"] != settings:
+            sys.exit(f"{out} has {name} with other settings; choose another file with --out")
+        turns: list[dict[str, Any]] = found["turns"]
+        while len(turns) < options.turns:
+            turns.append(
+                {engine: line_of([*command, json.dumps(settings)]) for engine, command in ENGINES.items()}
+            )
+            machine = {"machine": f"{platform.machine()}, {os.cpu_count()} cores"}
+            write_text(out, json.dumps(file | machine, indent=1) + "\n")
+            print(f"{name}, turn {len(turns)}:", json.dumps(turns[-1]), flush=True)
+        for engine in ENGINES:
+            print(f"{name}, {summary(turns, engine)}", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,58 @@
+"""Run a federation by fedmend's simulator and print one line of JSON: the counterpart of flower_engine.py.
+
+    python benchmarks/speed/fedmend_engine.py '{"data": {"source": "mnist"}}' --threads 1
+
+The settings are those of fedmend.federation.SimulationConfig as JSON.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+
+def measure(settings: dict[str, Any], threads: int) -> dict[str, Any]:
+    """The line that is printed."""
+    started = time.perf_counter()
+    import torch
+    from result_line import result_line
+
+    from fedmend import load_images, simulate
+    from fedmend.federation import parse_config
+    from fedmend.federation.simulator import make_clients
+
+    if threads:
+        torch.set_num_threads(threads)
+    config = parse_config(settings)
+    data = load_images(config.data.source, "train"), load_images(config.data.source, "test")
+    with tempfile.TemporaryDirectory() as folder:
+        run = simulate(config, Path(folder), data=data)
+        seconds = time.perf_counter() - started
+        _, *rounds = run.records()
+    clients = make_clients(config, data[0], "cpu")
+    images = sum(len(clients[index].images) for record in rounds for index in record.clients)
+    return result_line(
+        seconds,
+        sum(record.seconds for record in rounds),
+        images * config.training.epochs,
+        rounds[-1].accuracy,
+        torch.get_num_threads(),
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("settings", type=json.loads)
+    parser.add_argument("--threads", type=int, default=0, help="else torch's own choice")
+    options = parser.parse_args()
+    print(json.dumps(measure(options.settings, options.threads)))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,83 @@
+"""The generated section of the benchmark's README."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from benchmarks.results import markdown, table
+from benchmarks.speed.targets import MODELS, RATIOS, RESULTS, load, ratios, slope, targets
+
+SHORT = {"tabor": "TABOR", "deep-inspect": "DeepInspect"}
+
+
+def tables(results: Path = RESULTS) -> str:
+    """Everything between the markers."""
+    parts = ["### Targets", table(targets(results))]
+    return "\n\n".join([*parts, *compared(load("compare", results)), *growth(load("growth", results))])
+
+
+def compared(file: dict[str, Any]) -> list[str]:
+    """Time, verdict and memory beside the yardsticks'."""
+    if not file:
+        return []
+    head = ("Model", "fedmend", "Neural Cleanse", "ratios", "memory, MiB", "TABOR", "DeepInspect")
+    lines: list[tuple[str, ...]] = [head]
+    for dataset in RATIOS:
+        found = file.get(dataset, {})
+        for name in MODELS:
+            if not found.get(name):
+                continue
+            turns = found[name]
+            ours, theirs = ([turn[key] for turn in turns] for key in ("fedmend", "neural-cleanse"))
+            each = ratios(turns)
+            lines.append(
+                (
+                    f"{dataset}, {name}",
+                    f"{median(line['scan_seconds'] for line in ours):.2f} s: {ours[0]['verdict']}",
+                    f"{seconds(theirs)}: {theirs[0]['verdict'] or 'not run to a verdict'}",
+                    f"{median(each):.0f} ({min(each):.0f} to {max(each):.0f}, n {len(each)})",
+                    f"{median(line['memory_mib'] for line in ours):.0f} and "
+                    f"{median(line['memory_mib'] for line in theirs):.0f}",
+                    *(
+                        f"{seconds([found[key]])}" if name == "backdoored" and key in found else "–"
+                        for key in SHORT
+                    ),
+                )
+            )
+    told = (
+        f"Medians of scans in turns with Neural Cleanse, on {file['machine']}. * extrapolated: TABOR and DeepInspect "
+        "from a few epochs, Neural Cleanse on GTSRB from two classes that ran to their own end."
+    )
+    return ["### Time to a verdict", told, markdown(lines, right=" rrrrrr")]
+
+
+def seconds(lines: list[dict[str, Any]]) -> str:
+    """The median, marked if it is extrapolated."""
+    mark = "" if all(line["complete"] for line in lines) else "*"
+    return f"{median(line['seconds'] for line in lines):,.0f} s{mark}"
+
+
+def growth(file: dict[str, Any]) -> list[str]:
+    """How time and memory grow."""
+    if not file:
+        return []
+    lines: list[tuple[str, ...]] = [("Axis", "values", "seconds a scan", "memory, MiB", "exponent of time")]
+    for axis, rows in file["axes"].items():
+        key = "parameters" if axis == "width" else axis
+        lines.append(
+            (
+                {"size": "image side", "width": "model's width"}.get(axis, axis),
+                ", ".join(f"{row[axis]:,}" for row in rows),
+                ", ".join(f"{row['seconds']:.1f}" for row in rows),
+                ", ".join(f"{row['memory_mib']:.0f}" for row in rows),
+                f"{slope([(row[key], row['seconds']) for row in rows]):.2f}"
+                + (" of the parameters" if axis == "width" else ""),
+            )
+        )
+    told = (
+        f"A residual network of 18 layers with a 7x7 stem, 30 images; medians of {file['repeats']} scans on "
+        f"{file['machine']}, torch {file['torch']}. The exponent is of the power law that fits best."
+    )
+    return ["### Growth", told, markdown(lines)]

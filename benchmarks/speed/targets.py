@@ -1,0 +1,75 @@
+"""The targets of the speed benchmark, from results/ alone."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from benchmarks.results import Target, judge
+
+RESULTS = Path(__file__).parent / "results"
+RATIOS = {"mnist": 50, "cifar10": 30, "gtsrb": 300}
+MODELS = {"backdoored": "backdoored", "clean": "clean"}
+ENGINE_RATIO = 3
+
+Turn = dict[str, dict[str, Any]]
+
+
+def load(name: str, results: Path = RESULTS) -> dict[str, Any]:
+    """A results file; empty if it isn't there."""
+    path = results / f"{name}.json"
+    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    return found
+
+
+def ratios(turns: Sequence[Turn]) -> list[float]:
+    """How many times longer Neural Cleanse took, turn by turn."""
+    return [turn["neural-cleanse"]["seconds"] / turn["fedmend"]["scan_seconds"] for turn in turns]
+
+
+def targets(results: Path = RESULTS) -> list[Target]:
+    """A line for each data set's ratio and verdicts."""
+    file = load("compare", results)
+    return [line for dataset in RATIOS for line in of_dataset(dataset, file.get(dataset, {}))]
+
+
+def of_dataset(dataset: str, found: dict[str, Any]) -> list[Target]:
+    """Ratio and verdicts."""
+    models = {name: found[name] for name in MODELS if found.get(name)}
+    turns = [(MODELS[name], turn) for name, each in models.items() for turn in each]
+    right = sum(turn["fedmend"]["verdict"] == truth for truth, turn in turns)
+    told = ", ".join(f"{name} {median(ratios(each)):.0f} times" for name, each in models.items())
+    holds = bool(models) and all(median(ratios(each)) >= RATIOS[dataset] for each in models.values())
+    extrapolated = any(not turn["neural-cleanse"]["complete"] for _, turn in turns)
+    return [
+        Target(
+            "speed",
+            f"{dataset}, time of a scan against Neural Cleanse",
+            f"at least {RATIOS[dataset]} times faster",
+            (told or "nothing yet") + (" (extrapolated)" if extrapolated else ""),
+            len(models),
+            len(MODELS),
+            judge(holds, len(models), len(MODELS)),
+        ),
+        Target(
+            "speed",
+            f"{dataset}, verdicts of these scans",
+            "all right",
+            f"{right} of {len(turns)}",
+            len(models),
+            len(MODELS),
+            judge(right == len(turns), len(models), len(MODELS)),
+        ),
+    ]
+
+
+def slope(points: Sequence[tuple[float, float]]) -> float:
+    """The exponent of the power law that fits best: least squares of the logarithms."""
+    pairs = [(math.log(x), math.log(y)) for x, y in points]
+    middle = [sum(values) / len(pairs) for values in zip(*pairs, strict=True)]
+    above = sum((x - middle[0]) * (y - middle[1]) for x, y in pairs)
+    return above / sum((x - middle[0]) ** 2 for x, _ in pairs)

@@ -1,0 +1,117 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from benchmarks.speed.figures import growth, told, verdict
+from benchmarks.speed.tables import tables
+from benchmarks.speed.targets import RATIOS, load, slope, targets
+
+
+def turn(ours: float, theirs: float, name: str, found: str = "", complete: bool = True) -> dict[str, Any]:
+    return {
+        "fedmend": {"scan_seconds": ours, "verdict": found or name, "memory_mib": 20},
+        "neural-cleanse": {
+            "seconds": theirs,
+            "verdict": "clean" if complete else None,
+            "complete": complete,
+            "memory_mib": 30,
+        },
+    }
+
+
+def compared(folder: Path, seconds: dict[str, list[tuple[float, float]]], **changes: Any) -> Path:
+    short = {name: {"seconds": 7200, "complete": False} for name in ("tabor", "deep-inspect")}
+    file = {
+        dataset: {name: [turn(*pair, name, **changes) for pair in pairs] for name in ("backdoored", "clean")}
+        | short
+        for dataset, pairs in seconds.items()
+    }
+    (folder / "compare.json").write_text(json.dumps(file | {"machine": "m"}), encoding="utf-8")
+    return folder
+
+
+def statuses(folder: Path) -> list[str]:
+    return [line.status for line in targets(folder)]
+
+
+def test_the_median_of_the_ratios_decides(tmp_path: Path) -> None:
+    met = [(1.0, 1000.0), (1.0, 400.0), (1.0, 1.0)]
+    assert statuses(compared(tmp_path, dict.fromkeys(RATIOS, met))) == ["met"] * 6
+    missed = [(1.0, 1000.0), (1.0, 29.0), (1.0, 1.0)]
+    assert statuses(compared(tmp_path, dict.fromkeys(RATIOS, missed))) == ["missed", "met"] * 3
+
+
+def test_ratios_are_of_the_same_turn(tmp_path: Path) -> None:
+    compared(tmp_path, {"mnist": [(1.0, 60.0), (10.0, 400.0), (0.1, 2.0)]})
+    assert "backdoored 40 times, clean 40 times" in targets(tmp_path)[0].measured
+
+
+def test_a_wrong_verdict_is_a_miss_and_what_has_not_run_is_none(tmp_path: Path) -> None:
+    folder = compared(tmp_path, {"mnist": [(1.0, 100.0)]}, found="inconclusive")
+    assert statuses(folder) == ["met", "missed", *["not run"] * 4]
+    assert targets(folder)[1].measured == "0 of 2"
+
+
+def test_what_is_extrapolated_is_marked(tmp_path: Path) -> None:
+    folder = compared(tmp_path, {"mnist": [(0.25, 100.0)]})
+    assert "(extrapolated)" not in targets(folder)[0].measured
+    assert (
+        "| 0.25 s: backdoored | 100 s: clean | 400 (400 to 400, n 1) | 20 and 30 | 7,200 s* | 7,200 s* |"
+        in tables(folder)
+    )
+    compared(tmp_path, {"mnist": [(0.25, 100.0)]}, complete=False)
+    assert "(extrapolated)" in targets(folder)[0].measured
+    assert "| 100 s*: not run to a verdict |" in tables(folder)
+
+
+def test_nothing_measured_yet(tmp_path: Path) -> None:
+    assert statuses(tmp_path) == ["not run"] * 6
+    assert tables(tmp_path).count("###") == 1
+
+
+def test_the_exponent_of_a_power_law() -> None:
+    assert slope([(x, 3 * x**1.5) for x in (1.0, 2.0, 7.0)]) == pytest.approx(1.5)
+    assert slope([(1.0, 4.0), (2.0, 4.0), (9.0, 4.0)]) == pytest.approx(0)
+
+
+def test_growth_has_a_row_and_a_panel_an_axis(tmp_path: Path) -> None:
+    rows = [
+        {
+            "classes": value,
+            "size": value,
+            "width": value,
+            "seconds": value / 10,
+            "memory_mib": 5,
+            "parameters": value**2,
+        }
+        for value in (10, 100)
+    ]
+    file = {
+        "axes": dict.fromkeys(("classes", "size", "width"), rows),
+        "machine": "m",
+        "torch": "2",
+        "repeats": 3,
+    }
+    (tmp_path / "growth.json").write_text(json.dumps(file), encoding="utf-8")
+    text = tables(tmp_path)
+    assert "| classes | 10, 100 | 1.0, 10.0 | 5, 5 | 1.00 |" in text
+    assert "| model's width | 10, 100 | 1.0, 10.0 | 5, 5 | 0.50 of the parameters |" in text
+    titles = [panel.get_title() for panel in growth(load("growth", tmp_path)).axes]
+    assert titles == ["exponent 1.00", "exponent 1.00", "exponent 0.50"]
+
+
+def test_a_bar_for_each_method(tmp_path: Path) -> None:
+    file = load("compare", compared(tmp_path, {"mnist": [(0.3, 100.0)], "gtsrb": [(5.0, 9000.0)]}))
+    panels = verdict(file).axes
+    assert [[bar.get_width() for bar in panel.patches] for panel in panels] == [
+        [0.3, 100.0, 7200, 7200],
+        [5.0, 9000.0, 7200, 7200],
+    ]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0.31, "0.3 s"), (42.2, "42 s"), (121, "2 min"), (7300, "2 h")]
+)
+def test_times_for_people(seconds: float, text: str) -> None:
+    assert told(seconds) == text
