@@ -26,7 +26,11 @@ BRIEF = Contrastive(search=Search(steps=2, starts=1))
 @pytest.fixture(scope="module")
 def report(world: planted.World, one_thread: None) -> ScanReport:
     return scan(
-        world.backdoored, reference=world.reference, images=world.images[:12], labels=world.labels[:12]
+        world.backdoored,
+        reference=world.reference,
+        images=world.images[:12],
+        labels=world.labels[:12],
+        method=THOROUGH,
     )
 
 
@@ -249,7 +253,8 @@ def test_images_may_be_floats_of_any_precision(world: planted.World, report: Sca
 
 def test_a_model_of_double_precision(world: planted.World) -> None:
     suspect, reference = deepcopy(world.backdoored).double(), deepcopy(world.reference).double()
-    found = scan(suspect, reference=reference, images=world.images[:12], labels=world.labels[:12])
+    images, labels = world.images[:12], world.labels[:12]
+    found = scan(suspect, reference=reference, images=images, labels=labels, method=THOROUGH)
     assert found.verdict == "backdoored"
     settings = {"reference": reference, "images": world.images[:200], "labels": world.labels[:200]}
     method = Unlearning(epochs=10)

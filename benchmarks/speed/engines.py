@@ -39,6 +39,7 @@ FLOWER = BENCHMARKS / "runs" / "flower-env"
 QUIETLY = {
     "FLWR_TELEMETRY_ENABLED": "0",
     "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_worker_niceness": "0",  # by Ray's default of 15, whatever else runs would slow Flower alone
     "FLWR_HOME": str(FLOWER / "home"),  # else a file in the user's home
 }
 OURS = str(HERE / "fedmend_engine.py")

@@ -19,7 +19,7 @@ def measure(settings: dict[str, Any], threads: int) -> dict[str, Any]:
     """The line that is printed."""
     started = time.perf_counter()
     import torch
-    from result_line import result_line
+    from result_line import result_line, samples_of
 
     from fedmend import load_images, simulate
     from fedmend.federation import parse_config
@@ -34,11 +34,15 @@ def measure(settings: dict[str, Any], threads: int) -> dict[str, Any]:
         seconds = time.perf_counter() - started
         _, *rounds = run.records()
     clients = make_clients(config, data[0], "cpu")
-    images = sum(len(clients[index].images) for record in rounds for index in record.clients)
+    samples = sum(
+        samples_of(config.training, len(clients[index].images))
+        for record in rounds
+        for index in record.clients
+    )
     return result_line(
         seconds,
         sum(record.seconds for record in rounds),
-        images * config.training.epochs,
+        samples,
         rounds[-1].accuracy,
         torch.get_num_threads(),
     )

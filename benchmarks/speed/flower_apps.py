@@ -17,6 +17,7 @@ from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid, ServerApp
 from flwr.serverapp.strategy import FedAvg
 from flwr.simulation import run_simulation
+from result_line import samples_of
 from torch import nn
 
 from fedmend import load_images
@@ -98,8 +99,8 @@ class TimedFedAvg(FedAvg):
         answers = answered(replies)
         result = super().aggregate_train(server_round, answers)
         self.ended = time.perf_counter()
-        images = sum(answer.content["metrics"]["num-examples"] for answer in answers)
-        self.samples += images * self.federation.training.epochs
+        sizes = [answer.content["metrics"]["num-examples"] for answer in answers]
+        self.samples += sum(samples_of(self.federation.training, images) for images in sizes)
         return result
 
 

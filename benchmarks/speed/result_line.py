@@ -1,4 +1,4 @@
-"""What fedmend_engine.py and flower_engine.py print, with the same names."""
+"""What fedmend_engine.py and flower_engine.py both count and print."""
 
 from __future__ import annotations
 
@@ -6,6 +6,13 @@ import platform
 from typing import Any
 
 import torch
+
+from fedmend.federation import TrainingConfig
+
+
+def samples_of(training: TrainingConfig, images: int) -> int:
+    """On how many images a client that has so many trains in a round, each counted as often as it is used."""
+    return training.epochs * min(images, training.images_per_epoch or images)
 
 
 def result_line(

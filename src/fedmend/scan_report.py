@@ -107,8 +107,8 @@ class ScanReport:
         reference_agreement: share of the same stamped images that the reference sends to ``target_class``.
         suspect_accuracy, reference_accuracy: on the unstamped scan images.
         trigger: the recovered trigger.
-        variants: the patches to which the search's random starts led, before one was refined, and which work on half
-            of the images or more: the same backdoor answers to many, and a repair unlearns them all.
+        variants: the patches to which the best of the search's random starts led, before one was refined, and which
+            work on half of the images or more: the same backdoor answers to many, and a repair unlearns them all.
         loss_curve: the search's loss, a value a step.
         stop_reason: why the search ended, in words.
         warnings: why the scan may not be trustworthy; empty if nothing was noticed.

@@ -1,7 +1,7 @@
 import re
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ import planted
 from fedmend.checkpoints import save_state
 from fedmend.cli import main
 from fedmend.cli.options import METHODS
-from fedmend.inversion import Contrastive, Search
+from fedmend.inversion import THOROUGH
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ def _one_thread() -> Iterator[None]:
 @pytest.fixture(autouse=True)
 def _one_start(monkeypatch: pytest.MonkeyPatch) -> None:
     """An exploration takes every start it is given; here one is enough."""
-    brief = Contrastive(search=Search(starts=1))
+    brief = replace(THOROUGH, search=replace(THOROUGH.search, starts=1))
     monkeypatch.setitem(METHODS, "contrastive", brief)
     monkeypatch.setattr(sys.modules["fedmend.repair"], "THOROUGH", brief)
 

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 import planted
 from fedmend.errors import ConfigError, ModelError
 from fedmend.inversion import PAPER_SETTINGS, Contrastive, FeatureMap, Search, contrastive_loss
-from fedmend.inversion.contrastive import _Contrast, _works
+from fedmend.inversion.contrastive import _Contrast
 from fedmend.inversion.ssim import SsimTo
 from fedmend.parameters import flatten
 from fedmend.seeds import generator
@@ -30,21 +30,21 @@ def by_eq_1(reference_stamped: Tensor, suspect_clean: Tensor, suspect_stamped: T
 
 
 def test_the_loss_by_hand() -> None:
-    """Of two patches on two images."""
+    """Of two patches on two images each."""
     # cos((1, 0), (1, 1)) = 0.7071 and cos((0, 2), (1, 0)) = 0; cos((3, 4), (4, 3)) = 0.96 and cos((3, 4), (5, 0)) = 0.6
-    # cos((2, 2), (1, 1)) = 1 and cos((1, 0), (2, 2)) = 0.7071; cos((4, 3), (4, 3)) = 1 and cos((-4, -3), (4, 3)) = -1
+    # cos((2, 2), (1, 1)) = 1 and cos((1, 0), (2, 2)) = 0.7071; cos((4, 3), (3, -4)) = 0 and cos((-4, -3), (4, 3)) = -1
     reference_stamped = torch.tensor([[[1.0, 0.0], [3.0, 4.0]], [[2.0, 2.0], [4.0, 3.0]]])
-    suspect_clean = torch.tensor([[1.0, 1.0], [4.0, 3.0]])
+    suspect_clean = torch.tensor([[[1.0, 1.0], [4.0, 3.0]], [[1.0, 1.0], [3.0, -4.0]]])
     suspect_stamped = torch.tensor([[[0.0, 2.0], [5.0, 0.0]], [[1.0, 0.0], [-4.0, -3.0]]])
-    expected = [((0 - 0.70710678) + (0.6 - 0.96)) / 2, ((0.70710678 - 1) + (-1 - 1)) / 2]
+    expected = [((0 - 0.70710678) + (0.6 - 0.96)) / 2, ((0.70710678 - 1) + (-1 - 0)) / 2]
     measured = contrastive_loss(reference_stamped, suspect_clean, suspect_stamped)
     assert measured.tolist() == pytest.approx(expected)
 
 
 def test_the_loss_is_the_papers_first_equation() -> None:
     for seed in range(5):
-        features = torch.randn(9, 7, 10, generator=generator(seed), dtype=torch.float64)
-        arguments = features[:4], features[4], features[5:]
+        features = torch.randn(12, 7, 10, generator=generator(seed), dtype=torch.float64)
+        arguments = features[:4], features[4:8], features[8:]
         assert contrastive_loss(*arguments).shape == (4,)
         assert torch.allclose(contrastive_loss(*arguments), by_eq_1(*arguments))
 
@@ -52,7 +52,7 @@ def test_the_loss_is_the_papers_first_equation() -> None:
 def test_the_loss_at_its_ends() -> None:
     one = torch.tensor([[1.0, 2.0]])
     for clean, stamped, expected in ((one, -one, -2), (-one, one, 2), (one, one, 0)):
-        assert contrastive_loss(one[None], clean, stamped[None]).tolist() == [pytest.approx(expected)]
+        assert contrastive_loss(one[None], clean[None], stamped[None]).tolist() == [pytest.approx(expected)]
 
 
 def test_the_first_loss_is_equation_4(world: planted.World) -> None:
@@ -63,22 +63,71 @@ def test_the_first_loss_is_equation_4(world: planted.World) -> None:
     stamped = found.trigger.apply(images)
     with torch.no_grad():
         suspect, reference = world.backdoored, world.reference
-        loss = contrastive_loss(reference(stamped)[None], suspect(images), suspect(stamped)[None])
-        expected = (
-            loss - 0.7 * SsimTo(images)(stamped[None], torch.arange(10)) + 0.02 * found.trigger.mask.sum()
-        )
+        loss = contrastive_loss(reference(stamped)[None], suspect(images)[None], suspect(stamped)[None])
+        similarity = SsimTo(images)(stamped[None], torch.arange(10)[None])
+        expected = loss - 0.7 * similarity + 0.02 * found.trigger.mask.sum()
     assert found.loss_curve == (pytest.approx(float(expected), abs=1e-5),)
+
+
+class Answers:
+    """Of images whose only pixel is their number; it remembers which it was asked about."""
+
+    def __init__(self, answers: Tensor) -> None:
+        self.answers, self.asked = answers.flatten(), list[list[int]]()
+
+    def __call__(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        numbers = images.flatten().long()
+        self.asked.append(numbers.tolist())
+        logits = nn.functional.one_hot(self.answers[numbers], 10).float()
+        return logits, logits
+
+
+def judged(classes: Tensor, suspect: Tensor, reference: Tensor) -> tuple[list[float], list[list[int]]]:
+    """How well patches work, by the classes (N,) and the answers (S, N) with each; what the reference was asked.
+
+    The stamped images have the numbers 0, 1, 2, ...
+    """
+    clean = torch.arange(len(classes)) + suspect.numel()
+    models = [Answers(torch.cat([each.flatten(), classes])) for each in (suspect, reference)]
+    contrast = _Contrast(*models, clean[:, None, None, None].float(), 0.1, thorough=False)
+    stamped = torch.arange(suspect.numel()).view(*suspect.shape, 1, 1, 1).float()
+    return contrast.works(stamped).tolist(), models[1].asked[1:]
 
 
 def test_how_well_a_trigger_works_by_hand() -> None:
     classes = torch.tensor([0, 0, 1, 2, 3])
     # Target 1; of the four images of other classes the suspect sends three there, the reference one of those too.
-    # The second patch's target is 3: of the four images of other classes the suspect sends one there.
-    suspect = torch.tensor([[1, 1, 1, 1, 0], [3, 2, 1, 0, 3], [0, 0, 1, 2, 3]])
+    # The second patch's target is 3: of the four images of other classes the suspect sends two there. Then 0: none.
+    suspect = torch.tensor([[1, 1, 1, 1, 0], [3, 2, 3, 0, 3], [0, 0, 1, 2, 3]])
     reference = torch.tensor([[0, 1, 1, 2, 3], [0, 0, 3, 3, 3], [0, 0, 1, 2, 3]])
-    assert _works(suspect, reference, classes).tolist() == [2 / 4, 1 / 4, 0]
+    assert judged(classes, suspect, reference) == ([2 / 4, 1 / 4, 0], [[*range(10)]])
     ones = torch.ones(1, 3, dtype=torch.int64)
-    assert _works(ones, 0 * ones, ones[0]).tolist() == [0]  # no image of another class
+    assert judged(ones[0], ones, 0 * ones) == ([0], [])  # no image of another class
+
+
+def test_the_reference_is_asked_about_patches_alone_that_send_three_in_ten_to_one_class() -> None:
+    """All images are of class 0. Elsewhere those count that the reference would send there, too."""
+    classes = torch.zeros(10, dtype=torch.int64)
+    two = torch.tensor([1, 1, 2, 3, 4, 5, 6, 7, 8, 9])
+    three = torch.tensor([1, 1, 1, 2, 3, 4, 5, 6, 7, 8])
+    four = torch.tensor([1, 1, 1, 1, 2, 3, 4, 5, 6, 7])
+    fooled = torch.tensor([1, 0, 0, 0, 0, 0, 0, 0, 0, 0])
+    shares, asked = judged(classes, torch.stack([four, two, three]), fooled.expand(3, 10))
+    assert shares == pytest.approx([3 / 10, 2 / 10, 2 / 10])
+    assert asked == [[*range(10), *range(20, 30)]]
+    shares, asked = judged(classes, torch.stack([two, two]), torch.stack([two, fooled]))
+    assert (shares, asked) == (pytest.approx([2 / 10, 2 / 10]), [])
+
+
+def test_patches_judged_at_once_work_as_each_alone() -> None:
+    """Forty patches of random answers, more and less hopeless."""
+    suspect, reference = torch.randint(4, (2, 40, 12), generator=generator(0))
+    classes = torch.tensor([0, 0, 0, 0, 0, 0, 1, 1, 1, 2, 2, 3])
+    shares, [asked] = judged(classes, suspect, reference)
+    assert 0 < len(asked) < 40 * 12
+    alone = [judged(classes, suspect[[each]], reference[[each]]) for each in range(40)]
+    assert shares == [share for [share], _ in alone]
+    assert len(asked) == 12 * sum(len(calls) for _, calls in alone)
 
 
 def two_pixels(feature: Tensor, head: Tensor) -> FeatureMap:
@@ -98,25 +147,26 @@ def contrast() -> _Contrast:
     return _Contrast(two_pixels(KEPT, SWAPPED), two_pixels(SWAPPED, SWAPPED), clean, 0.5, thorough=False)
 
 
-CHOSEN = torch.tensor([1, 0])
+CHOSEN = torch.tensor([[1, 0], [2, 1]])
 STAMPED = torch.tensor([[[1.0, 0.0], [0.6, 0.8]], [[0.0, 1.0], [1.0, 0.0]]])[:, :, None, None]
 
 
 def test_the_searchs_loss_by_hand(contrast: _Contrast) -> None:
-    """Of two patches on the second image and the first: Eq. 1, and SSIM by alpha."""
+    """Of a patch on the second image and the first, and one on the third and the second: Eq. 1, and SSIM by alpha."""
     # cos((1, 0), (0, 1)) - cos((0, 1), (0.6, 0.8)) = -0.8 and cos((0.6, 0.8), (0.8, 0.6)) - cos((0.8, 0.6), (1, 0))
-    # = 0.96 - 0.8; cos((0, 1), (1, 0)) - cos((1, 0), (0.6, 0.8)) = -0.6 and cos((1, 0), (0, 1)) - cos((0, 1), (1, 0))
+    # = 0.96 - 0.8; cos((0, 1), (1, 0)) - cos((1, 0), (0.5, 1)) = -0.4472 and cos((1, 0), (0, 1)) - cos((0, 1),
+    # (0.6, 0.8)) = -0.8
     ssim = contrast.similarity(STAMPED, CHOSEN)
-    expected = torch.tensor([(-0.8 + 0.16) / 2, (-0.6 + 0) / 2]) - 0.5 * ssim
+    expected = torch.tensor([(-0.8 + 0.16) / 2, (-0.44721360 - 0.8) / 2]) - 0.5 * ssim
     assert torch.allclose(contrast.loss(STAMPED, CHOSEN), expected, atol=1e-6)
 
 
 def test_the_coarse_loss_by_hand(contrast: _Contrast) -> None:
     """cos(Ms(x'), Mc(x)) - cos(Mc(x), Ms(x)): Eq. 1 if Mc(x') were Mc(x)."""
-    # cos((1, 0), (0.8, 0.6)) and cos((0.6, 0.8), (0, 1)); cos((0, 1), (0.8, 0.6)) and cos((1, 0), (0, 1))
+    # cos((1, 0), (0.8, 0.6)) and cos((0.6, 0.8), (0, 1)); cos((0, 1), (1, 0.5)) and cos((1, 0), (0.8, 0.6))
     contrast.reference = contrast.similarity = None  # neither is asked
-    unstamped = (0.96 + 0) / 2  # cos((0.8, 0.6), (0.6, 0.8)) and cos((0, 1), (1, 0))
-    expected = [(0.8 + 0.8) / 2 - unstamped, (0.6 + 0) / 2 - unstamped]
+    # Less cos((0.8, 0.6), (0.6, 0.8)) and cos((0, 1), (1, 0)); cos((1, 0.5), (0.5, 1)) and the first again
+    expected = [(0.8 + 0.8) / 2 - (0.96 + 0) / 2, (0.44721360 + 0.8) / 2 - (0.8 + 0.96) / 2]
     assert contrast.coarse(STAMPED, CHOSEN).tolist() == pytest.approx(expected)
 
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from fedmend.errors import ConfigError, ModelError
 from fedmend.inversion import Recovered, Search
-from fedmend.inversion.search import Objective, _Best, _fall, _Patches
+from fedmend.inversion.search import Objective, _Best, _fall, _Patches, _works
 from fedmend.progress import silent
 from fedmend.seeds import generator
 
@@ -18,9 +18,9 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 SIDE = 8
 GREY = torch.full((3, 1, SIDE, SIDE), 0.5)
 BLACK_AND_WHITE = torch.stack([torch.zeros(1, SIDE, SIDE), torch.ones(1, SIDE, SIDE)])
-SIXTEENTH = Search(
-    starts=3, explore=4, max_mask_share=1 / 16
-)  # of 64 pixels: the largest mask is 4, a quarter 1
+SIXTEENTH = Search(  # of 64 pixels: the largest mask is 4, a quarter 1
+    starts=3, explore=4, batch_size=2, steps=60, stride=10, max_mask_share=1 / 16
+)
 SMALLER = "no smaller trigger worked"
 NOTHING = "no patch within 12.5% of the image worked"
 
@@ -46,13 +46,14 @@ class Wants:
 
 
 class Indifferent:
-    """Nothing helps, and a patch works as well as ``answers`` says to each call; it remembers what it was shown.
+    """Nothing helps, and the first, second, ... patch judged works as ``answers`` says; it remembers what it was shown.
 
     The starts' coarse losses are 0, 1, 2, ..., the others 10, 11, 12, ...
     """
 
-    def __init__(self, answers: Callable[[int], float] = lambda call: 0.0) -> None:
+    def __init__(self, answers: Callable[[int], float] = lambda patch: 0.0) -> None:
         self.answers = answers
+        self.at_once: list[int] = []
         self.explored: list[tuple[Tensor, Tensor]] = []
         self.refined: list[tuple[Tensor, Tensor]] = []
         self.judged: list[tuple[Tensor, Tensor]] = []
@@ -66,19 +67,27 @@ class Indifferent:
         return torch.arange(len(stamped)) + 0 * stamped.sum((1, 2, 3, 4))
 
     def works(self, stamped: Tensor) -> Tensor:
-        self.judged.append((stamped.detach(), torch.arange(stamped.shape[1])))
-        return torch.full((len(stamped),), self.answers(len(self.judged)))
+        self.at_once.append(len(stamped))
+        everything = torch.arange(stamped.shape[1])[None]
+        self.judged += [(patch.detach(), everything) for patch in stamped.split(1)]
+        last = len(self.judged)
+        return torch.tensor([self.answers(patch + 1) for patch in range(last - len(stamped), last)])
 
 
 def says(answers: dict[int, float]) -> Indifferent:
-    """To these calls, and 0 to others."""
-    return Indifferent(lambda call: answers.get(call, 0.0))
+    """Of these patches, and 0 of others."""
+    return Indifferent(lambda patch: answers.get(patch, 0.0))
 
 
 def sizes(shown: list[tuple[Tensor, Tensor]]) -> list[list[float]]:
     """Of the masks shown on BLACK_AND_WHITE, where the white image is 1 minus the mask brighter."""
-    masks = [1 - (images[:, who.argmax()] - images[:, who.argmin()]) for images, who in shown]
-    return [mask.sum((1, 2, 3)).tolist() for mask in masks]
+    return [
+        [
+            float((1 - (patch[who.argmax()] - patch[who.argmin()])).sum())
+            for patch, who in zip(*each, strict=True)
+        ]
+        for each in shown
+    ]
 
 
 def about(*expected: float) -> list[Any]:
@@ -105,7 +114,7 @@ def test_the_minimum_of_a_simple_objective(colour: float) -> None:
     assert float(mask[left].min()) > 0.9
     assert bool(((pattern[left] - colour).abs() < 0.05).all())
     assert (result.stop_reason, result.converged) == (SMALLER, True)
-    assert len(result.loss_curve) < 40 + 60
+    assert len(result.loss_curve) < 25 + 18
 
 
 def test_what_works_only_beyond_the_largest_mask_is_not_found() -> None:
@@ -120,11 +129,14 @@ def test_what_works_only_beyond_the_largest_mask_is_not_found() -> None:
 
 def test_masks_are_scaled_to_the_budget_by_hand() -> None:
     logits = torch.tensor([[[[0.0, math.log(3)]]], [[[-99.0, math.log(1 / 3)]]], [[[-999.0, -999.0]]]])
-    patches = _Patches(logits, torch.zeros(3, 1, 1, 2))
+    colours = torch.tensor([[[0.0, 99.0]], [[-99.0, math.log(3)]]])
+    patches = _Patches(logits, colours.expand(3, 2, 1, 2))
     for budget, first in ((None, [0.5, 0.75]), (1.25, [0.5, 0.75]), (0.625, [0.25, 0.375])):
         expected = [first, [0.0, 0.25], [0.0, 0.0]]
-        assert torch.allclose(patches.masks(budget).flatten(1), torch.tensor(expected))
-    assert torch.allclose(patches.masks(0.125).flatten(1).sum(1), torch.tensor([0.125, 0.125, 0.0]))
+        masks, patterns = patches(budget)
+        assert torch.allclose(masks, torch.tensor(expected)[:, None, None])
+        assert torch.allclose(patterns, torch.tensor([[[0.5, 1.0]], [[0.0, 0.75]]]).expand(3, 2, 1, 2))
+    assert torch.allclose(patches(0.125)[0].flatten(1).sum(1), torch.tensor([0.125, 0.125, 0.0]))
 
 
 def test_steps_are_those_of_torchs_adam() -> None:
@@ -142,22 +154,24 @@ def test_steps_are_those_of_torchs_adam() -> None:
         optimizer.zero_grad()
         expected.sum().backward()
         optimizer.step()
-        measured = patches.descend(losses(patches.masks(), patches.patterns(), step % 3), 0.3)
+        measured = patches.descend(losses(*patches(), step % 3), 0.3)
         assert torch.allclose(measured, expected)
-        assert torch.allclose(patches.masks(), parts[0].sigmoid())
-        assert torch.allclose(patches.patterns(), parts[1].sigmoid())
+        for each, part in zip(patches(), parts, strict=True):
+            assert torch.allclose(each, part.sigmoid())
 
 
 def test_one_of_several_patches_goes_on_from_where_it_is_with_a_new_adam() -> None:
     """Whose first step is ``lr`` long, whatever came before."""
     patches = _Patches(torch.zeros(2, 1, 1, 1), torch.zeros(2, 1, 1, 1))
     for sign in (1, 1, -1):
-        patches.descend(sign * (patches.masks() + 2 * patches.patterns()).sum((1, 2, 3)), 0.1)
+        masks, patterns = patches()
+        patches.descend(sign * (masks + 2 * patterns).sum((1, 2, 3)), 0.1)
     one = patches.only(1)
-    before = one.masks().detach().logit(), one.patterns().detach().logit()
-    assert before == (patches.masks()[1].logit(), patches.patterns()[1].logit())
-    one.descend((one.masks() + one.patterns()).sum((1, 2, 3)), 0.1)
-    for now, then in zip((one.masks(), one.patterns()), before, strict=True):
+    before = [each.detach().logit() for each in one()]
+    assert before == [each[1].logit() for each in patches()]
+    masks, patterns = one()
+    one.descend((masks + patterns).sum((1, 2, 3)), 0.1)
+    for now, then in zip(one(), before, strict=True):
         assert torch.allclose(now.logit(), then - 0.1, atol=1e-5)
 
 
@@ -169,42 +183,66 @@ def test_the_budget_shrinks_to_a_quarter_while_exploring() -> None:
     found(SIXTEENTH, spy, BLACK_AND_WHITE)
     budgets = [4, 4 / math.sqrt(2), 2, 2 / math.sqrt(2)]
     assert sizes(spy.explored) == [pytest.approx([budget] * 3, rel=1e-4) for budget in budgets]
-    assert sizes(spy.judged[:3]) == about(1, 1, 1)  # the starts, one at a time
+    assert sizes(spy.judged[:3]) == about(1, 1, 1)  # the starts
 
 
 def test_each_start_ends_where_it_would_have_alone() -> None:
+    """On the same images of its own."""
     images = torch.rand(10, 1, SIDE, SIDE, generator=generator(1))
+    drawn: list[Tensor] = []
 
-    def explored(patches: _Patches) -> Tensor:
-        losses = Search(explore=20, batch_size=4)._explore(
-            patches, 8.0, Wants(), images, generator(0), silent
-        )
-        return torch.cat([losses.T, patches.masks().flatten(1), patches.patterns().flatten(1)], 1).detach()
+    class Watched(Wants):
+        def coarse(self, stamped: Tensor, chosen: Tensor) -> Tensor:
+            drawn.append(chosen)
+            return super().coarse(stamped, chosen)
 
     def starts() -> _Patches:
         return _Patches.random(3, images, generator(2), -2.0)
 
-    together = explored(starts())
-    alone = torch.cat([explored(starts().only(index)) for index in range(3)])
-    assert torch.allclose(together, alone, atol=1e-5)
-    assert not torch.allclose(together[0], together[1], atol=0.1)
+    together = starts()
+    search = Search(explore=20, batch_size=4)
+    losses = search._explore(together, 8.0, Watched(), images, generator(0), silent)
+    for index in range(3):
+        alone = starts().only(index)
+        for step, chosen in enumerate(drawn):
+            mask, pattern = alone(8.0 * 0.25 ** (step / 20))
+            stamped = mask * pattern + (1 - mask) * images[chosen[index]]
+            loss = alone.descend(Wants().coarse(stamped[None], chosen[[index]]), search.lr)
+            assert torch.allclose(loss, losses[step, index], atol=1e-5)
+        for ends, end in zip(together(), alone(), strict=True):
+            assert torch.allclose(ends[index], end[0], atol=1e-5)
+    assert not torch.allclose(together()[0][0], together()[0][1], atol=0.1)
 
 
 def test_a_step_takes_a_few_random_images_and_a_judgement_all() -> None:
-    """The exploration's so many, the refinement's five times as many."""
+    """So many in exploring, so many in refining."""
     images = torch.arange(20.0).div(20)[:, None, None, None].expand(20, 1, SIDE, SIDE)
     spy = Indifferent()
-    search = Search(starts=2, explore=40, batch_size=3, steps=5, max_mask_share=1e-6)  # as good as no mask
+    search = Search(  # as good as no mask
+        starts=2, explore=40, batch_size=3, steps=5, refine_batch_size=15, stride=5, max_mask_share=1e-6
+    )
     found(search, spy, images)
     for stamped, chosen in spy.explored + spy.refined + spy.judged:
-        assert torch.allclose(stamped, images[chosen].expand(len(stamped), -1, -1, -1, -1), atol=1e-4)
+        assert torch.allclose(stamped, images[chosen], atol=1e-4)
     for shown, steps, starts, count in ((spy.explored, 40, 2, 3), (spy.refined, 5, 1, 15)):
         assert [stamped.shape[:2] for stamped, _ in shown] == [(starts, count)] * steps
-        drawn = {frozenset(chosen.tolist()) for _, chosen in shown}
-        assert all(len(batch) == count for batch in drawn)
-        assert len(drawn) >= 0.8 * steps
-        assert frozenset.union(*drawn) == set(range(20))
+        for start in range(starts):
+            drawn = {frozenset(chosen[start].tolist()) for _, chosen in shown}
+            assert all(len(batch) == count for batch in drawn)
+            assert len(drawn) >= 0.8 * steps
+            assert frozenset.union(*drawn) == set(range(20))
     assert [stamped.shape[:2] for stamped, _ in spy.judged] == [(1, 20)] * (2 + 2)
+
+
+def test_each_start_sees_images_of_its_own() -> None:
+    """Of 20 images: five starts would all draw the same one in one step of 160,000."""
+    images = torch.arange(20.0).div(20)[:, None, None, None].expand(20, 1, SIDE, SIDE)
+    spy = Indifferent()
+    found(Search(starts=5, explore=8, batch_size=1, steps=1, max_mask_share=1e-6), spy, images)
+    for stamped, chosen in spy.explored:
+        assert chosen.shape == (5, 1)
+        assert len(set(chosen.flatten().tolist())) > 1
+        assert torch.allclose(stamped, images[chosen], atol=1e-4)
 
 
 @pytest.mark.parametrize("best", [0, 1, 2])
@@ -217,42 +255,106 @@ def test_the_start_that_works_best_goes_on(best: int) -> None:
     assert result.loss_curve == (float(best),) * 4 + (10.0,) * 2
 
 
-def test_of_starts_that_work_equally_well_the_one_of_the_lowest_last_loss_goes_on() -> None:
-    """Indifferent's losses are 0, 1 and 2; here the last step turns them round."""
+class Lately(Indifferent):
+    """Of its four starts the last six coarse losses are in the mean 3, 1, 2 and 5."""
 
-    class Turning(Indifferent):
-        def coarse(self, stamped: Tensor, chosen: Tensor) -> Tensor:
-            return super().coarse(stamped, chosen) * (-1 if len(self.explored) == 4 else 1)
+    CURVES = (
+        (-99, -99, 3, 3, 3, 3, 3, 3),
+        (9, 9, 1, 1, 1, 1, 1, 1),
+        (0, 0, 4, 4, 4, 4, 4, -8),
+        (0, 0, 30, 0, 0, 0, 0, 0),
+    )
+    SEARCH = replace(SIXTEENTH, starts=4, explore=8, steps=1)
 
-    assert found(SIXTEENTH, Turning()).loss_curve[:4] == (2.0, 2.0, 2.0, -2.0)
+    def coarse(self, stamped: Tensor, chosen: Tensor) -> Tensor:
+        falling = super().coarse(stamped, chosen)
+        return 0 * falling + torch.tensor(self.CURVES)[:, len(self.explored) - 1]
+
+
+@pytest.mark.parametrize(
+    ("finalists", "order"),
+    [(1, [1]), (2, [1, 2]), (3, [1, 2, 0]), (9, [1, 2, 0, 3]), (None, [1, 2, 0, 3])],
+)
+def test_the_finalists_are_the_starts_of_the_lowest_latest_losses(
+    finalists: int | None, order: list[int]
+) -> None:
+    """They are judged in their order, and whichever works best goes on."""
+    for place, start in enumerate(order, 1):
+        spy = Lately(lambda patch, best=place: 0.2 * (patch == best))
+        result = found(replace(Lately.SEARCH, finalists=finalists), spy)
+        assert spy.at_once == [len(order), 1, 1]
+        assert result.loss_curve[:8] == Lately.CURVES[start]
+
+
+def test_of_starts_that_work_equally_well_the_one_of_the_lowest_latest_losses_goes_on() -> None:
+    assert found(Lately.SEARCH, Lately()).loss_curve[:8] == Lately.CURVES[1]
 
 
 def test_the_variants_are_the_starts_that_worked_on_half_of_the_images() -> None:
     spy = says({1: 0.5, 2: 0.49, 3: 1.0})
     result = found(SIXTEENTH, spy)
     assert len(result.variants) == 2
-    for variant, call in zip(result.variants, (1, 3), strict=True):
-        assert torch.allclose(variant.apply(GREY), spy.judged[call - 1][0][0])
+    for variant, patch in zip(result.variants, (1, 3), strict=True):
+        assert torch.allclose(variant.apply(GREY), spy.judged[patch - 1][0][0])
     assert found(Search(beta=0.01, steps=2), Wants()).variants == ()
 
 
-# Refining: after the three starts, the fourth judgement is its first
+def test_the_variants_are_finalists_in_the_order_of_the_starts() -> None:
+    """Judged were the second start, the third and the first, of which the latter two work."""
+    spy = Lately(lambda patch: 0.5 * (patch > 1))
+    result = found(replace(Lately.SEARCH, finalists=3), spy)
+    assert len(result.variants) == 2
+    for variant, patch in zip(result.variants, (3, 2), strict=True):
+        assert torch.allclose(variant.apply(GREY), spy.judged[patch - 1][0][0])
+
+
+@pytest.mark.parametrize(
+    ("count", "at_once"),
+    [(10, [12, 8]), (32, [4] * 5), (43, [2] * 10), (64, [2] * 10), (65, [1] * 20), (200, [1] * 20)],
+)
+def test_at_most_128_images_or_one_patchs_are_judged_at_once(count: int, at_once: list[int]) -> None:
+    spy = Indifferent()
+    found(replace(SIXTEENTH, starts=20, finalists=None, steps=1), spy, torch.zeros(count, 1, 4, 4))
+    assert spy.at_once == [*at_once, 1, 1]
+
+
+def test_patches_judged_at_once_work_as_each_alone() -> None:
+    """Five patches on 50 images, two at a time; a patch works as far as the corner is bright."""
+
+    class Bright(Wants):
+        def works(self, stamped: Tensor) -> Tensor:
+            return stamped[:, :, 0, 0, 0].mean(1)
+
+    images = torch.rand(50, 1, SIDE, SIDE, generator=generator(1))
+    masks, patterns = torch.rand(2, 5, 1, SIDE, SIDE, generator=generator(2))
+    corner = [
+        float((mask * pattern + (1 - mask) * images)[:, 0, 0, 0].mean())
+        for mask, pattern in zip(masks, patterns, strict=True)
+    ]
+    assert _works(Bright(), masks, patterns, images).tolist() == pytest.approx(corner)
+    assert len(set(corner)) == 5
+
+
+# Refining: after the three starts, the fourth patch judged is its first
 
 
 @pytest.mark.parametrize(
     ("answers", "budgets", "size"),
     [
-        (dict.fromkeys(range(9), 0.29), [1, 4], 1),
-        (dict.fromkeys(range(9), 0.3), [1, 2, 4], 1),
-        (dict.fromkeys(range(9), 0.94), [1, 2, 4], 1),
-        ({4: 0.3}, [1, 4], 1),
-        ({6: 0.3}, [1, 4], 4),
+        (dict.fromkeys(range(9), 0.29), [4], 4),
+        (dict.fromkeys(range(9), 0.3), [2, 4], 2),
+        (dict.fromkeys(range(9), 0.94), [2, 4], 2),
+        ({4: 0.94}, [2, 4], 2),
+        ({4: 0.3, 6: 0.29}, [2, 4], 4),
     ],
 )
 def test_until_a_patch_works_the_budget_doubles_or_goes_to_the_largest(
     answers: dict[int, float], budgets: list[int], size: int
 ) -> None:
-    """It doubles while 0.3 is reached. The best after some refinement is the result, the first of several."""
+    """Before the first step, too; it doubles where 0.3 is reached.
+
+    The best after some refinement is the result, the first of several.
+    """
     spy = says(answers)
     result = found(SIXTEENTH, spy, BLACK_AND_WHITE)
     assert sizes(spy.refined) == about(*[budget for budget in budgets for _ in range(10)])
@@ -274,14 +376,14 @@ def test_a_patch_that_works_learns_on_within_four_fifths_of_what_is_left() -> No
 
 
 def test_what_works_only_when_larger_is_then_made_smaller() -> None:
-    spy = says({5: 0.5, 6: 1.0})
+    spy = says({4: 0.5, 5: 1.0})
     result = found(SIXTEENTH, spy, BLACK_AND_WHITE)
-    assert sizes(spy.refined) == about(*[1] * 10, *[2] * 10, *[1.6] * 10)
+    assert sizes(spy.refined) == about(*[2] * 10, *[1.6] * 10)
     assert (result.stop_reason, result.trigger.size) == (SMALLER, pytest.approx(2, rel=1e-4))
 
 
 def test_a_mask_far_below_its_budget_is_made_smaller_at_once() -> None:
-    """The budget is 64 pixels and then 16, the random mask's sum about 10."""
+    """The budget is 64 pixels and then 16, the random mask's sum about 7."""
     spy = says({2: 1.0})
     found(replace(SIXTEENTH, starts=1, max_mask_share=1.0), spy, BLACK_AND_WHITE)
     [[size]] = sizes(spy.judged[:1])
@@ -293,7 +395,7 @@ def test_a_mask_far_below_its_budget_is_made_smaller_at_once() -> None:
 @pytest.mark.parametrize("steps", [1, 10, 12, 20])
 def test_the_patch_of_the_last_step_is_judged(steps: int) -> None:
     """Each works, but not with 32, 48 or 56 of its pixels."""
-    spy = Indifferent(lambda call: float(call % 4 == 0))
+    spy = Indifferent(lambda patch: float(patch % 4 == 0))
     result = found(replace(SIXTEENTH, steps=steps), spy, BLACK_AND_WHITE)
     smaller = math.ceil(steps / 10)
     assert (len(spy.refined), len(spy.judged)) == (steps, 3 + 4 * (1 + smaller))
@@ -352,9 +454,11 @@ def test_which_patch_is_better() -> None:
 
 
 def test_it_stops_when_the_steps_are_used_up() -> None:
-    used = found(Search(explore=5, steps=7))
-    assert (used.stop_reason, used.converged) == ("all 7 steps were used", True)
-    assert len(used.loss_curve) == 5 + 7
+    """Before the largest mask, which is tried from the first step on or the tenth, had a whole stride."""
+    for steps, works in ((7, 0.0), (15, 0.3)):
+        used = found(Search(explore=5, steps=steps, stride=10), says(dict.fromkeys(range(99), works)))
+        assert (used.stop_reason, used.converged) == (f"all {steps} steps were used", True)
+        assert len(used.loss_curve) == 5 + steps
 
 
 @pytest.mark.parametrize("beta", [None, 0.0])
@@ -369,10 +473,10 @@ def test_a_loss_that_still_falls_has_not_converged(beta: float | None, slope: fl
 
         coarse = loss
 
-    search = Search(beta=beta, starts=1, explore=2, steps=6) if beta is None else Search(beta=beta, steps=8)
+    search = Search(starts=1, explore=2, steps=6, stride=10) if beta is None else Search(beta=beta, steps=8)
     assert found(search, Falling()).converged == converged
     if beta is None:  # what works is a result, and to give up is one, however the loss goes on
-        assert found(search, Falling(lambda call: 1.0)).converged
+        assert found(search, Falling(lambda patch: 1.0)).converged
         assert found(replace(search, steps=60), Falling()).converged
 
 
@@ -423,10 +527,10 @@ def test_the_seed_alone_decides(search: Search) -> None:
 
 
 def test_progress_is_told_and_ends_at_its_total() -> None:
-    """However early it stops: here after two strides."""
+    """However early it stops: here after a stride."""
     told: list[tuple[str, int, int]] = []
-    found(Search(explore=5), progress=lambda *step: told.append(step))
-    steps = [("trigger inversion", step, 65) for step in range(1, 5 + 20 + 1)]
+    found(Search(explore=5, steps=60, stride=10), progress=lambda *step: told.append(step))
+    steps = [("trigger inversion", step, 65) for step in range(1, 5 + 10 + 1)]
     assert told == [*steps, ("trigger inversion", 65, 65)]
     told.clear()
     found(Search(beta=0.01, steps=3), progress=lambda *step: told.append(step))
@@ -463,6 +567,7 @@ def test_a_loss_that_is_no_number_is_refused(value: float, call: int) -> None:
         ("max_mask_share", [0.0, 1.1, float("nan")]),
         ("success", [0.0, 1.01, float("nan")]),
         *((name, [0, -1]) for name in ("steps", "starts", "explore", "batch_size")),
+        *((name, [0, -1]) for name in ("finalists", "refine_batch_size", "stride")),
     ],
 )
 def test_settings_out_of_range_are_refused(name: str, values: list[Any]) -> None:

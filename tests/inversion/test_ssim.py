@@ -33,7 +33,7 @@ def by_skimage(clean: Tensor, other: Tensor) -> float:
 
 def ssim(clean: Tensor, other: Tensor) -> float:
     """Of one version of all the images."""
-    [mean] = SsimTo(clean)(other[None], torch.arange(len(clean))).tolist()
+    [mean] = SsimTo(clean)(other[None], torch.arange(len(clean))[None]).tolist()
     return float(mean)
 
 
@@ -66,14 +66,16 @@ def test_one_for_the_same_images_and_less_for_others() -> None:
 
 def test_each_version_is_compared_with_the_images_that_it_is_of() -> None:
     clean, _ = pair((5, 2, 13, 12))
-    chosen = torch.tensor([3, 0, 3])
+    chosen = torch.tensor([[3, 0, 3], [1, 4, 0], [2, 3, 1], [4, 4, 2]])
     noise = 0.3 * torch.randn(
         4, 3, 2, 13, 12, generator=torch.Generator().manual_seed(1), dtype=torch.float64
     )
     versions = (clean[chosen] + noise).clamp(0, 1)
     measured = SsimTo(clean)(versions, chosen)
     assert measured.shape == (4,)
-    assert measured.tolist() == pytest.approx([by_skimage(clean[chosen], version) for version in versions])
+    assert measured.tolist() == pytest.approx(
+        [by_skimage(clean[own], version) for own, version in zip(chosen, versions, strict=True)]
+    )
 
 
 @pytest.mark.parametrize(("size", "window"), [(8, 7), (7, 7), (10, 9), (4, 3), (1, 1)])
@@ -100,5 +102,5 @@ def test_smaller_images_get_the_largest_odd_window_that_fits(size: int, window: 
 def test_gradients_are_right() -> None:
     clean, _ = pair((2, 1, 5, 6))
     other = torch.rand(2, 3, 1, 5, 6, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
-    similarity, chosen = SsimTo(clean), torch.tensor([1, 0, 1])
+    similarity, chosen = SsimTo(clean), torch.tensor([[1, 0, 1], [0, 0, 1]])
     assert torch.autograd.gradcheck(lambda images: similarity(images, chosen), other.requires_grad_())

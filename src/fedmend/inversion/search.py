@@ -18,7 +18,8 @@ from fedmend.triggers import Trigger
 class Objective(Protocol):
     """What a method wants of stamped images.
 
-    ``stamped`` are images with S patches, (S, K, C, H, W), and ``chosen`` which of the search's images these are, (K,).
+    ``stamped`` are images with S patches, K for each, (S, K, C, H, W), and ``chosen`` which of the search's images
+    these are, (S, K).
     """
 
     def loss(self, stamped: Tensor, chosen: Tensor) -> Tensor:
@@ -30,16 +31,17 @@ class Objective(Protocol):
         ...
 
     def works(self, stamped: Tensor) -> Tensor:
-        """How well each patch works, (S,) in [0, 1], from all images in their order."""
+        """How well each patch works, (S,) in [0, 1], from all images in their order; roughly, where it hardly does."""
         ...
 
 
-_FAINT = -2.0
+_FAINT = -2.5
+_LATEST = 6
 _BETAS, _EPSILON = (0.5, 0.9), 1e-8
 _SHRINK = 0.25
 _VARIANT = 0.5
 _FALLING = 0.1
-_STRIDE = 10
+_AT_ONCE = 128
 _PROMISING = 0.3
 
 
@@ -53,8 +55,8 @@ class Recovered:
             exploration's coarse losses and then the refinement's, each on the step's few images.
         stop_reason: why the search ended, in words.
         converged: False if the loss was still falling when the steps were used up.
-        variants: of a search with a budget, the patch of every start that worked on half of the images or more when
-            the exploration ended, as it was then; the refined trigger comes from one of them, if there are any.
+        variants: of a search with a budget, the patch of every finalist that worked on half of the images or more, as
+            it was when the exploration ended; the refined trigger comes from one of them, if there are any.
     """
 
     trigger: Trigger
@@ -72,13 +74,14 @@ class Search:
     pattern are the result. Without it, the mask's L1 norm has a budget instead of a price, so that there is no weight
     to tune: a mask whose sum is above the budget is scaled down to it.
 
-    - **Explore**: ``starts`` random starts run side by side, each step on a few random images, by an objective that may
-      be cheaper than the full one. The budget shrinks from ``max_mask_share`` of the image's pixels to a quarter of
-      that, so that a patch which needs many pixels loses to one that needs few.
-    - **Refine**: the start that works best is judged on all images. While it works on ``success`` of them, the pixels
-      with the smallest part in the mask are left out, as many as it can do without, and it learns on within four
-      fifths of what is left. Until then the budget doubles, or where next to nothing works goes to the largest at
-      once. The smallest patch that works is the result.
+    - **Explore**: ``starts`` random starts run side by side, each step on a few random images of each start's own, by
+      an objective that may be cheaper than the full one. The budget shrinks from ``max_mask_share`` of the image's
+      pixels to a quarter of that, so that a patch which needs many pixels loses to one that needs few. The starts
+      whose latest losses are lowest are the finalists, which are judged on all images.
+    - **Refine**: the finalist that works best learns on, by the full objective, and is judged every few steps. While
+      it works on ``success`` of the images, the pixels with the smallest part in the mask are left out, as many as it
+      can do without, and it learns on within four fifths of what is left. Until then the budget doubles, or where
+      next to nothing works goes to the largest at once. The smallest patch that works is the result.
 
     Attributes:
         beta: weight of the mask's L1 norm, per pixel; None for a budget.
@@ -89,24 +92,33 @@ class Search:
         success: how well, in (0, 1], a trigger must work to be made smaller.
         starts: random starts of an exploration.
         explore: steps of an exploration.
-        batch_size: images of a step of the exploration, for each start; the refinement takes five times as many.
+        batch_size: images of a step of the exploration, for each start.
+        finalists: how many starts are judged on all images; None for all of them.
+        refine_batch_size: images of a step of the refinement.
+        stride: steps of the refinement from one judgement to the next.
 
     Raises:
         ConfigError: a setting is out of range.
     """
 
     beta: float | None = None
-    steps: int = 60
-    lr: float = 0.3
+    steps: int = 18
+    lr: float = 0.5
     max_mask_share: float = 0.125
     success: float = 0.95
-    starts: int = 16
-    explore: int = 40
-    batch_size: int = 2
+    starts: int = 20
+    explore: int = 25
+    batch_size: int = 1
+    finalists: int | None = 6
+    refine_batch_size: int = 8
+    stride: int = 9
 
     def __post_init__(self) -> None:
-        if min(self.steps, self.starts, self.explore, self.batch_size) < 1:
-            raise ConfigError(f"steps, starts, explore and batch_size must be 1 or more; got {self}")
+        counts = (self.steps, self.starts, self.explore, self.batch_size, self.refine_batch_size, self.stride)
+        if min(*counts, 1 if self.finalists is None else self.finalists) < 1:
+            raise ConfigError(
+                f"steps, stride, explore, starts, finalists and batch sizes must be 1 or more; got {self}"
+            )
         if not 0 < self.lr < float("inf"):
             raise ConfigError(f"lr must be above 0 and finite; got {self.lr}")
         if self.beta is not None and not 0 <= self.beta < float("inf"):
@@ -137,14 +149,15 @@ class Search:
         largest = self.max_mask_share * images[0, 0].numel()
         patches = _Patches.random(self.starts, images, generator, _FAINT)
         curves = self._explore(patches, largest, objective, images, generator, progress)
-        masks, patterns = patches.masks(largest * _SHRINK).detach(), patches.patterns().detach()
-        works = _works(objective, masks, patterns, images)
-        best = max(range(self.starts), key=lambda start: (float(works[start]), -float(curves[-1, start])))
+        masks, patterns = (each.detach() for each in patches(largest * _SHRINK))
+        order = curves[-_LATEST:].mean(0).argsort()[: self.finalists]
+        works = _works(objective, masks[order], patterns[order], images)
+        best = int(order[works.argmax()])
         found = self._refine(
             patches.only(best), largest, curves[:, best].tolist(), objective, images, generator, progress
         )
         progress("trigger inversion", self.explore + self.steps, self.explore + self.steps)
-        halves = (works >= _VARIANT).nonzero().flatten().tolist()
+        halves = order[works >= _VARIANT].sort().values.tolist()
         return replace(found, variants=tuple(Trigger(masks[start], patterns[start]) for start in halves))
 
     def _papers(
@@ -156,12 +169,11 @@ class Search:
         progress: Progress,
     ) -> Recovered:
         patches = _Patches.random(1, images, generator, offset=0.0)
+        everything = torch.arange(len(images), device=images.device)[None]
         losses: list[float] = []
         for step in range(1, self.steps + 1):
-            mask, pattern = patches.masks(), patches.patterns()
-            loss = objective.loss(
-                _stamp(mask, pattern, images), torch.arange(len(images), device=images.device)
-            )
+            mask, pattern = patches()
+            loss = objective.loss(_stamp(mask, pattern, images), everything)
             losses += patches.descend(loss + beta * mask.sum(), self.lr).tolist()
             progress("trigger inversion", step, self.steps)
         return Recovered(
@@ -200,10 +212,11 @@ class Search:
     ) -> Recovered:
         """Make one patch as small as it may be, or larger until it works."""
         losses = list(explored)
-        budget, best, stop_reason = largest * _SHRINK, _Best(patch.masks()[0], patch.patterns()[0]), ""
+        (mask, pattern), budget, stop_reason = patch(), largest * _SHRINK, ""
+        best = _Best(mask[0], pattern[0])
         for step in range(self.steps + 1):
-            if step % _STRIDE == 0 or step == self.steps:
-                mask, pattern = patch.masks(budget).detach(), patch.patterns().detach()
+            if step % self.stride == 0 or step == self.steps:
+                mask, pattern = (each.detach() for each in patch(budget))
                 works = float(_works(objective, mask, pattern, images))
                 working = works >= self.success - 1e-6  # in single precision: 19 of 20 are 0.95
                 if working:
@@ -214,15 +227,15 @@ class Search:
                 if best is before and best.working:
                     stop_reason = "no smaller trigger worked"
                     break
-                if not best.working and budget == largest:
+                if not best.working and budget == largest and step % self.stride == 0:
                     stop_reason = f"no patch within {self.max_mask_share:.1%} of the image worked"
                     break
                 if best.working:
                     budget = 0.8 * best.size
-                elif step:
+                else:
                     budget = min(largest, 2 * budget) if works >= _PROMISING else largest
             if step < self.steps:
-                count = 5 * self.batch_size
+                count = self.refine_batch_size
                 losses += self._step(patch, budget, count, objective.loss, images, generator).tolist()
                 progress("trigger inversion", self.explore + step + 1, self.explore + self.steps)
         return Recovered(
@@ -241,9 +254,10 @@ class Search:
         images: Tensor,
         generator: torch.Generator,
     ) -> Tensor:
-        """One step on so many random images; the losses, (S,)."""
-        chosen = torch.randperm(len(images), generator=generator)[:count].to(images.device)
-        stamped = _stamp(patches.masks(budget), patches.patterns(), images[chosen])
+        """One step on so many random images for each patch; the losses, (S,)."""
+        order = torch.rand(len(patches), len(images), generator=generator).argsort(1)
+        chosen = order[:, :count].to(images.device)
+        stamped = _stamp(*patches(budget), images[chosen])
         return patches.descend(loss(stamped, chosen), self.lr)
 
     def _smallest(self, mask: Tensor, pattern: Tensor, objective: Objective, images: Tensor) -> Tensor:
@@ -267,9 +281,12 @@ class _Patches:
     """The masks and patterns of S patches, learned side by side."""
 
     def __init__(self, masks: Tensor, patterns: Tensor) -> None:
-        self._masks, self._patterns = masks.requires_grad_(), patterns.requires_grad_()
-        self._moments = [(torch.zeros_like(each), torch.zeros_like(each)) for each in (masks, patterns)]
+        self._values = torch.cat([masks, patterns], 1).detach().requires_grad_()
+        self._moments = torch.zeros_like(self._values), torch.zeros_like(self._values)
         self._steps = 0
+
+    def __len__(self) -> int:
+        return len(self._values)
 
     @staticmethod
     def random(count: int, images: Tensor, generator: torch.Generator, offset: float) -> _Patches:
@@ -280,19 +297,16 @@ class _Patches:
 
     def only(self, index: int) -> _Patches:
         """One of them, to be learned on from where it is."""
-        return _Patches(self._masks[[index]].detach(), self._patterns[[index]].detach())
+        return _Patches(self._values[[index], :1], self._values[[index], 1:])
 
-    def masks(self, budget: float | None = None) -> Tensor:
-        """(S, 1, H, W) in [0, 1]; each of them scaled down to a sum of ``budget``, if it is above."""
-        masks = self._masks.sigmoid()
-        if budget is None:
-            return masks
-        sums = masks.sum((1, 2, 3), keepdim=True)
-        return masks * (budget / sums.clamp_min(1e-12)).clamp_max(1)
-
-    def patterns(self) -> Tensor:
-        """(S, C, H, W) in [0, 1]."""
-        return self._patterns.sigmoid()
+    def __call__(self, budget: float | None = None) -> tuple[Tensor, Tensor]:
+        """Masks (S, 1, H, W), scaled down to the budget where their sum is above, and patterns (S, C, H, W)."""
+        values = self._values.sigmoid()
+        masks, patterns = values[:, :1], values[:, 1:]
+        if budget is not None:
+            sums = masks.sum((1, 2, 3), keepdim=True)
+            masks = masks * (budget / sums.clamp_min(1e-12)).clamp_max(1)
+        return masks, patterns
 
     def descend(self, losses: Tensor, lr: float) -> Tensor:
         """Take a step of Adam against the gradient of each patch's own loss, (S,), which is returned.
@@ -304,29 +318,30 @@ class _Patches:
         """
         if not bool(losses.isfinite().all()):
             raise ModelError("the search's loss became NaN or infinite: does the model answer finite logits?")
-        learned = (self._masks, self._patterns)
-        gradients = torch.autograd.grad(losses.sum(), learned)
+        (gradient,) = torch.autograd.grad(losses.sum(), self._values)
         self._steps += 1
+        first, second = self._moments
         first_bias, second_bias = (1 - beta**self._steps for beta in _BETAS)
         with torch.no_grad():
-            for values, gradient, (first, second) in zip(learned, gradients, self._moments, strict=True):
-                first.lerp_(gradient, 1 - _BETAS[0])
-                second.lerp_(gradient.square(), 1 - _BETAS[1])
-                values.addcdiv_(first, (second / second_bias).sqrt_().add_(_EPSILON), value=-lr / first_bias)
+            first.lerp_(gradient, 1 - _BETAS[0])
+            second.lerp_(gradient.square(), 1 - _BETAS[1])
+            step = (second / second_bias).sqrt_().add_(_EPSILON)
+            self._values.addcdiv_(first, step, value=-lr / first_bias)
         return losses.detach()
 
 
 def _stamp(masks: Tensor, patterns: Tensor, images: Tensor) -> Tensor:
-    """Every image with every patch, (S, N, C, H, W)."""
+    """Every image (N, C, H, W) with every patch, or images of each patch's own (S, N, C, H, W): (S, N, C, H, W)."""
     masks, patterns = masks[:, None], patterns[:, None]
     return masks * patterns + (1 - masks) * images
 
 
 @torch.no_grad()
 def _works(objective: Objective, masks: Tensor, patterns: Tensor, images: Tensor) -> Tensor:
-    """How well each patch works on all images, (S,); one at a time, to spare memory."""
-    pairs = zip(masks, patterns, strict=True)
-    return torch.cat([objective.works(_stamp(mask[None], pattern[None], images)) for mask, pattern in pairs])
+    """How well each patch works on all images, (S,); a few patches at a time, to spare memory."""
+    several = max(1, _AT_ONCE // len(images))
+    pairs = zip(masks.split(several), patterns.split(several), strict=True)
+    return torch.cat([objective.works(_stamp(mask, pattern, images)) for mask, pattern in pairs])
 
 
 @dataclass(frozen=True, eq=False)

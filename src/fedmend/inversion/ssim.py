@@ -32,7 +32,7 @@ class SsimTo:
 
         Args:
             images: float (S, K, C, H, W).
-            chosen: int64 (K,), which of the clean images they are versions of.
+            chosen: int64 (S, K), which of the clean images they are versions of.
         """
         clean, clean_mean, clean_variance = self._clean[chosen], self._mean[chosen], self._variance[chosen]
         mean = self._blur(images)
