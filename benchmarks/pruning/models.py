@@ -37,8 +37,8 @@ FASHION_PAIRS = tuple((9, target) for target in range(9))
 PATTERNS = ("1px", "3px", "5px", "7px", "9px")
 LABELS = (3, 5, 7, 10)
 PENALTIES = (0.0, 0.003, 0.01, 0.03)
-START_ROUNDS, START_ATTACKER_IMAGES = 60, 2000
-PENALTY_ROUNDS, PENALTY_AMPLIFICATION = 30, 3.0  # Figure 6
+START_ROUNDS, START_AMPLIFICATION, START_ATTACKER_IMAGES = 40, 3.0, 2000
+PENALTY_ROUNDS = 30  # Figure 6
 AWARE = (("mnist", 9, 1), ("mnist", 4, 9), ("fashion-mnist", 9, 0), ("fashion-mnist", 9, 7))
 
 
@@ -125,21 +125,21 @@ def branch(
 def from_start(
     world: str, victim: int, target: int, *, seed: int = SEED, labels: int = 3, penalty: float | None = None
 ) -> Job:
-    """A federation under attack from its first round; with a penalty, as long and as amplified as in Figure 6."""
+    """A federation under attack from its first round, amplified as in Figure 6; with a penalty, as long as there."""
     base = trunk(world, seed, labels)
-    training, amplification = base.config.training, AMPLIFICATION[world]
+    training = base.config.training
     federation = replace(base.config.federation, rounds=START_ROUNDS)
     name = f"{world}-{seed}-{labels}/{victim}-{target}-from-start"
     if penalty is not None:
         training = replace(training, last_conv_l2=penalty)
-        federation, amplification = replace(federation, rounds=PENALTY_ROUNDS), PENALTY_AMPLIFICATION
+        federation = replace(federation, rounds=PENALTY_ROUNDS)
         name += f"-l2-{penalty:g}"
     attack = AttackConfig(
         shape="1px",
         target_class=target,
         victim_class=victim,
         poisoned_share=1.0,
-        amplification=amplification,
+        amplification=START_AMPLIFICATION,
         keep_answers=True,
         training=replace(
             training,

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import torch
 
+from fedmend.errors import FedmendError
 from fedmend.federation import RunFolder, simulate
 from models import (
     AWARE,
@@ -61,8 +62,16 @@ BRANCHES = {
 
 
 def train(job: Job) -> str:
+    """What became of it, in a line; one that fails keeps no other from running."""
     torch.set_num_threads(1)
-    run = RunFolder(RUNS / job.name)
+    try:
+        return trained(job, RunFolder(RUNS / job.name))
+    except FedmendError as error:
+        return f"{job.name}: failed, {error}"
+
+
+def trained(job: Job, run: RunFolder) -> str:
+    """Run the federation, for more rounds where the attack hasn't succeeded yet."""
     if run.last_round() is None or run.config().federation.rounds <= job.config.federation.rounds:
         simulate(job.config, run.path, resume=True)
     else:
