@@ -154,9 +154,9 @@ def from_start(
 
 
 def goes_on(job: Job, records: Sequence[RoundRecord]) -> Job | None:
-    """The same federation for more rounds, where the attacker hasn't succeeded yet and isn't at the limit either."""
+    """The same branch for more rounds, where the attacker hasn't succeeded yet and isn't at the limit either."""
     last, start = records[-1], job.config.model.start_round
-    if last.asr is None or last.asr >= PLANTED_ASR or last.round >= start + MOST_ATTACK_ROUNDS:
+    if not start or last.asr is None or last.asr >= PLANTED_ASR or last.round >= start + MOST_ATTACK_ROUNDS:
         return None
     rounds = last.round + ATTACK_ROUNDS
     return replace(job, config=replace(job.config, federation=replace(job.config.federation, rounds=rounds)))

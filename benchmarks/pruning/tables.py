@@ -34,7 +34,7 @@ HEAD = (
 OTHERS = {
     "start": (
         "### Attacked from the first round on",
-        "The same pairs without a clean trunk: the attacker takes part in all 40 rounds, or 8 more at a time until it succeeds.",
+        "The same pairs without a clean trunk: the attacker takes part in all 40 rounds.",
     ),
     "aware": (
         "### An attacker that knows of the pruning",
