@@ -37,7 +37,7 @@ FASHION_PAIRS = tuple((9, target) for target in range(9))
 PATTERNS = ("1px", "3px", "5px", "7px", "9px")
 LABELS = (3, 5, 7, 10)
 PENALTIES = (0.0, 0.003, 0.01, 0.03)
-START_ROUNDS, START_AMPLIFICATION, START_ATTACKER_IMAGES = 40, 3.0, 2000
+START_ROUNDS, START_ATTACKER_IMAGES = 40, 2000
 PENALTY_ROUNDS = 30  # Figure 6
 AWARE = (("mnist", 9, 1), ("mnist", 4, 9), ("fashion-mnist", 9, 0), ("fashion-mnist", 9, 7))
 
@@ -125,7 +125,7 @@ def branch(
 def from_start(
     world: str, victim: int, target: int, *, seed: int = SEED, labels: int = 3, penalty: float | None = None
 ) -> Job:
-    """A federation under attack from its first round, amplified as in Figure 6; with a penalty, as long as there."""
+    """A federation under attack from its first round; with a penalty, as long as in Figure 6."""
     base = trunk(world, seed, labels)
     training = base.config.training
     federation = replace(base.config.federation, rounds=START_ROUNDS)
@@ -139,7 +139,7 @@ def from_start(
         target_class=target,
         victim_class=victim,
         poisoned_share=1.0,
-        amplification=START_AMPLIFICATION,
+        amplification=AMPLIFICATION[world],
         keep_answers=True,
         training=replace(
             training,

@@ -55,7 +55,7 @@ BRANCHES = {
     "small": [branch("mnist-small", *pair, RUNS) for pair in MNIST_PAIRS],
     "seeds": [branch("fashion-mnist", *pair, RUNS, seed=seed) for seed in (3, 4) for pair in FASHION_PAIRS],
     "aware": [branch(*each, RUNS, aware=True) for each in AWARE],
-    "start": [from_start("mnist", *pair) for pair in ((9, 1), (4, 9), (7, 9))],
+    "start": [from_start("mnist", *pair) for pair in ((9, 1), (9, 4), (7, 9))],
     "labels": [from_start("mnist", 9, 1, labels=labels) for labels in LABELS],
     "penalties": [from_start("mnist", 9, 1, penalty=penalty) for penalty in PENALTIES],
 }
