@@ -7,7 +7,6 @@ that has learned something and a backdoor that works.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 from fedmend.models import ResNet, resnet18
@@ -28,13 +27,11 @@ class World:
         scan_images: how many images a scan gets: three a class, as in the contrastive paper.
         train_images: how many of the training images are used; 0 where the models come from elsewhere.
         epochs: of the reference; each successor has one more.
-        ratio: how many times faster than Neural Cleanse a scan should be.
     """
 
     source: str
     architecture: str
     scan_images: int
-    ratio: float
     train_images: int = 0
     epochs: int = 0
 
@@ -52,12 +49,12 @@ class World:
 
 
 WORLDS = {
-    "mnist": World("mnist", "convnet", 30, ratio=50),
-    "cifar10": World("cifar10", "worlds:narrow_resnet18", 30, ratio=30, train_images=10_000, epochs=5),
-    "gtsrb": World("gtsrb", "resnet34", 129, ratio=300, train_images=8_600, epochs=4),
+    "mnist": World("mnist", "convnet", 30),
+    "cifar10": World("cifar10", "worlds:narrow_resnet18", 30, train_images=10_000, epochs=5),
+    "gtsrb": World("gtsrb", "resnet34", 129, train_images=8_600, epochs=4),
 }
 
 
 def narrow_resnet18(*, num_classes: int, in_channels: int) -> ResNet:
     """The contrastive paper's network for CIFAR-10, with a quarter of the channels."""
-    return partial(resnet18, width=16)(num_classes=num_classes, in_channels=in_channels)
+    return resnet18(num_classes=num_classes, in_channels=in_channels, width=16)
