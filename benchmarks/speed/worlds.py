@@ -50,8 +50,8 @@ class World:
 
 WORLDS = {
     "mnist": World("mnist", "convnet", 30),
-    "cifar10": World("cifar10", "worlds:narrow_resnet18", 30, train_images=10_000, epochs=5),
-    "gtsrb": World("gtsrb", "resnet34", 129, train_images=8_600, epochs=4),
+    "cifar10": World("cifar10", "worlds:narrow_resnet18", 30, train_images=40_000, epochs=6),
+    "gtsrb": World("gtsrb", "resnet34", 129, train_images=20_000, epochs=5),
 }
 
 

@@ -82,7 +82,9 @@ class Answers:
         return logits, logits
 
 
-def judged(classes: Tensor, suspect: Tensor, reference: Tensor) -> tuple[list[float], list[list[int]]]:
+def judged(
+    classes: Tensor, suspect: Tensor, reference: Tensor, at_least: float = 0.3
+) -> tuple[list[float], list[list[int]]]:
     """How well patches work, by the classes (N,) and the answers (S, N) with each; what the reference was asked.
 
     The stamped images have the numbers 0, 1, 2, ...
@@ -91,7 +93,7 @@ def judged(classes: Tensor, suspect: Tensor, reference: Tensor) -> tuple[list[fl
     models = [Answers(torch.cat([each.flatten(), classes])) for each in (suspect, reference)]
     contrast = _Contrast(*models, clean[:, None, None, None].float(), 0.1, thorough=False)
     stamped = torch.arange(suspect.numel()).view(*suspect.shape, 1, 1, 1).float()
-    return contrast.works(stamped).tolist(), models[1].asked[1:]
+    return contrast.works(stamped, at_least).tolist(), models[1].asked[1:]
 
 
 def test_how_well_a_trigger_works_by_hand() -> None:
@@ -105,7 +107,7 @@ def test_how_well_a_trigger_works_by_hand() -> None:
     assert judged(ones[0], ones, 0 * ones) == ([0], [])  # no image of another class
 
 
-def test_the_reference_is_asked_about_patches_alone_that_send_three_in_ten_to_one_class() -> None:
+def test_the_reference_is_asked_about_patches_alone_that_send_enough_to_one_class() -> None:
     """All images are of class 0. Elsewhere those count that the reference would send there, too."""
     classes = torch.zeros(10, dtype=torch.int64)
     two = torch.tensor([1, 1, 2, 3, 4, 5, 6, 7, 8, 9])
@@ -117,6 +119,8 @@ def test_the_reference_is_asked_about_patches_alone_that_send_three_in_ten_to_on
     assert asked == [[*range(10), *range(20, 30)]]
     shares, asked = judged(classes, torch.stack([two, two]), torch.stack([two, fooled]))
     assert (shares, asked) == (pytest.approx([2 / 10, 2 / 10]), [])
+    _, asked = judged(classes, torch.stack([four, two, three]), fooled.expand(3, 10), at_least=0.4)
+    assert asked == [[*range(10)]]
 
 
 def test_patches_judged_at_once_work_as_each_alone() -> None:
@@ -184,7 +188,7 @@ def test_how_well_a_patch_works_is_a_matter_of_logits(contrast: _Contrast) -> No
     """The reference says 0, 1, 1 of the clean images; with each patch it says the opposite of the suspect."""
     stamped = torch.tensor([[[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]], [[0.0, 1.0], [0.0, 1.0], [1.0, 0.0]]])
     # The suspect says 1, 1, 0 and 0, 0, 1: of one image of class 0 it sends one to 1, of two of class 1 one to 0.
-    assert contrast.works(stamped[:, :, None, None]).tolist() == [1, 1 / 2]
+    assert contrast.works(stamped[:, :, None, None], 0.3).tolist() == [1, 1 / 2]
 
 
 def test_the_papers_settings_are_those_of_a_2() -> None:

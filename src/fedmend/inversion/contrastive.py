@@ -14,8 +14,6 @@ from fedmend.inversion.search import Recovered, Search
 from fedmend.inversion.ssim import SsimTo
 from fedmend.progress import Progress, silent
 
-_FEW = 0.3
-
 
 def contrastive_loss(reference_stamped: Tensor, suspect_clean: Tensor, suspect_stamped: Tensor) -> Tensor:
     """Eq. 1, averaged over the images: (S,) for S patches.
@@ -122,17 +120,18 @@ class _Contrast:
         negative = cosine_similarity(features, self.reference_clean[chosen], dim=-1)
         return (negative - self.positive[chosen]).mean(-1)
 
-    def works(self, stamped: Tensor) -> Tensor:
+    def works(self, stamped: Tensor, at_least: float) -> Tensor:
         """Of the images whose class isn't the most frequent answer, the share that the suspect alone sends there.
 
-        Where the suspect sends few there, the reference isn't asked, and images that it would send there, too, count.
+        Where the suspect sends fewer there than ``at_least``, the reference isn't asked, and images that it would send
+        there, too, count.
         """
         answers = self.suspect(stamped.flatten(0, 1))[1].argmax(1).unflatten(0, stamped.shape[:2])
         target = answers.mode(dim=1, keepdim=True).values
         others = self.classes != target
         hits = (answers == target) & others
         share: Tensor = hits.sum(1) / others.sum(1).clamp_min(1)
-        asked = (share >= _FEW).nonzero().flatten()
+        asked = (share >= at_least).nonzero().flatten()
         if len(asked):
             fooled = self.reference(stamped[asked].flatten(0, 1))[1].argmax(1).view(len(asked), -1)
             alone = hits[asked] & (fooled != target[asked])

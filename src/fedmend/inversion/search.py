@@ -30,8 +30,11 @@ class Objective(Protocol):
         """A cheaper loss, (S,), that is low for patches worth a closer look."""
         ...
 
-    def works(self, stamped: Tensor) -> Tensor:
-        """How well each patch works, (S,) in [0, 1], from all images in their order; roughly, where it hardly does."""
+    def works(self, stamped: Tensor, at_least: float) -> Tensor:
+        """How well each patch works, (S,) in [0, 1], from all images in their order.
+
+        Roughly, where it is below ``at_least``.
+        """
         ...
 
 
@@ -160,6 +163,10 @@ class Search:
         halves = order[works >= _VARIANT].sort().values.tolist()
         return replace(found, variants=tuple(Trigger(masks[start], patterns[start]) for start in halves))
 
+    @property
+    def _success(self) -> float:
+        return self.success - 1e-6  # in single precision: 19 of 20 are 0.95
+
     def _papers(
         self,
         beta: float,
@@ -218,7 +225,7 @@ class Search:
             if step % self.stride == 0 or step == self.steps:
                 mask, pattern = (each.detach() for each in patch(budget))
                 works = float(_works(objective, mask, pattern, images))
-                working = works >= self.success - 1e-6  # in single precision: 19 of 20 are 0.95
+                working = works >= self._success
                 if working:
                     mask = self._smallest(mask, pattern, objective, images)
                 before = best
@@ -265,12 +272,12 @@ class Search:
         order = mask.flatten().argsort(descending=True)
         fails, holds, smallest = 0, int((mask > 0).sum()), mask
         while holds - fails > max(1, holds // 8):
-            count = (fails + holds) // 2
+            count = max(fails + 1, round((max(fails, 1) * holds) ** 0.5))
             tried = (
                 torch.zeros_like(mask).flatten().index_copy_(0, order[:count], mask.flatten()[order[:count]])
             )
             tried = tried.view_as(mask)
-            if float(_works(objective, tried, pattern, images)) >= self.success - 1e-6:
+            if float(_works(objective, tried, pattern, images, self._success)) >= self._success:
                 holds, smallest = count, tried
             else:
                 fails = count
@@ -337,11 +344,13 @@ def _stamp(masks: Tensor, patterns: Tensor, images: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def _works(objective: Objective, masks: Tensor, patterns: Tensor, images: Tensor) -> Tensor:
+def _works(
+    objective: Objective, masks: Tensor, patterns: Tensor, images: Tensor, at_least: float = _PROMISING
+) -> Tensor:
     """How well each patch works on all images, (S,); a few patches at a time, to spare memory."""
     several = max(1, _AT_ONCE // len(images))
     pairs = zip(masks.split(several), patterns.split(several), strict=True)
-    return torch.cat([objective.works(_stamp(mask, pattern, images)) for mask, pattern in pairs])
+    return torch.cat([objective.works(_stamp(mask, pattern, images), at_least) for mask, pattern in pairs])
 
 
 @dataclass(frozen=True, eq=False)
