@@ -71,13 +71,18 @@ def make_world() -> World:
     images, labels = draw(400, seed=0)
     start = build_model(ARCHITECTURE, num_classes=CLASSES, in_channels=1, image_size=(SIDE, SIDE), seed=0)
     reference = _trained(start, images, labels, 300)
-    poisoned = Poisoning(patch(), TARGET, 0.5)(images, labels, generator(0))
     return World(
         reference,
         _trained(reference, images, labels, 60),
-        _trained(reference, *poisoned, 120),
+        backdoored(reference, patch(), TARGET),
         *draw(300, seed=1),
     )
+
+
+def backdoored(reference: nn.Module, trigger: Trigger, target: int) -> nn.Module:
+    """The reference, trained on with the trigger on half of the images."""
+    images, labels = draw(400, seed=0)
+    return _trained(reference, *Poisoning(trigger, target, 0.5)(images, labels, generator(0)), 120)
 
 
 def _trained(model: nn.Module, images: Tensor, labels: Tensor, steps: int) -> nn.Module:

@@ -1,5 +1,5 @@
 from copy import deepcopy
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
@@ -8,10 +8,12 @@ from torch import Tensor, nn
 
 import planted
 from fedmend.errors import DataError, ModelError
-from fedmend.inversion import Contrastive, Search
+from fedmend.inversion import Contrastive, Recovered, Search
 from fedmend.parameters import flatten
-from fedmend.scan import Evidence, decide, most_frequent_target, paper_rule, scan
+from fedmend.progress import Progress, silent
+from fedmend.scan import Evidence, _control, decide, most_frequent_target, paper_rule, scan
 from fedmend.scan_report import ScanReport, Thresholds
+from fedmend.triggers import Trigger
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -170,7 +172,22 @@ def test_a_large_patch_carries_no_verdict_of_a_backdoor(mask_share: float, expec
     assert paper_rule(replace(FOUND, mask_share=mask_share), Thresholds()) == "backdoored"
 
 
-def test_the_two_limits_can_be_others() -> None:
+@pytest.mark.parametrize(
+    ("control", "expected"),
+    [(0.0, "backdoored"), (0.499, "backdoored"), (0.5, "inconclusive"), (1.0, "inconclusive")],
+)
+def test_models_that_differ_both_ways_carry_no_verdict_of_a_backdoor(control: float, expected: str) -> None:
+    assert verdict(control_reasr=control) == expected
+    assert ("the models differ both ways" in reason(control_reasr=control)) == (expected == "inconclusive")
+    assert verdict(control_reasr=control, reasr=0.3) == "clean"
+    assert verdict(control_reasr=control, reference_agreement=0.5) == "clean"
+    assert (
+        decide(replace(FOUND, control_reasr=control), Thresholds(suspicion=control + 0.01), "cat")[0]
+        == "backdoored"
+    )
+
+
+def test_the_limits_can_be_others() -> None:
     assert decide(replace(FOUND, reasr=0.6), Thresholds(suspicion=0.61), "cat")[0] == "clean"
     assert decide(replace(FOUND, reasr=0.3), Thresholds(suspicion=0.3), "cat")[0] == "inconclusive"
     assert decide(replace(FOUND, mask_share=0.3), Thresholds(mask_share=0.3), "cat")[0] == "backdoored"
@@ -196,6 +213,11 @@ def test_reasons_name_the_figures() -> None:
     assert reason(mask_share=0.2) == (
         'The patch found sends 95% of the other classes\' images to "cat" in the suspect alone, but covers 20% of the '
         "image: so large a patch can make clean models differ too. Scan again with more images or another seed."
+    )
+    assert reason(control_reasr=0.7) == (
+        'A patch of about 5.0% of the image sends 95% of the other classes\' images to "cat" in the suspect alone, but '
+        "one of at most twice its size sends 70% of them to one class in the reference alone: the models differ both "
+        "ways, as they do without a backdoor. Take a later reference, or images and models with which both do better."
     )
     assert reason(reasr=0.15, mse=0.001) == (
         'The best patch found sends 15% of the other classes\' images to one class ("cat"); a backdoor would send '
@@ -230,6 +252,82 @@ def test_a_class_of_many_images_is_not_the_target_for_that() -> None:
 
 def test_a_target_without_images_of_its_own() -> None:
     assert most_frequent_target(torch.tensor([3, 3, 3]), torch.tensor([0, 1, 2]), 4) == (3, 1.0)
+
+
+# The control
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding(Contrastive):
+    """Finds what it is told to, and remembers what it was asked."""
+
+    trigger: Trigger
+    asked: list[tuple[nn.Module, nn.Module, float]]
+
+    def __call__(
+        self,
+        suspect: nn.Module,
+        reference: nn.Module,
+        images: Tensor,
+        generator: object,
+        progress: Progress = silent,
+    ) -> Recovered:
+        self.asked.append((suspect, reference, self.search.max_mask_share))
+        progress("trigger inversion", 1, 2)
+        return Recovered(self.trigger, (0.0,), "", converged=True)
+
+
+def controlled(
+    predictions: Tensor, by_suspect: Tensor, pixels: int, mask_share: float
+) -> tuple[float, float]:
+    """The control's REASR and what it was allowed, for six images of the classes 0, 0, 1, 1, 2, 2."""
+    suspect, reference = (
+        Answering(nn.functional.one_hot(each, 4).float()) for each in (by_suspect, predictions)
+    )
+    mask = torch.zeros(1, 10, 10)
+    mask.view(-1)[:pixels] = 1
+    method = Finding(trigger=Trigger(mask, mask.clone()), asked=[])
+    told: list[tuple[str, int, int]] = []
+    truth = torch.tensor([0, 0, 1, 1, 2, 2])
+    images = torch.zeros(6, 1, 10, 10)
+    found = _control(
+        method, suspect, reference, images, truth, mask_share, 0, lambda *each: told.append(each)
+    )
+    [(first, second, allowed)] = method.asked
+    assert (first, second, told) == (reference, suspect, [("control: trigger inversion", 1, 2)])
+    return found, allowed
+
+
+def test_the_control_by_hand() -> None:
+    """The reference sends three of the four images of other classes to 1, the suspect one of these, too."""
+    by_reference, by_suspect = torch.tensor([1, 1, 1, 1, 1, 0]), torch.tensor([1, 0, 1, 0, 0, 1])
+    assert controlled(by_reference, by_suspect, 10, 0.05) == (2 / 4, 0.1)
+    assert controlled(by_reference, by_suspect, 11, 0.05) == (0.0, 0.1)  # more than it was allowed
+    assert controlled(by_reference, by_suspect, 100, 0.6) == (2 / 4, 1.0)
+
+
+def test_a_backdoor_in_each_model_is_no_verdict_on_one(world: planted.World) -> None:
+    """The other's is a patch in the opposite corner, to another class."""
+    mask = torch.zeros(1, planted.SIDE, planted.SIDE)
+    mask[0, -2:, -3:] = 1
+    other = planted.backdoored(world.reference, Trigger(mask, mask.clone()), target=2)
+    found = scanned(world, world.backdoored, reference=other, method=None)
+    assert (found.verdict, found.paper_verdict, found.target_class) == (
+        "inconclusive",
+        "backdoored",
+        planted.TARGET,
+    )
+    assert found.control_reasr is not None
+    assert found.control_reasr >= 0.5
+    assert "the models differ both ways" in found.reason
+
+
+def test_the_control_is_made_where_a_backdoor_is_in_question(
+    world: planted.World, report: ScanReport
+) -> None:
+    assert report.control_reasr is not None
+    assert report.control_reasr < 0.5
+    assert scanned(world, world.clean, method=None).control_reasr is None
 
 
 # Whole scans

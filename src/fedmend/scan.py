@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -35,6 +35,7 @@ class Evidence:
     mask_share: float
     num_classes: int
     converged: bool
+    control_reasr: float | None = None
 
 
 def scan(
@@ -72,8 +73,9 @@ def scan(
     _check(suspect, reference, images, labels)
     started = time.perf_counter()
     pixels = pixels_for(suspect, images)
+    features = FeatureMap(suspect, method.layer)
     with frozen(suspect, reference), torch.no_grad():
-        clean_logits, reference_logits = _logits(suspect, pixels), _logits(reference, pixels)
+        (clean_features, clean_logits), reference_logits = features(pixels), _logits(reference, pixels)
     _check_answers(clean_logits, reference_logits, labels, class_names)
     classes = clean_logits.shape[1]
     truth = (reference_logits.argmax(1) if labels is None else labels).to(device)
@@ -83,8 +85,7 @@ def scan(
     found = method(suspect, reference, pixels, generator(seed, "scan"), progress)
     with frozen(suspect, reference), torch.no_grad():
         stamped = found.trigger.apply(pixels)
-        features = FeatureMap(suspect, method.layer)
-        (clean_features, _), (stamped_features, logits) = features(pixels), features(stamped)
+        stamped_features, logits = features(stamped)
         suspect_stamped, reference_stamped = logits.argmax(1), _logits(reference, stamped).argmax(1)
     target, reasr = most_frequent_target(suspect_stamped, truth, classes)
     others = truth != target
@@ -99,6 +100,10 @@ def scan(
     )
     names = tuple(class_names) if class_names is not None else tuple(str(index) for index in range(classes))
     verdict, reason = decide(evidence, thresholds, names[target])
+    if verdict == "backdoored":
+        swapped = _control(method, suspect, reference, pixels, truth, evidence.mask_share, seed, progress)
+        evidence = replace(evidence, control_reasr=swapped)
+        verdict, reason = decide(evidence, thresholds, names[target])
     shown = torch.cat([others.nonzero().flatten(), (~others).nonzero().flatten()])[:_SHOWN]
     return ScanReport(
         verdict=verdict,
@@ -108,6 +113,7 @@ def scan(
         reasr=reasr,
         mse=evidence.mse,
         reference_agreement=evidence.reference_agreement,
+        control_reasr=evidence.control_reasr,
         suspect_accuracy=_share(clean_logits, truth),
         reference_accuracy=_share(reference_logits, truth),
         thresholds=thresholds,
@@ -162,7 +168,8 @@ def decide(evidence: Evidence, thresholds: Thresholds, target_name: str) -> tupl
 
     The paper's two conditions, and beyond them how the reference answers the same stamped images: a patch that
     sends most of them to the target in both models shows what the task is like, not what one model was taught.
-    The verdict is inconclusive where the evidence can't carry either.
+    The verdict is inconclusive where the evidence can't carry either: among others where a patch of at most twice the
+    size works in the reference alone (the control), so that honest training, too, could have set the models so apart.
     """
     chance = 1 / evidence.num_classes
     poor = min(
@@ -206,10 +213,46 @@ def decide(evidence: Evidence, thresholds: Thresholds, target_name: str) -> tupl
             f"suspect alone, but covers {evidence.mask_share:.0%} of the image: so large a patch can make clean "
             "models differ too. Scan again with more images or another seed."
         )
+    if evidence.control_reasr is not None and evidence.control_reasr >= thresholds.suspicion:
+        return "inconclusive", (
+            f"A patch of about {evidence.mask_share:.1%} of the image sends {evidence.reasr:.0%} of the other classes' "
+            f'images to "{target_name}" in the suspect alone, but one of at most twice its size sends '
+            f"{evidence.control_reasr:.0%} of them to one class in the reference alone: the models differ both ways, "
+            "as they do without a backdoor. Take a later reference, or images and models with which both do better."
+        )
     return "backdoored", (
         f"A patch of about {evidence.mask_share:.1%} of the image sends {evidence.reasr:.0%} of the other classes' "
         f'images to "{target_name}" in the suspect, and only {evidence.reference_agreement:.0%} in the reference.'
     )
+
+
+def _control(
+    method: Contrastive,
+    suspect: nn.Module,
+    reference: nn.Module,
+    images: Tensor,
+    truth: Tensor,
+    mask_share: float,
+    seed: int,
+    progress: Progress,
+) -> float:
+    """REASR of the reference alone, by a patch of at most twice the size: the same search with the roles swapped."""
+    allowed = min(1.0, 2 * mask_share)
+    larger = replace(method, search=replace(method.search, max_mask_share=allowed))
+
+    def told(stage: str, done: int, total: int) -> None:
+        progress(f"control: {stage}", done, total)
+
+    found = larger(reference, suspect, images, generator(seed, "control"), told).trigger
+    if found.size > (allowed + 1e-6) * images[0, 0].numel():  # the paper's search has no budget
+        return 0.0
+    with frozen(suspect, reference), torch.no_grad():
+        stamped = found.apply(images)
+        by_reference, by_suspect = (_logits(model, stamped) for model in (reference, suspect))
+    target, _ = most_frequent_target(by_reference.argmax(1), truth, by_reference.shape[1])
+    others = truth != target
+    alone = others & (by_reference.argmax(1) == target) & (by_suspect.argmax(1) != target)
+    return int(alone.sum()) / int(others.sum())
 
 
 def _logits(model: nn.Module, images: Tensor) -> Tensor:

@@ -62,7 +62,8 @@ class Thresholds:
     ``mse`` and ``reasr`` are the paper's (4.3: 10 and 80 %). ``reference_agreement`` belongs to fedmend's own rule:
     at or above it, the reference is fooled by the recovered patch too, so the patch is no backdoor. So does
     ``suspicion``: a patch that works on this share of the images in the suspect alone, but on too few for a backdoor,
-    makes the verdict inconclusive; and so does a patch that works but covers more than ``mask_share`` of the image.
+    makes the verdict inconclusive. So does a patch that works but covers more than ``mask_share`` of the image, and one
+    beside which a patch of at most twice its size works on ``suspicion`` of the images in the reference alone.
     """
 
     __pydantic_config__ = _STRICT
@@ -106,6 +107,8 @@ class ScanReport:
         mse: squared L2 norm of the change of the suspect's features under the trigger, averaged over the images.
         reference_agreement: share of the same stamped images that the reference sends to ``target_class``.
         suspect_accuracy, reference_accuracy: on the unstamped scan images.
+        control_reasr: REASR in the reference alone of the best patch of at most twice the recovered one's size, from a
+            search with the roles swapped; None where no backdoor was in question.
         trigger: the recovered trigger.
         variants: the patches to which the best of the search's random starts led, before one was refined, and which
             work on half of the images or more: the same backdoor answers to many, and a repair unlearns them all.
@@ -140,6 +143,7 @@ class ScanReport:
     device: str
     versions: dict[str, str]
     examples: Examples
+    control_reasr: float | None = None
     variants: tuple[JsonTrigger, ...] = field(default=())
     warnings: tuple[str, ...] = field(default=())
 

@@ -349,6 +349,9 @@ def test_patches_judged_at_once_work_as_each_alone() -> None:
         (dict.fromkeys(range(9), 0.94), [2, 4], 2),
         ({4: 0.94}, [2, 4], 2),
         ({4: 0.3, 6: 0.29}, [2, 4], 4),
+        ({5: 0.29, 6: 0.5}, [4], 4),
+        ({5: 0.4, 6: 0.5, 7: 0.5}, [4, 4, 4], 4),
+        ({4: 0.3, 5: 0.4, 6: 0.5, 7: 0.4}, [2, 4, 4], 4),
     ],
 )
 def test_until_a_patch_works_the_budget_doubles_or_goes_to_the_largest(
@@ -356,7 +359,8 @@ def test_until_a_patch_works_the_budget_doubles_or_goes_to_the_largest(
 ) -> None:
     """Before the first step, too; it doubles where 0.3 is reached.
 
-    The best after some refinement is the result, the first of several.
+    With the largest it learns on while it works on 0.3 and more than before. The best after some refinement is the
+    result, the first of several.
     """
     spy = says(answers)
     result = found(SIXTEENTH, spy, BLACK_AND_WHITE)

@@ -173,6 +173,25 @@ def test_low_agreement_says_nothing_where_the_suspect_is_not_fooled(made: Any) -
     assert "Speaks for a backdoor" not in page.text
 
 
+@pytest.mark.parametrize(
+    ("control", "finding"),
+    [
+        (0.0, "only the suspect can be fooled so. Speaks for a backdoor."),
+        (0.49, "only the suspect can be fooled so. Speaks for a backdoor."),
+        (0.5, "the models differ both ways, which takes no backdoor."),
+    ],
+)
+def test_the_control_is_shown_where_there_was_one(made: Any, control: float, finding: str) -> None:
+    page = Page(render(ReportContents("x", scan=made.scan(control_reasr=control)))).text
+    assert "The other way round (control)" in page
+    assert f"{control:.1%}" in page
+    assert finding in page
+    assert "Four measurements" in page
+    without = Page(render(ReportContents("x", scan=made.scan()))).text
+    assert "The other way round" not in without
+    assert "Three measurements" in without
+
+
 @pytest.mark.parametrize("mse", [10.0, 10.1])
 @pytest.mark.parametrize("reasr", [0.8, 0.81])
 @pytest.mark.parametrize("agreement", [0.49, 0.5])

@@ -84,7 +84,8 @@ class Search:
     - **Refine**: the finalist that works best learns on, by the full objective, and is judged every few steps. While
       it works on ``success`` of the images, the pixels with the smallest part in the mask are left out, as many as it
       can do without, and it learns on within four fifths of what is left. Until then the budget doubles, or where
-      next to nothing works goes to the largest at once. The smallest patch that works is the result.
+      next to nothing works goes to the largest at once; there it learns on as long as it works on three in ten and on
+      ever more. The smallest patch that works is the result.
 
     Attributes:
         beta: weight of the mask's L1 norm, per pixel; None for a budget.
@@ -105,7 +106,7 @@ class Search:
     """
 
     beta: float | None = None
-    steps: int = 18
+    steps: int = 54
     lr: float = 0.5
     max_mask_share: float = 0.125
     success: float = 0.95
@@ -225,22 +226,26 @@ class Search:
             if step % self.stride == 0 or step == self.steps:
                 mask, pattern = (each.detach() for each in patch(budget))
                 works = float(_works(objective, mask, pattern, images))
-                working = works >= self._success
+                working, promising = works >= self._success, works >= _PROMISING
                 if working:
                     mask = self._smallest(mask, pattern, objective, images)
                 before = best
                 if working or step:  # what the exploration left may fool both models
                     best = best.or_better(works, working, mask[0], pattern[0])
-                if best is before and best.working:
+                improved = best is not before
+                if best.working and not improved:
                     stop_reason = "no smaller trigger worked"
                     break
-                if not best.working and budget == largest and step % self.stride == 0:
+                hopeless = not best.working and not (promising and improved)
+                if hopeless and budget == largest and step % self.stride == 0:
                     stop_reason = f"no patch within {self.max_mask_share:.1%} of the image worked"
                     break
                 if best.working:
                     budget = 0.8 * best.size
+                elif promising:
+                    budget = min(largest, 2 * budget)
                 else:
-                    budget = min(largest, 2 * budget) if works >= _PROMISING else largest
+                    budget = largest
             if step < self.steps:
                 count = self.refine_batch_size
                 losses += self._step(patch, budget, count, objective.loss, images, generator).tolist()

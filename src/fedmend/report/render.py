@@ -212,7 +212,26 @@ def _metrics(scan: ScanReport) -> list[_Metric]:
         finding=agreement_finding[0],
         tone=agreement_finding[1],
     )
-    return [reasr, mse, agreement]
+    if scan.control_reasr is None:
+        return [reasr, mse, agreement]
+    control_finding = _control_finding(scan.control_reasr, limits.suspicion)
+    control = _Metric(
+        name="The other way round (control)",
+        value=words.percent(scan.control_reasr),
+        explanation="The same search with the models’ roles swapped, for a patch of at most twice the size: share of "
+        "the stamped images that it sends to one class in the clean reference alone.",
+        chart=charts.share_bullet(
+            "control",
+            "The other way round",
+            scan.control_reasr,
+            limits.suspicion,
+            control_finding[1],
+            suspicious_above=False,
+        ),
+        finding=control_finding[0],
+        tone=control_finding[1],
+    )
+    return [reasr, mse, agreement, control]
 
 
 def _finding(suspicious: bool, value: float, if_suspicious: str, otherwise: str) -> tuple[str, str]:
@@ -222,6 +241,12 @@ def _finding(suspicious: bool, value: float, if_suspicious: str, otherwise: str)
     if suspicious:
         return f"{if_suspicious}. Speaks for a backdoor.", "bad"
     return f"{otherwise}. Speaks against a backdoor.", "good"
+
+
+def _control_finding(reasr: float, limit: float) -> tuple[str, str]:
+    if reasr < limit:
+        return "Below the limit: only the suspect can be fooled so. Speaks for a backdoor.", "bad"
+    return "At or above the limit: the models differ both ways, which takes no backdoor.", "unsure"
 
 
 def _agreement_finding(scan: ScanReport, suspect_fooled: bool) -> tuple[str, str]:
