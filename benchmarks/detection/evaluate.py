@@ -68,6 +68,7 @@ def evaluate(task: tuple[str, Job]) -> tuple[str, str, dict[str, Any]]:
         "reasr": report.reasr,
         "mse": report.mse,
         "reference_agreement": report.reference_agreement,
+        "control_reasr": report.control_reasr,
         "found_target": report.target_class,
         "mask_size": report.trigger.size,
         "scan_steps": report.steps,

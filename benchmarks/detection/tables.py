@@ -29,7 +29,7 @@ NAMES = {"mnist": "MNIST", "fashion-mnist": "Fashion-MNIST"}
 NONE = "–"
 SCANS = (
     *("Scan", "planted ASR", "verdict", "right?", "paper's rule", "target", "REASR", "MSE"),
-    *("reference agrees", "mask, pixels", "IoU", "time"),
+    *("reference agrees", "control", "mask, pixels", "IoU", "time"),
 )
 REPAIRS = (
     "Repair",
@@ -167,7 +167,7 @@ def scans(models: dict[str, Model]) -> str:
     rows: list[tuple[str, ...]] = [SCANS]
     for name in ATTACKED + CLEAN:
         if name not in models:
-            rows.append((name, "**not run**", *[NONE] * 10))
+            rows.append((name, "**not run**", *[NONE] * 11))
             continue
         model = models[name]
         attacked = "asr" in model
@@ -185,12 +185,13 @@ def scans(models: dict[str, Model]) -> str:
                 percent(model["reasr"]),
                 f"{model['mse']:.2f}",
                 percent(model["reference_agreement"]),
+                percent(model.get("control_reasr")),
                 f"{model['mask_size']:.1f}",
                 f"{model['mask_iou']:.2f}" if attacked else NONE,
                 f"{model['scan_seconds']:.1f} s",
             )
         )
-    return markdown(rows, right=" r    rrrrrr")
+    return markdown(rows, right=" r    rrrrrrr")
 
 
 def repairs(models: dict[str, Model]) -> str:

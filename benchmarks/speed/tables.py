@@ -15,7 +15,9 @@ SHORT = {"tabor": "TABOR", "deep-inspect": "DeepInspect"}
 def tables(results: Path = RESULTS) -> str:
     """Everything between the markers."""
     parts = ["### Targets", table(targets(results))]
-    return "\n\n".join([*parts, *compared(load("compare", results)), *growth(load("growth", results))])
+    parts += compared(load("compare", results))
+    parts += floor(load("floor", results))
+    return "\n\n".join([*parts, *growth(load("growth", results))])
 
 
 def compared(file: dict[str, Any]) -> list[str]:
@@ -57,6 +59,30 @@ def seconds(lines: list[dict[str, Any]]) -> str:
     """The median, marked if it is extrapolated."""
     mark = "" if all(line["complete"] for line in lines) else "*"
     return f"{median(line['seconds'] for line in lines):,.0f} s{mark}"
+
+
+def floor(file: dict[str, Any]) -> list[str]:
+    """A scan's time beside the least that its floating-point operations could take."""
+    if not file:
+        return []
+    head = ("Model", "operations, 10^9", "best rate, 10^9 a second", "floor", "measured", "times the floor")
+    lines: list[tuple[str, ...]] = [head]
+    for name, row in file["models"].items():
+        lines.append(
+            (
+                name,
+                f"{row['operations'] / 1e9:,.1f}",
+                f"{row['best_rate'] / 1e9:.0f}",
+                f"{row['floor_seconds']:.2f} s",
+                f"{row['seconds']:.2f} s",
+                f"{row['seconds'] / row['floor_seconds']:.1f}",
+            )
+        )
+    told = (
+        "Floating-point operations of a scan, a multiplication and an addition being two, at the rate of a product of "
+        f"large matrices, on {file['machine']}, torch {file['torch']}."
+    )
+    return ["### The floor", told, markdown(lines, right=" rrrrr")]
 
 
 def growth(file: dict[str, Any]) -> list[str]:

@@ -101,6 +101,13 @@ def test_growth_has_a_row_and_a_panel_an_axis(tmp_path: Path) -> None:
     assert titles == ["exponent 1.00", "exponent 1.00", "exponent 0.50"]
 
 
+def test_the_floor_is_beside_the_time(tmp_path: Path) -> None:
+    row = {"operations": 5e9, "best_rate": 5e10, "floor_seconds": 0.1, "seconds": 0.45, "verdict": "clean"}
+    file = {"models": {"mnist, clean": row}, "machine": "m", "torch": "2"}
+    (tmp_path / "floor.json").write_text(json.dumps(file), encoding="utf-8")
+    assert "| mnist, clean | 5.0 | 50 | 0.10 s | 0.45 s | 4.5 |" in tables(tmp_path)
+
+
 def test_a_bar_for_each_method(tmp_path: Path) -> None:
     file = load("compare", compared(tmp_path, {"mnist": [(0.3, 100.0)], "gtsrb": [(5.0, 9000.0)]}))
     panels = verdict(file).axes

@@ -1,0 +1,88 @@
+"""The floor of a scan's time: its floating-point operations at the machine's best rate; results/floor.json.
+
+    python benchmarks/speed/floor.py
+
+Run train.py first, and this alone. The operations are counted by torch's own counter during a whole scan; the best
+rate is that of a product of two matrices of 1,024 by 1,024, on one thread. Beside the floor stands the time of the
+same scan without the counter, the median of so many.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import time
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+from worlds import MODELS, WORLDS, World
+from yardstick import load, read_images
+
+from fedmend import scan
+from fedmend.files import write_text
+
+PATH = Path(__file__).resolve().parent / "results" / "floor.json"
+SIDE = 1024
+
+
+def best_rate(repeats: int = 20) -> float:
+    """Floating-point operations a second of a product of matrices, the best of so many."""
+    left, right = torch.rand(2, SIDE, SIDE)
+    times = []
+    for _ in range(repeats + 1):
+        started = time.perf_counter()
+        left @ right
+        times.append(time.perf_counter() - started)
+    return 2 * SIDE**3 / min(times[1:])
+
+
+def measure(world: World, name: str, repeats: int) -> dict[str, Any]:
+    """One model's row."""
+    images, labels = read_images(world.images)
+    suspect, reference = (
+        load(world.checkpoint(each), world.architecture, int(labels.max()) + 1, images).to(
+            memory_format=torch.channels_last  # type: ignore[call-overload]
+        )
+        for each in (name, "reference")
+    )
+    with FlopCounterMode(display=False) as counter:
+        report = scan(suspect, reference=reference, images=images, labels=labels)
+    operations = counter.get_total_flops()
+    times = [scan(suspect, reference=reference, images=images, labels=labels).seconds for _ in range(repeats)]
+    rate = best_rate()
+    return {
+        "operations": operations,
+        "best_rate": rate,
+        "floor_seconds": operations / rate,
+        "seconds": median(times),
+        "verdict": report.verdict,
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "worlds", nargs="*", metavar="dataset", help=f"of {', '.join(WORLDS)}; all by default"
+    )
+    parser.add_argument("--repeats", type=int, default=3)
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    file: dict[str, Any] = json.loads(PATH.read_text(encoding="utf-8")) if PATH.exists() else {}
+    for dataset in options.worlds or WORLDS:
+        for name in MODELS:
+            file.setdefault("models", {})[f"{dataset}, {name}"] = measure(
+                WORLDS[dataset], name, options.repeats
+            )
+            file |= {"machine": f"{platform.machine()}, 1 thread", "torch": torch.__version__}
+            write_text(PATH, json.dumps(file, indent=1) + "\n")
+            print(dataset, name, file["models"][f"{dataset}, {name}"], flush=True)
+
+
+if __name__ == "__main__":
+    main()
