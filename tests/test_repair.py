@@ -71,7 +71,7 @@ def test_a_planted_backdoor_is_taken_out(world: planted.World, report: ScanRepor
     assert f"from {result.accuracy_before:.1%} to {result.accuracy_after:.1%}" in result.reason
     assert 1 <= result.passes <= 3
     assert result.triggers > 2
-    assert told == {"trigger inversion", "control: trigger inversion", "unlearning"}
+    assert told == {"trigger inversion", "unlearning"}
     assert torch.equal(flatten(world.backdoored.state_dict()), flatten(before.state_dict()))
     assert not world.backdoored.training
     assert all(p.requires_grad and p.grad is None for p in world.backdoored.parameters())

@@ -328,6 +328,8 @@ def test_the_control_is_made_where_a_backdoor_is_in_question(
     assert report.control_reasr is not None
     assert report.control_reasr < 0.5
     assert scanned(world, world.clean, method=None).control_reasr is None
+    without = scanned(world, world.backdoored, method=None, control=False)
+    assert (without.verdict, without.control_reasr) == ("backdoored", None)
 
 
 # Whole scans

@@ -158,6 +158,7 @@ def repair(
             labels=own_labels[scanned[: report.num_images]],
             method=scan_method or THOROUGH,
             thresholds=report.thresholds,
+            control=False,  # a repair takes no chances: what isn't clean isn't repaired
             seed=derive_seed(seed, "scan", number),
             progress=progress,
         )
