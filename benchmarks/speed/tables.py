@@ -17,7 +17,8 @@ def tables(results: Path = RESULTS) -> str:
     parts = ["### Targets", table(targets(results))]
     parts += compared(load("compare", results))
     parts += floor(load("floor", results))
-    return "\n\n".join([*parts, *growth(load("growth", results))])
+    parts += growth(load("growth", results))
+    return "\n\n".join([*parts, *engines(load("engines", results))])
 
 
 def compared(file: dict[str, Any]) -> list[str]:
@@ -107,3 +108,32 @@ def growth(file: dict[str, Any]) -> list[str]:
         f"{file['machine']}, torch {file['torch']}. The exponent is of the power law that fits best."
     )
     return ["### Growth", told, markdown(lines)]
+
+
+def engines(file: dict[str, Any]) -> list[str]:
+    """The simulator beside Flower's."""
+    if not file:
+        return []
+    lines: list[tuple[str, ...]] = [
+        ("Federation", "engine", "samples a second", "accuracy", "times Flower's")
+    ]
+    for name, found in ((key, value) for key, value in file.items() if "turns" in value):
+        turns = found["turns"]
+        for engine in turns[0]:
+            each = [turn[engine]["samples_per_second_of_rounds"] for turn in turns]
+            others = [
+                mine / turn["flower"]["samples_per_second_of_rounds"]
+                for mine, turn in zip(each, turns, strict=True)
+            ]
+            spread = f"{median(others):.2f} ({min(others):.2f} to {max(others):.2f}, n {len(others)})"
+            lines.append(
+                (
+                    f"{name}, {found['settings']['federation']['rounds']} rounds",
+                    engine,
+                    f"{median(each):,.0f}",
+                    f"{median(turn[engine]['accuracy'] for turn in turns):.1%}",
+                    "–" if engine == "flower" else spread,
+                )
+            )
+    told = f"The rounds alone, in turns, on {file['machine']}; medians."
+    return ["### The simulator beside Flower's engine", told, markdown(lines, right="  rrr")]

@@ -32,9 +32,30 @@ def ratios(turns: Sequence[Turn]) -> list[float]:
 
 
 def targets(results: Path = RESULTS) -> list[Target]:
-    """A line for each data set's ratio and verdicts."""
+    """A line for each data set's ratio and verdicts, and one for the simulator."""
     file = load("compare", results)
-    return [line for dataset in RATIOS for line in of_dataset(dataset, file.get(dataset, {}))]
+    lines = [line for dataset in RATIOS for line in of_dataset(dataset, file.get(dataset, {}))]
+    return [*lines, of_engines(load("engines", results))]
+
+
+def of_engines(file: dict[str, Any]) -> Target:
+    """Samples a second of the simulator's rounds, in the median over the turns, against Flower's engine."""
+    found = {name: median(engine_ratios(file[name]["turns"])) for name in file if "turns" in file[name]}
+    return Target(
+        "speed",
+        "simulator against Flower's engine",
+        f"at least {ENGINE_RATIO} times the samples a second",
+        ", ".join(f"{name} {ratio:.2f} times" for name, ratio in found.items()) or "nothing yet",
+        len(found),
+        1,
+        judge(all(ratio >= ENGINE_RATIO for ratio in found.values()), min(len(found), 1), 1),
+    )
+
+
+def engine_ratios(turns: Sequence[Turn]) -> list[float]:
+    """How many times as fast as Flower's the simulator's rounds were, turn by turn."""
+    key = "samples_per_second_of_rounds"
+    return [turn["fedmend"][key] / turn["flower"][key] for turn in turns]
 
 
 def of_dataset(dataset: str, found: dict[str, Any]) -> list[Target]:

@@ -32,7 +32,8 @@ def compared(folder: Path, seconds: dict[str, list[tuple[float, float]]], **chan
 
 
 def statuses(folder: Path) -> list[str]:
-    return [line.status for line in targets(folder)]
+    """Of the scans; the simulator's is the last."""
+    return [line.status for line in targets(folder)][:-1]
 
 
 def test_the_median_of_the_ratios_decides(tmp_path: Path) -> None:
@@ -99,6 +100,30 @@ def test_growth_has_a_row_and_a_panel_an_axis(tmp_path: Path) -> None:
     assert "| model's width | 10, 100 | 1.0, 10.0 | 5, 5 | 0.50 of the parameters |" in text
     titles = [panel.get_title() for panel in growth(load("growth", tmp_path)).axes]
     assert titles == ["exponent 1.00", "exponent 1.00", "exponent 0.50"]
+
+
+def engines(folder: Path, *pairs: tuple[float, float]) -> Path:
+    """Turns of fedmend's and Flower's samples a second."""
+    turns = [
+        {
+            name: {"samples_per_second_of_rounds": speed, "accuracy": 0.5}
+            for name, speed in (("fedmend", ours), ("flower", theirs))
+        }
+        for ours, theirs in pairs
+    ]
+    file = {"mnist": {"settings": {"federation": {"rounds": 4}}, "turns": turns}, "machine": "m"}
+    (folder / "engines.json").write_text(json.dumps(file), encoding="utf-8")
+    return folder
+
+
+def test_the_simulator_is_judged_turn_by_turn(tmp_path: Path) -> None:
+    assert targets(tmp_path)[-1].status == "not run"
+    line = targets(engines(tmp_path, (900.0, 300.0), (400.0, 100.0), (10.0, 10.0)))[-1]
+    assert (line.status, line.measured) == ("met", "mnist 3.00 times")
+    assert targets(engines(tmp_path, (299.0, 100.0)))[-1].status == "missed"
+    text = tables(engines(tmp_path, (900.0, 300.0), (400.0, 100.0), (10.0, 10.0)))
+    assert "| mnist, 4 rounds | fedmend | 400 | 50.0% | 3.00 (1.00 to 4.00, n 3) |" in text
+    assert "| mnist, 4 rounds | flower | 100 | 50.0% | – |" in text
 
 
 def test_the_floor_is_beside_the_time(tmp_path: Path) -> None:
