@@ -93,7 +93,7 @@ def judged(
     models = [Answers(torch.cat([each.flatten(), classes])) for each in (suspect, reference)]
     contrast = _Contrast(*models, clean[:, None, None, None].float(), 0.1, thorough=False)
     stamped = torch.arange(suspect.numel()).view(*suspect.shape, 1, 1, 1).float()
-    return contrast.works(stamped, at_least).tolist(), models[1].asked[1:]
+    return contrast.works(stamped, torch.arange(len(classes)), at_least).tolist(), models[1].asked[1:]
 
 
 def test_how_well_a_trigger_works_by_hand() -> None:
@@ -188,7 +188,7 @@ def test_how_well_a_patch_works_is_a_matter_of_logits(contrast: _Contrast) -> No
     """The reference says 0, 1, 1 of the clean images; with each patch it says the opposite of the suspect."""
     stamped = torch.tensor([[[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]], [[0.0, 1.0], [0.0, 1.0], [1.0, 0.0]]])
     # The suspect says 1, 1, 0 and 0, 0, 1: of one image of class 0 it sends one to 1, of two of class 1 one to 0.
-    assert contrast.works(stamped[:, :, None, None], 0.3).tolist() == [1, 1 / 2]
+    assert contrast.works(stamped[:, :, None, None], torch.arange(3), 0.3).tolist() == [1, 1 / 2]
 
 
 def test_the_papers_settings_are_those_of_a_2() -> None:

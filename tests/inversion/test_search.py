@@ -9,7 +9,7 @@ from torch import Tensor
 
 from fedmend.errors import ConfigError, ModelError
 from fedmend.inversion import Recovered, Search
-from fedmend.inversion.search import Objective, _Best, _fall, _Patches, _works
+from fedmend.inversion.search import Objective, _Best, _fall, _Judge, _Patches
 from fedmend.progress import silent
 from fedmend.seeds import generator
 
@@ -37,7 +37,7 @@ class Wants:
     def coarse(self, stamped: Tensor, chosen: Tensor) -> Tensor:
         return self.far(stamped)
 
-    def works(self, stamped: Tensor, at_least: float) -> Tensor:
+    def works(self, stamped: Tensor, chosen: Tensor, at_least: float) -> Tensor:
         return (self.far(stamped) < 0.3).float()
 
     def far(self, stamped: Tensor) -> Tensor:
@@ -68,11 +68,10 @@ class Indifferent:
         self.explored.append((stamped.detach(), chosen))
         return torch.arange(len(stamped)) + 0 * stamped.sum((1, 2, 3, 4))
 
-    def works(self, stamped: Tensor, at_least: float) -> Tensor:
+    def works(self, stamped: Tensor, chosen: Tensor, at_least: float) -> Tensor:
         self.at_once.append(len(stamped))
         self.at_least.append(at_least)
-        everything = torch.arange(stamped.shape[1])[None]
-        self.judged += [(patch.detach(), everything) for patch in stamped.split(1)]
+        self.judged += [(patch.detach(), chosen[None]) for patch in stamped.split(1)]
         last = len(self.judged)
         return torch.tensor([self.answers(patch + 1) for patch in range(last - len(stamped), last)])
 
@@ -317,15 +316,34 @@ def test_the_variants_are_finalists_in_the_order_of_the_starts() -> None:
 )
 def test_at_most_128_images_or_one_patchs_are_judged_at_once(count: int, at_once: list[int]) -> None:
     spy = Indifferent()
-    found(replace(SIXTEENTH, starts=20, finalists=None, steps=1), spy, torch.zeros(count, 1, 4, 4))
+    every = replace(SIXTEENTH, starts=20, finalists=None, judged=count, steps=1)
+    found(every, spy, torch.zeros(count, 1, 4, 4))
     assert spy.at_once == [*at_once, 1, 1]
+
+
+def test_at_most_so_many_images_are_judged_the_same_all_along() -> None:
+    """And all of them, in their order, where there are no more; which, is left to chance."""
+    images = torch.arange(60.0).div(100).view(60, 1, 1, 1).expand(60, 1, 4, 4)
+    chosen = []
+    for seed in (0, 1):
+        spy = Indifferent()
+        Search(max_mask_share=1 / 16, steps=1)(spy, images, generator(seed))
+        assert len({tuple(each.flatten().tolist()) for _, each in spy.judged}) == 1
+        stamped, each = spy.judged[0]
+        assert torch.allclose(stamped[0, :, 0, 0, 0], images[each[0], 0, 0, 0], atol=0.05 + 1 / 16)
+        chosen.append(each[0].tolist())
+    assert all(len(set(each)) == 48 and each == sorted(each) for each in chosen)
+    assert chosen[0] != chosen[1]
+    spy = Indifferent()
+    found(Search(max_mask_share=1 / 16, steps=1, judged=60), spy, images)
+    assert spy.judged[0][1][0].tolist() == [*range(60)]
 
 
 def test_patches_judged_at_once_work_as_each_alone() -> None:
     """Five patches on 50 images, two at a time; a patch works as far as the corner is bright."""
 
     class Bright(Wants):
-        def works(self, stamped: Tensor, at_least: float) -> Tensor:
+        def works(self, stamped: Tensor, chosen: Tensor, at_least: float) -> Tensor:
             return stamped[:, :, 0, 0, 0].mean(1)
 
     images = torch.rand(50, 1, SIDE, SIDE, generator=generator(1))
@@ -334,7 +352,8 @@ def test_patches_judged_at_once_work_as_each_alone() -> None:
         float((mask * pattern + (1 - mask) * images)[:, 0, 0, 0].mean())
         for mask, pattern in zip(masks, patterns, strict=True)
     ]
-    assert _works(Bright(), masks, patterns, images).tolist() == pytest.approx(corner)
+    judge = _Judge.on(50, Bright(), images, generator(0))
+    assert judge(masks, patterns).tolist() == pytest.approx(corner)
     assert len(set(corner)) == 5
 
 
@@ -419,7 +438,7 @@ class Needs(Indifferent):
     def __init__(self, pixels: int) -> None:
         self.pixels, self.tried, self.at_least = pixels, list[int](), list[float]()
 
-    def works(self, stamped: Tensor, at_least: float) -> Tensor:
+    def works(self, stamped: Tensor, chosen: Tensor, at_least: float) -> Tensor:
         self.tried.append(int((stamped[0, 0] > 0).sum()))
         self.at_least.append(at_least)
         return torch.tensor([0.95 if self.tried[-1] >= self.pixels else 0.94])
@@ -427,7 +446,8 @@ class Needs(Indifferent):
 
 def smallest(mask: Tensor, objective: Objective) -> Tensor:
     """Of a white patch on two black images."""
-    return Search()._smallest(mask, torch.ones_like(mask), objective, torch.zeros(2, *mask.shape[1:]))
+    judge = _Judge.on(2, objective, torch.zeros(2, *mask.shape[1:]), generator(0))
+    return Search()._smallest(mask, torch.ones_like(mask), judge)
 
 
 def test_the_pixels_of_the_smallest_part_are_left_out_by_hand() -> None:

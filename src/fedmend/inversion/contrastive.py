@@ -123,7 +123,7 @@ class _Contrast:
         negative = cosine_similarity(features, self.reference_clean[chosen], dim=-1)
         return (negative - self.positive[chosen]).mean(-1)
 
-    def works(self, stamped: Tensor, at_least: float) -> Tensor:
+    def works(self, stamped: Tensor, chosen: Tensor, at_least: float) -> Tensor:
         """Of the images whose class isn't the most frequent answer, the share that the suspect alone sends there.
 
         Where the suspect sends fewer there than ``at_least``, the reference isn't asked, and images that it would send
@@ -131,7 +131,7 @@ class _Contrast:
         """
         answers = self.suspect(stamped.flatten(0, 1))[1].argmax(1).unflatten(0, stamped.shape[:2])
         target = answers.mode(dim=1, keepdim=True).values
-        others = self.classes != target
+        others = self.classes[chosen] != target
         hits = (answers == target) & others
         share: Tensor = hits.sum(1) / others.sum(1).clamp_min(1)
         asked = (share >= at_least).nonzero().flatten()

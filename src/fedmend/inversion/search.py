@@ -30,8 +30,8 @@ class Objective(Protocol):
         """A cheaper loss, (S,), that is low for patches worth a closer look."""
         ...
 
-    def works(self, stamped: Tensor, at_least: float) -> Tensor:
-        """How well each patch works, (S,) in [0, 1], from all images in their order.
+    def works(self, stamped: Tensor, chosen: Tensor, at_least: float) -> Tensor:
+        """How well each patch works, (S,) in [0, 1], on the same images for all, ``chosen`` (K,).
 
         Roughly, where it is below ``at_least``.
         """
@@ -80,7 +80,7 @@ class Search:
     - **Explore**: ``starts`` random starts run side by side, each step on a few random images of each start's own, by
       an objective that may be cheaper than the full one. The budget shrinks from ``max_mask_share`` of the image's
       pixels to a quarter of that, so that a patch which needs many pixels loses to one that needs few. The starts
-      whose latest losses are lowest are the finalists, which are judged on all images.
+      whose latest losses are lowest are the finalists, which are judged on more images.
     - **Refine**: the finalist that works best learns on, by the full objective, and is judged every few steps. While
       it works on ``success`` of the images, the pixels with the smallest part in the mask are left out, as many as it
       can do without, and it learns on within four fifths of what is left. Until then the budget doubles, or where
@@ -97,7 +97,8 @@ class Search:
         starts: random starts of an exploration.
         explore: steps of an exploration.
         batch_size: images of a step of the exploration, for each start.
-        finalists: how many starts are judged on all images; None for all of them.
+        finalists: how many starts are judged; None for all of them.
+        judged: on how many images, at most, patches are judged: the same random ones all along.
         refine_batch_size: images of a step of the refinement.
         stride: steps of the refinement from one judgement to the next.
 
@@ -114,14 +115,15 @@ class Search:
     explore: int = 25
     batch_size: int = 1
     finalists: int | None = 6
+    judged: int = 48
     refine_batch_size: int = 8
     stride: int = 9
 
     def __post_init__(self) -> None:
         counts = (self.steps, self.starts, self.explore, self.batch_size, self.refine_batch_size, self.stride)
-        if min(*counts, 1 if self.finalists is None else self.finalists) < 1:
+        if min(*counts, self.judged, 1 if self.finalists is None else self.finalists) < 1:
             raise ConfigError(
-                f"steps, stride, explore, starts, finalists and batch sizes must be 1 or more; got {self}"
+                f"steps, stride, explore, starts, finalists, judged and batch sizes must be 1 or more; got {self}"
             )
         if not 0 < self.lr < float("inf"):
             raise ConfigError(f"lr must be above 0 and finite; got {self.lr}")
@@ -155,10 +157,11 @@ class Search:
         curves = self._explore(patches, largest, objective, images, generator, progress)
         masks, patterns = (each.detach() for each in patches(largest * _SHRINK))
         order = curves[-_LATEST:].mean(0).argsort()[: self.finalists]
-        works = _works(objective, masks[order], patterns[order], images)
+        judge = _Judge.on(self.judged, objective, images, generator)
+        works = judge(masks[order], patterns[order])
         best = int(order[works.argmax()])
         found = self._refine(
-            patches.only(best), largest, curves[:, best].tolist(), objective, images, generator, progress
+            patches.only(best), largest, curves[:, best].tolist(), judge, images, generator, progress
         )
         progress("trigger inversion", self.explore + self.steps, self.explore + self.steps)
         halves = order[works >= _VARIANT].sort().values.tolist()
@@ -213,7 +216,7 @@ class Search:
         patch: _Patches,
         largest: float,
         explored: list[float],
-        objective: Objective,
+        judge: _Judge,
         images: Tensor,
         generator: torch.Generator,
         progress: Progress,
@@ -225,10 +228,10 @@ class Search:
         for step in range(self.steps + 1):
             if step % self.stride == 0 or step == self.steps:
                 mask, pattern = (each.detach() for each in patch(budget))
-                works = float(_works(objective, mask, pattern, images))
+                works = float(judge(mask, pattern))
                 working, promising = works >= self._success, works >= _PROMISING
                 if working:
-                    mask = self._smallest(mask, pattern, objective, images)
+                    mask = self._smallest(mask, pattern, judge)
                 before = best
                 if working or step:  # what the exploration left may fool both models
                     best = best.or_better(works, working, mask[0], pattern[0])
@@ -248,7 +251,7 @@ class Search:
                     budget = largest
             if step < self.steps:
                 count = self.refine_batch_size
-                losses += self._step(patch, budget, count, objective.loss, images, generator).tolist()
+                losses += self._step(patch, budget, count, judge.objective.loss, images, generator).tolist()
                 progress("trigger inversion", self.explore + step + 1, self.explore + self.steps)
         return Recovered(
             trigger=Trigger(best.mask, best.pattern),
@@ -272,7 +275,7 @@ class Search:
         stamped = _stamp(*patches(budget), images[chosen])
         return patches.descend(loss(stamped, chosen), self.lr)
 
-    def _smallest(self, mask: Tensor, pattern: Tensor, objective: Objective, images: Tensor) -> Tensor:
+    def _smallest(self, mask: Tensor, pattern: Tensor, judge: _Judge) -> Tensor:
         """The mask without the pixels of the smallest part, as many as it works without, to an eighth of them."""
         order = mask.flatten().argsort(descending=True)
         fails, holds, smallest = 0, int((mask > 0).sum()), mask
@@ -282,7 +285,7 @@ class Search:
                 torch.zeros_like(mask).flatten().index_copy_(0, order[:count], mask.flatten()[order[:count]])
             )
             tried = tried.view_as(mask)
-            if float(_works(objective, tried, pattern, images, self._success)) >= self._success:
+            if float(judge(tried, pattern, self._success)) >= self._success:
                 holds, smallest = count, tried
             else:
                 fails = count
@@ -348,14 +351,34 @@ def _stamp(masks: Tensor, patterns: Tensor, images: Tensor) -> Tensor:
     return masks * patterns + (1 - masks) * images
 
 
-@torch.no_grad()
-def _works(
-    objective: Objective, masks: Tensor, patterns: Tensor, images: Tensor, at_least: float = _PROMISING
-) -> Tensor:
-    """How well each patch works on all images, (S,); a few patches at a time, to spare memory."""
-    several = max(1, _AT_ONCE // len(images))
-    pairs = zip(masks.split(several), patterns.split(several), strict=True)
-    return torch.cat([objective.works(_stamp(mask, pattern, images), at_least) for mask, pattern in pairs])
+@dataclass(frozen=True, eq=False)
+class _Judge:
+    """Says how well patches work, on the same images ``chosen`` all along."""
+
+    objective: Objective
+    images: Tensor
+    chosen: Tensor
+
+    @staticmethod
+    def on(count: int, objective: Objective, images: Tensor, generator: torch.Generator) -> _Judge:
+        """On so many random images, or on all where there are no more."""
+        chosen = torch.arange(len(images))
+        if len(images) > count:
+            chosen = torch.randperm(len(images), generator=generator)[:count].sort().values
+        chosen = chosen.to(images.device)
+        return _Judge(objective, images[chosen], chosen)
+
+    @torch.no_grad()
+    def __call__(self, masks: Tensor, patterns: Tensor, at_least: float = _PROMISING) -> Tensor:
+        """How well each patch works, (S,); a few patches at a time, to spare memory."""
+        several = max(1, _AT_ONCE // len(self.images))
+        pairs = zip(masks.split(several), patterns.split(several), strict=True)
+        return torch.cat(
+            [
+                self.objective.works(_stamp(mask, pattern, self.images), self.chosen, at_least)
+                for mask, pattern in pairs
+            ]
+        )
 
 
 @dataclass(frozen=True, eq=False)
