@@ -9,6 +9,7 @@ from torch import Tensor, nn
 import planted
 from fedmend.errors import DataError, ModelError
 from fedmend.inversion import Contrastive, Recovered, Search
+from fedmend.models import resnet18
 from fedmend.parameters import flatten
 from fedmend.progress import Progress, silent
 from fedmend.scan import Evidence, _control, decide, most_frequent_target, paper_rule, scan
@@ -395,6 +396,21 @@ def test_models_and_images_are_left_as_found(world: planted.World) -> None:
     assert all(p.requires_grad and p.grad is None for p in [*suspect.parameters(), *reference.parameters()])
     assert torch.equal(images, world.images[:12])
     assert torch.equal(labels, world.labels[:12])
+
+
+def test_the_search_sees_models_without_batch_normalisation() -> None:
+    """For the logits; by another layer's name the models are searched as they are."""
+    pair = [resnet18(num_classes=4, width=4).train() for _ in range(2)]
+    mask = torch.ones(1, 16, 16)
+    method = Finding(trigger=Trigger(mask, mask.expand(3, -1, -1)), asked=[])
+    images, labels = torch.rand(12, 3, 16, 16), torch.arange(12) % 4
+    for layer in ("logits", "avgpool"):
+        scan(pair[0], reference=pair[1], images=images, labels=labels, method=replace(method, layer=layer))
+    (*lighter, _), (*same, _) = method.asked
+    assert not any(isinstance(module, nn.BatchNorm2d) for model in lighter for module in model.modules())
+    assert same == pair
+    assert all(module.training for model in pair for module in model.modules())
+    assert all(parameter.requires_grad for model in pair for parameter in model.parameters())
 
 
 def test_the_seed_alone_decides(world: planted.World) -> None:

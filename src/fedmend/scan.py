@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from fedmend.errors import DataError, ModelError
-from fedmend.inversion import Contrastive, FeatureMap, frozen
+from fedmend.inversion import Contrastive, FeatureMap, folded, frozen
 from fedmend.metrics import device_of, feature_mse, pixels_for
 from fedmend.pixels import to_uint8
 from fedmend.progress import Progress, silent
@@ -85,7 +85,11 @@ def scan(
     if len(truth.unique()) < 2:
         raise DataError("a scan needs images of two classes or more; all that were given are of one class")
 
-    found = method(suspect, reference, pixels, generator(seed, "scan"), progress)
+    pair = suspect, reference
+    if method.layer == "logits":
+        with frozen(*pair):
+            pair = folded(suspect, pixels), folded(reference, pixels)
+    found = method(*pair, pixels, generator(seed, "scan"), progress)
     with frozen(suspect, reference), torch.no_grad():
         stamped = found.trigger.apply(pixels)
         stamped_features, logits = features(stamped)
@@ -104,7 +108,7 @@ def scan(
     names = tuple(class_names) if class_names is not None else tuple(str(index) for index in range(classes))
     verdict, reason = decide(evidence, thresholds, names[target])
     if control and verdict == "backdoored":
-        swapped = _control(method, suspect, reference, pixels, truth, evidence.mask_share, seed, progress)
+        swapped = _control(method, *pair, pixels, truth, evidence.mask_share, seed, progress)
         evidence = replace(evidence, control_reasr=swapped)
         verdict, reason = decide(evidence, thresholds, names[target])
     shown = torch.cat([others.nonzero().flatten(), (~others).nonzero().flatten()])[:_SHOWN]

@@ -10,7 +10,6 @@ from torch.nn.functional import cosine_similarity
 
 from fedmend.errors import ConfigError
 from fedmend.inversion.features import FeatureMap, frozen
-from fedmend.inversion.folding import folded
 from fedmend.inversion.search import Recovered, Search
 from fedmend.inversion.ssim import SsimTo
 from fedmend.progress import Progress, silent
@@ -80,8 +79,6 @@ class Contrastive:
             ModelError: a model answers NaN, or has no layer ``layer``.
         """
         with frozen(suspect, reference):
-            if self.layer == "logits":
-                suspect, reference = folded(suspect, images), folded(reference, images)
             objective = _Contrast(
                 FeatureMap(suspect, self.layer),
                 FeatureMap(reference, self.layer),
