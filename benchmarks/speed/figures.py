@@ -30,7 +30,7 @@ METHODS = {
 
 def verdict(file: dict[str, Any]) -> Figure:
     """A bar for each method and data set, on a logarithmic scale."""
-    datasets = [name for name in RATIOS if file.get(name)]
+    datasets = [name for name in RATIOS if file.get(name, {}).get("backdoored")]
     figure = Figure(figsize=(8, 1 + 1.3 * len(datasets)), layout="constrained")
     panels = figure.subplots(len(datasets), 1, sharex=True, squeeze=False)[:, 0]
     for panel, dataset in zip(panels, datasets, strict=True):

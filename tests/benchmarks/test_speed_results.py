@@ -135,7 +135,7 @@ def test_the_floor_is_beside_the_time(tmp_path: Path) -> None:
 
 def test_a_bar_for_each_method(tmp_path: Path) -> None:
     file = load("compare", compared(tmp_path, {"mnist": [(0.3, 100.0)], "gtsrb": [(5.0, 9000.0)]}))
-    panels = verdict(file).axes
+    panels = verdict(file | {"cifar10": {"backdoored": []}}).axes  # begun, nothing measured yet
     assert [[bar.get_width() for bar in panel.patches] for panel in panels] == [
         [0.3, 100.0, 7200, 7200],
         [5.0, 9000.0, 7200, 7200],
