@@ -73,7 +73,12 @@ def growth(file: dict[str, Any]) -> Figure:
     for panel, (axis, rows) in zip(panels, file["axes"].items(), strict=True):
         points = [(row["parameters" if axis == "width" else axis], row["seconds"]) for row in rows]
         panel.plot(*zip(*points, strict=True), "o-", color=OURS)
-        panel.set(xscale="log", yscale="log", xlabel=names[axis], title=f"exponent {slope(points):.2f}")
+        panel.set(xscale="log", yscale="log", xlabel=names[axis], title=f"exponent {slope(points):z.2f}")
+        panel.set_xticks(
+            [x for x, _ in points], [f"{x:,}" if x < 1e5 else f"{x / 1e6:.1f} M" for x, _ in points]
+        )
+        panel.set_yticks([1, 2, 5, 10, 20], ["1", "2", "5", "10", "20"])
+        panel.minorticks_off()
         panel.grid(alpha=0.3)
     panels[0].set_ylabel("seconds a scan")
     return figure

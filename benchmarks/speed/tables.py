@@ -99,7 +99,7 @@ def growth(file: dict[str, Any]) -> list[str]:
                 ", ".join(f"{row[axis]:,}" for row in rows),
                 ", ".join(f"{row['seconds']:.1f}" for row in rows),
                 ", ".join(f"{row['memory_mib']:.0f}" for row in rows),
-                f"{slope([(row[key], row['seconds']) for row in rows]):.2f}"
+                f"{slope([(row[key], row['seconds']) for row in rows]):z.2f}"
                 + (" of the parameters" if axis == "width" else ""),
             )
         )
