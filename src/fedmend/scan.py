@@ -243,12 +243,9 @@ def _control(
     seed: int,
     progress: Progress,
 ) -> float:
-    """REASR of the reference alone, by a patch of at most twice the size: the same search with the roles swapped.
-
-    A third of the starts is enough: where honest training set the models apart, most starts lead to a patch.
-    """
-    allowed, starts = min(1.0, 2 * mask_share), max(1, method.search.starts // 3)
-    swapped = replace(method, search=replace(method.search, max_mask_share=allowed, starts=starts))
+    """REASR of the reference alone, by a patch of at most twice the size: the same search with the roles swapped."""
+    allowed = min(1.0, 2 * mask_share)
+    swapped = method.control(allowed)
 
     def told(stage: str, done: int, total: int) -> None:
         progress(f"control: {stage}", done, total)

@@ -264,3 +264,12 @@ def test_an_unknown_layer_is_refused(world: planted.World) -> None:
 def test_settings_out_of_range_are_refused(alpha: float) -> None:
     with pytest.raises(ConfigError, match="alpha must be 0 or more"):
         Contrastive(alpha=alpha)
+
+
+@pytest.mark.parametrize(("starts", "third"), [(20, 6), (3, 1), (1, 1)])
+def test_a_control_is_the_same_search_in_another_size_from_a_third_of_the_starts(
+    starts: int, third: int
+) -> None:
+    method = Contrastive(alpha=0.3, search=Search(starts=starts, lr=0.2))
+    expected = Contrastive(alpha=0.3, search=Search(starts=third, lr=0.2, max_mask_share=0.4))
+    assert method.control(0.4) == expected

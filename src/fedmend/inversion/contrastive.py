@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor, nn
@@ -87,6 +87,14 @@ class Contrastive:
                 self.thorough,
             )
             return self.search(objective, images, generator, progress)
+
+    def control(self, max_mask_share: float) -> Contrastive:
+        """The same method for a control: a patch of at most this share of the image, in (0, 1], from fewer starts.
+
+        A third of them is enough: where honest training set two models apart, most starts lead to a patch.
+        """
+        search = replace(self.search, max_mask_share=max_mask_share, starts=max(1, self.search.starts // 3))
+        return replace(self, search=search)
 
 
 class _Contrast:
