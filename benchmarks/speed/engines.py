@@ -3,11 +3,11 @@
     sh benchmarks/speed/setup_flower.sh
     python benchmarks/speed/engines.py --turns 3
 
-The same clients of the same images train the same model by the same function, in the same rounds, each run in a process
-of its own: fedmend with torch's own number of threads, as it comes, fedmend with one thread, and Flower with one thread
-a client and as many clients at once as there are cores. The rounds alone are compared, and whole runs, which have
-start-up and reading the images in them, and in fedmend's case measuring the model after each round: Flower's run
-measures it once, outside the time. Run it alone; what has been measured is kept.
+The same clients of the same images train the same model in the same rounds, each run in a process of its own: fedmend
+with one client a core at once, as the command line has it, and with one at a time; and Flower with as many clients at
+once as there are cores, by fedmend's own training function and by a plain PyTorch loop. The rounds alone are compared,
+and whole runs, which have start-up and reading the images in them, and in fedmend's case measuring the model after
+each round: Flower's run measures it once, outside the time. Run it alone; what has been measured is kept.
 """
 
 from __future__ import annotations
@@ -42,11 +42,13 @@ QUIETLY = {
     "RAY_worker_niceness": "0",  # by Ray's default of 15, whatever else runs would slow Flower alone
     "FLWR_HOME": str(FLOWER / "home"),  # else a file in the user's home
 }
-OURS = str(HERE / "fedmend_engine.py")
+OURS = [sys.executable, str(HERE / "fedmend_engine.py")]
+THEIRS = [str(FLOWER / "bin" / "python"), str(HERE / "flower_engine.py")]
 ENGINES = {
-    "fedmend": [sys.executable, OURS],
-    "fedmend, one thread": [sys.executable, OURS, "--threads", "1"],
-    "flower": [str(FLOWER / "bin" / "python"), str(HERE / "flower_engine.py")],
+    "fedmend": OURS,
+    "fedmend, one client at a time": [*OURS, "--workers", "1"],
+    "flower": THEIRS,
+    "flower, plain PyTorch loop": [*THEIRS, "--plain"],
 }
 FEDERATIONS = {
     "mnist": SimulationConfig(data=DataConfig("mnist"), model=ModelConfig("convnet")),
@@ -94,7 +96,7 @@ def main() -> None:
     )
     parser.add_argument("federations", nargs="*", help=f"of {', '.join(FEDERATIONS)}; all by default")
     parser.add_argument("--turns", type=int, default=3)
-    parser.add_argument("--rounds", type=int, default=10)
+    parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--clients-per-round", type=int, default=6)
     parser.add_argument("--out", type=Path, default=PATH)
     options = parser.parse_args()

@@ -1,6 +1,6 @@
 """Run a federation by fedmend's simulator and print one line of JSON: the counterpart of flower_engine.py.
 
-    python benchmarks/speed/fedmend_engine.py '{"data": {"source": "mnist"}}' --threads 1
+    python benchmarks/speed/fedmend_engine.py '{"data": {"source": "mnist"}}' --workers 1
 
 The settings are those of fedmend.federation.SimulationConfig as JSON.
 """
@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 
-def measure(settings: dict[str, Any], threads: int) -> dict[str, Any]:
+def measure(settings: dict[str, Any], workers: int) -> dict[str, Any]:
     """The line that is printed."""
     started = time.perf_counter()
     import torch
@@ -25,12 +25,11 @@ def measure(settings: dict[str, Any], threads: int) -> dict[str, Any]:
     from fedmend.federation import parse_config
     from fedmend.federation.simulator import make_clients
 
-    if threads:
-        torch.set_num_threads(threads)
+    workers = workers or torch.get_num_threads()
     config = parse_config(settings)
     data = load_images(config.data.source, "train"), load_images(config.data.source, "test")
     with tempfile.TemporaryDirectory() as folder:
-        run = simulate(config, Path(folder), data=data)
+        run = simulate(config, Path(folder), data=data, workers=workers)
         seconds = time.perf_counter() - started
         _, *rounds = run.records()
     clients = make_clients(config, data[0], "cpu")
@@ -44,7 +43,7 @@ def measure(settings: dict[str, Any], threads: int) -> dict[str, Any]:
         sum(record.seconds for record in rounds),
         samples,
         rounds[-1].accuracy,
-        torch.get_num_threads(),
+        1 if workers > 1 else torch.get_num_threads(),
     )
 
 
@@ -53,9 +52,11 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("settings", type=json.loads)
-    parser.add_argument("--threads", type=int, default=0, help="else torch's own choice")
+    parser.add_argument(
+        "--workers", type=int, default=0, help="by default one a core, as fedmend simulate has it"
+    )
     options = parser.parse_args()
-    print(json.dumps(measure(options.settings, options.threads)))
+    print(json.dumps(measure(options.settings, options.workers)))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,5 @@
-"""fedmend's honest federation as apps for Flower's simulation engine: the engine is Flower's, the training fedmend's.
+"""fedmend's honest federation as apps for Flower's simulation engine: the engine is Flower's, the training fedmend's
+or, as Flower's users have it, a plain PyTorch loop over a ``DataLoader``.
 
 A module of its own, beside the script: Ray's workers import it by name, so that what they cache stays between fits.
 """
@@ -18,12 +19,14 @@ from flwr.serverapp import Grid, ServerApp
 from flwr.serverapp.strategy import FedAvg
 from flwr.simulation import run_simulation
 from result_line import samples_of
-from torch import nn
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, TensorDataset
 
 from fedmend import load_images
-from fedmend.federation import Client, SimulationConfig, parse_config
+from fedmend.federation import Client, SimulationConfig, TrainingConfig, parse_config
 from fedmend.federation.simulator import choose_clients, initial_model, make_clients
 from fedmend.federation.training import train
+from fedmend.pixels import to_float
 from fedmend.seeds import derive_seed
 
 THREADS = 1
@@ -53,17 +56,45 @@ def prepare(message: Message, context: Context) -> Message:
 
 @client_app.train()
 def fit(message: Message, context: Context) -> Message:
-    """A client's local training: fedmend's, with the seed that fedmend's simulator would give it."""
+    """A client's local training, with the seed that fedmend's simulator would give it."""
     order = message.content["config"]
     config, clients, model = workplace(order["settings"])
     index = context.node_config["partition-id"]
     client = clients[index]
     seed = derive_seed(derive_seed(config.seed, "fit", order["server-round"], index), "train")
     model.load_state_dict(message.content["arrays"].to_torch_state_dict())
-    train(model, client.images, client.labels, config.training, seed)
+    if order["plain"]:
+        train_plainly(model, client.images, client.labels, config.training, seed)
+    else:
+        train(model, client.images, client.labels, config.training, seed)
     metrics = MetricRecord({"num-examples": len(client.images)})
     reply = {"arrays": ArrayRecord(model.state_dict()), "metrics": metrics}
     return Message(RecordDict(reply), reply_to=message)
+
+
+def train_plainly(
+    model: nn.Module, images: Tensor, labels: Tensor, config: TrainingConfig, seed: int
+) -> None:
+    """The same epochs, batch size and optimizer as tutorials write it; the model and its input in the usual order.
+
+    The images are turned to floats once and not augmented, which is less work than most have. Of the settings only
+    those are known that the benchmark's federations use.
+    """
+    torch.manual_seed(seed)
+    model.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+    optimizer: torch.optim.Optimizer
+    if config.optimizer == "adam":
+        optimizer = torch.optim.Adam(model.parameters(), lr=config.lr)
+    else:
+        optimizer = torch.optim.SGD(model.parameters(), lr=config.lr, momentum=config.momentum)
+    loader = DataLoader(TensorDataset(to_float(images), labels), batch_size=config.batch_size, shuffle=True)
+    criterion = nn.CrossEntropyLoss()
+    model.train()
+    for _ in range(config.epochs):
+        for pixels, classes in loader:
+            optimizer.zero_grad()
+            criterion(model(pixels), classes).backward()
+            optimizer.step()
 
 
 class TimedFedAvg(FedAvg):
@@ -104,15 +135,15 @@ class TimedFedAvg(FedAvg):
         return result
 
 
-def federate(config: SimulationConfig, model: nn.Module) -> tuple[float, int]:
-    """Train ``model`` in place, as many clients at once as there are cores.
+def federate(config: SimulationConfig, model: nn.Module, plain: bool) -> tuple[float, int]:
+    """Train ``model`` in place, as many clients at once as there are cores; ``plain``: by :func:`train_plainly`.
 
     Returns:
         Seconds of the rounds, from the first one's configuration to the last one's aggregation, when the workers are
         ready; and how many samples were trained on.
     """
     server_app = ServerApp()
-    order = ConfigRecord({"settings": json.dumps(config.to_dict())})
+    order = ConfigRecord({"settings": json.dumps(config.to_dict()), "plain": plain})
     outcome: list[Any] = []
 
     @server_app.main()

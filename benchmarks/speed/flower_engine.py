@@ -20,7 +20,7 @@ from typing import Any
 SRC = Path(__file__).resolve().parents[2] / "src"
 
 
-def measure(settings: dict[str, Any]) -> dict[str, Any]:
+def measure(settings: dict[str, Any], plain: bool) -> dict[str, Any]:
     """The line that is printed."""
     started = time.perf_counter()
     sys.path.insert(0, str(SRC))
@@ -36,7 +36,7 @@ def measure(settings: dict[str, Any]) -> dict[str, Any]:
     config = parse_config(settings)
     test = load_images(config.data.source, "test")
     model = initial_model(config, test)
-    round_seconds, samples = federate(config, model)
+    round_seconds, samples = federate(config, model, plain)
     seconds = time.perf_counter() - started
     score = accuracy(model, test.images, test.labels)
     line = result_line(seconds, round_seconds, samples, score, THREADS)
@@ -48,7 +48,11 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("settings", type=json.loads)
-    print(json.dumps(measure(parser.parse_args().settings)))
+    parser.add_argument(
+        "--plain", action="store_true", help="a plain PyTorch loop instead of fedmend's training"
+    )
+    options = parser.parse_args()
+    print(json.dumps(measure(options.settings, options.plain)))
 
 
 if __name__ == "__main__":

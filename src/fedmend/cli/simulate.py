@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import click
+import torch
 
 from fedmend.cli.console import progress_bars
 from fedmend.cli.loading import choose_device
@@ -17,16 +18,23 @@ from fedmend.federation import simulate as run_simulation
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder for the run's results.")
 @click.option("--resume", is_flag=True, help="Go on with the run in that folder.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, ...")
-def simulate(config: Path, out: Path, resume: bool, device: str) -> None:
+@click.option(
+    "--workers",
+    type=click.IntRange(min=1),
+    help="How many clients train at once, each in a process of its own.  [default: on a CPU, one a core]",
+)
+def simulate(config: Path, out: Path, resume: bool, device: str, workers: int | None) -> None:
     """Simulate a federation, honest or under attack, as CONFIG (a TOML file) says.
 
     Writes settings, a checkpoint a round and the accuracy and attack success rate by round. A killed run goes on
     with --resume and ends as if it had not been interrupted.
     """
+    settings, where = read_config(config), choose_device(device)
+    if workers is None:
+        most = settings.federation.clients_per_round
+        workers = min(torch.get_num_threads(), most) if where.type == "cpu" else 1
     with progress_bars() as progress:
-        run = run_simulation(
-            read_config(config), out, resume=resume, device=choose_device(device), progress=progress
-        )
+        run = run_simulation(settings, out, resume=resume, device=where, workers=workers, progress=progress)
     click.echo(summary(run))
 
 

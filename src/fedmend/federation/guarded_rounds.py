@@ -49,7 +49,6 @@ def guarded_round(
     """
     before = deepcopy(model.state_dict())
     updates, states = client_updates(model, clients, config, round_number, zeros)
-    model.load_state_dict(before)
     deltas = torch.stack([update.delta for update in updates])
     if validation is None:
         move(model, trimmed_mean(deltas, TRIM), states, 1.0, zeros, round_number)

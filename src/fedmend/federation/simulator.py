@@ -1,4 +1,4 @@
-"""A federation in one process: rounds of sampled clients, FedAvg, a checkpoint and a line of metrics a round.
+"""A federation on one machine: rounds of sampled clients, FedAvg, a checkpoint and a line of metrics a round.
 
 Killed at any moment, a run goes on from its last whole round and ends with the same parameters, bit for bit:
 every random choice has a seed of its own, made from the run's seed, the round and the client. (Torch adds in another
@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from copy import deepcopy
 from pathlib import Path
 from types import MappingProxyType
 
@@ -24,11 +23,12 @@ from fedmend.errors import ConfigError, DataError, ModelError
 from fedmend.federation.client import Client, ClientUpdate, HonestClient, MaliciousClient
 from fedmend.federation.config import AttackConfig, SimulationConfig, check_consistent
 from fedmend.federation.run_folder import RoundRecord, RunFolder
+from fedmend.federation.workers import Fit, fitting, one_by_one
 from fedmend.metrics import accuracy, attack_success_rate
 from fedmend.models import build_model, probe
 from fedmend.parameters import flatten, integer_maximum, parameter_mask, unflatten
 from fedmend.progress import Progress, silent
-from fedmend.pruning import held, set_to_zero
+from fedmend.pruning import set_to_zero
 from fedmend.seeds import derive_seed, generator
 from fedmend.triggers import Trigger, union
 
@@ -40,6 +40,7 @@ def simulate(
     resume: bool = False,
     device: torch.device | str = "cpu",
     data: tuple[ImageSet, ImageSet] | None = None,
+    workers: int = 1,
     progress: Progress = silent,
 ) -> RunFolder:
     """Run a federation, honest or under attack, and keep all of it in the folder ``out``.
@@ -50,6 +51,8 @@ def simulate(
         resume: go on with the run in ``out``, if there is one; more ``rounds`` than before are allowed.
         device: where to train.
         data: training and test images, if they are in memory already; else ``config.data.source`` is loaded.
+        workers: how many clients train at once; above 1 each in a process of its own (see
+            :func:`fedmend.federation.workers.fitting`).
         progress: called once a round.
 
     Raises:
@@ -73,16 +76,16 @@ def simulate(
         run.save_round(config.model.start_round, model)
         done = config.model.start_round
     evaluate = _Evaluation(test_set, planted, config.attack, device)
-    _load_and_fill_records(run, model, evaluate, config, done)
-
-    progress("federation", done, config.federation.rounds)
-    for round_number in range(done + 1, config.federation.rounds + 1):
-        started = time.perf_counter()
-        chosen = choose_clients(config, round_number)
-        run_round(model, [clients[index] for index in chosen], config, round_number)
-        run.save_round(round_number, model)
-        run.append(evaluate(model, config, round_number, chosen, time.perf_counter() - started))
-        progress("federation", round_number, config.federation.rounds)
+    with fitting(workers if done < config.federation.rounds else 1) as fit:
+        _load_and_fill_records(run, model, evaluate, config, done)
+        progress("federation", done, config.federation.rounds)
+        for round_number in range(done + 1, config.federation.rounds + 1):
+            started = time.perf_counter()
+            chosen = choose_clients(config, round_number)
+            run_round(model, [clients[index] for index in chosen], config, round_number, fit=fit)
+            run.save_round(round_number, model)
+            run.append(evaluate(model, config, round_number, chosen, time.perf_counter() - started))
+            progress("federation", round_number, config.federation.rounds)
     return run
 
 
@@ -92,6 +95,7 @@ def run_round(
     config: SimulationConfig,
     round_number: int,
     zeros: Mapping[str, Tensor] = MappingProxyType({}),
+    fit: Fit = one_by_one,
 ) -> None:
     """One round of FedAvg in place: every client trains a copy of the global model; the mean change is added.
 
@@ -103,8 +107,7 @@ def run_round(
     Raises:
         ModelError: the new weights aren't finite; or a client's training diverged. The model can't be used then.
     """
-    before = deepcopy(model.state_dict())
-    updates, states = client_updates(model, clients, config, round_number, zeros)
+    updates, states = client_updates(model, clients, config, round_number, zeros, fit)
     deltas = torch.stack([update.delta for update in updates])
     if config.federation.aggregation == "weighted":
         mean = fedavg(deltas, torch.tensor([update.num_examples for update in updates], device=deltas.device))
@@ -112,7 +115,6 @@ def run_round(
         mean = trimmed_mean(deltas, config.federation.trim)
     else:
         mean = uniform_fedavg(deltas)
-    model.load_state_dict(before)
     move(model, mean, states, config.federation.server_lr, zeros, round_number)
 
 
@@ -122,18 +124,13 @@ def client_updates(
     config: SimulationConfig,
     round_number: int,
     zeros: Mapping[str, Tensor],
+    fit: Fit = one_by_one,
 ) -> tuple[list[ClientUpdate], list[dict[str, Tensor]]]:
-    """What each client sends after training a copy of the model, and its integer buffers; the model is left changed."""
-    before = deepcopy(model.state_dict())
-    updates, states = [], []
-    for client in clients:
-        model.load_state_dict(before)
-        seed = derive_seed(config.seed, "fit", round_number, client.client_id)
-        honest = _honest_before_first_round(client, config.attack, round_number)
-        with held(model, zeros):
-            updates.append(honest.fit(model, seed))
-        states.append({k: v.clone() for k, v in model.state_dict().items() if not v.is_floating_point()})
-    return updates, states
+    """What each client sends after training a copy of the model, and integer buffers. The model is left as it was."""
+    honest = [_honest_before_first_round(client, config.attack, round_number) for client in clients]
+    seeds = [derive_seed(config.seed, "fit", round_number, client.client_id) for client in clients]
+    fitted = fit(model, honest, seeds, zeros)
+    return [update for update, _ in fitted], [state for _, state in fitted]
 
 
 def move(
