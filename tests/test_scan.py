@@ -263,7 +263,7 @@ class Finding(Contrastive):
     """Finds what it is told to, and remembers what it was asked."""
 
     trigger: Trigger
-    asked: list[tuple[nn.Module, nn.Module, float]]
+    asked: list[tuple[nn.Module, nn.Module, float, object]]
 
     def __call__(
         self,
@@ -272,8 +272,9 @@ class Finding(Contrastive):
         images: Tensor,
         generator: object,
         progress: Progress = silent,
+        clean: object = None,
     ) -> Recovered:
-        self.asked.append((suspect, reference, self.search.max_mask_share))
+        self.asked.append((suspect, reference, self.search.max_mask_share, clean))
         progress("trigger inversion", 1, 2)
         return Recovered(self.trigger, (0.0,), "", converged=True)
 
@@ -291,11 +292,13 @@ def controlled(
     told: list[tuple[str, int, int]] = []
     truth = torch.tensor([0, 0, 1, 1, 2, 2])
     images = torch.zeros(6, 1, 10, 10)
+    answers = tuple((model(images), model(images)) for model in (suspect, reference))
     found = _control(
-        method, suspect, reference, images, truth, mask_share, 0, lambda *each: told.append(each)
+        method, suspect, reference, images, answers, truth, mask_share, 0, lambda *each: told.append(each)
     )
-    [(first, second, allowed)] = method.asked
+    [(first, second, allowed, known)] = method.asked
     assert (first, second, told) == (reference, suspect, [("control: trigger inversion", 1, 2)])
+    assert known == answers[::-1]
     return found, allowed
 
 
@@ -406,7 +409,7 @@ def test_the_search_sees_models_without_batch_normalisation() -> None:
     images, labels = torch.rand(12, 3, 16, 16), torch.arange(12) % 4
     for layer in ("logits", "avgpool"):
         scan(pair[0], reference=pair[1], images=images, labels=labels, method=replace(method, layer=layer))
-    (*lighter, _), (*same, _) = method.asked
+    (*lighter, _, _), (*same, _, _) = method.asked
     assert not any(isinstance(module, nn.BatchNorm2d) for model in lighter for module in model.modules())
     assert same == pair
     assert all(module.training for model in pair for module in model.modules())

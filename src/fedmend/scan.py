@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from fedmend.errors import DataError, ModelError
-from fedmend.inversion import Contrastive, FeatureMap, folded, frozen
+from fedmend.inversion import Answers, Contrastive, FeatureMap, folded, frozen
 from fedmend.metrics import device_of, feature_mse, pixels_for
 from fedmend.pixels import to_uint8
 from fedmend.progress import Progress, silent
@@ -78,7 +78,8 @@ def scan(
     pixels = pixels_for(suspect, images)
     features = FeatureMap(suspect, method.layer)
     with frozen(suspect, reference), torch.no_grad():
-        (clean_features, clean_logits), reference_logits = features(pixels), _logits(reference, pixels)
+        clean = features(pixels), FeatureMap(reference, method.layer)(pixels)
+    (clean_features, clean_logits), (_, reference_logits) = clean
     _check_answers(clean_logits, reference_logits, labels, class_names)
     classes = clean_logits.shape[1]
     truth = (reference_logits.argmax(1) if labels is None else labels).to(device)
@@ -89,7 +90,7 @@ def scan(
     if method.layer == "logits":
         with frozen(*pair):
             pair = folded(suspect, pixels), folded(reference, pixels)
-    found = method(*pair, pixels, generator(seed, "scan"), progress)
+    found = method(*pair, pixels, generator(seed, "scan"), progress, clean)
     with frozen(suspect, reference), torch.no_grad():
         stamped = found.trigger.apply(pixels)
         stamped_features, logits = features(stamped)
@@ -108,7 +109,7 @@ def scan(
     names = tuple(class_names) if class_names is not None else tuple(str(index) for index in range(classes))
     verdict, reason = decide(evidence, thresholds, names[target])
     if control and verdict == "backdoored":
-        swapped = _control(method, *pair, pixels, truth, evidence.mask_share, seed, progress)
+        swapped = _control(method, *pair, pixels, clean, truth, evidence.mask_share, seed, progress)
         evidence = replace(evidence, control_reasr=swapped)
         verdict, reason = decide(evidence, thresholds, names[target])
     shown = torch.cat([others.nonzero().flatten(), (~others).nonzero().flatten()])[:_SHOWN]
@@ -238,6 +239,7 @@ def _control(
     suspect: nn.Module,
     reference: nn.Module,
     images: Tensor,
+    clean: tuple[Answers, Answers],
     truth: Tensor,
     mask_share: float,
     seed: int,
@@ -250,7 +252,7 @@ def _control(
     def told(stage: str, done: int, total: int) -> None:
         progress(f"control: {stage}", done, total)
 
-    found = swapped(reference, suspect, images, generator(seed, "control"), told).trigger
+    found = swapped(reference, suspect, images, generator(seed, "control"), told, clean[::-1]).trigger
     if found.size > (allowed + 1e-6) * images[0, 0].numel():  # the paper's search has no budget
         return 0.0
     with frozen(suspect, reference), torch.no_grad():

@@ -91,7 +91,9 @@ def judged(
     """
     clean = torch.arange(len(classes)) + suspect.numel()
     models = [Answers(torch.cat([each.flatten(), classes])) for each in (suspect, reference)]
-    contrast = _Contrast(*models, clean[:, None, None, None].float(), 0.1, thorough=False)
+    images = clean[:, None, None, None].float()
+    answers = models[0](images), models[1](images)
+    contrast = _Contrast(*models, images, answers, 0.1, thorough=False)
     stamped = torch.arange(suspect.numel()).view(*suspect.shape, 1, 1, 1).float()
     return contrast.works(stamped, torch.arange(len(classes)), at_least).tolist(), models[1].asked[1:]
 
@@ -148,7 +150,8 @@ KEPT, SWAPPED = torch.eye(2), torch.eye(2).flip(0)
 def contrast() -> _Contrast:
     """Ms(x) is x and Mc(x) is x swapped; the suspect's logits are x swapped, the reference's x."""
     clean = torch.tensor([[1.0, 0.0], [0.6, 0.8], [0.5, 1.0]])[:, None, None]
-    return _Contrast(two_pixels(KEPT, SWAPPED), two_pixels(SWAPPED, SWAPPED), clean, 0.5, thorough=False)
+    pair = two_pixels(KEPT, SWAPPED), two_pixels(SWAPPED, SWAPPED)
+    return _Contrast(*pair, clean, (pair[0](clean), pair[1](clean)), 0.5, thorough=False)
 
 
 CHOSEN = torch.tensor([[1, 0], [2, 1]])
@@ -237,6 +240,19 @@ def test_dropout_has_no_say(world: planted.World) -> None:
     assert curves[0] == curves[1]
 
 
+@pytest.mark.parametrize("layer", ["logits", "3"])
+def test_what_is_known_of_clean_images_is_not_asked_again(world: planted.World, layer: str) -> None:
+    images, method = world.images[:10] / 255, replace(BRIEF, layer=layer)
+    seen: list[int] = []
+    suspect = nn.Sequential(*deepcopy(world.backdoored))
+    suspect.register_forward_hook(lambda _, inputs, __: seen.append(int(torch.equal(inputs[0], images))))
+    with torch.no_grad():
+        clean = FeatureMap(suspect, layer)(images), FeatureMap(world.reference, layer)(images)
+    found = [method(suspect, world.reference, images, generator(0), clean=each) for each in (None, clean)]
+    assert found[0].loss_curve == found[1].loss_curve
+    assert sum(seen) == 2  # once above, once of the two searches
+
+
 def test_the_same_model_twice_is_no_backdoor(world: planted.World) -> None:
     found = Contrastive(search=Search(starts=2))(
         world.backdoored, world.backdoored, world.images[:10] / 255, generator(0)
@@ -267,9 +283,10 @@ def test_settings_out_of_range_are_refused(alpha: float) -> None:
 
 
 @pytest.mark.parametrize(("starts", "third"), [(20, 6), (3, 1), (1, 1)])
-def test_a_control_is_the_same_search_in_another_size_from_a_third_of_the_starts(
-    starts: int, third: int
+@pytest.mark.parametrize(("explore", "fewer"), [(25, 15), (2, 1), (1, 1)])
+def test_a_control_is_a_shorter_search_in_another_size(
+    starts: int, third: int, explore: int, fewer: int
 ) -> None:
-    method = Contrastive(alpha=0.3, search=Search(starts=starts, lr=0.2))
-    expected = Contrastive(alpha=0.3, search=Search(starts=third, lr=0.2, max_mask_share=0.4))
-    assert method.control(0.4) == expected
+    method = Contrastive(alpha=0.3, search=Search(starts=starts, explore=explore, lr=0.2))
+    search = Search(starts=third, explore=fewer, lr=0.2, max_mask_share=0.4, small=1.0, finalists=2)
+    assert method.control(0.4) == Contrastive(alpha=0.3, search=search)

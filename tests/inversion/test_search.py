@@ -19,7 +19,7 @@ SIDE = 8
 GREY = torch.full((3, 1, SIDE, SIDE), 0.5)
 BLACK_AND_WHITE = torch.stack([torch.zeros(1, SIDE, SIDE), torch.ones(1, SIDE, SIDE)])
 SIXTEENTH = Search(  # of 64 pixels: the largest mask is 4, a quarter 1
-    starts=3, explore=4, batch_size=2, steps=60, stride=10, max_mask_share=1 / 16
+    starts=3, explore=4, batch_size=2, steps=60, stride=10, max_mask_share=1 / 16, small=0.0
 )
 SMALLER = "no smaller trigger worked"
 NOTHING = "no patch within 12.5% of the image worked"
@@ -109,7 +109,7 @@ def found(
 @pytest.mark.parametrize("colour", [0.0, 1.0])
 def test_the_minimum_of_a_simple_objective(colour: float) -> None:
     """Four pixels of which 0.7 is enough: three whole ones are left, and nothing else."""
-    result = found(Search(steps=60), Wants(colour))
+    result = found(Search(steps=60, small=0.0), Wants(colour))
     mask, pattern = result.trigger.mask, result.trigger.pattern
     left = mask > 0
     assert int(left.sum()) == int(left[0, :2, :2].sum()) == 3
@@ -402,6 +402,19 @@ def test_a_patch_that_works_learns_on_within_four_fifths_of_what_is_left() -> No
     assert sizes(spy.refined) == about(*[0.8 * part] * 10, *[0.8**2 * part] * 10)
     assert torch.allclose(result.trigger.apply(BLACK_AND_WHITE), spy.judged[10][0][0])
     assert (result.stop_reason, result.converged, len(spy.judged)) == (SMALLER, True, 17)
+
+
+@pytest.mark.parametrize(("small", "steps"), [(1.0, 0), (0.6 / 64, 10), (0.48 / 64, 20)])
+def test_it_ends_with_a_mask_that_is_small_enough(small: float, steps: int) -> None:
+    """The first patch works with 23 of 64 pixels, a mask of 0.3 to 0.9; then one of four fifths of that does."""
+    spy = says({4: 0.95, 6: 0.95, 11: 0.95})
+    result = found(replace(SIXTEENTH, small=small), spy, BLACK_AND_WHITE)
+    [[part]] = sizes([spy.judged[5]])
+    assert 0.6 < part < 0.75  # so that four fifths are between 0.48 and 0.6
+    expected = [part, 0.8 * part, 0.8 * part][steps // 10]
+    assert (result.trigger.size, len(spy.refined)) == (pytest.approx(expected, rel=1e-4), steps)
+    reason = f"a trigger within {small:.1%} of the image worked" if steps < 20 else SMALLER
+    assert (result.stop_reason, result.converged) == (reason, True)
 
 
 def test_what_works_only_when_larger_is_then_made_smaller() -> None:

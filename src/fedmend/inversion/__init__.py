@@ -1,7 +1,7 @@
 """Trigger inversion: from a suspect model, a clean reference and images to a mask and a pattern."""
 
 from fedmend.inversion.contrastive import PAPER_SETTINGS, THOROUGH, Contrastive, contrastive_loss
-from fedmend.inversion.features import FeatureMap, frozen
+from fedmend.inversion.features import Answers, FeatureMap, frozen
 from fedmend.inversion.few_pixels import FoundTrigger, few_pixel_triggers, moved
 from fedmend.inversion.folding import folded
 from fedmend.inversion.search import Recovered, Search
@@ -9,6 +9,7 @@ from fedmend.inversion.search import Recovered, Search
 __all__ = [
     "PAPER_SETTINGS",
     "THOROUGH",
+    "Answers",
     "Contrastive",
     "FeatureMap",
     "FoundTrigger",

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cosine_similarity
 
 from fedmend.errors import ConfigError
-from fedmend.inversion.features import FeatureMap, frozen
+from fedmend.inversion.features import Answers, FeatureMap, frozen
 from fedmend.inversion.search import Recovered, Search
 from fedmend.inversion.ssim import SsimTo
 from fedmend.progress import Progress, silent
@@ -66,6 +66,7 @@ class Contrastive:
         images: Tensor,
         generator: torch.Generator,
         progress: Progress = silent,
+        clean: tuple[Answers, Answers] | None = None,
     ) -> Recovered:
         """Search for a trigger.
 
@@ -74,39 +75,50 @@ class Contrastive:
             images: float (N, C, H, W) in [0, 1].
             generator: on the CPU, for the random starts and the choice of images.
             progress: called as ``progress("trigger inversion", step, steps)``.
+            clean: the suspect's and the reference's features and logits on the images, where they are known already.
 
         Raises:
             ModelError: a model answers NaN, or has no layer ``layer``.
         """
         with frozen(suspect, reference):
-            objective = _Contrast(
-                FeatureMap(suspect, self.layer),
-                FeatureMap(reference, self.layer),
-                images,
-                self.alpha,
-                self.thorough,
-            )
+            pair = FeatureMap(suspect, self.layer), FeatureMap(reference, self.layer)
+            if clean is None:
+                with torch.no_grad():
+                    clean = pair[0](images), pair[1](images)
+            objective = _Contrast(*pair, images, clean, self.alpha, self.thorough)
             return self.search(objective, images, generator, progress)
 
     def control(self, max_mask_share: float) -> Contrastive:
-        """The same method for a control: a patch of at most this share of the image, in (0, 1], from fewer starts.
+        """The same method for a control: a patch of at most this share of the image, in (0, 1], by a shorter search.
 
-        A third of them is enough: where honest training set two models apart, most starts lead to a patch.
+        A third of the starts, three fifths of the exploration's steps and two finalists are enough: where honest
+        training set two models apart, most starts lead to a patch. It ends with the first one that works.
         """
-        search = replace(self.search, max_mask_share=max_mask_share, starts=max(1, self.search.starts // 3))
-        return replace(self, search=search)
+        shorter = replace(
+            self.search,
+            max_mask_share=max_mask_share,
+            small=1.0,
+            starts=max(1, self.search.starts // 3),
+            explore=max(1, 3 * self.search.explore // 5),
+            finalists=2,
+        )
+        return replace(self, search=shorter)
 
 
 class _Contrast:
     """The search's objective; what depends on the clean images alone is computed once."""
 
     def __init__(
-        self, suspect: FeatureMap, reference: FeatureMap, images: Tensor, alpha: float, thorough: bool
+        self,
+        suspect: FeatureMap,
+        reference: FeatureMap,
+        images: Tensor,
+        clean: tuple[Answers, Answers],
+        alpha: float,
+        thorough: bool,
     ) -> None:
         self.suspect, self.reference, self.alpha, self.thorough = suspect, reference, alpha, thorough
-        with torch.no_grad():
-            self.suspect_clean, _ = suspect(images)
-            self.reference_clean, logits = reference(images)
+        (self.suspect_clean, _), (self.reference_clean, logits) = clean
         self.positive = cosine_similarity(self.reference_clean, self.suspect_clean, dim=-1)
         self.classes = logits.argmax(1)
         self.similarity = SsimTo(images)
@@ -149,7 +161,15 @@ class _Contrast:
 
 THOROUGH = Contrastive(
     search=Search(
-        steps=60, lr=0.2, starts=16, explore=80, batch_size=8, finalists=None, refine_batch_size=40, stride=10
+        steps=60,
+        lr=0.2,
+        small=0.0,
+        starts=16,
+        explore=80,
+        batch_size=8,
+        finalists=None,
+        refine_batch_size=40,
+        stride=10,
     ),
     thorough=True,
 )

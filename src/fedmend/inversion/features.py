@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from typing import TypeAlias
 
 from torch import Tensor, nn
 
 from fedmend.errors import ModelError
 from fedmend.metrics import evaluating
+
+Answers: TypeAlias = tuple[Tensor, Tensor]
+"""Features (N, F) and logits (N, classes)."""
 
 
 @contextmanager
@@ -51,7 +55,7 @@ class FeatureMap:
         self._module = None if layer == "logits" else modules[layer]
         self._layer = layer
 
-    def __call__(self, images: Tensor) -> tuple[Tensor, Tensor]:
+    def __call__(self, images: Tensor) -> Answers:
         """Features (N, F) and logits (N, classes) of images (N, C, H, W), which stay as they are."""
         images = images.clone()  # a model may work in place
         if self._module is None:

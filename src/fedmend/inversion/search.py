@@ -81,11 +81,11 @@ class Search:
       an objective that may be cheaper than the full one. The budget shrinks from ``max_mask_share`` of the image's
       pixels to a quarter of that, so that a patch which needs many pixels loses to one that needs few. The starts
       whose latest losses are lowest are the finalists, which are judged on more images.
-    - **Refine**: the finalist that works best learns on, by the full objective, and is judged every few steps. While
-      it works on ``success`` of the images, the pixels with the smallest part in the mask are left out, as many as it
-      can do without, and it learns on within four fifths of what is left. Until then the budget doubles, or where
-      next to nothing works goes to the largest at once; there it learns on as long as it works on three in ten and on
-      ever more. The smallest patch that works is the result.
+    - **Refine**: the finalist that works best learns on, by the full objective, and is judged every few steps. When it
+      works on ``success`` of the images, the pixels with the smallest part in the mask are left out, as many as it
+      can do without. If what is left is ``small``, that is the result; else it learns on within four fifths of it, and
+      the smallest patch that works is. Until one works the budget doubles, or where next to nothing works goes to the
+      largest at once; there it learns on as long as it works on three in ten and on ever more.
 
     Attributes:
         beta: weight of the mask's L1 norm, per pixel; None for a budget.
@@ -94,6 +94,7 @@ class Search:
         max_mask_share: the largest mask, as a share in (0, 1] of the image. Like those below, for a search with a
             budget.
         success: how well, in (0, 1], a trigger must work to be made smaller.
+        small: a share of the image, in [0, 1]: the search ends with a trigger that works and has no larger a mask.
         starts: random starts of an exploration.
         explore: steps of an exploration.
         batch_size: images of a step of the exploration, for each start.
@@ -111,6 +112,7 @@ class Search:
     lr: float = 0.5
     max_mask_share: float = 0.125
     success: float = 0.95
+    small: float = 0.0625
     starts: int = 20
     explore: int = 25
     batch_size: int = 1
@@ -131,6 +133,8 @@ class Search:
             raise ConfigError(f"beta must be 0 or more, or None for a budget; got {self.beta}")
         if not 0 < self.success <= 1 or not 0 < self.max_mask_share <= 1:
             raise ConfigError(f"success and max_mask_share must be above 0 and at most 1; got {self}")
+        if not 0 <= self.small <= 1:
+            raise ConfigError(f"small must be from 0 to 1; got {self.small}")
 
     def __call__(
         self,
@@ -239,7 +243,11 @@ class Search:
                 if best.working and not improved:
                     stop_reason = "no smaller trigger worked"
                     break
+                if best.working and best.size <= self.small * images[0, 0].numel():
+                    stop_reason = f"a trigger within {self.small:.1%} of the image worked"
+                    break
                 hopeless = not best.working and not (promising and improved)
+
                 if hopeless and budget == largest and step % self.stride == 0:
                     stop_reason = f"no patch within {self.max_mask_share:.1%} of the image worked"
                     break
