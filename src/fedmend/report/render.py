@@ -218,7 +218,7 @@ def _metrics(scan: ScanReport) -> list[_Metric]:
     control = _Metric(
         name="The other way round (control)",
         value=words.percent(scan.control_reasr),
-        explanation="The same search with the models’ roles swapped, for a patch of at most twice the size: share of "
+        explanation="A shorter search with the models’ roles swapped, for a patch of at most twice the size: share of "
         "the stamped images that it sends to one class in the clean reference alone.",
         chart=charts.share_bullet(
             "control",
