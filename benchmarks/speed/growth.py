@@ -43,7 +43,6 @@ def measure(classes: int, size: int, width: int) -> dict[str, float]:
     torch.set_num_threads(1)
     torch.manual_seed(0)
     model = ResNet((2, 2, 2, 2), classes, 3, width, imagenet_stem=True).eval()
-    model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     images = torch.rand(IMAGES, 3, size, size, generator=generator(0, "images"))
     labels = torch.arange(IMAGES) % min(classes, IMAGES)
     before = forget_peak()

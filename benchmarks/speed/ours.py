@@ -32,10 +32,7 @@ def measure(world: World, name: str, method: str, threads: int, seed: int) -> di
     images, labels = read_images(world.images)
     outputs = int(labels.max()) + 1
     suspect, reference = (
-        load(world.checkpoint(each), world.architecture, outputs, images).to(
-            memory_format=torch.channels_last  # type: ignore[call-overload]
-        )
-        for each in (name, "reference")
+        load(world.checkpoint(each), world.architecture, outputs, images) for each in (name, "reference")
     )
     before = forget_peak()
     ready = time.perf_counter()

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from fedmend.errors import DataError, ModelError
-from fedmend.inversion import Answers, Contrastive, FeatureMap, folded, frozen
+from fedmend.inversion import Answers, Contrastive, FeatureMap, frozen, lighter
 from fedmend.metrics import device_of, feature_mse, pixels_for
 from fedmend.pixels import to_uint8
 from fedmend.progress import Progress, silent
@@ -89,7 +89,7 @@ def scan(
     pair = suspect, reference
     if method.layer == "logits":
         with frozen(*pair):
-            pair = folded(suspect, pixels), folded(reference, pixels)
+            pair = lighter(suspect, pixels), lighter(reference, pixels)
     found = method(*pair, pixels, generator(seed, "scan"), progress, clean)
     with frozen(suspect, reference), torch.no_grad():
         stamped = found.trigger.apply(pixels)

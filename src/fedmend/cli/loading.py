@@ -32,7 +32,7 @@ def load_model(path: Path, architecture: str, images: ImageSet, device: torch.de
     )
     load_checkpoint(path, model)
     probe(model, channels, (height, width))
-    return model.eval().to(device, memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
+    return model.eval().to(device)
 
 
 @dataclass(frozen=True, eq=False)

@@ -3,7 +3,7 @@
 from fedmend.inversion.contrastive import PAPER_SETTINGS, THOROUGH, Contrastive, contrastive_loss
 from fedmend.inversion.features import Answers, FeatureMap, frozen
 from fedmend.inversion.few_pixels import FoundTrigger, few_pixel_triggers, moved
-from fedmend.inversion.folding import folded
+from fedmend.inversion.lighter import lighter
 from fedmend.inversion.search import Recovered, Search
 
 __all__ = [
@@ -17,7 +17,7 @@ __all__ = [
     "Search",
     "contrastive_loss",
     "few_pixel_triggers",
-    "folded",
     "frozen",
+    "lighter",
     "moved",
 ]

@@ -1,0 +1,89 @@
+import pytest
+import torch
+from torch import Tensor, nn
+
+from fedmend.inversion.packing import packed
+from fedmend.seeds import generator
+from small_nets import convolutions, packed_ones
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+LAYOUTS = [torch.channels_last, torch.contiguous_format]
+
+
+def answer_and_gradient(model: nn.Module, images: Tensor) -> tuple[Tensor, Tensor]:
+    pixels = images.clone().requires_grad_()
+    answers = model(pixels)
+    weights = torch.rand(answers.shape, generator=generator(1))
+    return answers.detach(), torch.autograd.grad((answers * weights).sum(), pixels)[0]
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("size", [(9, 9), (12, 7), (5, 16)])
+@pytest.mark.parametrize(
+    ("channels", "kernel", "stride", "padding", "bias"),
+    [
+        ((1, 12), 3, 2, 1, True),
+        ((3, 20), 5, 1, 0, True),
+        ((20, 50), 5, 1, 2, False),
+        ((16, 40), (3, 1), (2, 3), (1, 0), True),
+        ((64, 16), 1, 2, 0, False),
+        ((3, 8), 3, 3, 2, True),
+    ],
+)
+def test_a_packed_convolution_answers_like_torchs(
+    layout: torch.memory_format,
+    size: tuple[int, int],
+    channels: tuple[int, int],
+    kernel: int | tuple[int, int],
+    stride: int | tuple[int, int],
+    padding: int | tuple[int, int],
+    bias: bool,
+) -> None:
+    """Forward and back to the pixels, for one number of images after the other."""
+    torch.manual_seed(0)
+    plain = nn.Sequential(nn.Conv2d(*channels, kernel, stride, padding, bias=bias)).requires_grad_(False)
+    found = packed(plain, layout)
+    assert (packed_ones(found), convolutions(found), convolutions(plain)) == (1, 0, 1)
+    for count in (4, 1, 9):
+        images = torch.rand(count, channels[0], *size, generator=generator(count))
+        for mine, torchs in zip(
+            answer_and_gradient(found, images), answer_and_gradient(plain, images), strict=True
+        ):
+            assert mine.shape == torchs.shape
+            assert torch.allclose(mine, torchs, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_what_they_give_is_in_the_layout_that_was_asked_for(layout: torch.memory_format) -> None:
+    model = packed(nn.Sequential(nn.Conv2d(3, 8, 3)).requires_grad_(False), layout)
+    assert model(torch.rand(2, 3, 8, 8)).is_contiguous(memory_format=layout)
+
+
+def test_other_convolutions_stay() -> None:
+    """Those with groups, dilation, another padding or precision, and those of a class of their own."""
+
+    class Own(nn.Conv2d):
+        pass
+
+    others = [
+        nn.Conv2d(4, 4, 3, groups=2),
+        nn.Conv2d(4, 4, 3, dilation=2),
+        nn.Conv2d(4, 4, 3, padding="same"),
+        nn.Conv2d(4, 4, 3, padding=1, padding_mode="reflect"),
+        Own(4, 4, 3),
+    ]
+    model = nn.Sequential(*others)
+    assert packed(model, torch.channels_last) is model
+    double = nn.Sequential(nn.Conv2d(4, 4, 3)).double()
+    assert packed(double, torch.channels_last) is double
+    both = packed(nn.Sequential(*others, nn.Conv2d(4, 4, 3)).requires_grad_(False), torch.channels_last)
+    assert (packed_ones(both), convolutions(both)) == (1, 5)
+
+
+def test_what_is_not_packed_is_shared() -> None:
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(16, 2)).eval()
+    found = packed(model, torch.channels_last)
+    assert found[3].weight is model[3].weight  # type: ignore[index]
+    assert found[1].running_mean is model[1].running_mean  # type: ignore[index]
+    assert not found.training
