@@ -63,7 +63,7 @@ def scan(
         method: the inversion method; by default :class:`Contrastive`, which needs no tuning.
         thresholds: limits of the decision rules.
         control: before a verdict of a backdoor, search with the roles swapped (see :func:`decide`); without it such a
-            scan takes half to two thirds of the time.
+            scan takes about two thirds of the time.
         seed: of the search's random starts and choice of images.
         progress: see ``fedmend.progress``.
 
@@ -245,7 +245,7 @@ def _control(
     seed: int,
     progress: Progress,
 ) -> float:
-    """REASR of the reference alone, by a patch of at most twice the size: the same search with the roles swapped."""
+    """REASR of the reference alone, by a patch of at most twice the size: a shorter search with the roles swapped."""
     allowed = min(1.0, 2 * mask_share)
     swapped = method.control(allowed)
 

@@ -107,7 +107,7 @@ class ScanReport:
         mse: squared L2 norm of the change of the suspect's features under the trigger, averaged over the images.
         reference_agreement: share of the same stamped images that the reference sends to ``target_class``.
         suspect_accuracy, reference_accuracy: on the unstamped scan images.
-        control_reasr: REASR in the reference alone of the best patch of at most twice the recovered one's size, from a
+        control_reasr: REASR in the reference alone of a patch of at most twice the recovered one's size, from a shorter
             search with the roles swapped; None where no backdoor was in question.
         trigger: the recovered trigger.
         variants: the patches to which the best of the search's random starts led, before one was refined, and which

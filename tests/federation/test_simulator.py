@@ -74,7 +74,7 @@ def assert_same(run: RunFolder, other: RunFolder) -> None:
             assert value.numpy().tobytes() == same.numpy().tobytes(), (name, key)
 
 
-NETS = ["tiny_nets:linear", "tiny_nets:conv"]
+NETS = ["tiny_nets:linear", "tiny_nets:conv", "tiny_nets:Viewed"]
 
 
 def busy(net: str = "tiny_nets:conv", **tables: Any) -> SimulationConfig:

@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 import torch
 from test_simulator import Killed, assert_same, busy, run, stopping_at
-from tiny_data import data
+from tiny_data import data, settings
 from torch import nn
 
 from fedmend.errors import ConfigError, FedmendError, ModelError
 from fedmend.federation import ClientUpdate
 from fedmend.federation.simulator import initial_model, make_clients, run_round
-from fedmend.federation.workers import Fit, fitting, one_by_one
+from fedmend.federation.workers import Fit, can_be_sent, fitting, one_by_one
 from fedmend.parameters import flatten
 
 
@@ -27,17 +27,16 @@ def pair() -> Iterator[Fit]:
         yield fit
 
 
-@pytest.fixture
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 def federation(**changes: Any) -> tuple[Any, nn.Module, list[Any]]:
     config = busy(**changes)
     return config, initial_model(config, data()[0]), make_clients(config, data()[0], "cpu")
+
+
+class Odder(Exception):
+    """One that doesn't survive being pickled."""
+
+    def __init__(self, first: int, second: int) -> None:
+        super().__init__(f"{first}, {second}")
 
 
 @dataclass(frozen=True)
@@ -46,17 +45,27 @@ class Odd:
 
     client_id: int
     does: str
+    folder: str = ""
 
     def fit(self, model: nn.Module, seed: int) -> ClientUpdate:
         if self.does == "die":
             os._exit(3)
         if self.does == "fail":
             raise ModelError("as told")
-        number = {"threads": float(torch.get_num_threads()), "process": float(os.getpid())}[self.does]
+        if self.does == "fail oddly":
+            raise Odder(1, 2)
+        if self.does == "sleep":
+            time.sleep(60)
+        if self.does == "wait for the other":
+            Path(self.folder, str(self.client_id)).touch()
+            deadline = time.monotonic() + 60
+            while not Path(self.folder, str(1 - self.client_id)).exists():
+                assert time.monotonic() < deadline
+                time.sleep(0.01)
+        number = float(os.getpid()) if self.does == "process" else float(torch.get_num_threads())
         return ClientUpdate(self.client_id, 1, torch.full_like(flatten(model.state_dict()), number))
 
 
-@pytest.mark.usefixtures("one_thread")
 def test_they_send_what_they_send_one_by_one(pair: Fit) -> None:
     _, model, clients = federation()
     before, state = flatten(model.state_dict()), torch.get_rng_state()
@@ -83,7 +92,6 @@ class Net(nn.Sequential):
 """
 
 
-@pytest.mark.usefixtures("one_thread")
 def test_a_run_goes_on_by_any_number_of_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of a model whose module is in the current folder."""
     (tmp_path / "net_of_this_folder.py").write_text(NET, encoding="utf-8")
@@ -95,19 +103,18 @@ def test_a_run_goes_on_by_any_number_of_them(tmp_path: Path, monkeypatch: pytest
     assert_same(run(config, tmp_path / "both", workers=2, resume=True), alone)
 
 
-def test_each_is_a_process_with_one_thread(pair: Fit) -> None:
+def test_they_train_at_once_each_with_one_thread(pair: Fit, tmp_path: Path) -> None:
     model = federation()[1]
-    clients = [Odd(number, "process") for number in range(8)]
-    processes = {float(update.delta[0]) for update, _ in pair(model, clients, range(8), {})}
-    assert 1 <= len(processes) <= 2
-    assert float(os.getpid()) not in processes
-    assert pair(model, [Odd(0, "threads")], [0], {})[0][0].delta[0] == 1
+    clients = [Odd(number, "wait for the other", str(tmp_path)) for number in range(2)]
+    assert [float(update.delta[0]) for update, _ in pair(model, clients, [0, 1], {})] == [1, 1]
 
 
 def test_what_a_client_raises_is_raised(pair: Fit) -> None:
     config, model, clients = federation()
     with pytest.raises(ModelError, match="as told"):
         pair(model, [clients[0], Odd(1, "fail"), clients[2]], [0, 1, 2], {})
+    with pytest.raises(RuntimeError, match=r"(?s)failed in a worker process.*Odder: 1, 2"):
+        pair(model, [Odd(1, "fail oddly")], [0], {})
     run_round(model, clients, config, 1, fit=pair)
 
 
@@ -116,12 +123,29 @@ def test_a_model_that_cannot_be_sent(pair: Fit) -> None:
     model.register_forward_pre_hook(lambda module, images: None)
     with pytest.raises(ConfigError, match=r"can't be sent to a worker process .* take one worker"):
         pair(model, [], [], {})
+    assert not can_be_sent(model)
+    assert can_be_sent(federation()[1])
 
 
-def test_a_worker_that_dies() -> None:
-    model = federation()[1]
-    with fitting(2) as fit, pytest.raises(FedmendError, match="worker process died"):
-        fit(model, [Odd(0, "die"), Odd(1, "threads")], [0, 1], {})
+@pytest.mark.parametrize(
+    ("first", "error", "message"),
+    [("die", FedmendError, "worker process died"), ("fail", ModelError, "as told")],
+)
+def test_the_others_end_with_one_that_fails(first: str, error: type[Exception], message: str) -> None:
+    model, started = federation()[1], time.monotonic()
+    with pytest.raises(error, match=message), fitting(2) as fit:
+        fit(model, [Odd(0, first), Odd(1, "sleep")], [0, 1], {})
+    assert time.monotonic() - started < 50
+
+
+def test_a_model_that_cannot_be_sent_is_trained_here_by_default(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    config = settings(model={"architecture": "tiny_nets:hooked"}, federation={"rounds": 1})
+    assert run(config, tmp_path / "default", workers=None).last_round() == 1
+    with pytest.raises(ConfigError, match="can't be sent to a worker process"):
+        run(config, tmp_path / "two", workers=2)
 
 
 def test_none_is_not_a_number_of_workers() -> None:
@@ -152,7 +176,7 @@ def test_they_end_with_their_parent(tmp_path: Path) -> None:
         stderr=subprocess.DEVNULL,
         check=False,
         text=True,
-        env=os.environ | {"PYTHONPATH": paths},
+        env=os.environ | {"PYTHONPATH": paths, "TMPDIR": str(tmp_path)},
     )
     processes = {Path("/proc") / number for number in done.stdout.split()}
     assert done.returncode == -9
@@ -161,6 +185,7 @@ def test_they_end_with_their_parent(tmp_path: Path) -> None:
     while any(map(running, processes)) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert not any(map(running, processes))
+    assert [path.name for path in tmp_path.iterdir()] == ["orphans.py"]
 
 
 def running(process: Path) -> bool:

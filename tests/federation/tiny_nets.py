@@ -1,6 +1,6 @@
 """Networks of a few hundred weights, named in settings as ``tiny_nets:linear`` and so on."""
 
-from torch import nn
+from torch import Tensor, nn
 
 
 def linear(num_classes: int, in_channels: int, image_size: tuple[int, int]) -> nn.Module:
@@ -18,6 +18,27 @@ def conv(num_classes: int, in_channels: int, image_size: tuple[int, int]) -> nn.
         nn.Flatten(),
         nn.Linear(4 * height * width, num_classes),
     )
+
+
+class Viewed(nn.Module):
+    """As many write it: ``view`` needs what the convolution gives in the usual layout."""
+
+    def __init__(self, num_classes: int, in_channels: int, image_size: tuple[int, int]) -> None:
+        super().__init__()
+        self.convolution = nn.Conv2d(in_channels, 4, 3, padding=1)
+        self.head = nn.Linear(4 * image_size[0] * image_size[1], num_classes)
+
+    def forward(self, images: Tensor) -> Tensor:
+        between = self.convolution(images)
+        logits: Tensor = self.head(between.view(len(images), -1))
+        return logits
+
+
+def hooked(num_classes: int, in_channels: int, image_size: tuple[int, int]) -> nn.Module:
+    """It can't be pickled."""
+    model = linear(num_classes, in_channels, image_size)
+    model.register_forward_hook(lambda *_: None)
+    return model
 
 
 def flat_norm(num_classes: int, in_channels: int, image_size: tuple[int, int]) -> nn.Module:

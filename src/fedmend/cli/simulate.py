@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import click
-import torch
 
 from fedmend.cli.console import progress_bars
 from fedmend.cli.loading import choose_device
@@ -21,7 +20,7 @@ from fedmend.federation import simulate as run_simulation
 @click.option(
     "--workers",
     type=click.IntRange(min=1),
-    help="How many clients train at once, each in a process of its own.  [default: on a CPU, one a core]",
+    help="How many clients train at once, each in a process of its own.  [default: on a CPU, torch's threads]",
 )
 def simulate(config: Path, out: Path, resume: bool, device: str, workers: int | None) -> None:
     """Simulate a federation, honest or under attack, as CONFIG (a TOML file) says.
@@ -29,12 +28,15 @@ def simulate(config: Path, out: Path, resume: bool, device: str, workers: int | 
     Writes settings, a checkpoint a round and the accuracy and attack success rate by round. A killed run goes on
     with --resume and ends as if it had not been interrupted.
     """
-    settings, where = read_config(config), choose_device(device)
-    if workers is None:
-        most = settings.federation.clients_per_round
-        workers = min(torch.get_num_threads(), most) if where.type == "cpu" else 1
     with progress_bars() as progress:
-        run = run_simulation(settings, out, resume=resume, device=where, workers=workers, progress=progress)
+        run = run_simulation(
+            read_config(config),
+            out,
+            resume=resume,
+            device=choose_device(device),
+            workers=workers,
+            progress=progress,
+        )
     click.echo(summary(run))
 
 

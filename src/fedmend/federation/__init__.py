@@ -1,4 +1,4 @@
-"""Federations under attack, simulated in one process."""
+"""Federations under attack, simulated on one machine."""
 
 from fedmend.federation.client import Client, ClientUpdate, HonestClient, MaliciousClient
 from fedmend.federation.config import (

@@ -22,6 +22,7 @@ from fedmend.federation.run_folder import RunFolder
 from fedmend.federation.simulator import (
     choose_clients,
     initial_model,
+    laid_out,
     make_clients,
     planted_trigger,
     run_round,
@@ -97,7 +98,7 @@ class FederatedPruning:
         """
         config = run.config()
         images = data if data is not None else load_images(config.data.source, "train")
-        model = last_model(run, images).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        model = laid_out(last_model(run, images), images, device)
         clients = make_clients(config, images, device)
         if liars is not None and not 0 <= liars <= (len(clients) if config.attack is not None else 0):
             raise ConfigError(

@@ -2,7 +2,8 @@
 
 Killed at any moment, a run goes on from its last whole round and ends with the same parameters, bit for bit:
 every random choice has a seed of its own, made from the run's seed, the round and the client. (Torch adds in another
-order on another device or with another number of threads, so the last bits are the same only with the same ones.)
+order on another device or with another number of threads, so the last bits are the same only with the same ones. In a
+worker process a client has one thread, however many workers there are; in this process, all of torch's.)
 """
 
 from __future__ import annotations
@@ -23,9 +24,9 @@ from fedmend.errors import ConfigError, DataError, ModelError
 from fedmend.federation.client import Client, ClientUpdate, HonestClient, MaliciousClient
 from fedmend.federation.config import AttackConfig, SimulationConfig, check_consistent
 from fedmend.federation.run_folder import RoundRecord, RunFolder
-from fedmend.federation.workers import Fit, fitting, one_by_one
+from fedmend.federation.workers import Fit, can_be_sent, check_workers, fitting, one_by_one
 from fedmend.metrics import accuracy, attack_success_rate
-from fedmend.models import build_model, probe
+from fedmend.models import build_model, channels_last, probe
 from fedmend.parameters import flatten, integer_maximum, parameter_mask, unflatten
 from fedmend.progress import Progress, silent
 from fedmend.pruning import set_to_zero
@@ -40,7 +41,7 @@ def simulate(
     resume: bool = False,
     device: torch.device | str = "cpu",
     data: tuple[ImageSet, ImageSet] | None = None,
-    workers: int = 1,
+    workers: int | None = 1,
     progress: Progress = silent,
 ) -> RunFolder:
     """Run a federation, honest or under attack, and keep all of it in the folder ``out``.
@@ -51,14 +52,17 @@ def simulate(
         resume: go on with the run in ``out``, if there is one; more ``rounds`` than before are allowed.
         device: where to train.
         data: training and test images, if they are in memory already; else ``config.data.source`` is loaded.
-        workers: how many clients train at once; above 1 each in a process of its own (see
-            :func:`fedmend.federation.workers.fitting`).
+        workers: how many clients train at once; above 1 each in a process of its own with one thread, and the script
+            that calls this needs ``if __name__ == "__main__":`` (see :func:`fedmend.federation.workers.fitting`).
+            None: on a CPU as many as torch has threads, if the model can be sent to a process.
         progress: called once a round.
 
     Raises:
-        ConfigError: ``out`` holds a run and ``resume`` is false, or that run has other settings.
+        ConfigError: ``out`` holds a run and ``resume`` is false, or that run has other settings; or workers can't be
+            had (see :func:`fedmend.federation.workers.fitting`).
         FedmendError: data, model or checkpoint can't be used, or ``out`` can't be written.
     """
+    check_workers(workers or 1)
     train_set, test_set = data or (
         load_images(config.data.source, "train"),
         load_images(config.data.source, "test"),
@@ -67,7 +71,11 @@ def simulate(
     _check_target(config.attack, train_set)
     if config.attack is not None and config.attack.victim_class is not None:
         _check_victim(config.attack.victim_class, train_set, test_set)
-    model = initial_model(config, train_set).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    model = laid_out(initial_model(config, train_set), train_set, device)
+    if workers is None:
+        on_cpu = torch.device(device).type == "cpu" and can_be_sent(model)
+        workers = torch.get_num_threads() if on_cpu else 1
+    workers = min(workers, config.federation.clients_per_round)
     planted = planted_trigger(config.attack, train_set)
     clients = make_clients(config, train_set, device)
     run = RunFolder.open(out, config, planted, resume=resume)
@@ -193,6 +201,12 @@ def initial_model(config: SimulationConfig, images: ImageSet) -> nn.Module:
     if config.model.start is not None:
         load_checkpoint(Path(config.model.start), model)
     return model
+
+
+def laid_out(model: nn.Module, images: ImageSet, device: torch.device | str) -> nn.Module:
+    """The model on a device, laid out channels-last if it can do with it (see ``fedmend.models.channels_last``)."""
+    _, channels, height, width = images.images.shape
+    return channels_last(model.to(device), channels, (height, width))
 
 
 def planted_trigger(attack: AttackConfig | None, images: ImageSet) -> Trigger | None:

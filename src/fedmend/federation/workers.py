@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import os
 import pickle
+import shutil
 import signal
 import sys
 import threading
+import traceback
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import FIRST_EXCEPTION, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
 from copy import deepcopy
-from multiprocessing import Pipe, get_context
+from multiprocessing import Pipe, current_process, get_context
 from multiprocessing.connection import Connection
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Protocol, TypeAlias
 
 import torch
@@ -26,6 +29,8 @@ from fedmend.pruning import held
 
 Fitted: TypeAlias = tuple[ClientUpdate, dict[str, Tensor]]
 """What a client sends, and its model's integer buffers."""
+
+MOST_WORKERS = 61  # more processes can't be waited for on Windows
 
 
 class Fit(Protocol):
@@ -51,57 +56,87 @@ def one_by_one(
     return fitted
 
 
+def check_workers(workers: int) -> None:
+    """Check a number of worker processes.
+
+    Raises:
+        ConfigError: it isn't above 0; or a worker asks for workers, since it runs the script that started it.
+    """
+    if workers < 1:
+        raise ConfigError(f"workers must be 1 or more; got {workers}")
+    if workers > 1 and getattr(current_process(), "_inheriting", False):
+        raise ConfigError('a script that asks for workers must do so under if __name__ == "__main__":')
+
+
+def can_be_sent(model: nn.Module) -> bool:
+    """Whether a worker process can be given this model: its classes and functions are at the top of modules."""
+    try:
+        _packed(model)
+    except ConfigError:
+        return False
+    return True
+
+
 @contextmanager
 def fitting(workers: int) -> Iterator[Fit]:
     """Within, a :class:`Fit` by so many processes at once; by 1 it is :func:`one_by_one`.
 
     Each has one thread, so what comes out is the same, bit for bit, for any number of processes above 1. They are
     started afresh ("spawn"), so that they may use a GPU: a script that calls this needs ``if __name__ == "__main__":``.
+    What they are given and give goes through files in the system's folder for temporary ones: through a pipe, a
+    process that dies half-way would leave the other end waiting.
 
     Raises:
-        ConfigError: ``workers`` isn't above 0; or, from the :class:`Fit`, model or client can't be sent to a process.
+        ConfigError: see :func:`check_workers`; or, from the :class:`Fit`, model or client can't be sent to a process.
         FedmendError: from the :class:`Fit`: a process died; and what a client's training raises.
     """
-    if workers < 1:
-        raise ConfigError(f"workers must be 1 or more; got {workers}")
+    check_workers(workers)
     if workers == 1:
         yield one_by_one
         return
-    theirs, ours = Pipe(duplex=False)
-    pool = ProcessPoolExecutor(
-        workers,
-        mp_context=get_context("spawn"),
-        initializer=_start,
-        initargs=(str(Path.cwd()), theirs),
-    )
-    for _ in range(workers):
-        pool.submit(int)  # so that they start now, beside what comes before the first round
+    with TemporaryDirectory(prefix="fedmend-") as folder:
+        theirs, ours = Pipe(duplex=False)
+        pool = ProcessPoolExecutor(
+            min(workers, MOST_WORKERS),
+            mp_context=get_context("spawn"),
+            initializer=_start,
+            initargs=(Path.cwd(), Path(folder), theirs),
+        )
 
-    def at_once(
-        model: nn.Module, clients: Sequence[Client], seeds: Sequence[int], zeros: Mapping[str, Tensor]
-    ) -> list[Fitted]:
-        shared, packed = _packed((model, dict(zeros))), [_packed(client) for client in clients]
-        largest_first = sorted(range(len(clients)), key=lambda index: -len(packed[index]))
+        def at_once(
+            model: nn.Module, clients: Sequence[Client], seeds: Sequence[int], zeros: Mapping[str, Tensor]
+        ) -> list[Fitted]:
+            shared = Path(folder, "shared")
+            shared.write_bytes(_packed((model, dict(zeros))))
+            files = [Path(folder, str(number)) for number in range(len(clients))]
+            for file, client in zip(files, clients, strict=True):
+                file.write_bytes(_packed(client))
+            largest_first = sorted(range(len(files)), key=lambda number: -files[number].stat().st_size)
+            try:
+                answers = [
+                    pool.submit(_fit_file, shared, files[number], seeds[number]) for number in largest_first
+                ]
+                for answer in wait(answers, return_when=FIRST_EXCEPTION).done:
+                    answer.result()
+            except BrokenProcessPool as error:
+                raise FedmendError(
+                    "a worker process died: for want of memory (try fewer workers), or since the script that asks "
+                    'for workers has no if __name__ == "__main__":'
+                ) from error
+            return [pickle.loads(file.read_bytes()) for file in files]
+
         try:
-            answers = {
-                index: pool.submit(_fit_packed, shared, packed[index], seeds[index])
-                for index in largest_first
-            }
-            return [pickle.loads(answers[index].result()) for index in range(len(clients))]
-        except BrokenProcessPool as error:
-            raise FedmendError(
-                "a worker process died, perhaps for want of memory; try fewer --workers (a run goes on with --resume)"
-            ) from error
-
-    try:
-        yield at_once
-    except BaseException:
-        ours.close()
-        raise
-    finally:
-        pool.shutdown(cancel_futures=True)
-        ours.close()
-        theirs.close()
+            with _interrupts_ignored():
+                for _ in range(workers):
+                    pool.submit(int)  # so that they start now, beside what comes before the first round
+            yield at_once
+        except BaseException:
+            ours.close()
+            raise
+        finally:
+            pool.shutdown(cancel_futures=True)
+            ours.close()
+            theirs.close()
 
 
 def _fit(model: nn.Module, client: Client, seed: int, zeros: Mapping[str, Tensor]) -> Fitted:
@@ -111,30 +146,51 @@ def _fit(model: nn.Module, client: Client, seed: int, zeros: Mapping[str, Tensor
 
 
 def _packed(content: Any) -> bytes:
-    """As bytes, and by hand: multiprocessing would pass tensors in shared memory, of which a container has little."""
     try:
         return pickle.dumps(content)
-    except (pickle.PicklingError, AttributeError, TypeError) as error:
+    except Exception as error:  # a module's own way of being pickled may raise anything
         raise ConfigError(
             f"the model can't be sent to a worker process ({error}); take one worker (--workers 1), or define "
             "its classes and functions at the top of a module"
         ) from error
 
 
-def _fit_packed(shared: bytes, client: bytes, seed: int) -> bytes:
-    model, zeros = pickle.loads(shared)
-    return pickle.dumps(_fit(model, pickle.loads(client), seed, zeros))
+def _fit_file(shared: Path, file: Path, seed: int) -> None:
+    """In a worker: train the client in a file, and put what it sends in its place."""
+    try:
+        model, zeros = pickle.loads(shared.read_bytes())
+        fitted = _fit(model, pickle.loads(file.read_bytes()), seed, zeros)
+    except FedmendError:
+        raise
+    except Exception:  # another one might not survive the way back to the parent
+        raise RuntimeError(
+            f"a client's training failed in a worker process:\n{traceback.format_exc()}"
+        ) from None
+    file.write_bytes(pickle.dumps(fitted))
 
 
-def _start(folder: str, pipe: Connection) -> None:
+@contextmanager
+def _interrupts_ignored() -> Iterator[None]:
+    """Processes started within take no notice of Ctrl-C: their parent does."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _start(modules: Path, files: Path, pipe: Connection) -> None:
     """Make a worker ready. It ends, in the middle of its work, when its parent does or closes its end of the pipe."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-    sys.path.insert(0, folder)  # where an architecture's own module may be
+    sys.path.insert(0, str(modules))  # where an architecture's own module may be
     torch.set_num_threads(1)
-    threading.Thread(target=_end_with, args=(pipe,), daemon=True).start()
+    threading.Thread(target=_end_with, args=(pipe, files), daemon=True).start()
 
 
-def _end_with(pipe: Connection) -> None:
+def _end_with(pipe: Connection, files: Path) -> None:
     with suppress(EOFError, OSError):
         pipe.recv()
+    shutil.rmtree(files, ignore_errors=True)  # which a parent that was killed leaves behind
     os._exit(1)

@@ -92,7 +92,8 @@ class Contrastive:
         """The same method for a control: a patch of at most this share of the image, in (0, 1], by a shorter search.
 
         A third of the starts, three fifths of the exploration's steps and two finalists are enough: where honest
-        training set two models apart, most starts lead to a patch. It ends with the first one that works.
+        training set two models apart, most starts lead to a patch. It ends with the first one that works. (The paper's
+        search has no starts and no budget, and is what it was.)
         """
         shorter = replace(
             self.search,

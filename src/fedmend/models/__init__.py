@@ -4,7 +4,7 @@ A model takes pixels in [0, 1], float (N, C, H, W), and returns logits (N, class
 first layer. An architecture always comes from the user, never from a model file.
 """
 
-from fedmend.models.build import ARCHITECTURES, Factory, build_model, probe
+from fedmend.models.build import ARCHITECTURES, Factory, build_model, channels_last, probe
 from fedmend.models.convnet import ConvNet, convnet
 from fedmend.models.normalize import Normalize
 from fedmend.models.resnet import ResNet, resnet18, resnet34
@@ -20,6 +20,7 @@ __all__ = [
     "ThreeConv",
     "TwoConv",
     "build_model",
+    "channels_last",
     "convnet",
     "probe",
     "resnet18",

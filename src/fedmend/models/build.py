@@ -111,6 +111,23 @@ def probe(model: nn.Module, in_channels: int, image_size: tuple[int, int]) -> in
     return logits.shape[1]
 
 
+def channels_last(model: nn.Module, in_channels: int, image_size: tuple[int, int]) -> nn.Module:
+    """Lay a model's weights out channels-last, in place, in which convolutions train faster on a CPU.
+
+    Not all models can do with it: one that calls ``view`` on what a convolution gives is left in the usual layout.
+
+    Raises:
+        ModelError: see :func:`probe`.
+    """
+    try:
+        model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        probe(model, in_channels, image_size)
+    except (ModelError, RuntimeError):
+        model.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+        probe(model, in_channels, image_size)
+    return model
+
+
 def _find(architecture: str) -> Factory:
     """The factory that ``architecture`` names."""
     if ":" in architecture:
