@@ -51,7 +51,8 @@ class _PackedConvolution(nn.Module):
         assert isinstance(convolution, nn.Conv2d)
         self.stride, self.padding = list(convolution.stride), [int(each) for each in convolution.padding]
         self.kernel, self.layout = convolution.kernel_size, layout
-        self.weight, self.bias = convolution.weight.detach(), convolution.bias
+        self.weight: Tensor | None = convolution.weight.detach()  # until it is packed both ways
+        self.bias = convolution.bias
         self.forth: Tensor | None = None
         self.back: Tensor | None = None
 
@@ -84,6 +85,7 @@ class _Convolve(torch.autograd.Function):
             layer.back = torch.ops.mkldnn._reorder_convolution_transpose_weight.default(
                 layer.weight, layer.padding, left, layer.stride, [1, 1], 1, list(gradient.shape)
             )
+            layer.weight = None
         result: Tensor = torch.ops.mkldnn._convolution_transpose_pointwise.default(
             *(gradient, layer.back, None, layer.padding, left, layer.stride, [1, 1], 1, "none", [], "")
         )
