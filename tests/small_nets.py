@@ -32,6 +32,21 @@ def packed_ones(model: nn.Module) -> int:
     return sum(isinstance(module, _PackedConvolution) for module in model.modules())
 
 
+def answer_and_gradient(model: nn.Module, images: Tensor) -> tuple[Tensor, Tensor]:
+    """What it answers, and the gradient at the pixels of a weighted sum of that."""
+    pixels = images.clone().requires_grad_()
+    answers = model(pixels)
+    weights = torch.rand(answers.shape, generator=generator(1))
+    return answers.detach(), torch.autograd.grad((answers * weights).sum(), pixels)[0]
+
+
+def assert_alike(model: nn.Module, other: nn.Module, images: Tensor) -> None:
+    """The same answers and gradients, but for rounding."""
+    answers, gradients = zip(*(answer_and_gradient(each, images) for each in (model, other)), strict=True)
+    assert torch.allclose(*answers, rtol=1e-4, atol=1e-5)
+    assert torch.allclose(*gradients, rtol=1e-3, atol=1e-4 * float(gradients[0].abs().max()))
+
+
 class Body(nn.Module):
     """A convolution with BatchNorm, and the mean of each channel."""
 

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from fedmend.inversion.folding import folded
 from fedmend.models import resnet18
 from fedmend.parameters import flatten
-from small_nets import IMAGES, Body, norms, settled
+from small_nets import IMAGES, Body, assert_alike, norms, settled
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -17,14 +17,7 @@ def test_a_residual_networks_answers_and_gradients_are_the_same(kind: torch.memo
     model = settled(resnet18(width=4)).to(memory_format=kind)  # type: ignore[call-overload]
     found = folded(model)
     assert (norms(model), norms(found)) == (20, 0)
-    answers, gradients = [], []
-    for each in (model, found):
-        pixels = IMAGES.clone().requires_grad_()
-        logits = each(pixels)
-        answers.append(logits.detach())
-        gradients.append(torch.autograd.grad(logits.square().sum(), pixels)[0])
-    assert torch.allclose(*answers, rtol=1e-4, atol=1e-5)
-    assert torch.allclose(*gradients, rtol=1e-3, atol=1e-4 * float(gradients[0].abs().max()))
+    assert_alike(model, found, IMAGES)
 
 
 def test_the_model_is_left_as_found() -> None:

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from fedmend.inversion import lighter
 from fedmend.models import convnet, resnet18
-from small_nets import IMAGES, Body, convolutions, norms, packed_ones, settled
+from small_nets import IMAGES, Body, assert_alike, convolutions, norms, packed_ones, settled
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -68,15 +68,8 @@ def test_as_much_is_made_lighter_as_gives_the_same_answers(
     assert (convolutions(model), packed_ones(model)) == (before, 0)
     if isinstance(model, Moody):
         assert found is model
-        return
-    answers, gradients = [], []
-    for each in (model, found):
-        pixels = IMAGES.clone().requires_grad_()
-        logits = each(pixels)
-        answers.append(logits.detach())
-        gradients.append(torch.autograd.grad(logits.square().sum(), pixels)[0])
-    assert torch.allclose(*answers, rtol=1e-4, atol=1e-5)
-    assert torch.allclose(*gradients, rtol=1e-3, atol=1e-4 * float(gradients[0].abs().max()))
+    else:
+        assert_alike(model, found, IMAGES)
 
 
 def test_what_cannot_be_copied_is_folded_alone() -> None:

@@ -1,21 +1,14 @@
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from fedmend.inversion.packing import packed
+from fedmend.inversion.packing import _works, packed
 from fedmend.seeds import generator
-from small_nets import convolutions, packed_ones
+from small_nets import answer_and_gradient, convolutions, packed_ones
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 LAYOUTS = [torch.channels_last, torch.contiguous_format]
-
-
-def answer_and_gradient(model: nn.Module, images: Tensor) -> tuple[Tensor, Tensor]:
-    pixels = images.clone().requires_grad_()
-    answers = model(pixels)
-    weights = torch.rand(answers.shape, generator=generator(1))
-    return answers.detach(), torch.autograd.grad((answers * weights).sum(), pixels)[0]
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
@@ -87,3 +80,13 @@ def test_what_is_not_packed_is_shared() -> None:
     assert found[3].weight is model[3].weight  # type: ignore[index]
     assert found[1].running_mean is model[1].running_mean  # type: ignore[index]
     assert not found.training
+
+
+def test_a_torch_with_another_interface_packs_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = nn.Sequential(nn.Conv2d(3, 4, 3)).requires_grad_(False)
+    with monkeypatch.context() as patched:
+        patched.setattr(torch.ops.mkldnn, "_convolution_transpose_pointwise", None)
+        _works.cache_clear()
+        assert packed(model, torch.channels_last) is model
+    _works.cache_clear()
+    assert packed_ones(packed(model, torch.channels_last)) == 1

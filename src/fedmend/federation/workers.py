@@ -14,6 +14,7 @@ from concurrent.futures import FIRST_EXCEPTION, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
 from copy import deepcopy
+from itertools import count
 from multiprocessing import Pipe, current_process, get_context
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -23,7 +24,7 @@ from typing import Any, Protocol, TypeAlias
 import torch
 from torch import Tensor, nn
 
-from fedmend.errors import ConfigError, FedmendError
+from fedmend.errors import ConfigError, FedmendError, OutputError
 from fedmend.federation.client import Client, ClientUpdate
 from fedmend.pruning import held
 
@@ -88,6 +89,7 @@ def fitting(workers: int) -> Iterator[Fit]:
 
     Raises:
         ConfigError: see :func:`check_workers`; or, from the :class:`Fit`, model or client can't be sent to a process.
+        OutputError: from the :class:`Fit`: the files can't be written.
         FedmendError: from the :class:`Fit`: a process died; and what a client's training raises.
     """
     check_workers(workers)
@@ -96,6 +98,7 @@ def fitting(workers: int) -> Iterator[Fit]:
         return
     with TemporaryDirectory(prefix="fedmend-") as folder:
         theirs, ours = Pipe(duplex=False)
+        calls = count()
         pool = ProcessPoolExecutor(
             min(workers, MOST_WORKERS),
             mp_context=get_context("spawn"),
@@ -106,13 +109,16 @@ def fitting(workers: int) -> Iterator[Fit]:
         def at_once(
             model: nn.Module, clients: Sequence[Client], seeds: Sequence[int], zeros: Mapping[str, Tensor]
         ) -> list[Fitted]:
-            shared = Path(folder, "shared")
-            shared.write_bytes(_packed((model, dict(zeros))))
-            files = [Path(folder, str(number)) for number in range(len(clients))]
-            for file, client in zip(files, clients, strict=True):
-                file.write_bytes(_packed(client))
-            largest_first = sorted(range(len(files)), key=lambda number: -files[number].stat().st_size)
+            call = next(
+                calls
+            )  # what an earlier one's clients still write, after one of them failed, is not read
+            shared = Path(folder, f"{call}-shared")
+            files = [Path(folder, f"{call}-{index}") for index in range(len(clients))]
             try:
+                shared.write_bytes(_packed((model, dict(zeros))))
+                for file, client in zip(files, clients, strict=True):
+                    file.write_bytes(_packed(client))
+                largest_first = sorted(range(len(files)), key=lambda number: -files[number].stat().st_size)
                 answers = [
                     pool.submit(_fit_file, shared, files[number], seeds[number]) for number in largest_first
                 ]
@@ -123,7 +129,15 @@ def fitting(workers: int) -> Iterator[Fit]:
                     "a worker process died: for want of memory (try fewer workers), or since the script that asks "
                     'for workers has no if __name__ == "__main__":'
                 ) from error
-            return [pickle.loads(file.read_bytes()) for file in files]
+            except OSError as error:
+                raise OutputError(
+                    f"can't write what worker processes are given and give to {folder}: {error.strerror}; make room, "
+                    "let TMPDIR name another folder, or take one worker (--workers 1)"
+                ) from error
+            fitted = [pickle.loads(file.read_bytes()) for file in files]
+            for file in (shared, *files):
+                file.unlink()
+            return fitted
 
         try:
             with _interrupts_ignored():

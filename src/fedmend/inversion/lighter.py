@@ -31,9 +31,7 @@ def lighter(model: nn.Module, images: Tensor) -> nn.Module:
         try:
             candidate = change(model)
             after = before if candidate is model else FeatureMap(candidate)(some)[1]
-        except (
-            Exception
-        ):  # whatever a model's own code raises that is followed, copied or given another layout
+        except Exception:  # from the model's own code, on stand-ins or in another layout
             continue
         if bool((after - before).abs().max() <= _TOLERANCE * before.abs().max().clamp_min(1)):
             model = candidate

@@ -7,6 +7,7 @@ For few images at once, putting them in order takes as long as convolving, and f
 from __future__ import annotations
 
 from copy import deepcopy
+from functools import cache
 from typing import Any
 
 import torch
@@ -21,19 +22,40 @@ def packed(model: nn.Module, layout: torch.memory_format) -> nn.Module:
         layout: of what a convolution is given and gives: channels-last is faster, if the model can do with it.
 
     Returns:
-        The model as it is, on another device than a CPU and where there is nothing to pack.
+        The model as it is, on another device than a CPU, where there is nothing to pack, and with a torch that has no
+        oneDNN or another interface to it.
 
     Raises:
-        Exception: of any kind: the model can't be copied, or torch has no oneDNN or another interface to it.
+        Exception: of any kind: the model can't be copied.
     """
     found = {name: module for name, module in model.named_modules() if name and _can_be_packed(module)}
-    if not found:
+    if not found or not _works():
         return model
     shared = {id(each): each for each in (*model.parameters(), *model.buffers())}
     copy = deepcopy(model, shared)
     for name, module in found.items():
         copy.set_submodule(name, _PackedConvolution(module, layout))
     return copy
+
+
+@cache
+def _works() -> bool:
+    """Whether this torch's packed convolutions, no public interface, answer like its others, forward and back."""
+    plain = nn.utils.skip_init(nn.Conv2d, 2, 3, 3, stride=2, padding=1)  # nothing drawn
+    plain.weight.data.copy_(torch.linspace(-1, 1, plain.weight.numel()).view_as(plain.weight))
+    plain.bias.data.zero_()
+    results = []
+    try:
+        for layer in (plain, _PackedConvolution(plain, torch.channels_last)):
+            images = torch.linspace(0, 1, 2 * 2 * 5 * 5).view(2, 2, 5, 5).requires_grad_()
+            with torch.enable_grad():
+                answers = layer(images)
+                results.append((answers, *torch.autograd.grad(answers.square().sum(), images)))
+    except Exception:  # a missing operator, other arguments, a build without oneDNN
+        return False
+    return all(
+        torch.allclose(mine, torchs, rtol=1e-3, atol=1e-5) for torchs, mine in zip(*results, strict=True)
+    )
 
 
 def _can_be_packed(module: nn.Module) -> bool:
