@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from fedmend.inversion.packing import _PackedConvolution
+from fedmend.inversion.packing import PackedConvolutions
 from fedmend.seeds import generator
 
 IMAGES = torch.rand(10, 3, 16, 16, generator=generator(0))
@@ -29,7 +29,7 @@ def convolutions(model: nn.Module) -> int:
 
 
 def packed_ones(model: nn.Module) -> int:
-    return sum(isinstance(module, _PackedConvolution) for module in model.modules())
+    return sum(len(module.layers) for module in model.modules() if isinstance(module, PackedConvolutions))
 
 
 def answer_and_gradient(model: nn.Module, images: Tensor) -> tuple[Tensor, Tensor]:
