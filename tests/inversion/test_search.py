@@ -1,6 +1,7 @@
 import math
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pytest
@@ -9,7 +10,8 @@ from torch import Tensor
 
 from fedmend.errors import ConfigError, ModelError
 from fedmend.inversion import Recovered, Search
-from fedmend.inversion.search import Objective, _Best, _fall, _Judge, _Patches
+from fedmend.inversion.patches import Patches
+from fedmend.inversion.search import Objective, _Best, _fall, _Judge
 from fedmend.progress import silent
 from fedmend.seeds import generator
 
@@ -129,54 +131,6 @@ def test_what_works_only_beyond_the_largest_mask_is_not_found() -> None:
     assert 11.2 < allowed.trigger.size < 12.01
 
 
-def test_masks_are_scaled_to_the_budget_by_hand() -> None:
-    logits = torch.tensor([[[[0.0, math.log(3)]]], [[[-99.0, math.log(1 / 3)]]], [[[-999.0, -999.0]]]])
-    colours = torch.tensor([[[0.0, 99.0]], [[-99.0, math.log(3)]]])
-    patches = _Patches(logits, colours.expand(3, 2, 1, 2))
-    for budget, first in ((None, [0.5, 0.75]), (1.25, [0.5, 0.75]), (0.625, [0.25, 0.375])):
-        expected = [first, [0.0, 0.25], [0.0, 0.0]]
-        masks, patterns = patches(budget)
-        assert torch.allclose(masks, torch.tensor(expected)[:, None, None])
-        assert torch.allclose(patterns, torch.tensor([[[0.5, 1.0]], [[0.0, 0.75]]]).expand(3, 2, 1, 2))
-    assert torch.allclose(patches(0.125)[0].flatten(1).sum(1), torch.tensor([0.125, 0.125, 0.0]))
-
-
-def test_steps_are_those_of_torchs_adam() -> None:
-    """Of two patches, with gradients about 1 and about as small as Adam's epsilon."""
-    start = torch.randn(2, 2, 1, 3, 3, generator=generator(0), dtype=torch.float64)
-    parts = [part.clone().requires_grad_() for part in start]
-    optimizer = torch.optim.Adam(parts, 0.3, betas=(0.5, 0.9))
-    patches = _Patches(*start.clone())
-
-    def losses(masks: Tensor, patterns: Tensor, goal: int) -> Tensor:
-        return torch.tensor([1.0, 1e-8]) * (masks * (patterns - goal)).sum((1, 2, 3))
-
-    for step in range(20):
-        expected = losses(parts[0].sigmoid(), parts[1].sigmoid(), step % 3)
-        optimizer.zero_grad()
-        expected.sum().backward()
-        optimizer.step()
-        measured = patches.descend(losses(*patches(), step % 3), 0.3)
-        assert torch.allclose(measured, expected)
-        for each, part in zip(patches(), parts, strict=True):
-            assert torch.allclose(each, part.sigmoid())
-
-
-def test_one_of_several_patches_goes_on_from_where_it_is_with_a_new_adam() -> None:
-    """Whose first step is ``lr`` long, whatever came before."""
-    patches = _Patches(torch.zeros(2, 1, 1, 1), torch.zeros(2, 1, 1, 1))
-    for sign in (1, 1, -1):
-        masks, patterns = patches()
-        patches.descend(sign * (masks + 2 * patterns).sum((1, 2, 3)), 0.1)
-    one = patches.only(1)
-    before = [each.detach().logit() for each in one()]
-    assert before == [each[1].logit() for each in patches()]
-    masks, patterns = one()
-    one.descend((masks + patterns).sum((1, 2, 3)), 0.1)
-    for now, then in zip(one(), before, strict=True):
-        assert torch.allclose(now.logit(), then - 0.1, atol=1e-5)
-
-
 # Exploring
 
 
@@ -198,8 +152,8 @@ def test_each_start_ends_where_it_would_have_alone() -> None:
             drawn.append(chosen)
             return super().coarse(stamped, chosen)
 
-    def starts() -> _Patches:
-        return _Patches.random(3, images, generator(2), -2.0)
+    def starts() -> Patches:
+        return Patches.random(3, images, generator(2), -2.0)
 
     together = starts()
     search = Search(explore=20, batch_size=4)
@@ -207,9 +161,12 @@ def test_each_start_ends_where_it_would_have_alone() -> None:
     for index in range(3):
         alone = starts().only(index)
         for step, chosen in enumerate(drawn):
-            mask, pattern = alone(8.0 * 0.25 ** (step / 20))
-            stamped = mask * pattern + (1 - mask) * images[chosen[index]]
-            loss = alone.descend(Wants().coarse(stamped[None], chosen[[index]]), search.lr)
+            loss = alone.descend(
+                images[chosen[[index]]],
+                partial(Wants().coarse, chosen=chosen[[index]]),
+                search.lr,
+                8.0 * 0.25 ** (step / 20),
+            )
             assert torch.allclose(loss, losses[step, index], atol=1e-5)
         for ends, end in zip(together(), alone(), strict=True):
             assert torch.allclose(ends[index], end[0], atol=1e-5)

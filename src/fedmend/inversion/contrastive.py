@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cosine_similarity
+from torch.nn.functional import cosine_similarity, normalize
 
 from fedmend.errors import ConfigError
 from fedmend.inversion.features import Answers, FeatureMap, frozen
@@ -121,6 +121,7 @@ class _Contrast:
         self.suspect, self.reference, self.alpha, self.thorough = suspect, reference, alpha, thorough
         (self.suspect_clean, _), (self.reference_clean, logits) = clean
         self.positive = cosine_similarity(self.reference_clean, self.suspect_clean, dim=-1)
+        self.direction = normalize(self.reference_clean, dim=-1)
         self.classes = logits.argmax(1)
         self.similarity = SsimTo(images)
 
@@ -138,7 +139,7 @@ class _Contrast:
         if self.thorough:
             return self.loss(stamped, chosen)
         features = self.suspect(stamped.flatten(0, 1))[0].unflatten(0, stamped.shape[:2])
-        negative = cosine_similarity(features, self.reference_clean[chosen], dim=-1)
+        negative = (normalize(features, dim=-1) * self.direction[chosen]).sum(-1)
         return (negative - self.positive[chosen]).mean(-1)
 
     def works(self, stamped: Tensor, chosen: Tensor, at_least: float) -> Tensor:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from statistics import fmean
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from fedmend.errors import ConfigError, ModelError
+from fedmend.errors import ConfigError
+from fedmend.inversion.patches import Patches, stamped
 from fedmend.progress import Progress, silent
 from fedmend.triggers import Trigger
 
@@ -40,7 +42,6 @@ class Objective(Protocol):
 
 _FAINT = -2.5
 _LATEST = 6
-_BETAS, _EPSILON = (0.5, 0.9), 1e-8
 _SHRINK = 0.25
 _VARIANT = 0.5
 _FALLING = 0.1
@@ -157,9 +158,9 @@ class Search:
         if self.beta is not None:
             return self._papers(self.beta, objective, images, generator, progress)
         largest = self.max_mask_share * images[0, 0].numel()
-        patches = _Patches.random(self.starts, images, generator, _FAINT)
+        patches = Patches.random(self.starts, images, generator, _FAINT)
         curves = self._explore(patches, largest, objective, images, generator, progress)
-        masks, patterns = (each.detach() for each in patches(largest * _SHRINK))
+        masks, patterns = patches(largest * _SHRINK)
         order = curves[-_LATEST:].mean(0).argsort()[: self.finalists]
         judge = _Judge.on(self.judged, objective, images, generator)
         works = judge(masks[order], patterns[order])
@@ -183,16 +184,18 @@ class Search:
         generator: torch.Generator,
         progress: Progress,
     ) -> Recovered:
-        patches = _Patches.random(1, images, generator, offset=0.0)
+        patches = Patches.random(1, images, generator, offset=0.0)
         everything = torch.arange(len(images), device=images.device)[None]
         losses: list[float] = []
         for step in range(1, self.steps + 1):
             mask, pattern = patches()
-            loss = objective.loss(_stamp(mask, pattern, images), everything)
-            losses += patches.descend(loss + beta * mask.sum(), self.lr).tolist()
+            loss = patches.descend(
+                images[None], partial(objective.loss, chosen=everything), self.lr, price=beta
+            )
+            losses += loss.tolist()
             progress("trigger inversion", step, self.steps)
         return Recovered(
-            trigger=Trigger(mask[0].detach(), pattern[0].detach()),
+            trigger=Trigger(mask[0], pattern[0]),
             loss_curve=tuple(losses),
             stop_reason=f"all {self.steps} steps were used",
             converged=_fall(losses) <= _FALLING,
@@ -200,7 +203,7 @@ class Search:
 
     def _explore(
         self,
-        patches: _Patches,
+        patches: Patches,
         largest: float,
         objective: Objective,
         images: Tensor,
@@ -217,7 +220,7 @@ class Search:
 
     def _refine(
         self,
-        patch: _Patches,
+        patch: Patches,
         largest: float,
         explored: list[float],
         judge: _Judge,
@@ -231,7 +234,7 @@ class Search:
         best = _Best(mask[0], pattern[0])
         for step in range(self.steps + 1):
             if step % self.stride == 0 or step == self.steps:
-                mask, pattern = (each.detach() for each in patch(budget))
+                mask, pattern = patch(budget)
                 works = float(judge(mask, pattern))
                 working, promising = works >= self._success, works >= _PROMISING
                 if working:
@@ -270,18 +273,17 @@ class Search:
 
     def _step(
         self,
-        patches: _Patches,
+        patches: Patches,
         budget: float,
         count: int,
-        loss: Callable[[Tensor, Tensor], Tensor],
+        loss: Callable[..., Tensor],
         images: Tensor,
         generator: torch.Generator,
     ) -> Tensor:
         """One step on so many random images for each patch; the losses, (S,)."""
         order = torch.rand(len(patches), len(images), generator=generator).argsort(1)
         chosen = order[:, :count].to(images.device)
-        stamped = _stamp(*patches(budget), images[chosen])
-        return patches.descend(loss(stamped, chosen), self.lr)
+        return patches.descend(images[chosen], partial(loss, chosen=chosen), self.lr, budget)
 
     def _smallest(self, mask: Tensor, pattern: Tensor, judge: _Judge) -> Tensor:
         """The mask without the pixels of the smallest part, as many as it works without, to an eighth of them."""
@@ -298,65 +300,6 @@ class Search:
             else:
                 fails = count
         return smallest
-
-
-class _Patches:
-    """The masks and patterns of S patches, learned side by side."""
-
-    def __init__(self, masks: Tensor, patterns: Tensor) -> None:
-        self._values = torch.cat([masks, patterns], 1).detach().requires_grad_()
-        self._moments = torch.zeros_like(self._values), torch.zeros_like(self._values)
-        self._steps = 0
-
-    def __len__(self) -> int:
-        return len(self._values)
-
-    @staticmethod
-    def random(count: int, images: Tensor, generator: torch.Generator, offset: float) -> _Patches:
-        channels, height, width = images.shape[1:]
-        masks = torch.randn(count, 1, height, width, generator=generator) + offset
-        patterns = torch.randn(count, channels, height, width, generator=generator)
-        return _Patches(masks.to(images), patterns.to(images))
-
-    def only(self, index: int) -> _Patches:
-        """One of them, to be learned on from where it is."""
-        return _Patches(self._values[[index], :1], self._values[[index], 1:])
-
-    def __call__(self, budget: float | None = None) -> tuple[Tensor, Tensor]:
-        """Masks (S, 1, H, W), scaled down to the budget where their sum is above, and patterns (S, C, H, W)."""
-        values = self._values.sigmoid()
-        masks, patterns = values[:, :1], values[:, 1:]
-        if budget is not None:
-            sums = masks.sum((1, 2, 3), keepdim=True)
-            masks = masks * (budget / sums.clamp_min(1e-12)).clamp_max(1)
-        return masks, patterns
-
-    def descend(self, losses: Tensor, lr: float) -> Tensor:
-        """Take a step of Adam against the gradient of each patch's own loss, (S,), which is returned.
-
-        Written out, since making an optimizer of ``torch.optim`` imports torch's compiler: seconds, once a process.
-
-        Raises:
-            ModelError: a loss is NaN or infinite.
-        """
-        if not bool(losses.isfinite().all()):
-            raise ModelError("the search's loss became NaN or infinite: does the model answer finite logits?")
-        (gradient,) = torch.autograd.grad(losses.sum(), self._values)
-        self._steps += 1
-        first, second = self._moments
-        first_bias, second_bias = (1 - beta**self._steps for beta in _BETAS)
-        with torch.no_grad():
-            first.lerp_(gradient, 1 - _BETAS[0])
-            second.lerp_(gradient.square(), 1 - _BETAS[1])
-            step = (second / second_bias).sqrt_().add_(_EPSILON)
-            self._values.addcdiv_(first, step, value=-lr / first_bias)
-        return losses.detach()
-
-
-def _stamp(masks: Tensor, patterns: Tensor, images: Tensor) -> Tensor:
-    """Every image (N, C, H, W) with every patch, or images of each patch's own (S, N, C, H, W): (S, N, C, H, W)."""
-    masks, patterns = masks[:, None], patterns[:, None]
-    return masks * patterns + (1 - masks) * images
 
 
 @dataclass(frozen=True, eq=False)
@@ -383,7 +326,7 @@ class _Judge:
         pairs = zip(masks.split(several), patterns.split(several), strict=True)
         return torch.cat(
             [
-                self.objective.works(_stamp(mask, pattern, self.images), self.chosen, at_least)
+                self.objective.works(stamped(mask, pattern, self.images), self.chosen, at_least)
                 for mask, pattern in pairs
             ]
         )

@@ -35,12 +35,12 @@ class SsimTo:
             chosen: int64 (S, K), which of the clean images they are versions of.
         """
         clean, clean_mean, clean_variance = self._clean[chosen], self._mean[chosen], self._variance[chosen]
-        mean = self._blur(images)
-        variance = self._blur(images * images) - mean**2
-        covariance = self._blur(images * clean) - mean * clean_mean
+        mean, square, product = self._blur(torch.stack([images, images * images, images * clean]))
+        variance, covariance = square - mean**2, product - mean * clean_mean
         luminance = (2 * mean * clean_mean + _C1) / (mean**2 + clean_mean**2 + _C1)
         structure = (2 * covariance + _C2) / (variance + clean_variance + _C2)
-        return (luminance * structure).flatten(1).mean(1)
+        similarity: Tensor = (luminance * structure).flatten(1).mean(1)
+        return similarity
 
     def _blur(self, images: Tensor) -> Tensor:
         return self._rows @ images @ self._columns

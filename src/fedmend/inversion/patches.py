@@ -1,0 +1,113 @@
+"""Masks and patterns that are learned side by side, each by its own loss of the images stamped with it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from fedmend.errors import ModelError
+
+_BETAS, _EPSILON = (0.5, 0.9), 1e-8
+_NO_MASK = 1e-12
+
+
+class Patches:
+    """The masks and patterns of S patches: sigmoids of the values that are learned.
+
+    Their gradient, from that at the stamped images on, and Adam's step are written out: for a small model autograd and
+    an optimizer would take as long as its passes.
+
+    Args:
+        masks: the values, float (S, 1, H, W); of the patterns (S, C, H, W).
+    """
+
+    def __init__(self, masks: Tensor, patterns: Tensor) -> None:
+        self._values = torch.cat([masks, patterns], 1)
+        self._moments = torch.zeros_like(self._values), torch.zeros_like(self._values)
+        self._steps = 0
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    @staticmethod
+    def random(count: int, images: Tensor, generator: torch.Generator, offset: float) -> Patches:
+        """So many, of the images' size, from normal noise; the masks' values have the offset added."""
+        channels, height, width = images.shape[1:]
+        masks = torch.randn(count, 1, height, width, generator=generator) + offset
+        patterns = torch.randn(count, channels, height, width, generator=generator)
+        return Patches(masks.to(images), patterns.to(images))
+
+    def only(self, index: int) -> Patches:
+        """One of them, to be learned on from where it is."""
+        return Patches(self._values[[index], :1], self._values[[index], 1:])
+
+    def __call__(self, budget: float | None = None) -> tuple[Tensor, Tensor]:
+        """Masks (S, 1, H, W), scaled down to the budget where their sum is above, and patterns (S, C, H, W)."""
+        values = self._values.sigmoid()
+        masks, patterns = values[:, :1], values[:, 1:]
+        return masks * _scales(masks, budget), patterns
+
+    def descend(
+        self,
+        images: Tensor,
+        loss: Callable[[Tensor], Tensor],
+        lr: float,
+        budget: float | None = None,
+        price: float = 0.0,
+    ) -> Tensor:
+        """Take a step of Adam against the gradient of each patch's own loss, (S,), which is returned.
+
+        Args:
+            images: those of each patch, float (S, K, C, H, W).
+            loss: of the stamped images, (S, K, C, H, W) to (S,), differentiable.
+            lr: Adam's learning rate.
+            budget: what masks are scaled down to.
+            price: of the sum of a mask, in its loss.
+
+        Raises:
+            ModelError: a loss is NaN or infinite.
+        """
+        values = self._values.sigmoid()
+        raw, patterns = values[:, :1], values[:, 1:]
+        scales = _scales(raw, budget)
+        masks, apart = raw * scales, patterns[:, None] - images
+        stamp = torch.addcmul(images, masks[:, None], apart).requires_grad_()
+        losses = loss(stamp)
+        if not bool(losses.isfinite().all()):
+            raise ModelError("the search's loss became NaN or infinite: does the model answer finite logits?")
+        (at_stamp,) = torch.autograd.grad(losses.sum(), stamp)
+        at_masks = (at_stamp * apart).sum((1, 2))[:, None] + price
+        if budget is not None:
+            shared = _sums(at_masks * raw) / _sums(raw).clamp_min(_NO_MASK)
+            at_masks = scales * (at_masks - shared * (scales < 1))
+        gradient = torch.cat([at_masks, at_stamp.sum(1) * masks], 1)
+        self._step(gradient * values * (1 - values), lr)
+        return losses.detach() + price * _sums(masks).flatten()
+
+    def _step(self, gradient: Tensor, lr: float) -> None:
+        """Adam's; making an optimizer of ``torch.optim`` imports torch's compiler: seconds, once a process."""
+        self._steps += 1
+        first, second = self._moments
+        first_bias, second_bias = (1 - beta**self._steps for beta in _BETAS)
+        first.lerp_(gradient, 1 - _BETAS[0])
+        second.lerp_(gradient.square(), 1 - _BETAS[1])
+        step = (second / second_bias).sqrt_().add_(_EPSILON)
+        self._values.addcdiv_(first, step, value=-lr / first_bias)
+
+
+def stamped(masks: Tensor, patterns: Tensor, images: Tensor) -> Tensor:
+    """Every image (N, C, H, W) with every one of S patches: (S, N, C, H, W)."""
+    masks, patterns = masks[:, None], patterns[:, None]
+    return masks * patterns + (1 - masks) * images
+
+
+def _scales(masks: Tensor, budget: float | None) -> Tensor:
+    return (
+        (budget / _sums(masks).clamp_min(_NO_MASK)).clamp_max(1) if budget is not None else masks.new_ones(())
+    )
+
+
+def _sums(masks: Tensor) -> Tensor:
+    return masks.sum((1, 2, 3), keepdim=True)
