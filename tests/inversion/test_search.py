@@ -156,8 +156,9 @@ def test_each_start_ends_where_it_would_have_alone() -> None:
         return Patches.random(3, images, generator(2), -2.0)
 
     together = starts()
-    search = Search(explore=20, batch_size=4)
-    losses = search._explore(together, 8.0, Watched(), images, generator(0), silent)
+    search = Search(explore=20, batch_size=4, small=0.0)
+    judge = _Judge.on(10, Watched(), images, generator(0))
+    losses = search._explore(together, 8.0, judge, images, generator(0), silent)
     for index in range(3):
         alone = starts().only(index)
         for step, chosen in enumerate(drawn):
@@ -178,7 +179,14 @@ def test_a_step_takes_a_few_random_images_and_a_judgement_all() -> None:
     images = torch.arange(20.0).div(20)[:, None, None, None].expand(20, 1, SIDE, SIDE)
     spy = Indifferent()
     search = Search(  # as good as no mask
-        starts=2, explore=40, batch_size=3, steps=5, refine_batch_size=15, stride=5, max_mask_share=1e-6
+        starts=2,
+        explore=40,
+        batch_size=3,
+        steps=5,
+        refine_batch_size=15,
+        stride=5,
+        max_mask_share=1e-6,
+        small=0.0,
     )
     found(search, spy, images)
     for stamped, chosen in spy.explored + spy.refined + spy.judged:
@@ -191,6 +199,24 @@ def test_a_step_takes_a_few_random_images_and_a_judgement_all() -> None:
             assert len(drawn) >= 0.8 * steps
             assert frozenset.union(*drawn) == set(range(20))
     assert [stamped.shape[:2] for stamped, _ in spy.judged] == [(1, 20)] * (2 + 2)
+
+
+@pytest.mark.parametrize(("works_at", "steps"), [(1, 3), (2, 6), (3, 9), (4, 10)])
+def test_exploring_ends_when_the_best_start_works_within_a_quarter(works_at: int, steps: int) -> None:
+    """Every three steps the start with the lowest latest losses is judged, its mask scaled to the last budget."""
+    spy = says({works_at: 0.96})
+    search = replace(SIXTEENTH, explore=10, stride=3, steps=1, small=1 / 64)
+    found(search, spy, BLACK_AND_WHITE)
+    assert len(spy.explored) == steps
+    early = spy.judged[: min(works_at, 3)]
+    assert sizes(early) == about(*[1.0] * len(early))
+
+
+@pytest.mark.parametrize("small", [0.0, 0.9 / 64])
+def test_exploring_goes_on_where_a_quarter_is_not_small(small: float) -> None:
+    spy = Indifferent(lambda patch: 1.0)
+    found(replace(SIXTEENTH, explore=10, stride=3, steps=1, small=small), spy, BLACK_AND_WHITE)
+    assert len(spy.explored) == 10
 
 
 def test_each_start_sees_images_of_its_own() -> None:

@@ -81,7 +81,8 @@ class Search:
     - **Explore**: ``starts`` random starts run side by side, each step on a few random images of each start's own, by
       an objective that may be cheaper than the full one. The budget shrinks from ``max_mask_share`` of the image's
       pixels to a quarter of that, so that a patch which needs many pixels loses to one that needs few. The starts
-      whose latest losses are lowest are the finalists, which are judged on more images.
+      whose latest losses are lowest are the finalists, which are judged on more images. Where
+      a quarter is ``small``, it ends early if the first of them, judged every few steps, works within it already.
     - **Refine**: the finalist that works best learns on, by the full objective, and is judged every few steps. When it
       works on ``success`` of the images, the pixels with the smallest part in the mask are left out, as many as it
       can do without. If what is left is ``small``, that is the result; else it learns on within four fifths of it, and
@@ -102,7 +103,7 @@ class Search:
         finalists: how many starts are judged; None for all of them.
         judged: on how many images, at most, patches are judged: the same random ones all along.
         refine_batch_size: images of a step of the refinement.
-        stride: steps of the refinement from one judgement to the next.
+        stride: steps from one judgement to the next.
 
     Raises:
         ConfigError: a setting is out of range.
@@ -159,10 +160,10 @@ class Search:
             return self._papers(self.beta, objective, images, generator, progress)
         largest = self.max_mask_share * images[0, 0].numel()
         patches = Patches.random(self.starts, images, generator, _FAINT)
-        curves = self._explore(patches, largest, objective, images, generator, progress)
-        masks, patterns = patches(largest * _SHRINK)
-        order = curves[-_LATEST:].mean(0).argsort()[: self.finalists]
         judge = _Judge.on(self.judged, objective, images, generator)
+        curves = self._explore(patches, largest, judge, images, generator, progress)
+        masks, patterns = patches(largest * _SHRINK)
+        order = _promising(curves)[: self.finalists]
         works = judge(masks[order], patterns[order])
         best = int(order[works.argmax()])
         found = self._refine(
@@ -205,17 +206,23 @@ class Search:
         self,
         patches: Patches,
         largest: float,
-        objective: Objective,
+        judge: _Judge,
         images: Tensor,
         generator: torch.Generator,
         progress: Progress,
     ) -> Tensor:
-        """The losses, (steps, S)."""
-        losses = []
-        for step in range(1, self.explore + 1):
-            budget = largest * _SHRINK ** ((step - 1) / self.explore)
-            losses.append(self._step(patches, budget, self.batch_size, objective.coarse, images, generator))
-            progress("trigger inversion", step, self.explore + self.steps)
+        """The losses, (steps, S), of the steps that there were."""
+        losses: list[Tensor] = []
+        small_enough = largest * _SHRINK <= self.small * images[0, 0].numel()
+        for step in range(self.explore):
+            if small_enough and step and step % self.stride == 0:
+                best = patches.only(int(_promising(torch.stack(losses))[0]))
+                if float(judge(*best(largest * _SHRINK))) >= self._success:
+                    break
+            budget = largest * _SHRINK ** (step / self.explore)
+            loss = judge.objective.coarse
+            losses.append(self._step(patches, budget, self.batch_size, loss, images, generator))
+            progress("trigger inversion", step + 1, self.explore + self.steps)
         return torch.stack(losses)
 
     def _refine(
@@ -349,6 +356,11 @@ class _Best:
     def or_better(self, works: float, working: bool, mask: Tensor, pattern: Tensor) -> _Best:
         better = working and float(mask.sum()) < self.size if self.working else working or works > self.works
         return _Best(mask.clone(), pattern.clone(), working, works) if better else self
+
+
+def _promising(losses: Tensor) -> Tensor:
+    """The starts in order of their latest losses, of (steps, S), the lowest first."""
+    return losses[-_LATEST:].mean(0).argsort()
 
 
 def _fall(losses: list[float]) -> float:
