@@ -52,20 +52,23 @@ ENGINES = {
     PLAIN: [*THEIRS, "--plain"],
 }
 FEDERATIONS = {
-    "mnist": SimulationConfig(data=DataConfig("mnist"), model=ModelConfig("convnet")),
+    "mnist": SimulationConfig(
+        data=DataConfig("mnist"), model=ModelConfig("convnet"), federation=FederationConfig(rounds=5)
+    ),
     "fashion-mnist": SimulationConfig(
         data=DataConfig("fashion-mnist"),
         model=ModelConfig("two-conv-20-50"),
         training=TrainingConfig(epochs=1, optimizer="sgd", lr=0.05, momentum=0.0),
+        federation=FederationConfig(rounds=5),
+    ),
+    "mnist, many small clients": SimulationConfig(
+        data=DataConfig("mnist"),
+        model=ModelConfig("convnet"),
+        training=TrainingConfig(epochs=1, batch_size=20, optimizer="sgd", lr=0.05, momentum=0.0),
+        federation=FederationConfig(clients=1000, clients_per_round=100, rounds=5),
     ),
 }
 APART = 0.015
-
-
-def settings_of(name: str, rounds: int, clients_per_round: int) -> dict[str, Any]:
-    """A federation as the engines take it."""
-    federation = FederationConfig(clients_per_round=clients_per_round, rounds=rounds)
-    return FEDERATIONS[name].to_dict() | {"federation": vars(federation)}
 
 
 def ratio(turn: dict[str, Any], engine: str, key: str) -> float:
@@ -97,8 +100,7 @@ def main() -> None:
     )
     parser.add_argument("federations", nargs="*", help=f"of {', '.join(FEDERATIONS)}; all by default")
     parser.add_argument("--turns", type=int, default=3)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--clients-per-round", type=int, default=6)
+    parser.add_argument("--rounds", type=int, help="else five")
     parser.add_argument("--out", type=Path, default=PATH)
     options = parser.parse_args()
     os.environ.update(QUIETLY)
@@ -106,7 +108,8 @@ def main() -> None:
     file: dict[str, Any] = json.loads(out.read_text(encoding="utf-8")) if out.exists() else {}
 
     for name in options.federations or FEDERATIONS:
-        settings = settings_of(name, options.rounds, options.clients_per_round)
+        settings = FEDERATIONS[name].to_dict()
+        settings["federation"]["rounds"] = options.rounds or settings["federation"]["rounds"]
         found = file.setdefault(name, {"settings": settings, "turns": []})
         if found["settings"] != settings:
             sys.exit(f"{out} has {name} with other settings; choose another file with --out")

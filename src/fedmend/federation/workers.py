@@ -14,6 +14,7 @@ from concurrent.futures import FIRST_EXCEPTION, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
 from copy import deepcopy
+from functools import lru_cache
 from itertools import count
 from multiprocessing import Pipe, current_process, get_context
 from multiprocessing.connection import Connection
@@ -172,8 +173,9 @@ def _packed(content: Any) -> bytes:
 def _fit_file(shared: Path, file: Path, seed: int) -> None:
     """In a worker: train the client in a file, and put what it sends in its place."""
     try:
-        model, zeros = pickle.loads(shared.read_bytes())
+        model, before, zeros = _shared(shared)
         fitted = _fit(model, pickle.loads(file.read_bytes()), seed, zeros)
+        model.load_state_dict(before)
     except FedmendError:
         raise
     except Exception:  # another one might not survive the way back to the parent
@@ -181,6 +183,13 @@ def _fit_file(shared: Path, file: Path, seed: int) -> None:
             f"a client's training failed in a worker process:\n{traceback.format_exc()}"
         ) from None
     file.write_bytes(pickle.dumps(fitted))
+
+
+@lru_cache(maxsize=1)
+def _shared(file: Path) -> tuple[nn.Module, dict[str, Tensor], Mapping[str, Tensor]]:
+    """A call's model, its state to go back to, and its zeros: read once a worker, for a client may be small."""
+    model, zeros = pickle.loads(file.read_bytes())
+    return model, deepcopy(model.state_dict()), zeros
 
 
 @contextmanager
