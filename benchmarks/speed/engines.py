@@ -109,7 +109,8 @@ def main() -> None:
 
     for name in options.federations or FEDERATIONS:
         settings = FEDERATIONS[name].to_dict()
-        settings["federation"]["rounds"] = options.rounds or settings["federation"]["rounds"]
+        if options.rounds is not None:
+            settings["federation"]["rounds"] = options.rounds
         found = file.setdefault(name, {"settings": settings, "turns": []})
         if found["settings"] != settings:
             sys.exit(f"{out} has {name} with other settings; choose another file with --out")

@@ -288,5 +288,7 @@ def test_a_control_is_a_shorter_search_in_another_size(
     starts: int, third: int, explore: int, fewer: int
 ) -> None:
     method = Contrastive(alpha=0.3, search=Search(starts=starts, explore=explore, lr=0.2))
-    search = Search(starts=third, explore=fewer, lr=0.2, max_mask_share=0.4, small=1.0, finalists=2)
+    search = Search(
+        starts=third, explore=fewer, early=False, lr=0.2, max_mask_share=0.4, small=1.0, finalists=2
+    )
     assert method.control(0.4) == Contrastive(alpha=0.3, search=search)

@@ -90,3 +90,16 @@ def test_a_loss_that_is_no_number_is_an_error(loss: float) -> None:
         patches.descend(
             torch.zeros(2, 1, 1, 1, 1), lambda each: each.sum((1, 2, 3, 4)) + torch.tensor([0.0, loss]), 0.1
         )
+
+
+def test_masks_that_are_nothing_stay_numbers() -> None:
+    patches = Patches(torch.full((1, 1, 2, 2), -999.0), torch.zeros(1, 1, 2, 2))
+    patches.descend(torch.zeros(1, 1, 1, 2, 2), lambda each: each.sum((1, 2, 3, 4)), 0.1, budget=0.5)
+    assert all(bool(each.isfinite().all()) for each in patches())
+
+
+def test_images_that_need_gradients_are_no_part_of_it() -> None:
+    patches = Patches(torch.zeros(1, 1, 2, 2), torch.zeros(1, 1, 2, 2))
+    images = torch.zeros(1, 1, 1, 2, 2, requires_grad=True)
+    assert not patches.descend(images, lambda each: each.sum((1, 2, 3, 4)), 0.1, budget=0.5).requires_grad
+    assert not any(each.requires_grad for each in patches())

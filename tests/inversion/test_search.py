@@ -21,7 +21,7 @@ SIDE = 8
 GREY = torch.full((3, 1, SIDE, SIDE), 0.5)
 BLACK_AND_WHITE = torch.stack([torch.zeros(1, SIDE, SIDE), torch.ones(1, SIDE, SIDE)])
 SIXTEENTH = Search(  # of 64 pixels: the largest mask is 4, a quarter 1
-    starts=3, explore=4, batch_size=2, steps=60, stride=10, max_mask_share=1 / 16, small=0.0
+    starts=3, explore=4, batch_size=2, steps=60, stride=10, max_mask_share=1 / 16, small=0.0, early=False
 )
 SMALLER = "no smaller trigger worked"
 NOTHING = "no patch within 12.5% of the image worked"
@@ -156,7 +156,7 @@ def test_each_start_ends_where_it_would_have_alone() -> None:
         return Patches.random(3, images, generator(2), -2.0)
 
     together = starts()
-    search = Search(explore=20, batch_size=4, small=0.0)
+    search = Search(explore=20, batch_size=4, early=False)
     judge = _Judge.on(10, Watched(), images, generator(0))
     losses = search._explore(together, 8.0, judge, images, generator(0), silent)
     for index in range(3):
@@ -186,7 +186,7 @@ def test_a_step_takes_a_few_random_images_and_a_judgement_all() -> None:
         refine_batch_size=15,
         stride=5,
         max_mask_share=1e-6,
-        small=0.0,
+        early=False,
     )
     found(search, spy, images)
     for stamped, chosen in spy.explored + spy.refined + spy.judged:
@@ -205,17 +205,23 @@ def test_a_step_takes_a_few_random_images_and_a_judgement_all() -> None:
 def test_exploring_ends_when_the_best_start_works_within_a_quarter(works_at: int, steps: int) -> None:
     """Every three steps the start with the lowest latest losses is judged, its mask scaled to the last budget."""
     spy = says({works_at: 0.96})
-    search = replace(SIXTEENTH, explore=10, stride=3, steps=1, small=1 / 64)
-    found(search, spy, BLACK_AND_WHITE)
+    found(replace(SIXTEENTH, explore=10, stride=3, steps=1, early=True), spy, BLACK_AND_WHITE)
     assert len(spy.explored) == steps
     early = spy.judged[: min(works_at, 3)]
     assert sizes(early) == about(*[1.0] * len(early))
+    assert spy.at_least[: len(early)] == [pytest.approx(0.95, abs=1e-5)] * len(early)
 
 
-@pytest.mark.parametrize("small", [0.0, 0.9 / 64])
-def test_exploring_goes_on_where_a_quarter_is_not_small(small: float) -> None:
+@pytest.mark.parametrize("success", [0.5, 0.94])
+def test_exploring_goes_on_where_the_best_start_works_too_little(success: float) -> None:
+    spy = Indifferent(lambda patch: success)
+    found(replace(SIXTEENTH, explore=10, stride=3, steps=1, early=True), spy, BLACK_AND_WHITE)
+    assert len(spy.explored) == 10
+
+
+def test_exploring_goes_on_where_it_must_not_end_early() -> None:
     spy = Indifferent(lambda patch: 1.0)
-    found(replace(SIXTEENTH, explore=10, stride=3, steps=1, small=small), spy, BLACK_AND_WHITE)
+    found(replace(SIXTEENTH, explore=10, stride=3, steps=1, early=False), spy, BLACK_AND_WHITE)
     assert len(spy.explored) == 10
 
 
@@ -254,6 +260,18 @@ class Lately(Indifferent):
     def coarse(self, stamped: Tensor, chosen: Tensor) -> Tensor:
         falling = super().coarse(stamped, chosen)
         return 0 * falling + torch.tensor(self.CURVES)[:, len(self.explored) - 1]
+
+
+def test_the_start_that_may_end_exploring_is_the_one_of_the_lowest_latest_losses() -> None:
+    """After seven of the eight steps the first one's; in the end it is the third."""
+    spy = Lately()
+    found(replace(Lately.SEARCH, stride=7, early=True), spy)
+    assert [torch.equal(spy.judged[0][0], spy.judged[1 + place][0]) for place in range(4)] == [
+        False,
+        False,
+        True,
+        False,
+    ]
 
 
 @pytest.mark.parametrize(

@@ -173,9 +173,8 @@ def _packed(content: Any) -> bytes:
 def _fit_file(shared: Path, file: Path, seed: int) -> None:
     """In a worker: train the client in a file, and put what it sends in its place."""
     try:
-        model, before, zeros = _shared(shared)
-        fitted = _fit(model, pickle.loads(file.read_bytes()), seed, zeros)
-        model.load_state_dict(before)
+        model, zeros = _shared(shared)
+        fitted = _fit(deepcopy(model), pickle.loads(file.read_bytes()), seed, zeros)
     except FedmendError:
         raise
     except Exception:  # another one might not survive the way back to the parent
@@ -186,10 +185,10 @@ def _fit_file(shared: Path, file: Path, seed: int) -> None:
 
 
 @lru_cache(maxsize=1)
-def _shared(file: Path) -> tuple[nn.Module, dict[str, Tensor], Mapping[str, Tensor]]:
-    """A call's model, its state to go back to, and its zeros: read once a worker, for a client may be small."""
+def _shared(file: Path) -> tuple[nn.Module, Mapping[str, Tensor]]:
+    """A call's model, to be copied, and its zeros: read once a worker, for its clients may be many and small."""
     model, zeros = pickle.loads(file.read_bytes())
-    return model, deepcopy(model.state_dict()), zeros
+    return model, zeros
 
 
 @contextmanager

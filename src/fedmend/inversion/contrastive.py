@@ -101,6 +101,7 @@ class Contrastive:
             small=1.0,
             starts=max(1, self.search.starts // 3),
             explore=max(1, 3 * self.search.explore // 5),
+            early=False,
             finalists=2,
         )
         return replace(self, search=shorter)
@@ -168,6 +169,7 @@ THOROUGH = Contrastive(
         small=0.0,
         starts=16,
         explore=80,
+        early=False,
         batch_size=8,
         finalists=None,
         refine_batch_size=40,

@@ -25,6 +25,7 @@ def lighter(model: nn.Module, images: Tensor) -> nn.Module:
     before = FeatureMap(model)(some)[1]
     for change in (
         folded,
+        lambda model: packed(model, torch.channels_last, join=True),
         lambda model: packed(model, torch.channels_last),
         lambda model: packed(model, torch.contiguous_format),
     ):

@@ -6,7 +6,7 @@ Given others, it puts them in order in every pass. All here are in single precis
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TypeAlias
 
 import torch
@@ -14,7 +14,6 @@ from torch import Tensor
 
 Pair: TypeAlias = list[int]
 """Vertical and horizontal."""
-Way: TypeAlias = Callable[[Tensor], Tensor]
 
 _DENSE = ([1, 1], 1)
 
@@ -35,12 +34,15 @@ def convolve(
     stride: Pair,
     slope: float | None = None,
 ) -> Tensor:
-    """By weights of :func:`ordered`, with ReLU (a slope of 0) or LeakyReLU behind it, if there is a slope."""
-    kind, scalars = ("none", []) if slope is None else ("leaky_relu", [slope])
+    """By weights of :func:`ordered`, with ReLU (a slope of 0) or LeakyReLU behind it, if there is a slope.
+
+    oneDNN's own ReLU would make 0 of NaN.
+    """
+    kind, scalars = ("leaky_relu", [slope]) if slope else ("none", [])
     result: Tensor = torch.ops.mkldnn._convolution_pointwise.default(
         images, weight, bias, padding, stride, *_DENSE, kind, scalars, ""
     )
-    return result
+    return result if slope is None or slope else result.relu_()
 
 
 def ordered_transposed(

@@ -49,6 +49,7 @@ class Patches:
         masks, patterns = values[:, :1], values[:, 1:]
         return masks * _scales(masks, budget), patterns
 
+    @torch.no_grad()
     def descend(
         self,
         images: Tensor,
@@ -74,10 +75,13 @@ class Patches:
         scales = _scales(raw, budget)
         masks, apart = raw * scales, patterns[:, None] - images
         stamp = torch.addcmul(images, masks[:, None], apart).requires_grad_()
-        losses = loss(stamp)
-        if not bool(losses.isfinite().all()):
-            raise ModelError("the search's loss became NaN or infinite: does the model answer finite logits?")
-        (at_stamp,) = torch.autograd.grad(losses.sum(), stamp)
+        with torch.enable_grad():
+            losses = loss(stamp)
+            if not bool(losses.isfinite().all()):
+                raise ModelError(
+                    "the search's loss became NaN or infinite: does the model answer finite logits?"
+                )
+            (at_stamp,) = torch.autograd.grad(losses.sum(), stamp)
         at_masks = (at_stamp * apart).sum((1, 2))[:, None] + price
         if budget is not None:
             shared = _sums(at_masks * raw) / _sums(raw).clamp_min(_NO_MASK)

@@ -81,8 +81,8 @@ class Search:
     - **Explore**: ``starts`` random starts run side by side, each step on a few random images of each start's own, by
       an objective that may be cheaper than the full one. The budget shrinks from ``max_mask_share`` of the image's
       pixels to a quarter of that, so that a patch which needs many pixels loses to one that needs few. The starts
-      whose latest losses are lowest are the finalists, which are judged on more images. Where
-      a quarter is ``small``, it ends early if the first of them, judged every few steps, works within it already.
+      whose latest losses are lowest are the finalists, which are judged on more images. It may end ``early``: every
+      few steps the first of them is judged, and if it works within the quarter already, the rest is left out.
     - **Refine**: the finalist that works best learns on, by the full objective, and is judged every few steps. When it
       works on ``success`` of the images, the pixels with the smallest part in the mask are left out, as many as it
       can do without. If what is left is ``small``, that is the result; else it learns on within four fifths of it, and
@@ -98,7 +98,8 @@ class Search:
         success: how well, in (0, 1], a trigger must work to be made smaller.
         small: a share of the image, in [0, 1]: the search ends with a trigger that works and has no larger a mask.
         starts: random starts of an exploration.
-        explore: steps of an exploration.
+        explore: steps of an exploration, at most.
+        early: whether an exploration may end early.
         batch_size: images of a step of the exploration, for each start.
         finalists: how many starts are judged; None for all of them.
         judged: on how many images, at most, patches are judged: the same random ones all along.
@@ -117,6 +118,7 @@ class Search:
     small: float = 0.0625
     starts: int = 20
     explore: int = 25
+    early: bool = True
     batch_size: int = 1
     finalists: int | None = 6
     judged: int = 48
@@ -213,11 +215,10 @@ class Search:
     ) -> Tensor:
         """The losses, (steps, S), of the steps that there were."""
         losses: list[Tensor] = []
-        small_enough = largest * _SHRINK <= self.small * images[0, 0].numel()
         for step in range(self.explore):
-            if small_enough and step and step % self.stride == 0:
+            if self.early and step and step % self.stride == 0:
                 best = patches.only(int(_promising(torch.stack(losses))[0]))
-                if float(judge(*best(largest * _SHRINK))) >= self._success:
+                if float(judge(*best(largest * _SHRINK), self._success)) >= self._success:
                     break
             budget = largest * _SHRINK ** (step / self.explore)
             loss = judge.objective.coarse
