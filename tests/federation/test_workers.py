@@ -48,6 +48,9 @@ class Odd:
     folder: str = ""
 
     def fit(self, model: nn.Module, seed: int) -> ClientUpdate:
+        if self.does == "count":
+            model.fits = getattr(model, "fits", 0) + 1
+            return ClientUpdate(self.client_id, 1, torch.full_like(flatten(model.state_dict()), model.fits))
         if self.does == "die":
             os._exit(3)
         if self.does == "fail":
@@ -64,6 +67,14 @@ class Odd:
                 time.sleep(0.01)
         number = float(os.getpid()) if self.does == "process" else float(torch.get_num_threads())
         return ClientUpdate(self.client_id, 1, torch.full_like(flatten(model.state_dict()), number))
+
+
+def test_each_client_is_given_the_model_as_it_was(pair: Fit) -> None:
+    """Also what is in no state_dict; whichever worker it is trained by, and whatever that did before."""
+    _, model, _ = federation()
+    for _ in range(2):
+        found = pair(model, [Odd(index, "count") for index in range(6)], range(6), {})
+        assert [float(update.delta[0]) for update, _ in found] == [1.0] * 6
 
 
 def test_they_send_what_they_send_one_by_one(pair: Fit) -> None:
