@@ -61,7 +61,7 @@ FEDERATIONS = {
         training=TrainingConfig(epochs=1, optimizer="sgd", lr=0.05, momentum=0.0),
         federation=FederationConfig(rounds=5),
     ),
-    "mnist, many small clients": SimulationConfig(
+    "many small clients of mnist": SimulationConfig(
         data=DataConfig("mnist"),
         model=ModelConfig("convnet"),
         training=TrainingConfig(epochs=1, batch_size=20, optimizer="sgd", lr=0.05, momentum=0.0),
