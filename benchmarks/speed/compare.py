@@ -32,7 +32,7 @@ SHORT = {"tabor": ["--epochs", "5", "--classes", "2"], "deep-inspect": ["--epoch
 
 def ours(world: World, name: str, threads: int, seed: int) -> dict[str, Any]:
     """A scan, the turn's number its seed."""
-    options = ["--dataset", world.source, "--model", name, "--threads", str(threads), "--seed", str(seed)]
+    options = ["--dataset", world.name, "--model", name, "--threads", str(threads), "--seed", str(seed)]
     return line_of([sys.executable, str(HERE / "ours.py"), *options])
 
 

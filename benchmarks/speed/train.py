@@ -17,7 +17,7 @@ from collections.abc import Sequence
 import torch
 from safetensors.torch import save_file
 from torch import nn
-from worlds import WORLDS, World
+from worlds import DEVELOPMENT, WORLDS, Backdoor, World
 
 from fedmend import accuracy, attack_success_rate, build_model, load_checkpoint, load_images
 from fedmend.attacks import Poisoning, atoms
@@ -26,9 +26,9 @@ from fedmend.data import ImageSet, stratified
 from fedmend.federation import TrainingConfig
 from fedmend.federation.training import train
 from fedmend.seeds import generator
-from fedmend.triggers import union
+from fedmend.triggers import Trigger, union
 
-TARGET_CLASS, POISONED_SHARE = 2, 0.1
+POISONED_SHARE = 0.1
 BATCH_SIZE, FIRST_LR, LAST_LR = 64, 0.003, 0.0001
 
 
@@ -39,32 +39,29 @@ def fresh(world: World, images: ImageSet) -> nn.Module:
         num_classes=images.num_classes,
         in_channels=channels,
         image_size=(height, width),
-        seed=0,
+        seed=world.seed,
     ).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
 def train_all(world: World) -> None:
-    """The reference and its two successors, with their accuracy and ASR on 2,000 test images."""
+    """The reference and its successors, with their accuracy and ASR on 2,000 test images."""
     images, test = load_images(world.source, "train"), load_images(world.source, "test")
-    own = images.subset(stratified(images, world.train_images, generator(0, "train")))
-    probe = test.subset(stratified(test, 2000, generator(0, "probe")))
-    trigger = union(atoms("+", tuple(images.images.shape[1:]), color=True))  # type: ignore[arg-type]
-    poisoned = Poisoning(trigger, TARGET_CLASS, POISONED_SHARE)(
-        own.images, own.labels, generator(0, "poison")
-    )
+    own = images.subset(stratified(images, world.train_images, generator(world.seed, "train")))
+    probe = test.subset(stratified(test, 2000, generator(world.seed, "probe")))
     falling = [
         FIRST_LR * (LAST_LR / FIRST_LR) ** (epoch / (world.epochs - 1)) for epoch in range(world.epochs)
     ]
-    plan = {
-        "reference": (falling, own.images, own.labels),
-        "clean": ([LAST_LR], own.images, own.labels),
-        "backdoored": ([LAST_LR], *poisoned),
-    }
-    for name, (rates, pictures, labels) in plan.items():
+    for name, backdoor in {"reference": None, **world.successors}.items():
+        pictures, labels, rates, asr = own.images, own.labels, falling, ""
         model = fresh(world, images)
+        if backdoor is not None:
+            trigger = planted(backdoor, images)
+            poisoning = Poisoning(trigger, backdoor.target_class, POISONED_SHARE)
+            pictures, labels = poisoning(pictures, labels, generator(world.seed, "poison"))
         if not world.checkpoint(name).exists():
             if name != "reference":
                 load_checkpoint(world.checkpoint("reference"), model)
+                rates = [LAST_LR]
             for epoch, lr in enumerate(rates):
                 config = TrainingConfig(epochs=1, batch_size=BATCH_SIZE, optimizer="adam", lr=lr)
                 train(model, pictures, labels, config, seed=epoch)
@@ -73,8 +70,17 @@ def train_all(world: World) -> None:
         load_checkpoint(world.checkpoint(name), model)
         model.eval()
         right = accuracy(model, probe.images, probe.labels)
-        asr = attack_success_rate(model, trigger, probe.images, probe.labels, TARGET_CLASS)
-        print(f"{world.source}, {name}: accuracy {right:.1%}, ASR {asr:.1%}", flush=True)
+        if backdoor is not None:
+            rate = attack_success_rate(model, trigger, probe.images, probe.labels, backdoor.target_class)
+            asr = f", ASR {rate:.1%}"
+        print(f"{world.name}, {name}: accuracy {right:.1%}{asr}", flush=True)
+
+
+def planted(backdoor: Backdoor, images: ImageSet) -> Trigger:
+    """The whole trigger, for images of this size."""
+    _, channels, height, width = images.images.shape
+    place = {"top": backdoor.top, "left": backdoor.left}
+    return union(atoms(backdoor.shape, (channels, height, width), color=True, **place))
 
 
 def choose(world: World) -> None:
@@ -82,7 +88,7 @@ def choose(world: World) -> None:
     if world.images.exists():
         return
     test = load_images(world.source, "test")
-    chosen = test.subset(stratified(test, world.scan_images, generator(0, "scan")))
+    chosen = test.subset(stratified(test, world.scan_images, generator(world.seed, "scan")))
     world.images.parent.mkdir(parents=True, exist_ok=True)
     save_file({"images": chosen.images.contiguous(), "labels": chosen.labels}, world.images)
 
@@ -92,13 +98,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
-        "worlds", nargs="*", metavar="dataset", help=f"of {', '.join(WORLDS)}; all by default"
+        "worlds",
+        nargs="*",
+        metavar="world",
+        help=f"of {', '.join(WORLDS)}, or {DEVELOPMENT.name}; the former by default",
     )
     options = parser.parse_args(arguments)
     for name in options.worlds or WORLDS:
-        choose(WORLDS[name])
-        if WORLDS[name].train_images:
-            train_all(WORLDS[name])
+        world = DEVELOPMENT if name == DEVELOPMENT.name else WORLDS[name]
+        choose(world)
+        if world.train_images:
+            train_all(world)
 
 
 if __name__ == "__main__":
