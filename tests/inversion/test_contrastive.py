@@ -93,7 +93,7 @@ def judged(
     models = [Answers(torch.cat([each.flatten(), classes])) for each in (suspect, reference)]
     images = clean[:, None, None, None].float()
     answers = models[0](images), models[1](images)
-    contrast = _Contrast(*models, images, answers, 0.1, thorough=False)
+    contrast = _Contrast(*models, images, answers, Contrastive())
     stamped = torch.arange(suspect.numel()).view(*suspect.shape, 1, 1, 1).float()
     return contrast.works(stamped, torch.arange(len(classes)), at_least).tolist(), models[1].asked[1:]
 
@@ -151,7 +151,7 @@ def contrast() -> _Contrast:
     """Ms(x) is x and Mc(x) is x swapped; the suspect's logits are x swapped, the reference's x."""
     clean = torch.tensor([[1.0, 0.0], [0.6, 0.8], [0.5, 1.0]])[:, None, None]
     pair = two_pixels(KEPT, SWAPPED), two_pixels(SWAPPED, SWAPPED)
-    return _Contrast(*pair, clean, (pair[0](clean), pair[1](clean)), 0.5, thorough=False)
+    return _Contrast(*pair, clean, (pair[0](clean), pair[1](clean)), Contrastive(alpha=0.5))
 
 
 CHOSEN = torch.tensor([[1, 0], [2, 1]])
@@ -177,8 +177,30 @@ def test_the_coarse_loss_by_hand(contrast: _Contrast) -> None:
     assert contrast.coarse(STAMPED, CHOSEN).tolist() == pytest.approx(expected)
 
 
+def test_after_nine_steps_a_patch_aims_at_the_class_it_pushed_to(contrast: _Contrast) -> None:
+    """The first patch at class 1, by logits (0, 1), the second at class 0; and at another one when it pushes there."""
+    contrast.reference = None
+    chosen = torch.tensor([[1, 2], [0, 1]])
+    pushing = torch.tensor([[[1.0, 0.0], [1.0, 0.0]], [[0.0, 1.0], [0.0, 1.0]]])[:, :, None, None]
+    turned = torch.tensor([[[0.0, 1.0], [1.0, 0.0]], [[0.0, 1.0], [0.0, 1.0]]])[:, :, None, None]
+    unaimed = [contrast.coarse(pushing, chosen).tolist() for _ in range(9)]
+    assert unaimed == [unaimed[0]] * 9
+    # Cross-entropies of logits (1, 0): 0.31326 for the first class, 1.31326 for the second.
+    assert contrast.coarse(turned, chosen).tolist() == pytest.approx([0.81326169, 0.31326169])
+    both_to_0 = turned[[1, 1]]
+    for _ in range(9):
+        contrast.coarse(both_to_0, chosen)
+    assert contrast.coarse(both_to_0, chosen).tolist() == pytest.approx([0.31326169, 0.31326169])
+
+
+def test_a_control_is_not_aimed(contrast: _Contrast) -> None:
+    contrast.method = Contrastive().control(0.25)
+    losses = [contrast.coarse(STAMPED, CHOSEN).tolist() for _ in range(12)]
+    assert losses == [losses[0]] * 12
+
+
 def test_a_thorough_exploration_is_by_the_whole_loss(contrast: _Contrast, world: planted.World) -> None:
-    contrast.thorough = True
+    contrast.method = Contrastive(alpha=0.5, thorough=True)
     assert torch.equal(contrast.coarse(STAMPED, CHOSEN), contrast.loss(STAMPED, CHOSEN))
     curves = {
         method(world.backdoored, world.reference, world.images[:10] / 255, generator(0)).loss_curve[0]
@@ -291,4 +313,4 @@ def test_a_control_is_a_shorter_search_in_another_size(
     search = Search(
         starts=third, explore=fewer, early=False, lr=0.2, max_mask_share=0.4, small=1.0, finalists=2
     )
-    assert method.control(0.4) == Contrastive(alpha=0.3, search=search)
+    assert method.control(0.4) == Contrastive(alpha=0.3, search=search, aimed=False)

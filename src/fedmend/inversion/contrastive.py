@@ -6,13 +6,15 @@ from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cosine_similarity, normalize
+from torch.nn.functional import cosine_similarity, log_softmax, normalize
 
 from fedmend.errors import ConfigError
 from fedmend.inversion.features import Answers, FeatureMap, frozen
 from fedmend.inversion.search import Recovered, Search
 from fedmend.inversion.ssim import SsimTo
 from fedmend.progress import Progress, silent
+
+_UNAIMED, _FADING = 9, 0.8
 
 
 def contrastive_loss(reference_stamped: Tensor, suspect_clean: Tensor, suspect_stamped: Tensor) -> Tensor:
@@ -45,6 +47,9 @@ class Contrastive:
         search: the gradient descent's settings, beta or the budget among them.
         thorough: explore by the whole loss. By default by the suspect alone, as if no stamp changed the reference's
             features: half the cost and enough for a verdict, but the starts' patches hold more stray pixels.
+        aimed: whether, after nine steps of an exploration that isn't thorough, each start aims at the class to which
+            it has pushed images most (ours: a trigger sends every image to one class, while Eq. 1 is content with
+            another class for each).
 
     Raises:
         ConfigError: alpha is negative.
@@ -54,6 +59,7 @@ class Contrastive:
     layer: str = "logits"
     search: Search = field(default_factory=Search)
     thorough: bool = False
+    aimed: bool = True
 
     def __post_init__(self) -> None:
         if not 0 <= self.alpha < float("inf"):
@@ -85,7 +91,7 @@ class Contrastive:
             if clean is None:
                 with torch.no_grad():
                     clean = pair[0](images), pair[1](images)
-            objective = _Contrast(*pair, images, clean, self.alpha, self.thorough)
+            objective = _Contrast(*pair, images, clean, self)
             return self.search(objective, images, generator, progress)
 
     def control(self, max_mask_share: float) -> Contrastive:
@@ -93,7 +99,8 @@ class Contrastive:
 
         A third of the starts, three fifths of the exploration's steps and two finalists are enough: where honest
         training set two models apart, most starts lead to a patch. It ends with the first one that works. (The paper's
-        search has no starts and no budget, and is what it was.)
+        search has no starts and no budget, and is what it was.) It isn't aimed: it is asked whether honest training
+        explains what was found, not whether something can be found.
         """
         shorter = replace(
             self.search,
@@ -104,7 +111,7 @@ class Contrastive:
             early=False,
             finalists=2,
         )
-        return replace(self, search=shorter)
+        return replace(self, search=shorter, aimed=False)
 
 
 class _Contrast:
@@ -116,15 +123,17 @@ class _Contrast:
         reference: FeatureMap,
         images: Tensor,
         clean: tuple[Answers, Answers],
-        alpha: float,
-        thorough: bool,
+        method: Contrastive,
     ) -> None:
-        self.suspect, self.reference, self.alpha, self.thorough = suspect, reference, alpha, thorough
-        (self.suspect_clean, _), (self.reference_clean, logits) = clean
+        self.suspect, self.reference, self.method = suspect, reference, method
+        (self.suspect_clean, suspect_logits), (self.reference_clean, logits) = clean
         self.positive = cosine_similarity(self.reference_clean, self.suspect_clean, dim=-1)
         self.direction = normalize(self.reference_clean, dim=-1)
         self.classes = logits.argmax(1)
         self.similarity = SsimTo(images)
+        self.probabilities = suspect_logits.softmax(-1)
+        self.pushed: Tensor | None = None
+        self.explored = 0
 
     def loss(self, stamped: Tensor, chosen: Tensor) -> Tensor:
         """Eq. 1 and the SSIM term."""
@@ -133,13 +142,25 @@ class _Contrast:
             for of in (self.suspect, self.reference)
         )
         loss = contrastive_loss(reference_features, self.suspect_clean[chosen], features)
-        return loss - self.alpha * self.similarity(stamped, chosen)
+        return loss - self.method.alpha * self.similarity(stamped, chosen)
 
     def coarse(self, stamped: Tensor, chosen: Tensor) -> Tensor:
-        """Eq. 1 as if no stamp changed the reference's features, so that only the suspect is asked; no SSIM."""
-        if self.thorough:
+        """Eq. 1 as if no stamp changed the reference's features, so that only the suspect is asked; no SSIM.
+
+        To be called once a step of one exploration. An aimed patch's loss becomes the cross-entropy of the class to
+        which it has pushed its images most, lately above all.
+        """
+        if self.method.thorough:
             return self.loss(stamped, chosen)
-        features = self.suspect(stamped.flatten(0, 1))[0].unflatten(0, stamped.shape[:2])
+        features, logits = (
+            answers.unflatten(0, stamped.shape[:2]) for answers in self.suspect(stamped.flatten(0, 1))
+        )
+        pushed = (logits.detach().softmax(-1) - self.probabilities[chosen]).mean(1)
+        self.pushed = pushed if self.pushed is None else _FADING * self.pushed + pushed
+        self.explored += 1
+        if self.method.aimed and self.explored > _UNAIMED:
+            aims = self.pushed.argmax(1)[:, None, None].expand(-1, stamped.shape[1], 1)
+            return -log_softmax(logits, -1).gather(-1, aims).mean((1, 2))
         negative = (normalize(features, dim=-1) * self.direction[chosen]).sum(-1)
         return (negative - self.positive[chosen]).mean(-1)
 

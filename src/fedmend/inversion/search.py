@@ -29,7 +29,7 @@ class Objective(Protocol):
         ...
 
     def coarse(self, stamped: Tensor, chosen: Tensor) -> Tensor:
-        """A cheaper loss, (S,), that is low for patches worth a closer look."""
+        """A cheaper loss, (S,), that is low for patches worth a closer look; asked once a step of the exploration."""
         ...
 
     def works(self, stamped: Tensor, chosen: Tensor, at_least: float) -> Tensor:
