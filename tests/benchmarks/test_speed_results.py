@@ -147,3 +147,23 @@ def test_a_bar_for_each_method(tmp_path: Path) -> None:
 )
 def test_times_for_people(seconds: float, text: str) -> None:
     assert told(seconds) == text
+
+
+def test_a_scan_over_seeds_is_right_if_it_names_the_planted_class(tmp_path: Path) -> None:
+    def line(verdict: str, planted: int | None, target: int) -> dict[str, object]:
+        shown = {"verdict": verdict, "planted": planted, "target": target}
+        return shown | {"reasr": 0.5, "mask_size": 12.0, "seconds": 2.0}
+
+    planted = [
+        line("backdoored", 3, 3),
+        line("backdoored", 3, 4),
+        line("inconclusive", 3, 3),
+        line("clean", 3, 3),
+    ]
+    clean = [line("clean", None, 0), line("backdoored", None, 0)]
+    models = {"bad": {"contrastive": planted}, "good": {"contrastive": clean}}
+    file = {"world": models, "machine": "a machine", "torch": "2"}
+    (tmp_path / "verdicts.json").write_text(json.dumps(file), encoding="utf-8")
+    text = tables(tmp_path)
+    assert "| world, bad | contrastive | 1 of 4 | 1 | 2 | 50% (50% to 50%) | 12 | 2.0 |" in text
+    assert "| world, good | contrastive | 1 of 2 | 0 | 1 |" in text
