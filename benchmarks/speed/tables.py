@@ -88,9 +88,9 @@ def verdicts(file: dict[str, Any]) -> list[str]:
                     )
                 )
     told = (
-        "A scan a seed, each with other images; right where it names the planted target class, or says clean where there "
-        f"is none. Medians and spread, on {file['machine']}, torch {file['torch']}, beside other work. The search's settings "
-        "were chosen on the models of development; the others are the test."
+        "A scan a seed, each with other images; right where it names the planted target class, or says clean "
+        f"where there is none. Medians and spread, on {file['machine']}, torch {file['torch']}, beside other "
+        "work. The search's settings were chosen on the models of development; the others are the test."
     )
     return ["### Verdicts on CIFAR-10 over seeds", told, markdown(lines, right="  rrrrrr")]
 
