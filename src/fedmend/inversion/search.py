@@ -56,7 +56,8 @@ class Recovered:
     Attributes:
         trigger: the recovered mask and pattern, on the images' device.
         loss_curve: the loss of each step; of a search with a budget, of the start that became the trigger, first the
-            exploration's coarse losses and then the refinement's, each on the step's few images.
+            exploration's coarse losses and then the refinement's, each on the step's few images, so that it jumps where
+            the loss becomes another one.
         stop_reason: why the search ended, in words.
         converged: False if the loss was still falling when the steps were used up.
         variants: of a search with a budget, the patch of every finalist that worked on half of the images or more, as
