@@ -64,8 +64,8 @@ FEDERATIONS = {
     "many small clients of mnist": SimulationConfig(
         data=DataConfig("mnist"),
         model=ModelConfig("convnet"),
-        training=TrainingConfig(epochs=1, batch_size=20, optimizer="sgd", lr=0.05, momentum=0.0),
-        federation=FederationConfig(clients=1000, clients_per_round=100, rounds=5),
+        training=TrainingConfig(epochs=1, batch_size=20, optimizer="adam", lr=0.002),
+        federation=FederationConfig(clients=1000, clients_per_round=100, rounds=20),
     ),
 }
 APART = 0.015
@@ -100,7 +100,7 @@ def main() -> None:
     )
     parser.add_argument("federations", nargs="*", help=f"of {', '.join(FEDERATIONS)}; all by default")
     parser.add_argument("--turns", type=int, default=3)
-    parser.add_argument("--rounds", type=int, help="else five")
+    parser.add_argument("--rounds", type=int, help="else the federation's own")
     parser.add_argument("--out", type=Path, default=PATH)
     options = parser.parse_args()
     os.environ.update(QUIETLY)

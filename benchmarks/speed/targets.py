@@ -58,7 +58,7 @@ def of_engines(file: dict[str, Any]) -> Target:
         )
         or "nothing yet",
         len(found),
-        1,
+        max(1, len(found)),
         judge(all(same >= ENGINE_RATIO for same, _ in found.values()), min(len(found), 1), 1),
     )
 

@@ -24,7 +24,7 @@ from fedmend.errors import ConfigError, DataError, ModelError
 from fedmend.federation.client import Client, ClientUpdate, HonestClient, MaliciousClient
 from fedmend.federation.config import AttackConfig, SimulationConfig, check_consistent
 from fedmend.federation.run_folder import RoundRecord, RunFolder
-from fedmend.federation.workers import Fit, can_be_sent, check_workers, fitting, one_by_one
+from fedmend.federation.workers import Fit, begin_start, can_be_sent, check_workers, fitting, one_by_one
 from fedmend.metrics import accuracy, attack_success_rate
 from fedmend.models import build_model, channels_last, probe
 from fedmend.parameters import flatten, integer_maximum, parameter_mask, unflatten
@@ -63,6 +63,9 @@ def simulate(
         FedmendError: data, model or checkpoint can't be used, or ``out`` can't be written.
     """
     check_workers(workers or 1)
+    on_cpu = torch.device(device).type == "cpu"
+    if (workers or (torch.get_num_threads() if on_cpu else 1)) > 1:
+        begin_start()
     train_set, test_set = data or (
         load_images(config.data.source, "train"),
         load_images(config.data.source, "test"),
@@ -73,8 +76,7 @@ def simulate(
         _check_victim(config.attack.victim_class, train_set, test_set)
     model = laid_out(initial_model(config, train_set), train_set, device)
     if workers is None:
-        on_cpu = torch.device(device).type == "cpu" and can_be_sent(model)
-        workers = torch.get_num_threads() if on_cpu else 1
+        workers = torch.get_num_threads() if on_cpu and can_be_sent(model) else 1
     workers = min(workers, config.federation.clients_per_round)
     planted = planted_trigger(config.attack, train_set)
     clients = make_clients(config, train_set, device)
