@@ -4,6 +4,7 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,9 @@ from tiny_data import data, settings
 from torch import nn
 
 from fedmend.errors import ConfigError, FedmendError, ModelError
-from fedmend.federation import ClientUpdate
+from fedmend.federation import ClientUpdate, workers
 from fedmend.federation.simulator import initial_model, make_clients, run_round
-from fedmend.federation.workers import Fit, can_be_sent, fitting, one_by_one
+from fedmend.federation.workers import Fit, begin_start, can_be_sent, fitting, one_by_one
 from fedmend.parameters import flatten
 
 
@@ -69,6 +70,9 @@ class Odd:
             while not Path(self.folder, str(1 - self.client_id)).exists():
                 assert time.monotonic() < deadline
                 time.sleep(0.01)
+        if self.does == "read the environment":
+            number = float(os.environ["FEDMEND_TEST"])
+            return ClientUpdate(self.client_id, 1, torch.full_like(flatten(model.state_dict()), number))
         number = float(os.getpid()) if self.does == "process" else float(torch.get_num_threads())
         return ClientUpdate(self.client_id, 1, torch.full_like(flatten(model.state_dict()), number))
 
@@ -137,6 +141,35 @@ def test_they_train_at_once_each_with_one_thread(pair: Fit, tmp_path: Path) -> N
     model = federation()[1]
     clients = [Odd(number, "wait for the other", str(tmp_path)) for number in range(2)]
     assert [float(update.delta[0]) for update, _ in pair(model, clients, [0, 1], {})] == [1, 1]
+
+
+@pytest.mark.parametrize("number", ["1", "2"])
+def test_they_have_the_environment_of_the_call(monkeypatch: pytest.MonkeyPatch, number: str) -> None:
+    """Not that in which the process was started from which they are forked."""
+    monkeypatch.setenv("FEDMEND_TEST", number)
+    with fitting(2) as fit:
+        ((update, _),) = fit(federation()[1], [Odd(0, "read the environment")], [0], {})
+    assert float(update.delta[0]) == float(number)
+
+
+def test_they_are_started_anew_where_they_cannot_be_forked(monkeypatch: pytest.MonkeyPatch) -> None:
+    def too_long() -> None:
+        raise OSError("AF_UNIX path too long")
+
+    monkeypatch.setattr(workers, "ensure_running", too_long)
+    assert begin_start() == "spawn"
+    with fitting(2) as fit:
+        found = fit(federation()[1], [Odd(index, "threads") for index in range(2)], [0, 1], {})
+    assert [float(update.delta[0]) for update, _ in found] == [1, 1]
+
+
+def test_one_that_cannot_be_started(monkeypatch: pytest.MonkeyPatch) -> None:
+    def dead(*_: Any) -> None:
+        raise EOFError("unexpected EOF")
+
+    monkeypatch.setattr(BaseProcess, "start", dead)
+    with fitting(2) as fit, pytest.raises(FedmendError, match=r"can't be started \(unexpected EOF\)"):
+        fit(federation()[1], [Odd(0, "threads")], [0], {})
 
 
 def test_what_a_client_raises_is_raised(pair: Fit) -> None:

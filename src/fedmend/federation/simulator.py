@@ -62,22 +62,22 @@ def simulate(
             had (see :func:`fedmend.federation.workers.fitting`).
         FedmendError: data, model or checkpoint can't be used, or ``out`` can't be written.
     """
-    check_workers(workers or 1)
-    on_cpu = torch.device(device).type == "cpu"
-    if (workers or (torch.get_num_threads() if on_cpu else 1)) > 1:
+    check_consistent(config)
+    cores = torch.get_num_threads() if torch.device(device).type == "cpu" else 1
+    most = min(cores if workers is None else workers, config.federation.clients_per_round)
+    check_workers(most)
+    if most > 1:
         begin_start()
     train_set, test_set = data or (
         load_images(config.data.source, "train"),
         load_images(config.data.source, "test"),
     )
-    check_consistent(config)
     _check_target(config.attack, train_set)
     if config.attack is not None and config.attack.victim_class is not None:
         _check_victim(config.attack.victim_class, train_set, test_set)
     model = laid_out(initial_model(config, train_set), train_set, device)
-    if workers is None:
-        workers = torch.get_num_threads() if on_cpu and can_be_sent(model) else 1
-    workers = min(workers, config.federation.clients_per_round)
+    if workers is None and not can_be_sent(model):
+        most = 1
     planted = planted_trigger(config.attack, train_set)
     clients = make_clients(config, train_set, device)
     run = RunFolder.open(out, config, planted, resume=resume)
@@ -86,7 +86,7 @@ def simulate(
         run.save_round(config.model.start_round, model)
         done = config.model.start_round
     evaluate = _Evaluation(test_set, planted, config.attack, device)
-    with fitting(workers if done < config.federation.rounds else 1) as fit:
+    with fitting(most if done < config.federation.rounds else 1) as fit:
         _load_and_fill_records(run, model, evaluate, config, done)
         progress("federation", done, config.federation.rounds)
         for round_number in range(done + 1, config.federation.rounds + 1):

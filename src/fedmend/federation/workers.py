@@ -17,12 +17,12 @@ from copy import deepcopy
 from functools import lru_cache
 from io import BytesIO
 from itertools import count
-from multiprocessing import Pipe, current_process, get_all_start_methods, get_context
+from multiprocessing import Pipe, current_process, get_context
 from multiprocessing.connection import Connection
 from multiprocessing.forkserver import ensure_running, set_forkserver_preload
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Protocol, TypeAlias
+from typing import IO, Any, Protocol, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -34,7 +34,6 @@ from fedmend.pruning import held
 Fitted: TypeAlias = tuple[ClientUpdate, dict[str, Tensor]]
 """What a client sends, and its model's integer buffers."""
 
-START = "forkserver" if "forkserver" in get_all_start_methods() else "spawn"
 MOST_WORKERS = 61  # more processes can't be waited for on Windows
 
 
@@ -87,36 +86,35 @@ def fitting(workers: int) -> Iterator[Fit]:
     """Within, a :class:`Fit` by so many processes at once; by 1 it is :func:`one_by_one`.
 
     Each has one thread, so what comes out is the same, bit for bit, for any number of processes above 1. They don't
-    have this process's memory ("forkserver", or "spawn" where there is none), so that they may use a GPU: a script
-    that calls this needs ``if __name__ == "__main__":``. What they are given and give goes through files in the
-    system's folder for temporary ones: through a pipe, a process that dies half-way would leave the other end waiting.
+    have this process's memory (see :func:`begin_start`), so that they may use a GPU: a script that calls this needs
+    ``if __name__ == "__main__":``. What they are given and give goes through files in the system's folder for temporary
+    ones: through a pipe, a process that dies half-way would leave the other end waiting.
 
     Raises:
         ConfigError: see :func:`check_workers`; or, from the :class:`Fit`, model or client can't be sent to a process.
         OutputError: from the :class:`Fit`: the files can't be written.
-        FedmendError: from the :class:`Fit`: a process died; and what a client's training raises.
+        FedmendError: from the :class:`Fit`: a process died or couldn't be started; and what a client's training raises.
     """
     check_workers(workers)
     if workers == 1:
         yield one_by_one
         return
-    begin_start()
+    start = begin_start()
     with TemporaryDirectory(prefix="fedmend-") as folder:
         theirs, ours = Pipe(duplex=False)
         calls = count()
         pool = ProcessPoolExecutor(
             min(workers, MOST_WORKERS),
-            mp_context=get_context(START),
+            mp_context=get_context(start),
             initializer=_start,
-            initargs=(Path.cwd(), Path(folder), theirs),
+            initargs=(Path.cwd(), dict(os.environ), Path(folder), theirs),
         )
 
         def at_once(
             model: nn.Module, clients: Sequence[Client], seeds: Sequence[int], zeros: Mapping[str, Tensor]
         ) -> list[Fitted]:
-            call = next(
-                calls
-            )  # what an earlier one's clients still write, after one of them failed, is not read
+            # by its number, so that what an earlier call's clients still write, after one of them failed, isn't read
+            call = next(calls)
             shared = Path(folder, f"{call}-shared")
             files = [Path(folder, f"{call}-{index}") for index in range(len(clients))]
             try:
@@ -138,6 +136,10 @@ def fitting(workers: int) -> Iterator[Fit]:
                     "a worker process died: for want of memory (try fewer workers), or since the script that asks "
                     'for workers has no if __name__ == "__main__":'
                 ) from error
+            except (EOFError, ConnectionError) as error:
+                raise FedmendError(
+                    f"worker processes can't be started ({error}); take one worker (--workers 1)"
+                ) from error
             except OSError as error:
                 raise OutputError(
                     f"can't write what worker processes are given and give to {folder}: {error.strerror}; make room, "
@@ -146,9 +148,10 @@ def fitting(workers: int) -> Iterator[Fit]:
             return [fitted[number] for number in range(len(files))]
 
         try:
-            with _interrupts_ignored():
-                for _ in range(workers):
-                    pool.submit(int)  # so that they start now, beside what comes before the first round
+            if start == "spawn":
+                with _interrupts_ignored():
+                    for _ in range(workers):
+                        pool.submit(int)  # so that they start now, beside what comes before the first round
             yield at_once
         except BaseException:
             ours.close()
@@ -159,15 +162,21 @@ def fitting(workers: int) -> Iterator[Fit]:
             theirs.close()
 
 
-def begin_start() -> None:
-    """Begin what takes seconds before workers can be had, and goes on beside other work: importing all they need.
+def begin_start() -> str:
+    """Begin what takes seconds before workers can be had: importing all they need. It goes on beside other work.
 
-    A process of its own does it, from which workers are forked. Where processes can't be forked, nothing is done.
+    Returns:
+        How workers are to be started: "forkserver", from a process of its own that imports it once for all of them; or
+        "spawn", each anew and nothing begun, where there is no such process: on another system than Linux, where
+        forking isn't safe beside some libraries, or where the path of the folder for temporary files is too long for
+        a socket.
     """
-    if START == "forkserver":
-        set_forkserver_preload([__name__, "torch._dynamo"])
-        with _interrupts_ignored():
+    if sys.platform == "linux":
+        with suppress(OSError), _interrupts_ignored():
+            set_forkserver_preload(["fedmend.federation.worker_imports"])
             ensure_running()
+            return "forkserver"
+    return "spawn"
 
 
 def _fit(model: nn.Module, client: Client, seed: int, zeros: Mapping[str, Tensor]) -> Fitted:
@@ -211,28 +220,42 @@ class _Copier:
     """Makes copies of a module; small ones in a fifth of ``deepcopy``'s time, for all but tensors is pickled once."""
 
     def __init__(self, model: nn.Module) -> None:
-        self.tensors: list[Tensor] = []
-        numbers: dict[int, int] = {}
-
-        def number(part: Any) -> int | None:
-            if not isinstance(part, Tensor):
-                return None
-            if id(part) not in numbers:
-                numbers[id(part)] = len(self.tensors)
-                self.tensors.append(part)
-            return numbers[id(part)]
-
         content = BytesIO()
-        pickler = pickle.Pickler(content)
-        pickler.persistent_id = number  # type: ignore[method-assign]
+        pickler = _WithoutTensors(content)
         pickler.dump(model)
-        self.rest = content.getvalue()
+        self.rest, self.tensors = content.getvalue(), pickler.tensors
 
     def copy(self) -> nn.Module:
-        unpickler = pickle.Unpickler(BytesIO(self.rest))
-        unpickler.persistent_load = deepcopy(self.tensors).__getitem__  # type: ignore[method-assign]
-        model: nn.Module = unpickler.load()
+        model: nn.Module = _WithTensors(BytesIO(self.rest), deepcopy(self.tensors)).load()
         return model
+
+
+class _WithoutTensors(pickle.Pickler):
+    """Puts numbers in the places of tensors, which it collects."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        super().__init__(file)
+        self.tensors: list[Tensor] = []
+        self._numbers: dict[int, int] = {}
+
+    def persistent_id(self, obj: Any) -> int | None:
+        if not isinstance(obj, Tensor):
+            return None
+        if id(obj) not in self._numbers:
+            self._numbers[id(obj)] = len(self.tensors)
+            self.tensors.append(obj)
+        return self._numbers[id(obj)]
+
+
+class _WithTensors(pickle.Unpickler):
+    """Puts tensors in the places of their numbers."""
+
+    def __init__(self, file: IO[bytes], tensors: Sequence[Tensor]) -> None:
+        super().__init__(file)
+        self._tensors = tensors
+
+    def persistent_load(self, pid: Any) -> Tensor:
+        return self._tensors[pid]
 
 
 @contextmanager
@@ -248,8 +271,14 @@ def _interrupts_ignored() -> Iterator[None]:
         signal.signal(signal.SIGINT, before)
 
 
-def _start(modules: Path, files: Path, pipe: Connection) -> None:
-    """Make a worker ready. It ends, in the middle of its work, when its parent does or closes its end of the pipe."""
+def _start(modules: Path, environment: dict[str, str], files: Path, pipe: Connection) -> None:
+    """Make a worker ready. It ends, in the middle of its work, when its parent does or closes its end of the pipe.
+
+    What it has been forked from has the environment of an earlier time.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # its parent heeds Ctrl-C
+    os.environ.clear()
+    os.environ.update(environment)
     sys.path.insert(0, str(modules))  # where an architecture's own module may be
     torch.set_num_threads(1)
     threading.Thread(target=_end_with, args=(pipe, files), daemon=True).start()
