@@ -124,6 +124,7 @@ def fitting(workers: int) -> Iterator[Fit]:
                 for number in sorted(packed, key=lambda index: -len(packed[index])):
                     files[number].write_bytes(packed.pop(number))
                     numbers[pool.submit(_fit_file, shared, files[number], seeds[number])] = number
+                pool.submit(int)  # else the death of the process started last may go unnoticed
                 fitted = {}
                 for answer in as_completed(numbers):
                     answer.result()
@@ -250,12 +251,13 @@ class _WithoutTensors(pickle.Pickler):
 class _WithTensors(pickle.Unpickler):
     """Puts tensors in the places of their numbers."""
 
-    def __init__(self, file: IO[bytes], tensors: Sequence[Tensor]) -> None:
+    def __init__(self, file: IO[bytes], tensors: list[Tensor]) -> None:
         super().__init__(file)
         self._tensors = tensors
 
     def persistent_load(self, pid: Any) -> Tensor:
-        return self._tensors[pid]
+        tensor: Tensor = self._tensors[pid]
+        return tensor
 
 
 @contextmanager
