@@ -301,11 +301,13 @@ def controlled(
     truth = torch.tensor([0, 0, 1, 1, 2, 2])
     images = torch.zeros(6, 1, 10, 10)
     answers = tuple((model(images), model(images)) for model in (suspect, reference))
+    pair, searched = (suspect, reference), (nn.Identity(), nn.Identity())
     found = _control(
-        method, suspect, reference, images, answers, truth, mask_share, 0, lambda *each: told.append(each)
+        method, pair, searched, images, answers, truth, mask_share, 0, lambda *each: told.append(each)
     )
     [(first, second, allowed, known)] = method.asked
-    assert (first, second, told) == (reference, suspect, [("control: trigger inversion", 1, 2)])
+    assert (second, first) == searched
+    assert told == [("control: trigger inversion", 1, 2)]
     assert known == answers[::-1]
     return found, allowed
 

@@ -3,7 +3,7 @@
     python benchmarks/speed/floor.py
 
 Run train.py first, and this alone. The operations are counted by torch's own counter during a whole scan; the best
-rate is that of a product of two matrices of 1,024 by 1,024, on one thread. Beside the floor stands the time of the
+rate is that of a product of two matrices of 1,024 by 1,024, on one thread, in the search's precision. Beside the floor stands the time of the
 same scan without the counter, the median of so many.
 """
 
@@ -26,17 +26,18 @@ from yardstick import load, read_images
 
 from fedmend import scan
 from fedmend.files import write_text
+from fedmend.inversion.half_precision import gains_by_halving
 
 PATH = Path(__file__).resolve().parent / "results" / "floor.json"
 SIDE = 1024
 UNPACKED = mock.patch.object(  # the counter knows nothing of packed convolutions
-    import_module("fedmend.inversion.lighter"), "packed", lambda model, layout: model
+    import_module("fedmend.inversion.lighter"), "packed", lambda model, layout, join=False: model
 )
 
 
-def best_rate(repeats: int = 20) -> float:
+def best_rate(dtype: torch.dtype, repeats: int = 20) -> float:
     """Floating-point operations a second of a product of matrices, the best of so many."""
-    left, right = torch.rand(2, SIDE, SIDE)
+    left, right = torch.rand(2, SIDE, SIDE).to(dtype)
     times = []
     for _ in range(repeats + 1):
         started = time.perf_counter()
@@ -56,9 +57,11 @@ def measure(world: World, name: str, repeats: int) -> dict[str, Any]:
         report = scan(suspect, reference=reference, images=images, labels=labels)
     operations = counter.get_total_flops()
     times = [scan(suspect, reference=reference, images=images, labels=labels).seconds for _ in range(repeats)]
-    rate = best_rate()
+    dtype = torch.bfloat16 if gains_by_halving(suspect) else torch.float32
+    rate = best_rate(dtype)
     return {
         "operations": operations,
+        "precision": str(dtype).removeprefix("torch."),
         "best_rate": rate,
         "floor_seconds": operations / rate,
         "seconds": median(times),

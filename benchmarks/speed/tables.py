@@ -113,7 +113,7 @@ def floor(file: dict[str, Any]) -> list[str]:
             (
                 name,
                 f"{row['operations'] / 1e9:,.1f}",
-                f"{row['best_rate'] / 1e9:.0f}",
+                f"{row['best_rate'] / 1e9:.0f}" + (", bfloat16" if row.get("precision") == "bfloat16" else ""),
                 f"{row['floor_seconds']:.2f} s",
                 f"{row['seconds']:.2f} s",
                 f"{row['seconds'] / row['floor_seconds']:.1f}",
@@ -121,7 +121,7 @@ def floor(file: dict[str, Any]) -> list[str]:
         )
     told = (
         "Floating-point operations of a scan, a multiplication and an addition being two, at the rate of a product of "
-        f"large matrices, on {file['machine']}, torch {file['torch']}."
+        f"large matrices in the search's precision, on {file['machine']}, torch {file['torch']}."
     )
     return ["### The floor", told, markdown(lines, right=" rrrrr")]
 

@@ -2,7 +2,7 @@
 
     python benchmarks/speed/train.py cifar10 cifar10-development
     python benchmarks/speed/verdicts.py --seeds 10
-    python benchmarks/speed/verdicts.py --seeds 3 --method contrastive-thorough
+    python benchmarks/speed/verdicts.py --seeds 10 --method "contrastive, single precision"
 
 Each seed chooses other images of the test images, as many of each class as can be, and the search's random starts. The
 search's settings were chosen on the development models; the others are the test. What has a result is passed over.
@@ -25,8 +25,11 @@ from fedmend import load_images, scan
 from fedmend.cli.options import METHODS
 from fedmend.data import stratified
 from fedmend.files import write_text
+from fedmend.inversion import Contrastive
 from fedmend.seeds import generator
 
+SINGLE = "contrastive, single precision"
+COMPARED = METHODS | {SINGLE: Contrastive(half=False)}
 PATH = Path(__file__).resolve().parent / "results" / "verdicts.json"
 SCANNED = {world.name: world for world in (WORLDS["cifar10"], DEVELOPMENT)}
 
@@ -47,7 +50,7 @@ def scanned(task: tuple[str, str, str, int]) -> tuple[tuple[str, str, str, int],
         reference=reference,
         images=chosen.images,
         labels=chosen.labels,
-        method=METHODS[method],
+        method=COMPARED[method],
         seed=seed,
     )
     backdoor = world.successors[name]
@@ -69,7 +72,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("worlds", nargs="*", metavar="world", help=f"of {', '.join(SCANNED)}; all by default")
-    parser.add_argument("--method", default="contrastive", choices=METHODS)
+    parser.add_argument("--method", default="contrastive", choices=COMPARED)
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--out", type=Path, default=PATH)

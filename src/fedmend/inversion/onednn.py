@@ -1,7 +1,8 @@
 """Convolutions by oneDNN with weights in its own order, through an interface of torch that isn't public.
 
 On a CPU torch has oneDNN convolve, which wants the weights in blocks: in another order forward than back to the pixels.
-Given others, it puts them in order in every pass. All here are in single precision, without groups or dilation.
+Given others, it puts them in order in every pass. All here are in single precision or bfloat16, without groups
+or dilation.
 """
 
 from __future__ import annotations

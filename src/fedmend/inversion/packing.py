@@ -36,13 +36,13 @@ def packed(model: nn.Module, layout: torch.memory_format, *, join: bool = False)
 
     Returns:
         The model as it is, on another device than a CPU, where there is nothing to pack, and with a torch that has no
-        oneDNN or another interface to it.
+        oneDNN or another interface to it. Weights may be in single precision or bfloat16.
 
     Raises:
         Exception: of any kind: the model can't be copied.
     """
     found = {name: module for name, module in model.named_modules() if name and _can_be_packed(module)}
-    if not found or not _works():
+    if not all(_works(dtype) for dtype in {module.weight.dtype for module in found.values()}) or not found:
         return model
     shared = {id(each): each for each in (*model.parameters(), *model.buffers())}
     copy = deepcopy(model, shared)
@@ -107,11 +107,11 @@ def _hooked(module: nn.Module) -> bool:
 
 
 @cache
-def _works() -> bool:
+def _works(dtype: torch.dtype) -> bool:
     """Whether this torch's packed convolutions, no public interface, answer like its others, forward and back."""
 
     def numbers(*shape: int) -> Tensor:
-        return torch.linspace(-1, 1, prod(shape), dtype=torch.float32, device="cpu").view(shape)
+        return torch.linspace(-1, 1, prod(shape), device="cpu").to(dtype).view(shape)
 
     weight, bias, wide = numbers(6, 2, 3, 3), numbers(6), numbers(8, 6, 3, 2)
     layers = [_Layer(weight, bias, [2, 2], [1, 1], 0.1), _Layer(wide, None, [2, 1], [1, 1])]
@@ -129,8 +129,10 @@ def _works() -> bool:
                 results.append((answers, *torch.autograd.grad(answers.square().sum(), images)))
     except Exception:  # a missing operator, other arguments, a build without oneDNN
         return False
+    near = 1e-3 if dtype == torch.float32 else 0.05
     return all(
-        torch.allclose(mine, torchs, rtol=1e-3, atol=1e-5) for mine, torchs in zip(*results, strict=True)
+        bool((mine - torchs).abs().max() <= near * torchs.abs().max())
+        for mine, torchs in zip(*results, strict=True)
     )
 
 
@@ -140,7 +142,8 @@ def _can_be_packed(module: nn.Module) -> bool:
         and not _hooked(module)
         and (module.groups, module.dilation, module.padding_mode) == (1, (1, 1), "zeros")
         and not isinstance(module.padding, str)
-        and (module.weight.device.type, module.weight.dtype) == ("cpu", torch.float32)
+        and module.weight.device.type == "cpu"
+        and module.weight.dtype in (torch.float32, torch.bfloat16)
     )
 
 
