@@ -1,3 +1,4 @@
+import sys
 from collections import UserList
 from copy import deepcopy
 from dataclasses import dataclass, replace
@@ -9,7 +10,8 @@ from torch import Tensor, nn
 
 import planted
 from fedmend.errors import DataError, ModelError
-from fedmend.inversion import Contrastive, Recovered, Search
+from fedmend.inversion import Contrastive, InHalfPrecision, Recovered, Search
+from fedmend.metrics import evaluating, feature_mse
 from fedmend.models import resnet18
 from fedmend.parameters import flatten
 from fedmend.progress import Progress, silent
@@ -426,6 +428,23 @@ def test_the_search_sees_lighter_models() -> None:
     assert same == pair
     assert all(module.training for model in pair for module in model.modules())
     assert all(parameter.requires_grad for model in pair for parameter in model.parameters())
+
+
+@pytest.mark.parametrize("half", [True, False])
+def test_larger_models_are_searched_in_half_precision(monkeypatch: pytest.MonkeyPatch, half: bool) -> None:
+    """The evidence is the models' own all the same."""
+    monkeypatch.setattr(sys.modules["fedmend.inversion.lighter"], "gains_by_halving", lambda _model: True)
+    pair = [resnet18(num_classes=4, width=4) for _ in range(2)]
+    mask = torch.ones(1, 16, 16)
+    method = Finding(trigger=Trigger(mask, mask.expand(3, -1, -1)), asked=Notes(), half=half)
+    images, labels = torch.rand(12, 3, 16, 16), torch.arange(12) % 4
+    report = scan(pair[0], reference=pair[1], images=images, labels=labels, method=method)
+    (suspect, reference, *_), *_ = method.asked
+    assert [isinstance(model, InHalfPrecision) for model in (suspect, reference)] == [half, half]
+    assert report.settings["half"] == half
+    with evaluating(pair[0]), torch.no_grad():
+        clean, stamped = pair[0](images), pair[0](torch.ones_like(images))
+    assert report.mse == feature_mse(clean, stamped)
 
 
 def test_the_seed_alone_decides(world: planted.World) -> None:

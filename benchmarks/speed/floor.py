@@ -3,8 +3,8 @@
     python benchmarks/speed/floor.py
 
 Run train.py first, and this alone. The operations are counted by torch's own counter during a whole scan; the best
-rate is that of a product of two matrices of 1,024 by 1,024, on one thread, in the search's precision. Beside the floor stands the time of the
-same scan without the counter, the median of so many.
+rate is that of a product of two matrices of 1,024 by 1,024, on one thread, in the search's precision. Beside the floor
+stands the time of the same scan without the counter, the median of so many.
 """
 
 from __future__ import annotations
@@ -26,7 +26,6 @@ from yardstick import load, read_images
 
 from fedmend import scan
 from fedmend.files import write_text
-from fedmend.inversion.half_precision import gains_by_halving
 
 PATH = Path(__file__).resolve().parent / "results" / "floor.json"
 SIDE = 1024
@@ -57,7 +56,7 @@ def measure(world: World, name: str, repeats: int) -> dict[str, Any]:
         report = scan(suspect, reference=reference, images=images, labels=labels)
     operations = counter.get_total_flops()
     times = [scan(suspect, reference=reference, images=images, labels=labels).seconds for _ in range(repeats)]
-    dtype = torch.bfloat16 if gains_by_halving(suspect) else torch.float32
+    dtype = torch.bfloat16 if report.settings["half"] else torch.float32
     rate = best_rate(dtype)
     return {
         "operations": operations,

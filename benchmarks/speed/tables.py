@@ -113,7 +113,8 @@ def floor(file: dict[str, Any]) -> list[str]:
             (
                 name,
                 f"{row['operations'] / 1e9:,.1f}",
-                f"{row['best_rate'] / 1e9:.0f}" + (", bfloat16" if row.get("precision") == "bfloat16" else ""),
+                f"{row['best_rate'] / 1e9:.0f}"
+                + (", bfloat16" if row.get("precision") == "bfloat16" else ""),
                 f"{row['floor_seconds']:.2f} s",
                 f"{row['seconds']:.2f} s",
                 f"{row['seconds'] / row['floor_seconds']:.1f}",

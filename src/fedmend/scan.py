@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from fedmend.errors import DataError, ModelError
-from fedmend.inversion import Answers, Contrastive, FeatureMap, frozen, lighter
+from fedmend.inversion import Answers, Contrastive, FeatureMap, InHalfPrecision, frozen, lighter
 from fedmend.metrics import device_of, feature_mse, pixels_for
 from fedmend.pixels import to_uint8
 from fedmend.progress import Progress, silent
@@ -136,7 +136,7 @@ def scan(
         num_images=len(images),
         class_names=names,
         method=type(method).__name__.lower(),
-        settings=asdict(method),
+        settings=asdict(method) | {"half": isinstance(pair[0], InHalfPrecision)},
         seed=seed,
         device=str(device),
         versions=versions(),

@@ -115,7 +115,8 @@ class ScanReport:
         loss_curve: the search's loss, a value a step.
         stop_reason: why the search ended, in words.
         warnings: why the scan may not be trustworthy; empty if nothing was noticed.
-        method, settings, seed, versions, device: what is needed to run it again.
+        method, settings, seed, versions, device: what is needed to run it again; ``settings["half"]`` says whether the
+            suspect was searched in half precision, which depends on the CPU, too.
     """
 
     __pydantic_config__ = _STRICT

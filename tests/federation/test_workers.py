@@ -163,12 +163,15 @@ def test_they_are_started_anew_where_they_cannot_be_forked(monkeypatch: pytest.M
     assert [float(update.delta[0]) for update, _ in found] == [1, 1]
 
 
-def test_one_that_cannot_be_started(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("start", ["as here", "spawn"])
+def test_one_that_cannot_be_started(monkeypatch: pytest.MonkeyPatch, start: str) -> None:
     def dead(*_: Any) -> None:
         raise EOFError("unexpected EOF")
 
+    if start == "spawn":
+        monkeypatch.setattr(workers, "begin_start", lambda: start)
     monkeypatch.setattr(BaseProcess, "start", dead)
-    with fitting(2) as fit, pytest.raises(FedmendError, match=r"can't be started \(unexpected EOF\)"):
+    with pytest.raises(FedmendError, match=r"can't be started \(unexpected EOF\)"), fitting(2) as fit:
         fit(federation()[1], [Odd(0, "threads")], [0], {})
 
 

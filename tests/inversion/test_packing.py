@@ -3,7 +3,7 @@ import torch
 from torch import Tensor, nn
 
 from fedmend.inversion.interleaving import Interleaved
-from fedmend.inversion.packing import PackedConvolutions, _Transposed, _works, packed
+from fedmend.inversion.packing import PackedConvolutions, _Transposed, packed, packs
 from fedmend.seeds import generator
 from small_nets import answer_and_gradient, assert_alike, convolutions, packed_ones
 
@@ -89,9 +89,9 @@ def test_a_torch_with_another_interface_packs_nothing(monkeypatch: pytest.Monkey
     model = nn.Sequential(nn.Conv2d(3, 4, 3)).requires_grad_(False)
     with monkeypatch.context() as patched:
         patched.setattr(torch.ops.mkldnn, "_convolution_transpose_pointwise", None)
-        _works.cache_clear()
+        packs.cache_clear()
         assert packed(model, torch.channels_last) is model
-    _works.cache_clear()
+    packs.cache_clear()
     assert packed_ones(packed(model, torch.channels_last)) == 1
 
 
@@ -220,6 +220,6 @@ def test_what_answers_otherwise_than_torch_packs_nothing(monkeypatch: pytest.Mon
 
     with monkeypatch.context() as patched:
         patched.setattr(_Transposed, "__call__", wrong)
-        _works.cache_clear()
+        packs.cache_clear()
         assert packed(model, torch.channels_last) is model
-    _works.cache_clear()
+    packs.cache_clear()

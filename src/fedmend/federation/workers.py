@@ -138,9 +138,7 @@ def fitting(workers: int) -> Iterator[Fit]:
                     'for workers has no if __name__ == "__main__":'
                 ) from error
             except (EOFError, ConnectionError) as error:
-                raise FedmendError(
-                    f"worker processes can't be started ({error}); take one worker (--workers 1)"
-                ) from error
+                raise _not_started(error) from error
             except OSError as error:
                 raise OutputError(
                     f"can't write what worker processes are given and give to {folder}: {error.strerror}; make room, "
@@ -150,9 +148,14 @@ def fitting(workers: int) -> Iterator[Fit]:
 
         try:
             if start == "spawn":
-                with _interrupts_ignored():
-                    for _ in range(workers):
-                        pool.submit(int)  # so that they start now, beside what comes before the first round
+                try:
+                    with _interrupts_ignored():
+                        for _ in range(workers):
+                            pool.submit(
+                                int
+                            )  # so that they start now, beside what comes before the first round
+                except (EOFError, OSError) as error:
+                    raise _not_started(error) from error
             yield at_once
         except BaseException:
             ours.close()
@@ -161,6 +164,10 @@ def fitting(workers: int) -> Iterator[Fit]:
             pool.shutdown(cancel_futures=True)
             ours.close()
             theirs.close()
+
+
+def _not_started(error: Exception) -> FedmendError:
+    return FedmendError(f"worker processes can't be started ({error}); take one worker (--workers 1)")
 
 
 def begin_start() -> str:

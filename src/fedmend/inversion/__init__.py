@@ -3,6 +3,7 @@
 from fedmend.inversion.contrastive import PAPER_SETTINGS, THOROUGH, Contrastive, contrastive_loss
 from fedmend.inversion.features import Answers, FeatureMap, frozen
 from fedmend.inversion.few_pixels import FoundTrigger, few_pixel_triggers, moved
+from fedmend.inversion.half_precision import InHalfPrecision
 from fedmend.inversion.lighter import lighter
 from fedmend.inversion.search import Recovered, Search
 
@@ -13,6 +14,7 @@ __all__ = [
     "Contrastive",
     "FeatureMap",
     "FoundTrigger",
+    "InHalfPrecision",
     "Recovered",
     "Search",
     "contrastive_loss",

@@ -41,8 +41,8 @@ def packed(model: nn.Module, layout: torch.memory_format, *, join: bool = False)
     Raises:
         Exception: of any kind: the model can't be copied.
     """
-    found = {name: module for name, module in model.named_modules() if name and _can_be_packed(module)}
-    if not all(_works(dtype) for dtype in {module.weight.dtype for module in found.values()}) or not found:
+    found = {name: module for name, module in model.named_modules() if name and can_be_packed(module)}
+    if not all(packs(dtype) for dtype in {module.weight.dtype for module in found.values()}) or not found:
         return model
     shared = {id(each): each for each in (*model.parameters(), *model.buffers())}
     copy = deepcopy(model, shared)
@@ -107,7 +107,7 @@ def _hooked(module: nn.Module) -> bool:
 
 
 @cache
-def _works(dtype: torch.dtype) -> bool:
+def packs(dtype: torch.dtype) -> bool:
     """Whether this torch's packed convolutions, no public interface, answer like its others, forward and back."""
 
     def numbers(*shape: int) -> Tensor:
@@ -136,7 +136,8 @@ def _works(dtype: torch.dtype) -> bool:
     )
 
 
-def _can_be_packed(module: nn.Module) -> bool:
+def can_be_packed(module: nn.Module) -> bool:
+    """Whether it is a convolution as packing knows it, and nobody else's."""
     return (
         type(module) is nn.Conv2d
         and not _hooked(module)
