@@ -47,13 +47,14 @@ def lighter(model: nn.Module, images: Tensor, *, half: bool = False) -> nn.Modul
 class _SameInHalf:
     """Whether a candidate in half precision answers like the model.
 
-    It is asked on images, and on images with noise over them, from which a search begins. Compared are the answers, the
-    mean of each image's taken off, and the direction of their gradient.
+    It is asked on half of the images, without and with noise over them, from which a search begins. Compared are the
+    answers, the mean of each image's taken off, and the direction of their gradient.
     """
 
     def __init__(self, model: nn.Module, images: Tensor) -> None:
-        noise = torch.rand(images.shape, generator=generator(0, "half precision")).to(images)
-        self.images = torch.cat([images, (images + noise) / 2])
+        clean = images[: len(images) // 2]
+        noise = torch.rand(clean.shape, generator=generator(0, "half precision")).to(clean)
+        self.images = torch.cat([clean, (clean + noise) / 2])
         self.answers, self.gradient = self._asked(model)
 
     def __call__(self, candidate: nn.Module) -> bool:
