@@ -27,12 +27,11 @@ def measure(settings: dict[str, Any], workers: int) -> dict[str, Any]:
 
     workers = workers or torch.get_num_threads()
     config = parse_config(settings)
-    data = load_images(config.data.source, "train"), load_images(config.data.source, "test")
     with tempfile.TemporaryDirectory() as folder:
-        run = simulate(config, Path(folder), data=data, workers=workers)
+        run = simulate(config, Path(folder), workers=workers)
         seconds = time.perf_counter() - started
         _, *rounds = run.records()
-    clients = make_clients(config, data[0], "cpu")
+    clients = make_clients(config, load_images(config.data.source, "train"), "cpu")
     samples = sum(
         samples_of(config.training, len(clients[index].images))
         for record in rounds
