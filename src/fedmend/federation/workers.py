@@ -147,13 +147,11 @@ def fitting(workers: int) -> Iterator[Fit]:
             return [fitted[number] for number in range(len(files))]
 
         try:
-            if start == "spawn":
+            if start == "spawn":  # so that they start now, beside what comes before the first round
                 try:
                     with _interrupts_ignored():
                         for _ in range(workers):
-                            pool.submit(
-                                int
-                            )  # so that they start now, beside what comes before the first round
+                            pool.submit(int)
                 except (EOFError, OSError) as error:
                     raise _not_started(error) from error
             yield at_once

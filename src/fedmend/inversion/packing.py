@@ -42,7 +42,7 @@ def packed(model: nn.Module, layout: torch.memory_format, *, join: bool = False)
         Exception: of any kind: the model can't be copied.
     """
     found = {name: module for name, module in model.named_modules() if name and can_be_packed(module)}
-    if not all(packs(dtype) for dtype in {module.weight.dtype for module in found.values()}) or not found:
+    if not found or not all(packs(dtype) for dtype in {module.weight.dtype for module in found.values()}):
         return model
     shared = {id(each): each for each in (*model.parameters(), *model.buffers())}
     copy = deepcopy(model, shared)
