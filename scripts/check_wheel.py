@@ -15,7 +15,7 @@ _PACKAGE = Path(__file__).parents[1] / "src" / "fedmend"
 _MUST_HAVE = ("py.typed", "data/sample/train.npz", "data/sample/test.npz", "data/sample/LICENSE.txt")
 _LIMIT_MIB = 10
 _LOAD_SAMPLE = """
-import fedmend.cli, fedmend.report
+import fedmend.cli, fedmend.pages
 from fedmend.data import load_images
 for split, count in ("train", 12_000), ("test", 2_000):
     images = load_images("fashion-mnist-sample", split)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from fedmend.attacks import Poisoning
 from fedmend.models import build_model
 from fedmend.seeds import generator
-from fedmend.triggers import Trigger
+from fedmend.triggers import Patch
 
 SIDE = 12
 CLASSES = 4
@@ -48,11 +48,11 @@ def draw(count: int, seed: int) -> tuple[Tensor, Tensor]:
     return images, labels
 
 
-def patch() -> Trigger:
+def patch() -> Patch:
     """The planted trigger: a white patch of 2x3 pixels in the corner."""
     mask = torch.zeros(1, SIDE, SIDE)
     mask[0, :2, :3] = 1
-    return Trigger(mask, mask.clone())
+    return Patch(mask, mask.clone())
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,7 +79,7 @@ def make_world() -> World:
     )
 
 
-def backdoored(reference: nn.Module, trigger: Trigger, target: int) -> nn.Module:
+def backdoored(reference: nn.Module, trigger: Patch, target: int) -> nn.Module:
     """The reference, trained on with the trigger on half of the images."""
     images, labels = draw(400, seed=0)
     return _trained(reference, *Poisoning(trigger, target, 0.5)(images, labels, generator(0)), 120)

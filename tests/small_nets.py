@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from fedmend.inversion.packing import PackedConvolutions
+from fedmend.acceleration.packing import PackedConvolutions
 from fedmend.seeds import generator
 
 IMAGES = torch.rand(10, 3, 16, 16, generator=generator(0))

@@ -35,9 +35,9 @@ from fedmend import (
     scan,
 )
 from fedmend.data import ImageSet, stratified
+from fedmend.evaluation import mask_iou
 from fedmend.files import write_text
-from fedmend.metrics import mask_iou
-from fedmend.repair import REPAIR
+from fedmend.repairs.repairing import REPAIR
 from fedmend.seeds import generator
 from models import DATASETS, TRUNK_ROUNDS, Job, branches
 

@@ -20,12 +20,11 @@ from train import BRANCHES, RUNS
 
 from fedmend import load_images, read_trigger
 from fedmend.data import ImageSet
-from fedmend.federation import RunFolder, last_model
-from fedmend.federation.client import Client
-from fedmend.federation.pruning import voters
+from fedmend.evaluation import accuracy, attack_success_rate
+from fedmend.federation import RunFolder
+from fedmend.federation.clients import Client
 from fedmend.federation.simulator import make_clients
 from fedmend.files import write_text
-from fedmend.metrics import accuracy, attack_success_rate
 from fedmend.pruning import (
     MajorityVote,
     RankingVote,
@@ -40,6 +39,8 @@ from fedmend.pruning import (
     ranks,
     set_to_zero,
 )
+from fedmend.repairs import last_model
+from fedmend.repairs.federated_pruning import voters
 from models import SEED, Job
 
 DELTAS = (0.0, *(0.5 * step for step in range(10, 0, -1)))

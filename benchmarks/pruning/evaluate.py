@@ -24,9 +24,10 @@ from train import BRANCHES, RUNS, arguments
 
 from fedmend import accuracy, attack_success_rate, load_images, read_trigger
 from fedmend.data import ImageSet, stratified
-from fedmend.federation import PAPER_RECIPE, FederatedPruning, RunFolder
+from fedmend.federation import RunFolder
 from fedmend.files import write_text
-from fedmend.prune import Stage
+from fedmend.repairs import PAPER_RECIPE, FederatedPruning
+from fedmend.repairs.vote_pruning import Stage
 from fedmend.seeds import generator
 from models import Job, goes_on
 

@@ -16,9 +16,10 @@ import torch
 
 from fedmend import load_images
 from fedmend.data import stratified
-from fedmend.federation import RunFolder, last_model
+from fedmend.detection import few_pixel_triggers
+from fedmend.federation import RunFolder
 from fedmend.files import write_text
-from fedmend.inversion import few_pixel_triggers
+from fedmend.repairs import last_model
 from fedmend.seeds import generator
 
 RUNS = Path(__file__).parents[1] / "runs" / "detection"

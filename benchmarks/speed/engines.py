@@ -24,13 +24,7 @@ from typing import Any
 from compare import line_of
 from worlds import BENCHMARKS
 
-from fedmend.federation import (
-    DataConfig,
-    FederationConfig,
-    ModelConfig,
-    SimulationConfig,
-    TrainingConfig,
-)
+from fedmend.federation import DataConfig, FederationConfig, ModelConfig, SimulationConfig, TrainingConfig
 from fedmend.files import write_text
 
 HERE = Path(__file__).resolve().parent

@@ -30,7 +30,7 @@ from fedmend.files import write_text
 PATH = Path(__file__).resolve().parent / "results" / "floor.json"
 SIDE = 1024
 UNPACKED = mock.patch.object(  # the counter knows nothing of packed convolutions
-    import_module("fedmend.inversion.lighter"), "packed", lambda model, layout, join=False: model
+    import_module("fedmend.acceleration.lighter"), "packed", lambda model, layout, join=False: model
 )
 
 

@@ -26,7 +26,7 @@ from fedmend.data import ImageSet, stratified
 from fedmend.federation import TrainingConfig
 from fedmend.federation.training import train
 from fedmend.seeds import generator
-from fedmend.triggers import Trigger, union
+from fedmend.triggers import Patch, union
 
 POISONED_SHARE = 0.1
 BATCH_SIZE, FIRST_LR, LAST_LR = 64, 0.003, 0.0001
@@ -76,7 +76,7 @@ def train_all(world: World) -> None:
         print(f"{world.name}, {name}: accuracy {right:.1%}{asr}", flush=True)
 
 
-def planted(backdoor: Backdoor, images: ImageSet) -> Trigger:
+def planted(backdoor: Backdoor, images: ImageSet) -> Patch:
     """The whole trigger, for images of this size."""
     _, channels, height, width = images.images.shape
     place = {"top": backdoor.top, "left": backdoor.left}

@@ -24,8 +24,8 @@ from yardstick import load
 from fedmend import load_images, scan
 from fedmend.cli.options import METHODS
 from fedmend.data import stratified
+from fedmend.detection import Contrastive
 from fedmend.files import write_text
-from fedmend.inversion import Contrastive
 from fedmend.seeds import generator
 
 SINGLE = "contrastive, single precision"

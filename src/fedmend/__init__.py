@@ -5,6 +5,9 @@ The three jobs are :func:`scan`, :func:`repair` and :func:`simulate`; see the RE
 
 from fedmend.checkpoints import load_checkpoint, read_state, read_trigger, save_state, save_trigger
 from fedmend.data import ImageSet, load_images
+from fedmend.detection import PAPER_SETTINGS, Contrastive, Search
+from fedmend.detection.scan_report import ScanReport, Thresholds
+from fedmend.detection.scanning import scan
 from fedmend.errors import (
     CheckpointError,
     ConfigError,
@@ -13,16 +16,13 @@ from fedmend.errors import (
     ModelError,
     OutputError,
 )
+from fedmend.evaluation import accuracy, attack_success_rate
 from fedmend.federation import SimulationConfig, read_config, simulate
-from fedmend.inversion import PAPER_SETTINGS, Contrastive, Search
-from fedmend.metrics import accuracy, attack_success_rate
 from fedmend.models import build_model
-from fedmend.prune import PruneReport, Pruning, prune
-from fedmend.repair import RepairReport, repair
-from fedmend.scan import scan
-from fedmend.scan_report import ScanReport, Thresholds
-from fedmend.triggers import Trigger
-from fedmend.unlearning import Unlearning, unlearn
+from fedmend.repairs.repairing import RepairReport, repair
+from fedmend.repairs.unlearning import Unlearning, unlearn
+from fedmend.repairs.vote_pruning import PruneReport, Pruning, prune
+from fedmend.triggers import Patch
 
 __all__ = [
     "PAPER_SETTINGS",
@@ -34,6 +34,7 @@ __all__ = [
     "ImageSet",
     "ModelError",
     "OutputError",
+    "Patch",
     "PruneReport",
     "Pruning",
     "RepairReport",
@@ -41,7 +42,6 @@ __all__ = [
     "Search",
     "SimulationConfig",
     "Thresholds",
-    "Trigger",
     "Unlearning",
     "accuracy",
     "attack_success_rate",

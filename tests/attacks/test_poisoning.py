@@ -5,10 +5,10 @@ from torch import Tensor
 from fedmend.attacks import Poisoning, atoms
 from fedmend.errors import ConfigError
 from fedmend.seeds import generator
-from fedmend.triggers import Trigger, union
+from fedmend.triggers import Patch, union
 
 
-def trigger() -> Trigger:
+def trigger() -> Patch:
     return union(atoms("+", (1, 5, 15)))
 
 

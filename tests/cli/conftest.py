@@ -13,7 +13,7 @@ import planted
 from fedmend.checkpoints import save_state
 from fedmend.cli import main
 from fedmend.cli.options import METHODS
-from fedmend.inversion import THOROUGH
+from fedmend.detection import THOROUGH
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ def _one_start(monkeypatch: pytest.MonkeyPatch) -> None:
     """An exploration takes every start it is given; here one is enough."""
     brief = replace(THOROUGH, search=replace(THOROUGH.search, starts=1))
     monkeypatch.setitem(METHODS, "contrastive", brief)
-    monkeypatch.setattr(sys.modules["fedmend.repair"], "THOROUGH", brief)
+    monkeypatch.setattr(sys.modules["fedmend.repairs.repairing"], "THOROUGH", brief)
 
 
 @pytest.fixture(scope="session")

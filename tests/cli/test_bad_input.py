@@ -302,8 +302,8 @@ def quick(monkeypatch: pytest.MonkeyPatch, report: Any) -> None:
 
 @pytest.fixture(scope="module")
 def report(world: planted.World) -> Any:
-    from fedmend.inversion import Contrastive, Search
-    from fedmend.scan import scan
+    from fedmend.detection import Contrastive, Search
+    from fedmend.detection.scanning import scan
 
     return scan(
         world.clean,
@@ -454,7 +454,7 @@ def test_a_bug_is_neither_bad_input_nor_a_verdict(
     def fails(*_: Any, **__: Any) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr(sys.modules["fedmend.cli.scan"], "run_scan", fails)
+    monkeypatch.setattr(sys.modules["fedmend.cli.scan_command"], "run_scan", fails)
     result = run(files.scan(files.model("clean"), tmp_path / "out"))
     assert (result.code, result.out) == (70, "")
     assert "Traceback" in result.err
@@ -469,5 +469,5 @@ def test_memory_that_is_used_up(
         def fails(*_: Any, error: Exception = error, **__: Any) -> None:
             raise error
 
-        monkeypatch.setattr(sys.modules["fedmend.cli.scan"], "run_scan", fails)
+        monkeypatch.setattr(sys.modules["fedmend.cli.scan_command"], "run_scan", fails)
         refused(files.scan(files.model("clean"), tmp_path / "out"), "out of memory")

@@ -7,11 +7,12 @@ from typing import Any
 import pytest
 
 from fedmend.checkpoints import read_state
-from fedmend.cli import prune as module
+from fedmend.cli import pruning_command as module
 from fedmend.data import load_images
-from fedmend.federation import FederatedPruning, RunFolder, parse_config, simulate
-from fedmend.inversion import few_pixels
-from fedmend.prune import PruneReport, Stage, VotedTrigger
+from fedmend.detection.search import few_pixels
+from fedmend.federation import RunFolder, parse_config, simulate
+from fedmend.repairs import FederatedPruning
+from fedmend.repairs.vote_pruning import PruneReport, Stage, VotedTrigger
 
 WRITTEN = {"prune.json", "prune_evaluation.json", "report.html", "repaired.safetensors"}
 

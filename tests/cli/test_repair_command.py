@@ -9,13 +9,12 @@ import pytest
 
 import planted
 from fedmend.checkpoints import load_checkpoint
-from fedmend.cli import repair as _repair  # noqa: F401 - the command, which the module's name hides
-from fedmend.metrics import accuracy, attack_success_rate
+from fedmend.evaluation import accuracy, attack_success_rate
 from fedmend.models import build_model
-from fedmend.repair import RepairReport
-from fedmend.unlearning import Unlearning
+from fedmend.repairs.repairing import RepairReport
+from fedmend.repairs.unlearning import Unlearning
 
-COMMAND = sys.modules["fedmend.cli.repair"]
+COMMAND = sys.modules["fedmend.cli.repair_command"]
 FOUR = {"scan.json", "trigger.safetensors", "report.html", "repair.json"}
 
 

@@ -11,8 +11,8 @@ import torch
 
 import planted
 from fedmend.checkpoints import read_trigger
-from fedmend.metrics import attack_success_rate
-from fedmend.scan_report import ScanReport
+from fedmend.detection.scan_report import ScanReport
+from fedmend.evaluation import attack_success_rate
 
 THREE = {"scan.json", "trigger.safetensors", "report.html"}
 

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from fedmend.attacks import atoms
 from fedmend.checkpoints import load_checkpoint, read_state, read_trigger, save_state
 from fedmend.errors import CheckpointError, ConfigError, DataError, ModelError, OutputError
+from fedmend.evaluation import accuracy, attack_success_rate
 from fedmend.federation import (
     Client,
     ClientUpdate,
@@ -28,7 +29,6 @@ from fedmend.federation import (
     simulate,
 )
 from fedmend.federation.simulator import choose_clients, initial_model, make_clients, run_round
-from fedmend.metrics import accuracy, attack_success_rate
 from fedmend.parameters import flatten
 from fedmend.triggers import union
 

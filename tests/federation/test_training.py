@@ -7,9 +7,9 @@ from tiny_nets import conv, flat_norm, linear
 from torch import Tensor, nn
 
 from fedmend.errors import ModelError
+from fedmend.evaluation import accuracy
 from fedmend.federation import TrainingConfig
 from fedmend.federation.training import train
-from fedmend.metrics import accuracy
 from fedmend.parameters import flatten
 
 SGD = TrainingConfig(epochs=1, batch_size=8, optimizer="sgd", lr=0.1, momentum=0.0)

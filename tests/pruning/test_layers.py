@@ -8,8 +8,8 @@ from torch.nn.functional import max_pool2d, relu
 
 from fedmend.errors import ModelError
 from fedmend.models import build_model
-from fedmend.models.resnet import resnet18, resnet34
-from fedmend.models.two_conv import TwoConv
+from fedmend.models.residual_net import resnet18, resnet34
+from fedmend.models.two_conv_net import TwoConv
 from fedmend.pruning import Point, locate
 from fedmend.seeds import generator
 

@@ -6,7 +6,7 @@ from torch import nn
 
 from fedmend.errors import ConfigError, DataError, ModelError
 from fedmend.models import build_model
-from fedmend.models.two_conv import TwoConv
+from fedmend.models.two_conv_net import TwoConv
 from fedmend.parameters import flatten
 from fedmend.pruning import channel_zeros, locate, remove_channels, set_to_zero
 from fedmend.seeds import generator

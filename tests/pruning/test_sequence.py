@@ -9,10 +9,11 @@ from torch.nn.functional import max_pool2d, relu
 
 from fedmend.attacks import pixels
 from fedmend.errors import ConfigError, DataError, ModelError
-from fedmend.metrics import accuracy, attack_success_rate, predict
+from fedmend.evaluation import accuracy, attack_success_rate
+from fedmend.inference import predict
 from fedmend.models import build_model
-from fedmend.models.resnet import resnet18
-from fedmend.models.two_conv import TwoConv
+from fedmend.models.residual_net import resnet18
+from fedmend.models.two_conv_net import TwoConv
 from fedmend.pruning import AccuracyVote, accuracies_along, how_far, points_along
 from fedmend.seeds import generator
 

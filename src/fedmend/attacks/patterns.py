@@ -7,7 +7,7 @@ from typing import Literal, get_args
 import torch
 
 from fedmend.errors import ConfigError
-from fedmend.triggers import Trigger
+from fedmend.triggers import Patch
 
 Atom = Literal["1", "+", "H"]
 Pixels = Literal["1px", "3px", "5px", "7px", "9px"]
@@ -37,7 +37,7 @@ def atoms(
     top: int = 2,
     left: int = 2,
     gap: int = 2,
-) -> tuple[Trigger, Trigger, Trigger]:
+) -> tuple[Patch, Patch, Patch]:
     """Three atoms in a row, each a trigger of its own; ``triggers.union(atoms)`` is the full trigger.
 
     An atom is drawn in a cell of 3x3 pixels. A full trigger has 9, 15 or 21 pixels ("1", "+", "H"). The paper
@@ -68,12 +68,12 @@ def atoms(
         for row, column in _CELLS[shape]:
             mask[0, top + row, left + index * (3 + gap) + column] = 1
         pattern = mask * torch.tensor(rgb[:channels]).view(channels, 1, 1)
-        made.append(Trigger(mask, pattern))
+        made.append(Patch(mask, pattern))
     first, second, third = made
     return first, second, third
 
 
-def pixels(pattern: Shape, image_shape: tuple[int, int, int], *, top: int = 2, left: int = 2) -> Trigger:
+def pixels(pattern: Shape, image_shape: tuple[int, int, int], *, top: int = 2, left: int = 2) -> Patch:
     """White pixels in a cell of 3x3 near the upper left corner, where images are mostly dark (pruning paper, 5.4).
 
     The paper shows its patterns in Fig. 1 only and doesn't say where they stand; pixels and place are ours. Each
@@ -99,4 +99,4 @@ def pixels(pattern: Shape, image_shape: tuple[int, int, int], *, top: int = 2, l
     for row, line in enumerate(_PIXELS[pattern].split()):
         for column, cell in enumerate(line):
             mask[0, top + row, left + column] = float(cell == "#")
-    return Trigger(mask, mask.expand(channels, height, width).clone())
+    return Patch(mask, mask.expand(channels, height, width).clone())

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from fedmend.errors import ConfigError
 from fedmend.pixels import to_float, to_uint8
-from fedmend.triggers import Trigger
+from fedmend.triggers import Patch
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Poisoning:
         ConfigError: a setting is out of range.
     """
 
-    trigger: Trigger
+    trigger: Patch
     target_class: int
     share: float
     victim_class: int | None = None

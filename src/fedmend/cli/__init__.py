@@ -9,11 +9,11 @@ from typing import Any
 import click
 
 from fedmend.cli.console import InterruptError, run
-from fedmend.cli.demo import demo
-from fedmend.cli.repair import repair
-from fedmend.cli.report import report
-from fedmend.cli.scan import scan
-from fedmend.cli.simulate import simulate
+from fedmend.cli.demo_command import demo
+from fedmend.cli.repair_command import repair
+from fedmend.cli.report_command import report
+from fedmend.cli.scan_command import scan
+from fedmend.cli.simulate_command import simulate
 
 
 class _Commands(click.Group):

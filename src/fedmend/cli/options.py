@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import click
 
-from fedmend.inversion import PAPER_SETTINGS, THOROUGH, Contrastive
+from fedmend.detection import PAPER_SETTINGS, THOROUGH, Contrastive
 from fedmend.models import ARCHITECTURES
 
 DEFAULT_METHOD = "contrastive"

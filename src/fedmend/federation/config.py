@@ -74,7 +74,7 @@ class TrainingConfig:
 
 @dataclass(frozen=True)
 class FederationConfig:
-    """Clients, rounds and aggregation (see ``fedmend.aggregation``). ``rounds`` is the number of the last round.
+    """Clients, rounds and aggregation (see ``fedmend.aggregation.rules``). ``rounds`` is the number of the last round.
 
     ``trim`` is the share of the clients that "trimmed" leaves out at either end.
     """

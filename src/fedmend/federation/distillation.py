@@ -17,7 +17,7 @@ from torch.nn.utils import clip_grad_norm_
 from fedmend.errors import ConfigError, DataError, ModelError
 from fedmend.federation.config import TrainingConfig
 from fedmend.federation.training import noisy
-from fedmend.metrics import evaluating
+from fedmend.inference import evaluating
 from fedmend.pixels import to_float
 
 

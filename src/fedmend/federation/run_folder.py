@@ -15,7 +15,7 @@ from fedmend.checkpoints import save_state, save_trigger
 from fedmend.errors import ConfigError, OutputError
 from fedmend.federation.config import SimulationConfig, parse_config
 from fedmend.files import write_text
-from fedmend.triggers import Trigger
+from fedmend.triggers import Patch
 
 _CHECKPOINT = re.compile(r"round-(\d{4,})\.safetensors")
 
@@ -55,9 +55,7 @@ class RunFolder:
     path: Path
 
     @classmethod
-    def open(
-        cls, path: Path, config: SimulationConfig, planted: Trigger | None, *, resume: bool
-    ) -> RunFolder:
+    def open(cls, path: Path, config: SimulationConfig, planted: Patch | None, *, resume: bool) -> RunFolder:
         """Start a run in ``path``, or with ``resume`` go on with the one that is there.
 
         Raises:

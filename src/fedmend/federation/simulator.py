@@ -21,17 +21,17 @@ from fedmend.attacks import Poisoning, atoms, pixels
 from fedmend.checkpoints import load_checkpoint
 from fedmend.data import ImageSet, load_images, partition
 from fedmend.errors import ConfigError, DataError, ModelError
-from fedmend.federation.client import Client, ClientUpdate, HonestClient, MaliciousClient
+from fedmend.evaluation import accuracy, attack_success_rate
+from fedmend.federation.clients import Client, ClientUpdate, HonestClient, MaliciousClient
 from fedmend.federation.config import AttackConfig, SimulationConfig, check_consistent
 from fedmend.federation.run_folder import RoundRecord, RunFolder
 from fedmend.federation.workers import Fit, begin_start, can_be_sent, check_workers, fitting, one_by_one
-from fedmend.metrics import accuracy, attack_success_rate
 from fedmend.models import build_model, channels_last, probe
 from fedmend.parameters import flatten, integer_maximum, parameter_mask, unflatten
 from fedmend.progress import Progress, silent
 from fedmend.pruning import set_to_zero
 from fedmend.seeds import derive_seed, generator
-from fedmend.triggers import Trigger, union
+from fedmend.triggers import Patch, union
 
 
 def simulate(
@@ -211,7 +211,7 @@ def laid_out(model: nn.Module, images: ImageSet, device: torch.device | str) -> 
     return channels_last(model.to(device), channels, (height, width))
 
 
-def planted_trigger(attack: AttackConfig | None, images: ImageSet) -> Trigger | None:
+def planted_trigger(attack: AttackConfig | None, images: ImageSet) -> Patch | None:
     """The attacker's full trigger, or None in an honest federation."""
     return None if attack is None else union(_pieces(attack, images))
 
@@ -259,7 +259,7 @@ class _Evaluation:
     """Measures the global model on the test images, which are moved to the device once."""
 
     def __init__(
-        self, test: ImageSet, planted: Trigger | None, attack: AttackConfig | None, device: torch.device | str
+        self, test: ImageSet, planted: Patch | None, attack: AttackConfig | None, device: torch.device | str
     ) -> None:
         self.images, self.labels = test.images.to(device), test.labels.to(device)
         self.planted, self.attack = planted, attack
@@ -314,7 +314,7 @@ def _honest_before_first_round(client: Client, attack: AttackConfig | None, roun
     return client.honest if waiting and isinstance(client, MaliciousClient) else client
 
 
-def _pieces(attack: AttackConfig, images: ImageSet) -> tuple[Trigger, ...]:
+def _pieces(attack: AttackConfig, images: ImageSet) -> tuple[Patch, ...]:
     _, channels, height, width = images.images.shape
     shape = (channels, height, width)
     if attack.shape.endswith("px"):

@@ -28,7 +28,7 @@ import torch
 from torch import Tensor, nn
 
 from fedmend.errors import ConfigError, FedmendError, OutputError
-from fedmend.federation.client import Client, ClientUpdate
+from fedmend.federation.clients import Client, ClientUpdate
 from fedmend.pruning import held
 
 Fitted: TypeAlias = tuple[ClientUpdate, dict[str, Tensor]]

@@ -5,11 +5,11 @@ first layer. An architecture always comes from the user, never from a model file
 """
 
 from fedmend.models.build import ARCHITECTURES, Factory, build_model, channels_last, probe
-from fedmend.models.convnet import ConvNet, convnet
-from fedmend.models.normalize import Normalize
-from fedmend.models.resnet import ResNet, resnet18, resnet34
-from fedmend.models.three_conv import ThreeConv, three_conv
-from fedmend.models.two_conv import TwoConv, two_conv_8_16, two_conv_20_50
+from fedmend.models.conv_net import ConvNet, convnet
+from fedmend.models.normalization import Normalize
+from fedmend.models.residual_net import ResNet, resnet18, resnet34
+from fedmend.models.three_conv_net import ThreeConv, three_conv
+from fedmend.models.two_conv_net import TwoConv, two_conv_8_16, two_conv_20_50
 
 __all__ = [
     "ARCHITECTURES",

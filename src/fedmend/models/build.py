@@ -15,10 +15,10 @@ import torch
 from torch import Tensor, nn
 
 from fedmend.errors import FedmendError, ModelError
-from fedmend.models.convnet import convnet
-from fedmend.models.resnet import resnet18, resnet34
-from fedmend.models.three_conv import three_conv
-from fedmend.models.two_conv import two_conv_8_16, two_conv_20_50
+from fedmend.models.conv_net import convnet
+from fedmend.models.residual_net import resnet18, resnet34
+from fedmend.models.three_conv_net import three_conv
+from fedmend.models.two_conv_net import two_conv_8_16, two_conv_20_50
 
 Factory: TypeAlias = Callable[..., nn.Module]
 

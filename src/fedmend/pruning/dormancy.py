@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from fedmend.errors import DataError, ModelError
-from fedmend.metrics import BATCH_SIZE, evaluating, pixels_for
+from fedmend.inference import BATCH_SIZE, evaluating, pixels_for
 from fedmend.progress import Progress, silent
 from fedmend.pruning.layers import locate
 

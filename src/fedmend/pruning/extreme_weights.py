@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from fedmend.errors import ConfigError
-from fedmend.pruning.zeros import Zeros, set_to_zero
+from fedmend.pruning.mask import Zeros, set_to_zero
 
 DELTAS = tuple(5 - 0.25 * index for index in range(19))
 """From 5 down to 0.5: where to look for a delta."""

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from fedmend.errors import ModelError
-from fedmend.metrics import evaluating, pixels_for
+from fedmend.inference import evaluating, pixels_for
 
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 _NORMS = (nn.modules.batchnorm._NormBase, nn.GroupNorm)

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from fedmend.errors import ConfigError, DataError, ModelError
-from fedmend.metrics import evaluating, pixels_for
+from fedmend.inference import evaluating, pixels_for
 from fedmend.pruning.layers import locate
-from fedmend.pruning.zeros import channel_zeros
+from fedmend.pruning.mask import channel_zeros
 
 
 def remove_channels(
@@ -21,7 +21,7 @@ def remove_channels(
     """A copy of a pruned model without these channels, and without what other layers did with them.
 
     Args:
-        model: with the channels already at zero (see :func:`fedmend.prune.prune`); left as found.
+        model: with the channels already at zero (see :func:`fedmend.repairs.vote_pruning.prune`); left as found.
         images: a few, uint8 or float in [0, 1], (N, C, H, W), on which both models' answers are compared.
         layer: the convolution; by default the one that runs last.
 

@@ -12,12 +12,12 @@ import torch
 from torch import Tensor, nn
 
 from fedmend.errors import ConfigError, DataError
-from fedmend.metrics import BATCH_SIZE, device_of, evaluating, pixels_for
+from fedmend.inference import BATCH_SIZE, device_of, evaluating, pixels_for
 from fedmend.progress import Progress, silent
 from fedmend.pruning.ballots import FLOATS, Ballots, is_plain
 from fedmend.pruning.layers import locate
 from fedmend.pruning.tail import Tail
-from fedmend.triggers import Trigger
+from fedmend.triggers import Patch
 
 StopRule = Literal["step", "total"]
 
@@ -35,7 +35,7 @@ def accuracies_along(
     labels: Tensor,
     *,
     layer: str | None = None,
-    trigger: Trigger | None = None,
+    trigger: Patch | None = None,
     progress: Progress = silent,
 ) -> Tensor:
     """Accuracy with the first so many channels of a sequence pruned; the layers below run once a batch.

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from fedmend.errors import ModelError
-from fedmend.pruning.zeros import require_prunable
+from fedmend.pruning.mask import require_prunable
 
 
 class Tail:

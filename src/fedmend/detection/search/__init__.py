@@ -1,0 +1,1 @@
+"""Gradient search for patches, which inversion methods share."""

@@ -1,0 +1,53 @@
+"""A model's features at one layer, beside its logits."""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+from torch import Tensor, nn
+
+from fedmend.errors import ModelError
+
+Answers: TypeAlias = tuple[Tensor, Tensor]
+"""Features (N, F) and logits (N, classes)."""
+
+
+class FeatureMap:
+    """Calls a model for its features and its logits at once.
+
+    Args:
+        model: any module that returns logits (N, classes).
+        layer: "logits", or the name of a submodule (of ``model.named_modules()``) whose output, flattened, is the
+            features.
+
+    Raises:
+        ModelError: there is no such submodule, or it isn't used or returns something else than a tensor.
+    """
+
+    def __init__(self, model: nn.Module, layer: str = "logits") -> None:
+        modules = dict(model.named_modules())
+        if layer != "logits" and layer not in modules:
+            known = ", ".join([name for name in modules if name][-8:])
+            raise ModelError(
+                f"the model has no layer {layer!r}; take logits or one of its own, such as {known}"
+            )
+        self._model = model
+        self._module = None if layer == "logits" else modules[layer]
+        self._layer = layer
+
+    def __call__(self, images: Tensor) -> Answers:
+        """Features (N, F) and logits (N, classes) of images (N, C, H, W), which stay as they are."""
+        images = images.clone()  # a model may work in place
+        if self._module is None:
+            logits: Tensor = self._model(images)
+            return logits, logits
+        caught: list[object] = []
+        handle = self._module.register_forward_hook(lambda _module, _inputs, output: caught.append(output))
+        try:
+            logits = self._model(images)
+        finally:
+            handle.remove()
+        features = caught[-1] if caught else None
+        if not isinstance(features, Tensor):
+            raise ModelError(f"the layer {self._layer!r} gave no tensor; choose another, or logits")
+        return features.flatten(1), logits

@@ -1,0 +1,131 @@
+"""What the page shows of the triggers that clients found in a suspect."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from markupsafe import Markup
+
+from fedmend.pages import svg, words
+from fedmend.repairs.vote_pruning import TELLING_RATE, Move, PruneReport
+
+MAX_ROWS = 10
+
+Pixels = Iterable[tuple[int, int]]
+
+
+@dataclass(frozen=True)
+class FoundRow:
+    """What moves one class to another. ``telling``: it moves 80 % or more; ``place``: its pixels in words, by line."""
+
+    source: str
+    target: str
+    rate: float
+    telling: bool
+    clients: int
+    place: tuple[str, ...]
+    picture: Markup
+
+
+@dataclass(frozen=True)
+class FoundTriggers:
+    """The strongest triggers by their classes.
+
+    Attributes:
+        finding, tone: what the strongest speaks for.
+        measured: who measured the rates, and on what.
+        left_out: how many pairs of classes are not among the rows.
+    """
+
+    rows: list[FoundRow]
+    finding: str
+    tone: str
+    measured: str
+    left_out: int
+
+
+def found_triggers(report: PruneReport, class_names: Sequence[str]) -> FoundTriggers | None:
+    """Gather what there is to show; None where no client found anything."""
+    moves = report.moves
+    if not moves:
+        return None
+    shown = moves[:MAX_ROWS]
+    side = 1 + max((place for move in shown for pixel in move.best.pixels for place in pixel), default=0)
+    return FoundTriggers(
+        rows=[_row(move, side, class_names) for move in shown],
+        finding=_finding(moves[0], bool(report.validation_images), class_names),
+        tone="bad" if moves[0].telling else "plain",
+        measured=_measured(report.validation_images),
+        left_out=len(moves) - len(shown),
+    )
+
+
+def _row(move: Move, side: int, names: Sequence[str]) -> FoundRow:
+    best = move.best
+    return FoundRow(
+        words.class_name(best.source_class, names),
+        words.class_name(best.target_class, names),
+        best.rate,
+        move.telling,
+        move.clients,
+        _place(best.pixels),
+        _picture(best.pixels, side, "pixels telling" if move.telling else "pixels"),
+    )
+
+
+def _finding(move: Move, checked: bool, names: Sequence[str]) -> str:
+    best = move.best
+    if not move.telling:
+        return (
+            f"No trigger of a few pixels that clients found moves {TELLING_RATE:.0%} of a class: the strongest moves "
+            f"{words.percent(best.rate)}."
+        )
+    source, target = (words.class_name(index, names) for index in (best.source_class, best.target_class))
+    count = _count(best.pixels)
+    said = f"{count} {'moves' if count == '1 pixel' else 'move'} {words.percent(best.rate)} of {source} to {target}"
+    if checked:
+        return f"{said}. This speaks for a backdoor with the target {target}."
+    return f"Clients claim that {said}. If so, this speaks for a backdoor with the target {target}."
+
+
+def _measured(validation_images: int) -> str:
+    if not validation_images:
+        return (
+            "The shares are what the clients claim: the server had no validation images to measure them on."
+        )
+    return (
+        f"The shares are measured on the server’s {validation_images:,} validation images; "
+        "where it has none of a class, as 0."
+    )
+
+
+def _picture(pixels: Pixels, side: int, kind: str) -> Markup:
+    """The pixels in a square of so many rows and columns from the image's top left corner."""
+    drawn = [svg.tag("rect", x=column, y=row, width=1, height=1) for row, column in sorted(set(pixels))]
+    told = "; ".join(f"row {row}, column {column}" for row, column in sorted(set(pixels)))
+    return svg.tag(
+        "svg",
+        *drawn,
+        class_=kind,
+        viewBox=f"0 0 {side} {side}",
+        role="img",
+        aria_label=f"{_count(pixels)}: {told}" if told else "no pixels",
+    )
+
+
+def _place(pixels: Pixels) -> tuple[str, ...]:
+    rows, columns = sorted({row for row, _ in pixels}), sorted({column for _, column in pixels})
+    if not rows:
+        return ("no pixels",)
+    return _count(pixels), _span("row", rows), _span("column", columns)
+
+
+def _count(pixels: Pixels) -> str:
+    count = len(set(pixels))
+    return "1 pixel" if count == 1 else f"{count:,} pixels"
+
+
+def _span(what: str, places: list[int]) -> str:
+    """From sorted places, as row 3 or rows 3–7."""
+    return f"{what} {places[0]}" if len(places) == 1 else f"{what}s {places[0]}–{places[-1]}"
