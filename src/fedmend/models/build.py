@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import difflib
-import importlib
 import inspect
-import os
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any, TypeAlias
 
 import torch
@@ -19,6 +16,7 @@ from fedmend.models.conv_net import convnet
 from fedmend.models.residual_net import resnet18, resnet34
 from fedmend.models.three_conv_net import three_conv
 from fedmend.models.two_conv_net import two_conv_8_16, two_conv_20_50
+from fedmend.user_code import current_folder_importable, in_one_line, load_factory
 
 Factory: TypeAlias = Callable[..., nn.Module]
 
@@ -65,7 +63,7 @@ def build_model(
             f"got {num_classes} classes, {in_channels} channels, {height}x{width} pixels"
         )
     settings = {"num_classes": num_classes, "in_channels": in_channels, "image_size": (height, width)}
-    with _current_folder_importable(), nullcontext() if seed is None else torch.random.fork_rng(devices=[]):
+    with current_folder_importable(), nullcontext() if seed is None else torch.random.fork_rng(devices=[]):
         if seed is not None:
             torch.default_generator.manual_seed(seed)
         return _call(architecture, _find(architecture), settings)
@@ -92,7 +90,7 @@ def probe(model: nn.Module, in_channels: int, image_size: tuple[int, int]) -> in
             logits = model(images)
     except Exception as error:
         raise ModelError(
-            f"the model failed on images of shape (N, C, H, W) = {tuple(images.shape)}: {_said(error)}; "
+            f"the model failed on images of shape (N, C, H, W) = {tuple(images.shape)}: {in_one_line(error)}; "
             "check that it was built for this number of channels and this image size"
         ) from error
     finally:
@@ -143,37 +141,12 @@ def _find(architecture: str) -> Factory:
 
 
 def _import(architecture: str) -> Factory:
-    module_name, _, path = architecture.partition(":")
-    if not all(part.isidentifier() for name in (module_name, path) for part in name.split(".")) or (
-        module_name.endswith(".py")
-    ):
-        raise ModelError(f"can't read the architecture {architecture!r}: {_OWN}; no folders, no .py")
-    try:
-        found: Any = importlib.import_module(module_name)
-    except ModuleNotFoundError as error:
-        if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
-            raise ModelError(f"importing {module_name} failed: {_said(error)}") from error
+    found = load_factory(architecture, "architecture", ModelError)
+    if isinstance(found, nn.Module):
         raise ModelError(
-            f"there is no module {error.name!r} for the architecture {architecture!r}, neither in the "
-            "current folder nor installed; run from the folder that holds it, or install its package"
-        ) from error
-    except (Exception, SystemExit) as error:
-        raise ModelError(f"importing {module_name} failed: {_said(error)}; it must import cleanly") from error
-    for name in path.split("."):
-        if not hasattr(found, name):
-            near = difflib.get_close_matches(name, dir(found), n=1)
-            hint = f"; did you mean {near[0]}?" if near else ""
-            raise ModelError(
-                f"{module_name} has no {path!r}, needed for the architecture {architecture!r}{hint}"
-            )
-        found = getattr(found, name)
-    if isinstance(found, nn.Module) or not callable(found):
-        raise ModelError(
-            f"{architecture!r} is a {type(found).__name__}; "
-            "expected a function or class that builds a new model"
+            f"{architecture!r} is a {type(found).__name__}; expected a function or class that builds a new model"
         )
-    factory: Factory = found
-    return factory
+    return found
 
 
 def _call(architecture: str, factory: Factory, settings: dict[str, Any]) -> nn.Module:
@@ -185,7 +158,7 @@ def _call(architecture: str, factory: Factory, settings: dict[str, Any]) -> nn.M
     except (Exception, SystemExit) as error:
         given = ", ".join(f"{name}={value!r}" for name, value in accepted.items())
         raise ModelError(
-            f"the factory {architecture} failed when called with ({given}): {_said(error)}; "
+            f"the factory {architecture} failed when called with ({given}): {in_one_line(error)}; "
             f"a factory is given those of {', '.join(settings)} that it accepts, and must need nothing else"
         ) from error
     if not isinstance(model, nn.Module):
@@ -208,21 +181,3 @@ def _accepts(factory: Factory, name: str) -> bool:
         or (parameter.name == name and parameter.kind in by_keyword)
         for parameter in parameters.values()
     )
-
-
-def _said(error: BaseException) -> str:
-    """An error in one line."""
-    text = " ".join(str(error).split())
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__
-
-
-@contextmanager
-def _current_folder_importable() -> Iterator[None]:
-    folder = os.getcwd()  # noqa: PTH109 - sys.path holds strings
-    sys.path.insert(0, folder)
-    importlib.invalidate_caches()
-    try:
-        yield
-    finally:
-        if folder in sys.path:
-            sys.path.remove(folder)

@@ -51,7 +51,7 @@ class PruneEvaluation:
     Shares are in [0, 1].
 
     Attributes:
-        asr_along: the attack success rate at each of the :class:`~fedmend.repairs.vote_pruning.PruneReport`'s testing points.
+        asr_along: the attack success rate at each of the pruning report's testing points.
         accuracy, asr: the model's after each of the report's stages, in their order.
         num_images: how many test images there were.
     """

@@ -1,0 +1,58 @@
+"""Methods by name: a table with a ``kind``, from TOML or the command line, to the method that it names."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from fedmend.errors import ConfigError, FedmendError
+from fedmend.user_code import current_folder_importable, in_one_line, is_own, load_factory
+
+
+def from_table(
+    table: Mapping[str, Any], kinds: Mapping[str, Callable[..., Any]], what: str, **given: Any
+) -> Any:
+    """Make what ``table["kind"]`` names; the table's other entries are its settings.
+
+    Args:
+        table: ``kind`` is a name in ``kinds``, or ``package.module:factory`` for one of the user's own.
+        kinds: names to what makes the method.
+        what: what it is, in messages: "trigger", "aggregation rule", ...
+        given: further arguments for every method of this kind, such as the images' shape.
+
+    Raises:
+        ConfigError: there is no ``kind``, it is unknown, or its settings are refused.
+    """
+    name, chosen = table.get("kind"), {key: value for key, value in table.items() if key != "kind"}
+    if not isinstance(name, str):
+        raise ConfigError(f"{what}: expected a kind, one of {', '.join(kinds)}; got {name!r}")
+    if not is_own(name):
+        return find_kind(name, kinds, what)(**chosen, **given)
+    with current_folder_importable():
+        factory = load_factory(name, what, ConfigError)
+        try:
+            return factory(**chosen, **given)
+        except FedmendError:
+            raise
+        except (Exception, SystemExit) as error:
+            passed = ", ".join(f"{key}={value!r}" for key, value in {**chosen, **given}.items())
+            raise ConfigError(
+                f"the {what} {name} failed when called with ({passed}): {in_one_line(error)}"
+            ) from error
+
+
+def find_kind(name: str, kinds: Mapping[str, Callable[..., Any]], what: str) -> Callable[..., Any]:
+    """The entry of ``kinds`` with this name, hyphens and underscores alike.
+
+    Raises:
+        ConfigError: there is none; the message names the nearest.
+    """
+    spelled = name.strip().lower().replace("_", "-")
+    if spelled in kinds:
+        return kinds[spelled]
+    near = difflib.get_close_matches(spelled, kinds, n=1)
+    hint = f"did you mean {near[0]}? " if near else ""
+    raise ConfigError(
+        f"there is no {what} {name!r}; {hint}expected {', '.join(kinds)}, or package.module:factory for one of your own"
+    )

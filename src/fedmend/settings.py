@@ -1,0 +1,73 @@
+"""Settings of a method: frozen dataclasses that are checked when they are made, in Python as in TOML."""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import field, fields
+from functools import wraps
+from typing import Annotated, Any, TypeVar, dataclass_transform
+
+from pydantic import ConfigDict, Field, ValidationError
+from pydantic.dataclasses import dataclass
+
+from fedmend.errors import ConfigError
+
+# Strict: "3" and true are no numbers, and 1 is neither true nor false.
+Count = Annotated[int, Field(ge=1, strict=True)]
+Natural = Annotated[int, Field(ge=0, strict=True)]
+Positive = Annotated[float, Field(gt=0, strict=True, allow_inf_nan=False)]
+NonNegative = Annotated[float, Field(ge=0, strict=True, allow_inf_nan=False)]
+Fraction = Annotated[float, Field(ge=0, le=1, strict=True)]
+PositiveFraction = Annotated[float, Field(gt=0, le=1, strict=True)]
+Flag = Annotated[bool, Field(strict=True)]
+
+_T = TypeVar("_T")
+_UNKNOWN = ("unexpected_keyword_argument", "extra_forbidden")
+
+
+@dataclass_transform(frozen_default=True, field_specifiers=(field, Field))
+def settings(cls: type[_T]) -> type[_T]:
+    """Make a class of annotated fields a frozen dataclass whose values pydantic checks.
+
+    A value of the wrong type or out of range, and a name that is no field, raise :class:`ConfigError`. What concerns
+    several fields at once belongs in ``__post_init__``, which raises :class:`ConfigError` itself.
+    """
+    made = dataclass(cls, frozen=True, config=ConfigDict(extra="forbid", arbitrary_types_allowed=True))
+    check = made.__init__
+
+    @wraps(check)
+    def checked(self: Any, *args: Any, **values: Any) -> None:
+        try:
+            check(self, *args, **values)
+        except ValidationError as error:
+            told = "; ".join(explain(dict(problem), made) for problem in error.errors())
+            raise ConfigError(f"{made.__name__}: {told}") from error
+
+    made.__init__ = checked  # type: ignore[method-assign]
+    return made  # type: ignore[return-value]
+
+
+def explain(problem: dict[str, Any], table: type, where: str | None = None) -> str:
+    """One of pydantic's problems in a line: what was expected and what came.
+
+    Args:
+        problem: an entry of ``ValidationError.errors()``.
+        table: the settings that the key belongs to; an unknown key gets the nearest of its names.
+        where: what to call the key; by default its path.
+    """
+    keys = [str(part) for part in problem["loc"]] or ["settings"]
+    where = where or ".".join(keys)
+    if problem["type"] == "dataclass_type":
+        return f"{where}: expected a table of settings; got {problem['input']!r}"
+    if problem["type"] not in _UNKNOWN:
+        return f"{where}: {problem['msg'][:1].lower()}{problem['msg'][1:]}; got {problem['input']!r}"
+    known = names_of(table)
+    nearest = difflib.get_close_matches(keys[-1], known, n=1)
+    if nearest:
+        return f"unknown key {where}: did you mean {nearest[0]}?"
+    return f"unknown key {where}: expected one of {', '.join(known) or 'none'}"
+
+
+def names_of(table: type) -> list[str]:
+    """The names of a class's settings, in their order."""
+    return [each.name for each in fields(table)]
