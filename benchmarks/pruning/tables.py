@@ -178,7 +178,7 @@ def patterns(results: Path) -> list[str]:
     }
     if len(models) < 2:
         return []
-    lines: list[tuple[str, ...]] = [("Patch", "trained", "pruned", "extreme weights", "fedmend's")]
+    lines: list[tuple[str, ...]] = [("Trigger", "trained", "pruned", "extreme weights", "fedmend's")]
     for shape, (trained, pruned, adjusted) in PATTERNS.items():
         if shape not in models:
             continue

@@ -297,7 +297,7 @@ def test_settings_that_cannot_be_used(refused: Refused, tmp_path: Path, text: st
 def quick(monkeypatch: pytest.MonkeyPatch, report: Any) -> None:
     """Scans take no time, where only the writing matters."""
     for name in ("scan", "repair"):
-        monkeypatch.setattr(sys.modules[f"fedmend.cli.{name}"], "run_scan", lambda *_, **__: report)
+        monkeypatch.setattr(sys.modules[f"fedmend.cli.{name}_command"], "run_scan", lambda *_, **__: report)
 
 
 @pytest.fixture(scope="module")
@@ -388,7 +388,7 @@ def test_an_interrupted_search(
     def interrupt(*_: Any, **__: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(sys.modules[f"fedmend.cli.{command}"], "run_scan", interrupt)
+    monkeypatch.setattr(sys.modules[f"fedmend.cli.{command}_command"], "run_scan", interrupt)
     refused(getattr(files, command)(files.model("clean"), tmp_path / "out"), "interrupted", 130)
 
 
