@@ -18,7 +18,7 @@ TIMES = ("seconds", "memory", "commit", "settings", "reason", "stop_reason", "wa
 
 
 def differences(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
-    """Each value that is in both and differs, as ``path: before -> after``; models that are in one only are left out."""
+    """Each value that is in both and differs, as ``path: before -> after``; a model that only one has is left out."""
     return [
         line
         for name in sorted(before["models"].keys() & after["models"].keys())
