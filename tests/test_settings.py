@@ -57,6 +57,11 @@ def test_several_mistakes_are_told_at_once() -> None:
         Outer(epochs=0, part=2.0)
 
 
+def test_a_positional_value_has_its_name() -> None:
+    with pytest.raises(ConfigError, match=r"^Outer: part: "):
+        Outer(3, 0.0, 2.0)
+
+
 def test_a_replaced_value_is_checked_too() -> None:
     with pytest.raises(ConfigError, match="part"):
         replace(Outer(), part=-1.0)
