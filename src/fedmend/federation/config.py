@@ -86,7 +86,7 @@ class AttackConfig:
     __pydantic_config__ = _STRICT
 
     kind: Literal["sba", "dba"] = "sba"
-    shape: AtomShape | PixelPattern = "+"
+    shape: Literal[AtomShape, PixelPattern] = "+"
     color: Flag = False
     target_class: Natural = 0
     victim_class: Natural | None = None
