@@ -65,7 +65,7 @@ def test_asr_of_another_target_is_zero() -> None:
 
 def test_asr_needs_an_image_of_another_class() -> None:
     with pytest.raises(
-        DataError, match=r"AllToOne\(target=3\) attacks; none of the images is: their classes are \[3\]"
+        DataError, match=r"target=3\) attacks; none of the images is: their classes are \[3\]"
     ):
         attack_success_rate(Corner(), BRIGHT_SECOND_PIXEL, AllToOne(3), images_of(3), torch.tensor([3]))
 
