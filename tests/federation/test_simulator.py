@@ -507,7 +507,7 @@ def test_one_attacker_has_the_full_trigger() -> None:
     assert all(isinstance(client, HonestClient) for client in others)
     assert [client.client_id for client in clients] == [0, 1, 2, 3]
     assert attacker.poisoning.trigger.size == 21
-    assert (attacker.poisoning.target_class, attacker.poisoning.share) == (2, 0.25)
+    assert (attacker.poisoning.goal, attacker.poisoning.fraction) == (AllToOne(2), 0.25)
     assert attacker.amplification == 3.0
 
 

@@ -152,7 +152,7 @@ def test_the_attackers_settings_reach_it() -> None:
     attacker, *others = make_clients(settings(attack=attack), image_set(64), "cpu")
     assert isinstance(attacker, MaliciousClient)
     poisoning = attacker.poisoning
-    assert (poisoning.victim_class, poisoning.target_class, poisoning.share) == (2, 1, 0.7)
+    assert (poisoning.goal, poisoning.fraction) == (OneToOne(2, 1), 0.7)
     assert attacker.pruning_aware
     assert attacker.keep_answers
     assert attacker.training == LocalTraining(epochs=4, lr=0.2)
