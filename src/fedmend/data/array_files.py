@@ -44,6 +44,7 @@ def open_npz(open_file: Callable[[], IO[bytes]], where: str) -> LazyImages:
             if missing:
                 came = ", ".join(arrays.files) or "none"
                 raise DataError(f"{where} has no array {' and no '.join(missing)}; got arrays: {came}")
+            assert arrays.zip is not None
             with arrays.zip.open("images.npy") as stream:
                 shape, dtype, _ = _header(stream)
             labels = arrays["labels"]

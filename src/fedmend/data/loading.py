@@ -6,7 +6,6 @@ import difflib
 import importlib.resources
 import os
 import re
-from functools import partial
 from pathlib import Path
 
 from fedmend.data.array_files import open_npz
@@ -93,7 +92,7 @@ def _open_sample(split: str) -> LazyImages:
     _check_split(split, SAMPLE)
     resource = importlib.resources.files("fedmend.data") / "sample" / f"{split}.npz"
     with as_data_error(f"{SAMPLE} ({split})", "the installation is damaged; install fedmend again"):
-        return open_npz(partial(resource.open, "rb"), SAMPLE)
+        return open_npz(lambda: resource.open("rb"), SAMPLE)
 
 
 def _open_parquet(path: Path) -> LazyImages:
@@ -134,7 +133,7 @@ def _open_file(path: Path) -> LazyImages:
     if path.suffix.lower() == ".parquet":
         return _open_parquet(path)
     if path.suffix.lower() == ".npz":
-        return open_npz(partial(path.open, "rb"), str(path))
+        return open_npz(lambda: path.open("rb"), str(path))
     raise DataError(f"{path} is a file of a kind that can't be read as images; expected {_KINDS}")
 
 
