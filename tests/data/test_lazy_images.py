@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from fedmend.data import LazyImages
-from fedmend.data.lazy_images import lazy_images
+from fedmend.data.lazy_images import opened_images
 from fedmend.errors import DataError
 
 
@@ -70,4 +70,4 @@ def test_other_indices_are_refused_before_anything_is_decoded(indices: list[int]
 )
 def test_labels_are_checked_at_once(labels: np.ndarray, names: tuple[str, ...] | None, told: str) -> None:
     with pytest.raises(DataError, match=told):
-        lazy_images(labels, names, Decoder(), "somewhere")
+        opened_images(labels, names, Decoder(), "somewhere")

@@ -45,11 +45,14 @@ class _LazyGroup(click.Group):
 
 
 @click.group(
-    cls=_LazyGroup, invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]}
+    "fedmend",
+    cls=_LazyGroup,
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
 @click.version_option(package_name="fedmend")
 @click.pass_context
-def fedmend(context: click.Context) -> None:
+def command_line(context: click.Context) -> None:
     """Find and remove backdoors in models trained by federated learning."""
     if context.invoked_subcommand is None:
         click.echo(context.get_help())
@@ -58,4 +61,4 @@ def fedmend(context: click.Context) -> None:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line with ``arguments`` (those of the process by default) and exit."""
     words = None if arguments is None else list(arguments)
-    sys.exit(run(lambda: fedmend.main(words, prog_name="fedmend", standalone_mode=False)))
+    sys.exit(run(lambda: command_line.main(words, prog_name="fedmend", standalone_mode=False)))

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from fedmend.data.failures import as_data_error
-from fedmend.data.lazy_images import LazyImages, lazy_images
+from fedmend.data.lazy_images import LazyImages, opened_images
 from fedmend.errors import DataError
 
 _Array = np.ndarray[Any, Any]
@@ -54,7 +54,7 @@ def open_npz(open_file: Callable[[], IO[bytes]], where: str) -> LazyImages:
             raise DataError(
                 f"every image needs one label; {where} has {shape[0]} images and {len(labels)} labels"
             )
-        return lazy_images(labels, _names(names, where), partial(_decode, open_file, where), where)
+        return opened_images(labels, _names(names, where), partial(_decode, open_file, where), where)
 
 
 def _decode(open_file: Callable[[], IO[bytes]], where: str, rows: list[int]) -> Tensor:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from fedmend.data.decoding import decode
 from fedmend.data.failures import as_data_error
-from fedmend.data.lazy_images import LazyImages, lazy_images
+from fedmend.data.lazy_images import LazyImages, opened_images
 from fedmend.errors import DataError
 
 _SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
@@ -43,7 +43,7 @@ def open_folder(folder: Path, split: str) -> LazyImages:
             )
         labels = np.array([label for label, _ in files], dtype=np.int64)
         names = tuple(entry.name for entry in classes)
-        return lazy_images(labels, names, partial(_decode, [path for _, path in files]), str(folder))
+        return opened_images(labels, names, partial(_decode, [path for _, path in files]), str(folder))
 
 
 def _decode(files: list[Path], rows: list[int]) -> Tensor:

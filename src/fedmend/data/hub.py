@@ -9,7 +9,7 @@ from torch import Tensor
 
 from fedmend.data.decoding import decode
 from fedmend.data.failures import as_data_error
-from fedmend.data.lazy_images import LazyImages, lazy_images
+from fedmend.data.lazy_images import LazyImages, opened_images
 from fedmend.data.tables import encoded_images, image_and_label, label_values
 from fedmend.errors import DataError
 
@@ -49,7 +49,7 @@ def open_hub(dataset_id: str, split: str, size: tuple[int, int] | None = None) -
         labels = label_values(table.column(label), label, dataset_id)
         names = getattr(dataset.features[label], "names", None)
         decoder = partial(_decode, dataset.select_columns([image]), dataset_id, size)
-        return lazy_images(labels, names and tuple(names), decoder, dataset_id)
+        return opened_images(labels, names and tuple(names), decoder, dataset_id)
 
 
 def _decode(images: Any, dataset_id: str, size: tuple[int, int] | None, rows: list[int]) -> Tensor:

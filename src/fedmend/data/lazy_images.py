@@ -83,7 +83,7 @@ class LazyImages:
         return ImageSet(self.decode(list(range(len(self)))), self.labels, self.class_names)
 
 
-def lazy_images(
+def opened_images(
     labels: np.ndarray[Any, Any], class_names: tuple[str, ...] | None, decode: Decode, where: str
 ) -> LazyImages:
     """LazyImages of an array of labels, (N,); without names the classes are "0", "1", ...

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from fedmend.data.decoding import decode
 from fedmend.data.failures import as_data_error
-from fedmend.data.lazy_images import LazyImages, lazy_images
+from fedmend.data.lazy_images import LazyImages, opened_images
 from fedmend.errors import DataError
 
 # DLPack and scalars rather than to_numpy() and take(): those import pandas and pyarrow.compute, half a second.
@@ -40,7 +40,7 @@ def open_parquet(path: Path) -> LazyImages:
             schema = file.schema_arrow
             image, label = image_and_label(schema, where)
             labels = label_values(file.read(columns=[label]).column(label), label, where)
-        return lazy_images(labels, _class_names(schema, label), partial(_decode, path, image), where)
+        return opened_images(labels, _class_names(schema, label), partial(_decode, path, image), where)
 
 
 def _decode(path: Path, column: str, rows: list[int]) -> Tensor:
