@@ -3,7 +3,8 @@
     python benchmarks/speed/startup.py
 
 Run detection/train.py first, and this alone. Both are processes of their own, turn by turn, each once before for the
-file cache; the extra time is taken pair by pair.
+file cache; the extra time is taken pair by pair. Beside it stands the extra time of processors, which what else runs on
+the machine changes less.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import argparse
 import json
 import os
 import platform
+import resource
 import subprocess
 import sys
 import tempfile
@@ -26,14 +28,14 @@ MODELS = BENCHMARKS / "runs" / "detection" / "mnist" / "trunk" / "checkpoints"
 SUSPECT, REFERENCE = "round-0020.safetensors", "round-0010.safetensors"
 
 
-def seconds(command: list[str], codes: tuple[int, ...] = (0,)) -> float:
-    """How long a process takes, from its start to its end."""
-    started = time.perf_counter()
+def seconds(command: list[str], codes: tuple[int, ...] = (0,)) -> tuple[float, float]:
+    """How long a process takes from its start to its end, and how long it keeps processors busy."""
+    before, started = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
     done = subprocess.run(command, capture_output=True, text=True, check=False)
-    taken = time.perf_counter() - started
+    taken, after = time.perf_counter() - started, resource.getrusage(resource.RUSAGE_CHILDREN)
     if done.returncode not in codes:
         sys.exit(f"exit code {done.returncode} from {' '.join(command)}: {done.stderr}")
-    return taken
+    return taken, after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime
 
 
 def measure(models: Path, pairs: int) -> dict[str, Any]:
@@ -52,14 +54,19 @@ def measure(models: Path, pairs: int) -> dict[str, Any]:
             out,
         ]
         scan = [program, "scan", str(models / SUSPECT), *given]
-        turns = [(seconds(torch), seconds(scan, (0, 1, 3))) for _ in range(pairs + 1)][1:]
-    extra = [after - before for before, after in turns]
+        turns = [(*seconds(torch), *seconds(scan, (0, 1, 3))) for _ in range(pairs + 1)][1:]
     return {
-        "torch_seconds": {"min": min(t for t, _ in turns), "median": median(t for t, _ in turns)},
-        "scan_seconds": {"min": min(s for _, s in turns), "median": median(s for _, s in turns)},
-        "extra_seconds": {"min": min(extra), "median": median(extra)},
+        "torch_seconds": summary([torch for torch, _, _, _ in turns]),
+        "scan_seconds": summary([scan for _, _, scan, _ in turns]),
+        "extra_seconds": summary([scan - torch for torch, _, scan, _ in turns]),
+        "extra_processor_seconds": summary([scan - torch for _, torch, _, scan in turns]),
         "turns": turns,
     }
+
+
+def summary(values: list[float]) -> dict[str, float]:
+    """The least and the middle of so many."""
+    return {"min": min(values), "median": median(values)}
 
 
 def main() -> None:
@@ -80,14 +87,14 @@ def main() -> None:
         "machine": {
             "processor": platform.processor() or platform.machine(),
             "cores": os.cpu_count(),
+            "threads": os.environ.get("OMP_NUM_THREADS", "torch's default"),
             "load": os.getloadavg()[0],
             "python": platform.python_version(),
         },
     }
     PATH.write_text(json.dumps(measured, indent=1) + "\n", encoding="utf-8")
-    for name in ("torch", "scan", "extra"):
-        least, middle = measured[f"{name}_seconds"].values()
-        print(f"{name}: {least:.2f} s at best, {middle:.2f} s in the median")
+    for name in ("torch_seconds", "scan_seconds", "extra_seconds", "extra_processor_seconds"):
+        print(f"{name}: {measured[name]['min']:.2f} at best, {measured[name]['median']:.2f} in the median")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Fitting weights that were read to a model: names, shapes, types and values are checked, then copied."""
+"""Fitting weights to a model: their names, shapes, types and values are checked, then they are copied."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from fedmend.errors import CheckpointError
 
 
 def load_into(model: nn.Module, state: Mapping[str, Tensor]) -> None:
-    """Copy ``state`` into ``model``, all or nothing; floating-point values take the model's types.
+    """Copy ``state`` into ``model``, all or nothing; floating-point values are cast to the model's types.
 
     Raises:
         CheckpointError: names, shapes or types differ from the model's, or a value is NaN, infinite, or a
@@ -26,7 +26,7 @@ def load_into(model: nn.Module, state: Mapping[str, Tensor]) -> None:
         raise CheckpointError(
             f"the model keeps {listed(extra)} outside of tensors, which no checkpoint here holds"
         )
-    for prefix in PREFIXES:  # read_state takes off the prefix even if it belongs to the model
+    for prefix in PREFIXES:  # read_state removes the prefix even if it belongs to the model
         if (
             own
             and all(name.startswith(prefix) for name in own)
@@ -68,7 +68,7 @@ def _check_names(own: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> None
     unknown = [name for name in state if name not in own]
     if missing or unknown:
         parts = [f"it lacks {listed(missing)}"] if missing else []
-        parts += [f"it has {listed(unknown)}, which the model hasn't"] if unknown else []
+        parts += [f"it has {listed(unknown)}, which the model lacks"] if unknown else []
         raise CheckpointError(
             f"the checkpoint is of another architecture: {'; '.join(parts)}; "
             "name the architecture it was trained as"

@@ -36,8 +36,8 @@ def read_state(path: Path | str) -> dict[str, Tensor]:
     """Read the weights in a model file, without running anything in it.
 
     Accepts safetensors and ``torch.save`` files that hold a ``state_dict``, or a dict with one under
-    ``state_dict``, ``model_state_dict`` or ``model``. A prefix ``module.`` or ``_orig_mod.`` that all
-    names share is taken off.
+    ``state_dict``, ``model_state_dict`` or ``model``. A prefix ``module.`` or ``_orig_mod.`` of all names is
+    removed.
 
     Returns:
         Names to dense real tensors on the CPU, which share no memory with each other or with the file. The
@@ -122,7 +122,7 @@ def _read_torch(path: Path, *, zipped: bool) -> object:
 
 
 def _pickled_objects(path: Path) -> bool:
-    """Whether the file begins with whole pickles of which one calls something; they are parsed, not run."""
+    """Whether one of the pickles at the file's start calls something; they are parsed, not run."""
     with path.open("rb") as file:
         beginning = io.BytesIO(file.read(2**20))
     try:
@@ -135,7 +135,7 @@ def _pickled_objects(path: Path) -> bool:
 
 
 def _check_zip(path: Path) -> None:
-    """A ``torch.save`` file is a zip of uncompressed entries, so together they can't exceed the file."""
+    """Check that entries are uncompressed and together no larger than the file, as ``torch.save`` writes them."""
     try:
         with zipfile.ZipFile(path) as archive:
             entries = archive.infolist()
@@ -157,7 +157,7 @@ def _check_zip(path: Path) -> None:
 
 
 def _unwrap(path: Path, content: object) -> dict[str, object]:
-    """The state dict itself, or the one inside a training checkpoint."""
+    """The state dict: the content itself, or the one inside a training checkpoint."""
     wanted = f"expected a state_dict, or a dict with one under {', '.join(_NESTED)}"
     if not isinstance(content, dict):
         raise CheckpointError(f"{path} holds a {kind_of(content)}; {wanted}")
@@ -183,7 +183,7 @@ def _strip(state: dict[str, Any]) -> dict[str, Any]:
 
 
 def _own(path: Path, state: dict[str, Any], size: int) -> dict[str, Tensor]:
-    """Copies of the tensors, once it is known that they are plain and no larger than the file can hold."""
+    """Copy the tensors after checking that they are dense, real and no larger than the file can hold."""
     total = 0
     for name, value in state.items():
         dense = value.layout == torch.strided and not value.is_quantized and not value.is_nested
