@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -91,8 +90,3 @@ def test_only_the_needed_rows_of_the_hub_are_decoded(monkeypatch: pytest.MonkeyP
     assert torch.equal(images.subset([2, 1]).images[:, 0], torch.from_numpy(GREY[[2, 1]]))
     with pytest.raises(DataError, match="can't read row 0 of someone/some-set"):
         images.load()
-
-
-def test_the_hub_needs_its_library(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "datasets", None)  # importing it then fails
-    refused("someone/some-set", match=r"pip install 'fedmend\[hub\]'")

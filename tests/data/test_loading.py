@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,11 @@ def test_known_name_from_the_data_folder(tmp_path: Path, monkeypatch: pytest.Mon
         assert_grey(load_images(name), ("0", "1", "2"))
     refused("fashion-mnist", "train", match=r"FEDMEND_DATA is set but there is no .*train\.parquet")
     refused("fashion-mnist", "../x", match="choose train or test")
+
+
+def test_the_hub_needs_its_library(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "datasets", None)  # importing it then fails
+    refused("someone/some-set", match=r"pip install 'fedmend\[hub\]'")
 
 
 @pytest.mark.parametrize(

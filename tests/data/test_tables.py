@@ -11,6 +11,7 @@ import torch
 from image_files import COLOUR, GREY, LABELS, assert_colour, assert_grey, png, refused, write_parquet
 
 from fedmend.data import load_images, open_images
+from fedmend.data.tables import encoded_images
 from fedmend.errors import DataError
 
 
@@ -120,3 +121,13 @@ def test_a_file_that_goes_away(tmp_path: Path) -> None:
     path.unlink()
     with pytest.raises(DataError, match="can't read"):
         images.subset([0])
+
+
+def test_positions_are_counted_across_chunks() -> None:
+    """Of structs, too, that are a part of a longer array."""
+    plain = pa.chunked_array([[b"a", b"b"], [b"c"], [b"d", b"e"]])
+    structs = pa.array([{"bytes": each, "path": None} for each in (b"x", b"a", b"b", b"c")])
+    for column, last in ((plain, 4), (pa.chunked_array([structs[1:3], structs[3:]]), 2)):
+        found = list(encoded_images(column, [1, 2, last], [10, 20, 30], "of a table"))
+        assert found[:2] == [("row 10 of a table", b"b"), ("row 20 of a table", b"c")]
+        assert found[2:] == ([("row 30 of a table", b"e")] if last == 4 else [("row 30 of a table", b"c")])
