@@ -22,7 +22,7 @@ from fedmend.federation import (
 )
 from fedmend.federation.simulator import initial_model, make_clients, planted_trigger, run_round
 from fedmend.parameters import flatten
-from fedmend.pruning import Zeros, channel_zeros, locate, set_to_zero, union
+from fedmend.pruning import PruningMask, channel_mask, locate, set_to_zero, union
 
 CONV = {"architecture": "tiny_nets:conv"}
 
@@ -40,18 +40,18 @@ class Stubborn:
         return ClientUpdate(self.client_id, 1, torch.full_like(flatten(model.state_dict()), self.change))
 
 
-def pruned(config: SimulationConfig) -> tuple[nn.Module, Zeros]:
+def pruned(config: SimulationConfig) -> tuple[nn.Module, PruningMask]:
     """A model without two channels, and without a weight of the last layer that a third one leads to."""
     images = image_set(8)
     model = initial_model(config, images)
     single = torch.zeros(4, 512, dtype=torch.bool)
     single[1, 128 + 7] = True
-    zeros = union(channel_zeros(locate(model, images.images), [0, 2]), {"5.weight": single})
+    zeros = join_masks(channel_mask(locate(model, images.images), [0, 2]), {"5.weight": single})
     set_to_zero(model, zeros)
     return model, zeros
 
 
-def dead(model: nn.Module, zeros: Zeros) -> Tensor:
+def dead(model: nn.Module, zeros: PruningMask) -> Tensor:
     return torch.cat([model.get_parameter(name).detach()[zero] for name, zero in zeros.items()])
 
 

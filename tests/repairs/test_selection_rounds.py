@@ -16,7 +16,7 @@ from fedmend.federation import Client, ClientUpdate, HonestClient, MaliciousClie
 from fedmend.federation.distillation import Distillation
 from fedmend.federation.simulator import run_round
 from fedmend.parameters import flatten
-from fedmend.pruning import channel_zeros, locate
+from fedmend.pruning import channel_mask, locate
 from fedmend.repairs.selection_rounds import guarded_round, resistance, with_lessons
 from fedmend.repairs.trigger_pool import TriggerPool
 from fedmend.triggers import Patch
@@ -194,7 +194,7 @@ def test_what_is_pruned_stays_zero(validated: bool) -> None:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         model = conv(4, 1, (8, 16))
-    zeros = channel_zeros(locate(model, images().images), [0, 2])
+    zeros = channel_mask(locate(model, images().images), [0, 2])
     for name, zero in zeros.items():
         model.get_parameter(name).data[zero] = 0
     before = {name: value.detach().clone() for name, value in model.named_parameters()}

@@ -20,7 +20,7 @@ from fedmend.parameters import flatten, parameter_mask
 from fedmend.pixels import to_float, to_uint8
 from fedmend.pruning import (
     accuracies_along,
-    channel_zeros,
+    channel_mask,
     held,
     locate,
     mean_activations,
@@ -150,7 +150,7 @@ class MaliciousClient:
         before = {name: value.clone() for name, value in model.state_dict().items()}
         dormant = pruning_sequence(mean_activations(model, client.images))
         point, dead = locate(model, client.images), dormant[: len(dormant) // 2].tolist()
-        zeros = channel_zeros(point, dead)
+        zeros = channel_mask(point, dead)
         set_to_zero(model, zeros)
         with held(model, zeros):
             update = _fit(client, images, labels, model, seed)

@@ -27,7 +27,7 @@ from fedmend.federation.simulator import (
     run_round,
 )
 from fedmend.progress import Progress, silent
-from fedmend.pruning import AccuracyVote, MajorityVote, RankingVote, Zeros, bits, locate, ranks
+from fedmend.pruning import AccuracyVote, MajorityVote, PruningMask, RankingVote, bits, locate, ranks
 from fedmend.repairs.selection_rounds import guarded_round, resistance, with_lessons
 from fedmend.repairs.trigger_pool import TriggerPool
 from fedmend.repairs.vote_pruning import PAPER, FineTune, PruneReport, Pruning, Watch, prune, unwatched
@@ -218,7 +218,7 @@ class FederatedPruning:
     def _plain(self, clients: Sequence[Client], run: RunFolder, progress: Progress, watch: Watch) -> FineTune:
         config, last = run.config(), run.last_round() or 0
 
-        def train(model: nn.Module, zeros: Zeros) -> None:
+        def train(model: nn.Module, zeros: PruningMask) -> None:
             for number in range(1, self.fine_tuning_rounds + 1):
                 chosen = [clients[index] for index in choose_clients(config, last + number)]
                 run_round(model, chosen, config, last + number, zeros)
@@ -240,7 +240,7 @@ class FederatedPruning:
     ) -> FineTune:
         config, last = run.config(), run.last_round() or 0
 
-        def train(model: nn.Module, zeros: Zeros) -> None:
+        def train(model: nn.Module, zeros: PruningMask) -> None:
             best = -1.0 if validation is None else resistance(model, validation, pool)
             kept = deepcopy(model.state_dict())
             for number in range(1, self.fine_tuning_rounds + 1):

@@ -25,7 +25,7 @@ from fedmend.federation.config import SimulationConfig
 from fedmend.federation.distillation import Distillation
 from fedmend.federation.simulator import client_updates, move
 from fedmend.inference import predict
-from fedmend.pruning import Zeros
+from fedmend.pruning import PruningMask
 from fedmend.repairs.trigger_pool import TriggerPool
 from fedmend.seeds import generator
 
@@ -39,7 +39,7 @@ def guarded_round(
     clients: Sequence[Client],
     config: SimulationConfig,
     round_number: int,
-    zeros: Zeros,
+    zeros: PruningMask,
     pool: TriggerPool,
     validation: ImageSet | None,
 ) -> None:

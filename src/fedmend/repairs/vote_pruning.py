@@ -17,26 +17,26 @@ from fedmend.inference import device_of
 from fedmend.progress import Progress, silent
 from fedmend.pruning import (
     MajorityVote,
+    PruningMask,
     RankingVote,
     Rule,
     StopRule,
-    Zeros,
     accuracies_along,
     adjusted,
-    channel_zeros,
+    channel_mask,
     choose_delta,
     how_far,
+    join_masks,
     locate,
     points_along,
     pruning_sequence,
     set_to_zero,
-    union,
 )
 from fedmend.version_info import versions
 
 Along = Callable[[nn.Module, str, Sequence[int], Sequence[int]], Tensor]
 """Model, layer, pruning sequence and testing points to the accuracy at each point, (points,)."""
-FineTune = Callable[[nn.Module, Zeros], None]
+FineTune = Callable[[nn.Module, PruningMask], None]
 """Trains the pruned model in place, with these parameters held at zero."""
 Watch = Callable[[str, nn.Module], None]
 """Shown the model after each stage; what it makes of it is no part of the defence."""
@@ -272,7 +272,7 @@ def prune(
     count, sequence, accuracies = max(map(along_sequence, voted), key=lambda found: found[0])
 
     current = deepcopy(model)
-    zeros = channel_zeros(point, sequence[:count])
+    zeros = channel_mask(point, sequence[:count])
     set_to_zero(current, zeros)
 
     def accuracy_of(candidate: nn.Module) -> float:
@@ -296,7 +296,7 @@ def prune(
             delta = choose_delta(current, point.name, accuracy_of, live_only=settings.live_only)
         weight = current.get_parameter(f"{point.name}.weight").detach()
         current, extreme = adjusted(current, point.name, delta, live_only=settings.live_only)
-        zeros = union(zeros, extreme)
+        zeros = join_masks(zeros, extreme)
         places = ((weight != 0) & extreme[f"{point.name}.weight"]).nonzero().tolist()
         found[:] = sorted(
             ((tuple(place), float(weight[tuple(place)])) for place in places), key=lambda one: -abs(one[1])

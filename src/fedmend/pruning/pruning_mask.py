@@ -1,4 +1,4 @@
-"""Parameters that stay zero: how a pruned channel is kept pruned while the model is trained on."""
+"""Pruning masks: which parameters are zero, and how they stay zero while the model is fine-tuned."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ import torch
 from torch import Tensor, nn
 
 from fedmend.errors import ConfigError, ModelError
-from fedmend.pruning.layers import Point
+from fedmend.pruning.layers import ConvLayer
 
-Zeros = dict[str, Tensor]
-"""Parameters' names, each with a bool tensor of its shape: True for what is zero."""
+PruningMask = dict[str, Tensor]
+"""Names of parameters, each with a bool tensor of its shape: True where it is zero."""
 
 
-def channel_zeros(point: Point, channels: Sequence[int]) -> Zeros:
+def channel_mask(layer: ConvLayer, channels: Sequence[int]) -> PruningMask:
     """What is zero when channels of a convolution are pruned: their weights, biases and normalisation.
 
-    Zero after the convolution is zero after ReLU and every other nonlinearity with f(0) = 0.
+    Zero after the convolution stays zero after ReLU and every other nonlinearity with f(0) = 0.
 
     Args:
         channels: numbers of output channels, in [0, C).
@@ -26,28 +26,28 @@ def channel_zeros(point: Point, channels: Sequence[int]) -> Zeros:
     Raises:
         ConfigError: there is no such channel, or none would be left. ModelError: see :func:`require_prunable`.
     """
-    width = point.convolution.out_channels
+    width = layer.convolution.out_channels
     chosen = sorted(set(channels))
     if chosen and not 0 <= chosen[0] <= chosen[-1] < width:
-        raise ConfigError(f"channels of {point.name} are 0 to {width - 1}; got {chosen[0]} to {chosen[-1]}")
+        raise ConfigError(f"channels of {layer.name} are 0 to {width - 1}; got {chosen[0]} to {chosen[-1]}")
     if len(chosen) >= width:
-        raise ConfigError(f"can't prune all {width} channels of {point.name}")
-    zeros = {}
-    for norm in point.norms.values() if chosen else ():
+        raise ConfigError(f"can't prune all {width} channels of {layer.name}")
+    mask = {}
+    for norm in layer.norms.values() if chosen else ():
         require_prunable(norm)
-    for name, module in ((point.name, point.convolution), *point.norms.items()):
+    for name, module in ((layer.name, layer.convolution), *layer.norms.items()):
         for kind, parameter in module.named_parameters(recurse=False):
             zero = torch.zeros_like(parameter, dtype=torch.bool)
             zero[chosen] = True
-            zeros[f"{name}.{kind}"] = zero
-    return zeros
+            mask[f"{name}.{kind}"] = zero
+    return mask
 
 
 def require_prunable(norm: nn.Module) -> None:
     """Check that a channel of zeros stays one through a normalisation.
 
     Raises:
-        ModelError: it has no weight and bias of its own that could be set to zero.
+        ModelError: it has no weight and bias that could be set to zero.
     """
     if isinstance(norm, nn.modules.instancenorm._InstanceNorm) and not norm.track_running_stats:
         return
@@ -57,29 +57,29 @@ def require_prunable(norm: nn.Module) -> None:
         )
 
 
-def union(*several: Zeros) -> Zeros:
-    """What is zero in any of them."""
-    together: Zeros = {}
-    for zeros in several:
-        for name, zero in zeros.items():
-            together[name] = together[name] | zero if name in together else zero
-    return together
+def join_masks(*masks: PruningMask) -> PruningMask:
+    """What is zero in any of the masks."""
+    joined: PruningMask = {}
+    for mask in masks:
+        for name, zero in mask.items():
+            joined[name] = joined[name] | zero if name in joined else zero
+    return joined
 
 
 @torch.no_grad()
-def set_to_zero(model: nn.Module, zeros: Mapping[str, Tensor]) -> None:
-    """Set these parameters to zero, in place."""
-    for name, zero in zeros.items():
+def set_to_zero(model: nn.Module, mask: Mapping[str, Tensor]) -> None:
+    """Set the mask's parameters to zero, in place."""
+    for name, zero in mask.items():
         parameter = model.get_parameter(name)
         parameter.masked_fill_(zero.to(parameter.device), 0)
 
 
 @contextmanager
-def held(model: nn.Module, zeros: Mapping[str, Tensor]) -> Iterator[None]:
-    """Within, these parameters get no gradient; what is zero stays so under any optimizer that starts afresh."""
+def held(model: nn.Module, mask: Mapping[str, Tensor]) -> Iterator[None]:
+    """Within, the mask's parameters get no gradient, so zeros stay zero under any freshly started optimizer."""
     handles = []
     try:
-        for name, zero in zeros.items():
+        for name, zero in mask.items():
             parameter = model.get_parameter(name)
             if parameter.requires_grad:
                 dead = zero.to(parameter.device)

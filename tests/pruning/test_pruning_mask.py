@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from fedmend.errors import ConfigError
-from fedmend.pruning import channel_zeros, held, locate, set_to_zero, union
+from fedmend.pruning import channel_mask, held, join_masks, locate, set_to_zero
 from fedmend.seeds import generator
 
 PIXELS = torch.rand(24, 1, 8, 8, generator=generator(0))
@@ -33,7 +33,7 @@ def hooks(model: nn.Module) -> int:
 
 
 def test_channels_with_their_biases_and_normalisations() -> None:
-    zeros = channel_zeros(locate(net(), PIXELS), [2, 0, 2])
+    zeros = channel_mask(locate(net(), PIXELS), [2, 0, 2])
     kinds = [f"{layer}.{kind}" for layer in (0, 1, 2) for kind in ("weight", "bias")]
     assert list(zeros) == kinds
     for name, zero in zeros.items():
@@ -45,13 +45,13 @@ def test_channels_with_their_biases_and_normalisations() -> None:
 
 def test_without_a_bias_or_a_normalisation_the_weights_alone() -> None:
     model = nn.Sequential(nn.Conv2d(1, 4, 3, bias=False), nn.ReLU())
-    zeros = channel_zeros(locate(model, PIXELS), [3])
+    zeros = channel_mask(locate(model, PIXELS), [3])
     assert list(zeros) == ["0.weight"]
     assert int(zeros["0.weight"].sum()) == 9
 
 
 def test_no_channel_is_nothing() -> None:
-    zeros = channel_zeros(locate(net(), PIXELS), [])
+    zeros = channel_mask(locate(net(), PIXELS), [])
     assert not any(bool(zero.any()) for zero in zeros.values())
 
 
@@ -59,7 +59,7 @@ def test_a_pruned_channel_is_dormant_whatever_the_images() -> None:
     model = net()
     model[1].bias.data.fill_(0.7)
     model[2].bias.data.fill_(0.3)
-    set_to_zero(model, channel_zeros(locate(model, PIXELS), [1, 3]))
+    set_to_zero(model, channel_mask(locate(model, PIXELS), [1, 3]))
     for mode in (True, False):
         activations = model.train(mode)[:4](PIXELS)
         assert not activations[:, [1, 3]].any()
@@ -71,19 +71,19 @@ def test_a_channel_that_is_not_there_is_refused(channels: list[int]) -> None:
     with pytest.raises(
         ConfigError, match=f"channels of 0 are 0 to 3; got {min(channels)} to {max(channels)}"
     ):
-        channel_zeros(locate(net(), PIXELS), channels)
+        channel_mask(locate(net(), PIXELS), channels)
 
 
 def test_one_channel_is_left_at_least() -> None:
-    channel_zeros(locate(net(), PIXELS), [0, 1, 2])
+    channel_mask(locate(net(), PIXELS), [0, 1, 2])
     with pytest.raises(ConfigError, match="can't prune all 4 channels of 0"):
-        channel_zeros(locate(net(), PIXELS), [3, 1, 2, 0])
+        channel_mask(locate(net(), PIXELS), [3, 1, 2, 0])
 
 
 def test_a_union_by_hand() -> None:
     first = {"a": torch.tensor([True, False, False]), "b": torch.tensor([True])}
     second = {"a": torch.tensor([False, True, False]), "c": torch.tensor([False])}
-    both = union(first, second)
+    both = join_masks(first, second)
     assert {name: zero.tolist() for name, zero in both.items()} == {
         "a": [True, True, False],
         "b": [True],
@@ -91,13 +91,13 @@ def test_a_union_by_hand() -> None:
     }
     assert first["a"].tolist() == [True, False, False]
     assert second["a"].tolist() == [False, True, False]
-    assert union() == {}
+    assert join_masks() == {}
 
 
 def test_setting_to_zero_leaves_everything_else() -> None:
     model = net()
     before = deepcopy(model.state_dict())
-    zeros = channel_zeros(locate(model, PIXELS), [1])
+    zeros = channel_mask(locate(model, PIXELS), [1])
     set_to_zero(model, zeros)
     for name, value in model.state_dict().items():
         expected = before[name].clone()
@@ -133,7 +133,7 @@ def test_what_is_zero_stays_so_while_the_rest_learns(make: Make) -> None:
     model = net()
     single = torch.zeros(3, 144, dtype=torch.bool)
     single[1, 5:9] = True
-    zeros = union(channel_zeros(locate(model, PIXELS), [1, 3]), {"5.weight": single})
+    zeros = join_masks(channel_mask(locate(model, PIXELS), [1, 3]), {"5.weight": single})
     set_to_zero(model, zeros)
     before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
     with held(model, zeros):
@@ -148,7 +148,7 @@ def test_what_is_zero_stays_so_while_the_rest_learns(make: Make) -> None:
 
 def test_without_being_held_it_would_grow_again() -> None:
     model = net()
-    zeros = channel_zeros(locate(model, PIXELS), [1])
+    zeros = channel_mask(locate(model, PIXELS), [1])
     set_to_zero(model, zeros)
     trained(model, torch.optim.SGD(model.parameters(), 0.1))
     assert bool(model[2].bias[1] != 0)
@@ -164,7 +164,7 @@ def test_a_gradient_that_is_not_a_number_counts_as_none() -> None:
 
 def test_afterwards_the_model_is_free_again() -> None:
     model = net()
-    zeros = channel_zeros(locate(model, PIXELS), [1])
+    zeros = channel_mask(locate(model, PIXELS), [1])
     with held(model, zeros):
         assert hooks(model) == 6
         with held(model, {"0.weight": zeros["0.weight"]}):
@@ -181,7 +181,7 @@ def test_afterwards_the_model_is_free_again() -> None:
 def test_frozen_parameters_are_left_alone() -> None:
     model = nn.Sequential(nn.Conv2d(1, 3, 3), nn.Flatten(), nn.Linear(192, 2))
     model[0].weight.requires_grad_(False)
-    zeros = channel_zeros(locate(model, torch.rand(1, 1, 10, 10)), [1])
+    zeros = channel_mask(locate(model, torch.rand(1, 1, 10, 10)), [1])
     with held(model, zeros):
         model(torch.rand(2, 1, 10, 10)).sum().backward()
     assert bool((model[0].bias.grad[1] == 0).all())
