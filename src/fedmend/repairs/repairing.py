@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from itertools import count
 from typing import Any, Literal
 
@@ -12,9 +12,19 @@ import torch
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from torch import Tensor, nn
 
-from fedmend.detection import THOROUGH, Contrastive
-from fedmend.detection.scan_report import ScanReport, Verdict
-from fedmend.detection.scanning import scan
+from fedmend.detection import (
+    THOROUGH,
+    Case,
+    Contrastive,
+    Detector,
+    ScanReport,
+    Target,
+    Thresholds,
+    most_suspicious,
+    recovered,
+    scan,
+)
+from fedmend.detection.base import Verdict
 from fedmend.errors import ConfigError, DataError
 from fedmend.evaluation import accuracy, attack_success_rate
 from fedmend.inference import predict
@@ -95,7 +105,7 @@ def repair(
     labels: Tensor,
     report: ScanReport,
     method: Unlearning | None = None,
-    scan_method: Contrastive | None = None,
+    scan_method: Detector | None = None,
     max_accuracy_drop: float = 0.01,
     max_passes: int = 3,
     held_out_share: float = 0.5,
@@ -152,21 +162,20 @@ def repair(
     def search(model: nn.Module) -> ScanReport:
         number = next(searches)
         scanned = torch.randperm(len(own_images), generator=generator(seed, "scan", number))
+        detector = scan_method or THOROUGH
+        if isinstance(detector, Contrastive):  # a repair takes no chances: what isn't clean isn't repaired
+            detector = replace(detector, control=False)
+        scanned = scanned[: report.num_images]
         return scan(
-            model,
-            reference=reference,
-            images=own_images[scanned[: report.num_images]],
-            labels=own_labels[scanned[: report.num_images]],
-            method=scan_method or THOROUGH,
-            thresholds=report.thresholds,
-            control=False,  # a repair takes no chances: what isn't clean isn't repaired
+            Case(model, reference, own_images[scanned], own_labels[scanned]),
+            detector,
             seed=derive_seed(seed, "scan", number),
             progress=progress,
         )
 
     model, passes, found, current = suspect, 0, list[Patch](), report
     if report.verdict == "backdoored":
-        found = [report.trigger]
+        found = _patches(report)[:1]
         for _ in range(SEARCHES):
             found += _patches(search(suspect))
     while found and passes < max_passes and (not passes or current.verdict != "clean"):
@@ -230,13 +239,21 @@ class _Check:
         return spread / math.sqrt(len(self.labels))
 
     def reasr(self, model: nn.Module) -> float:
-        return attack_success_rate(
-            model, self.report.trigger, self.images, self.labels, self.report.target_class
-        )
+        target = _target(self.report)
+        if target is None or target.trigger is None:
+            return math.nan
+        return attack_success_rate(model, target.trigger, self.images, self.labels, target.target)
 
 
 def _patches(scanned: ScanReport) -> list[Patch]:
-    return [] if scanned.verdict == "clean" else [scanned.trigger, *scanned.variants]
+    target = _target(scanned)
+    if scanned.verdict == "clean" or target is None or target.trigger is None:
+        return []
+    return [target.trigger, *target.variants]
+
+
+def _target(scanned: ScanReport) -> Target | None:
+    return recovered(most_suspicious(scanned.findings))
 
 
 def _judge(
@@ -265,7 +282,7 @@ def _judge(
             f"{parts} found and unlearned, but a new scan still says {last.verdict}; {accuracies}. Give more images, "
             "or go back to an earlier round's model."
         )
-    if reasr >= report.thresholds.suspicion:
+    if reasr >= Thresholds().suspicion:
         return "failed", (
             f"{parts} found and unlearned, but the recovered trigger still works on {reasr:.0%} of the held-out "
             f"images; {accuracies}. Unlearn for longer, or go back to an earlier round's model."
