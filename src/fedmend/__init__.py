@@ -5,9 +5,22 @@ The three jobs are :func:`scan`, :func:`repair` and :func:`simulate`; see the RE
 
 from fedmend.checkpoints import load_checkpoint, read_state, read_trigger, save_state, save_trigger
 from fedmend.data import ImageSet, load_images
-from fedmend.detection import PAPER_SETTINGS, Contrastive, Search
-from fedmend.detection.scan_report import ScanReport, Thresholds
-from fedmend.detection.scanning import scan
+from fedmend.detection import (
+    DETECTORS,
+    Case,
+    Contrastive,
+    ContrastivePaper,
+    Detector,
+    Finding,
+    Measure,
+    Need,
+    ScanReport,
+    SizeLimitedSearch,
+    Target,
+    Thresholds,
+    find_detector,
+    scan,
+)
 from fedmend.errors import (
     CheckpointError,
     ConfigError,
@@ -25,27 +38,35 @@ from fedmend.repairs.vote_pruning import PruneReport, Pruning, prune
 from fedmend.triggers import Patch
 
 __all__ = [
-    "PAPER_SETTINGS",
+    "DETECTORS",
+    "Case",
     "CheckpointError",
     "ConfigError",
     "Contrastive",
+    "ContrastivePaper",
     "DataError",
+    "Detector",
     "FedmendError",
+    "Finding",
     "ImageSet",
+    "Measure",
     "ModelError",
+    "Need",
     "OutputError",
     "Patch",
     "PruneReport",
     "Pruning",
     "RepairReport",
     "ScanReport",
-    "Search",
     "SimulationConfig",
+    "SizeLimitedSearch",
+    "Target",
     "Thresholds",
     "Unlearning",
     "accuracy",
     "attack_success_rate",
     "build_model",
+    "find_detector",
     "load_checkpoint",
     "load_images",
     "prune",

@@ -20,7 +20,7 @@ WRITTEN = {"prune.json", "prune_evaluation.json", "report.html", "repaired.safet
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(module.RECIPES, "prune", FederatedPruning(fine_tuning_rounds=1))
-    monkeypatch.setattr(few_pixels, "MOST_TURNED", 16)
+    monkeypatch.setattr(few_pixels, "MOST_SWITCHED", 16)
 
 
 @pytest.fixture(scope="module")

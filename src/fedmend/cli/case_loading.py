@@ -10,7 +10,7 @@ from torch import nn
 
 from fedmend.checkpoints import load_checkpoint
 from fedmend.data import ImageSet, load_images, stratified
-from fedmend.detection.scanning import MIN_IMAGES
+from fedmend.detection.decision import MIN_IMAGES
 from fedmend.errors import ConfigError, DataError
 from fedmend.models import build_model, probe
 from fedmend.seeds import generator
@@ -40,14 +40,14 @@ class Case:
     """What a scan is asked to look at."""
 
     suspect: nn.Module
-    reference: nn.Module
+    reference: nn.Module | None
     images: ImageSet
     chosen: ImageSet
 
 
 def load_case(
     suspect: Path,
-    reference: Path,
+    reference: Path | None,
     architecture: str,
     source: str,
     split: str,
@@ -65,7 +65,7 @@ def load_case(
     where = choose_device(device)
     return Case(
         load_model(suspect, architecture, images, where),
-        load_model(reference, architecture, images, where),
+        None if reference is None else load_model(reference, architecture, images, where),
         images,
         chosen,
     )

@@ -15,7 +15,7 @@ from fedmend.cli.console import progress_bars
 from fedmend.cli.repair_command import outcome
 from fedmend.cli.scan_command import save_scan, told
 from fedmend.data import ImageSet, load_images, stratified
-from fedmend.detection.scanning import scan
+from fedmend.detection import Case, scan
 from fedmend.evaluation import accuracy, attack_success_rate
 from fedmend.federation import (
     AttackConfig,
@@ -112,11 +112,7 @@ def _scan_and_repair(
 
     chosen = choose_images(server, None, seed)
     found = scan(
-        suspect,
-        reference=reference,
-        images=chosen.images,
-        labels=chosen.labels,
-        class_names=test.class_names,
+        Case(suspect, reference, chosen.images, chosen.labels, test.class_names),
         seed=seed,
         progress=progress,
     )

@@ -15,7 +15,8 @@ from fedmend.cli.pruning_command import RECIPES, prune_run
 from fedmend.cli.saving import save_repaired
 from fedmend.cli.scan_command import save_scan, told
 from fedmend.data import stratified
-from fedmend.detection.scanning import scan as run_scan
+from fedmend.detection import Case, find_detector
+from fedmend.detection import scan as run_scan
 from fedmend.errors import ConfigError
 from fedmend.files import write_text
 from fedmend.repairs.repairing import REPAIR, RepairReport
@@ -38,7 +39,9 @@ EXIT_CODES = {"repaired": 0, "not needed": 0, "failed": 1, "undecided": 3}
     help="How to repair: unlearn what a scan of a model file finds, or let the clients of a simulated run vote on what "
     "to prune; prune-paper keeps to the paper's recipe.",
 )
-@options.inversion("--scan-method")
+@click.option(
+    "--scan-method", "method", default=options.DEFAULT_DETECTOR, show_default=True, help=options.DETECTOR_HELP
+)
 @click.option(
     "--repair-images",
     type=click.IntRange(min=20),
@@ -132,21 +135,25 @@ def repair(
     misplaced = ", ".join(name for name, value in pruning_only.items() if value is not None)
     if misplaced:
         raise ConfigError(f"{misplaced} only go with --method prune or prune-paper")
+    detector = find_detector(method)
     case = load_case(suspect, reference, architecture, source, split, count, device, seed)
     own = case.images.subset(
         stratified(case.images, min(repair_images, len(case.images)), generator(seed, "repair images"))
     )
     with progress_bars() as progress:
         found = run_scan(
-            case.suspect,
-            reference=case.reference,
-            images=case.chosen.images,
-            labels=case.chosen.labels,
-            class_names=case.images.class_names,
-            method=options.METHODS[method],
+            Case(
+                case.suspect,
+                case.reference,
+                case.chosen.images,
+                case.chosen.labels,
+                case.images.class_names,
+            ),
+            detector,
             seed=seed,
             progress=progress,
         )
+        assert case.reference is not None
         repaired, report = run_repair(
             case.suspect,
             reference=case.reference,
@@ -154,7 +161,7 @@ def repair(
             labels=own.labels,
             report=found,
             method=METHODS[repair_method],
-            scan_method=None if method == options.DEFAULT_METHOD else options.METHODS[method],
+            scan_method=None if method == options.DEFAULT_DETECTOR else detector,
             max_accuracy_drop=0.01 if max_accuracy_drop is None else max_accuracy_drop,
             seed=seed,
             progress=progress,
