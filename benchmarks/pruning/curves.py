@@ -31,7 +31,7 @@ from fedmend.pruning import (
     accuracies_along,
     adjusted,
     bits,
-    channel_zeros,
+    channel_mask,
     how_far,
     locate,
     points_along,
@@ -125,7 +125,7 @@ def by_delta(job: Job) -> list[dict[str, float]]:
     attacked = Attacked(job)
     sequence = sequences(attacked.activations(0), attacked.width)["ranking, mean"]
     count = attacked.along(sequence)["stop"]["step"]
-    set_to_zero(attacked.model, channel_zeros(attacked.point, sequence[:count]))
+    set_to_zero(attacked.model, channel_mask(attacked.point, sequence[:count]))
     return [{"delta": delta} | _at_delta(attacked, delta) for delta in DELTAS]
 
 

@@ -9,6 +9,7 @@ from typing import Protocol
 from torch import Tensor, nn
 
 from fedmend.detection import Finding, Target
+from fedmend.errors import ConfigError
 from fedmend.federation.clients import Client
 from fedmend.federation.rounds import Fit, Server, fit_one_by_one
 from fedmend.local_training import LocalTraining
@@ -21,6 +22,7 @@ class Participants:
     """What a server may use of its federation: whom it can ask, and who trains next.
 
     Attributes:
+        image_shape: (C, H, W) of the clients' images.
         clients: all of them, numbered from 0 in their order; any may be Byzantine.
         choose: from a round's number to the clients that take part in it.
         last_round: the number of the round that the suspect comes from.
@@ -30,6 +32,7 @@ class Participants:
         fit: how the clients of a round train: one by one, or in workers (see ``fedmend.federation.workers.fitting``).
     """
 
+    image_shape: tuple[int, int, int]
     clients: Sequence[Client]
     choose: Callable[[int], Sequence[Client]]
     last_round: int
@@ -48,6 +51,7 @@ class Context:
         images, labels: the server's own clean images, uint8 or float in [0, 1], (N, C, H, W), and their true classes,
             int64 (N,).
         participants: the federation, for repairs that its clients help with.
+        attempt: how often the repair has been tried, this time included.
         seed: of everything random that is not the federation's.
         progress: called as ``progress(stage, done, total)``.
     """
@@ -56,8 +60,25 @@ class Context:
     images: Tensor | None = None
     labels: Tensor | None = None
     participants: Participants | None = None
+    attempt: int = 1
     seed: int = 0
     progress: Progress = silent
+
+    @property
+    def labelled_images(self) -> tuple[Tensor, Tensor] | None:
+        """Images and labels, or None."""
+        return None if self.images is None or self.labels is None else (self.images, self.labels)
+
+
+def require_participants(context: Context) -> Participants:
+    """The federation.
+
+    Raises:
+        ConfigError: the context has none.
+    """
+    if context.participants is None:
+        raise ConfigError("a repair by votes needs the federation's clients; context.participants is None")
+    return context.participants
 
 
 @dataclass(frozen=True, eq=False)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from fedmend.detection import THOROUGH, Case, Detector, ScanReport, Target, scan
 from fedmend.detection.base import Verdict
 from fedmend.evaluation import accuracy, attack_success_rate
-from fedmend.goals import AllToOne, Goal, Several
+from fedmend.goals import AllToOne, Goal, Several, attacked
 from fedmend.inference import predict
 from fedmend.progress import Progress, silent
 from fedmend.repairs.repair_report import TargetCheck
@@ -69,42 +69,53 @@ class Evidence:
 
 
 def measure(
-    suspect: nn.Module, model: nn.Module, images: Tensor, labels: Tensor, targets: Sequence[Target]
+    models: tuple[nn.Module, nn.Module], images: Tensor, labels: Tensor, targets: Sequence[Target] = ()
 ) -> Evidence:
-    """Compare two models on held-out images, uint8 or float (N, C, H, W), with labels int64 (N,).
+    """Compare the suspect and the candidate on held-out images, without a new scan.
 
-    Targets without a trigger, and those whose sources have no image, cannot be checked and are left out.
+    Args:
+        models: the two, in this order.
+        images: uint8 or float in [0, 1], (N, C, H, W). labels: int64 (N,).
+        targets: what to check; those without a trigger, or without an image of their sources, are left out.
     """
     return Evidence(
-        accuracy_before=accuracy(suspect, images, labels),
-        accuracy_after=accuracy(model, images, labels),
-        accuracy_error=error_of_fall(suspect, model, images, labels),
+        accuracy_before=accuracy(models[0], images, labels),
+        accuracy_after=accuracy(models[1], images, labels),
+        accuracy_error=error_of_fall(models, images, labels),
         num_heldout=len(images),
-        target_checks=tuple(_target_checks(suspect, model, images, labels, targets)),
+        target_checks=tuple(_target_checks(models, images, labels, targets)),
     )
 
 
-def error_of_fall(before: nn.Module, after: nn.Module, images: Tensor, labels: Tensor) -> float:
-    """Standard error of the fall of the accuracy, from the images on which the models differ."""
-    right = [(predict(model, images).cpu() == labels.cpu()).double() for model in (before, after)]
+def error_of_fall(models: tuple[nn.Module, nn.Module], images: Tensor, labels: Tensor) -> float:
+    """Standard error of the fall of the accuracy from the first model to the second.
+
+    Only the images on which the models differ add to it.
+    """
+    right = [(predict(model, images).cpu() == labels.cpu()).double() for model in models]
     spread = float((right[0] - right[1]).std(correction=0))
     return spread / math.sqrt(len(labels))
 
 
-def scan_again(gate: Gate, case: Case, count: int, number: int, seed: int, progress: Progress = silent) -> ScanReport:
+def scan_again(
+    gate: Gate, case: Case, count: int, number_and_seed: tuple[int, int], progress: Progress = silent
+) -> ScanReport:
     """Scan a model with the gate's detector, on a random choice of the case's images.
 
     Args:
         case: the model as its suspect, with images and labels that the repair may use.
         count: images at most.
-        number: of the scan, from 0; each has a choice and a seed of its own.
-        seed: of the repair.
+        number_and_seed: the scan's number in the repair, from 0, and the repair's seed. Each scan has a choice of
+            images and a seed of its own.
     """
     assert case.images is not None
     assert case.labels is not None
+    number, seed = number_and_seed
     chosen = torch.randperm(len(case.images), generator=generator(seed, "scan", number))[:count]
     detector: Any = gate.detector
-    if hasattr(detector, "control"):  # a control can only turn "backdoored" into "inconclusive"; neither passes
+    if hasattr(
+        detector, "control"
+    ):  # a control can only turn "backdoored" into "inconclusive"; neither passes
         detector = replace(detector, control=False)
     again = replace(case, images=case.images[chosen], labels=case.labels[chosen])
     return scan(again, detector, seed=derive_seed(seed, "scan", number), progress=progress)
@@ -126,8 +137,8 @@ def judge(gate: Gate, evidence: Evidence, summary: str) -> tuple[Literal["repair
         )
     if evidence.verdict_after not in ("clean", None):
         return "failed", (
-            f"{summary}, but a new scan still says {evidence.verdict_after}; {accuracies}. Give more images, or go back "
-            "to an earlier round's model."
+            f"{summary}, but a new scan still says {evidence.verdict_after}; {accuracies}. Give more images, or go "
+            "back to an earlier round's model."
         )
     worst = max(evidence.target_checks, key=lambda check: check.success_after, default=None)
     if worst is not None and worst.success_after >= gate.max_trigger_success:
@@ -165,13 +176,13 @@ def _sources(check: TargetCheck) -> str:
 
 
 def _target_checks(
-    suspect: nn.Module, model: nn.Module, images: Tensor, labels: Tensor, targets: Sequence[Target]
+    models: tuple[nn.Module, nn.Module], images: Tensor, labels: Tensor, targets: Sequence[Target]
 ) -> Iterator[TargetCheck]:
     for target in targets:
         goal: Goal = AllToOne(target.target)
         if target.sources:
             goal = Several(tuple((source, target.target) for source in target.sources))
-        if target.trigger is None or not bool((goal.targets(labels) >= 0).any()):
+        if target.trigger is None or not bool(attacked(goal.targets(labels), labels).any()):
             continue
-        success = [attack_success_rate(each, target.trigger, images, labels, goal) for each in (suspect, model)]
-        yield TargetCheck(target.target, target.sources, *success)
+        before, after = (attack_success_rate(each, target.trigger, goal, images, labels) for each in models)
+        yield TargetCheck(target.target, target.sources, before, after)

@@ -13,7 +13,7 @@ from fedmend.errors import DataError
 Outcome = Literal["repaired", "failed", "not needed", "undecided"]
 StageName = Literal["suspect", "pruned", "adjusted", "fine-tuned", "adjusted again"]
 
-TELLING_SUCCESS = 0.8
+TELLING_RATE = 0.8
 
 _STRICT = ConfigDict(extra="forbid")
 
@@ -70,13 +70,13 @@ class Stage:
 
 
 @dataclass(frozen=True)
-class ClientTrigger:
+class VotedTrigger:
     """A trigger that a client found in the suspect.
 
     Attributes:
         client: its number.
         source_class, target_class: it moves images of the first to the second.
-        success: the fraction of them, in [0, 1], on the validation images; without those, the client's own claim.
+        rate: the fraction of them, in [0, 1], on the validation images; without those, the client's own claim.
         pixels: (row, column) each.
     """
 
@@ -85,19 +85,19 @@ class ClientTrigger:
     client: int
     source_class: int
     target_class: int
-    success: float
+    rate: float
     pixels: tuple[tuple[int, int], ...]
 
 
 @dataclass(frozen=True)
-class ClassPair:
-    """What clients found for one source class and one target class.
+class Move:
+    """What clients found that moves one class to another.
 
     Attributes:
-        best: the trigger of the highest success. clients: how many clients found triggers for this pair.
+        best: the trigger of the highest rate. clients: how many clients found triggers for these two classes.
     """
 
-    best: ClientTrigger
+    best: VotedTrigger
     clients: int
 
     @property
@@ -106,7 +106,7 @@ class ClassPair:
 
         In honest models up to 66 % were seen (Fashion-MNIST, dresses to trousers).
         """
-        return self.best.success >= TELLING_SUCCESS
+        return self.best.rate >= TELLING_RATE
 
 
 @dataclass(frozen=True)
@@ -123,7 +123,7 @@ class PruningDetails:
         stages: in their order.
         extreme: the extreme weights that the last adjustment set to zero, by their place in the layer's weight
             (output channel, input channel, row, column); ``values``: what they were. At most 1,000, the largest first.
-        triggers: what clients found in the suspect, the highest success first.
+        triggers: what clients found in the suspect, the highest rate first.
         device, versions: needed to run it again.
     """
 
@@ -142,21 +142,21 @@ class PruningDetails:
     stages: tuple[Stage, ...]
     extreme: tuple[tuple[int, ...], ...] = ()
     values: tuple[float, ...] = ()
-    triggers: tuple[ClientTrigger, ...] = ()
+    triggers: tuple[VotedTrigger, ...] = ()
     device: str = "cpu"
     versions: dict[str, str] = field(default_factory=dict)
 
     @property
-    def class_pairs(self) -> tuple[ClassPair, ...]:
-        """The triggers by source and target class, the highest success first, then the most clients."""
-        groups: dict[tuple[int, int], list[ClientTrigger]] = {}
+    def moves(self) -> tuple[Move, ...]:
+        """The triggers by source and target class, the highest rate first, then the most clients."""
+        groups: dict[tuple[int, int], list[VotedTrigger]] = {}
         for trigger in self.triggers:
             groups.setdefault((trigger.source_class, trigger.target_class), []).append(trigger)
         merged = [
-            ClassPair(max(group, key=lambda each: each.success), len({each.client for each in group}))
+            Move(max(group, key=lambda each: each.rate), len({each.client for each in group}))
             for group in groups.values()
         ]
-        return tuple(sorted(merged, key=lambda pair: (-pair.best.success, -pair.clients)))
+        return tuple(sorted(merged, key=lambda move: (-move.best.rate, -move.clients)))
 
 
 @dataclass(frozen=True)
@@ -167,7 +167,7 @@ class RepairReport:
         outcome: "repaired"; "failed": the model lost too much accuracy, or is still backdoored; "not needed": the scan
             found no backdoor; "undecided": the scan was inconclusive, or found nothing that this method can use.
         reason: the outcome in a sentence or two.
-        method: its name in ``fedmend.repairs.REPAIRS``. settings: its settings, the gate's and the seed, by name.
+        method: the name of its class. settings: its settings, the gate's and the seed, by name.
         accuracy_before, accuracy_after: clean accuracy of the suspect and of the repaired model, on the held-out set
             or, without one, as the clients report it.
         accuracy_error: standard error of the fall, from the images on which the two models differ; 0 without a
