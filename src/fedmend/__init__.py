@@ -32,13 +32,24 @@ from fedmend.errors import (
 from fedmend.evaluation import accuracy, attack_success_rate
 from fedmend.federation import SimulationConfig, read_config, simulate
 from fedmend.models import build_model
-from fedmend.repairs.repairing import RepairReport, repair
-from fedmend.repairs.unlearning import Unlearning, unlearn
-from fedmend.repairs.vote_pruning import PruneReport, Pruning, prune
+from fedmend.repairs import (
+    REPAIRS,
+    FederatedPruning,
+    Gate,
+    Pruning,
+    RepairReport,
+    Unlearning,
+    ValidationSet,
+    prune,
+    repair,
+    repair_by_votes,
+    unlearn,
+)
 from fedmend.triggers import Patch
 
 __all__ = [
     "DETECTORS",
+    "REPAIRS",
     "Case",
     "CheckpointError",
     "ConfigError",
@@ -46,15 +57,16 @@ __all__ = [
     "ContrastivePaper",
     "DataError",
     "Detector",
+    "FederatedPruning",
     "FedmendError",
     "Finding",
+    "Gate",
     "ImageSet",
     "Measure",
     "ModelError",
     "Need",
     "OutputError",
     "Patch",
-    "PruneReport",
     "Pruning",
     "RepairReport",
     "ScanReport",
@@ -63,6 +75,7 @@ __all__ = [
     "Target",
     "Thresholds",
     "Unlearning",
+    "ValidationSet",
     "accuracy",
     "attack_success_rate",
     "build_model",
@@ -74,6 +87,7 @@ __all__ = [
     "read_state",
     "read_trigger",
     "repair",
+    "repair_by_votes",
     "save_state",
     "save_trigger",
     "scan",

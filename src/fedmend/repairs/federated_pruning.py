@@ -12,8 +12,9 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from fedmend.detection import Finding
-from fedmend.pruning import locate
+from fedmend.pruning import MajorityVote, RankingVote, locate
 from fedmend.repairs.asking import (
+    AccuracySource,
     Asking,
     ClientReports,
     ValidationSet,
@@ -78,7 +79,7 @@ class FederatedPruning:
         """
         participants, validation = require_participants(context), context.labelled_images
         asking = Asking(participants.clients, self.timeout, context.progress)
-        accuracy = (
+        accuracy: AccuracySource = (
             ClientReports(asking, participants.image_shape)
             if validation is None
             else ValidationSet(*validation)
@@ -86,6 +87,7 @@ class FederatedPruning:
         layer = locate(suspect, accuracy.probe)
 
         # Ask
+        votes: RankingVote | MajorityVote
         if self.vote == "ranking":
             votes = ask_for_ranks(suspect, layer, asking)
         else:

@@ -178,13 +178,13 @@ class _Job:
         )
 
     def _settings(self) -> dict[str, Any]:
-        method = (
-            asdict(self.method) if is_dataclass(self.method) and not isinstance(self.method, type) else {}
-        )
-        gate = {key: value for key, value in vars(self.gate).items() if key != "detector"}
-        gate["detector"] = type(self.gate.detector).__name__
+        """The method's and the gate's settings, and the seed, as JSON has them."""
+        named: dict[str, Any] = {}
+        if is_dataclass(self.method) and not isinstance(self.method, type):
+            named = asdict(self.method)
+        gate = vars(self.gate) | {"detector": type(self.gate.detector).__name__}
         plain: dict[str, Any] = json.loads(
-            json.dumps(method | {"gate": gate, "seed": self.seed}, default=str)
+            json.dumps(named | {"gate": gate, "seed": self.seed}, default=str)
         )
         return plain
 
@@ -218,6 +218,6 @@ def _not_tried(report: ScanReport) -> tuple[Outcome, str]:
     if report.verdict == "inconclusive":
         return "undecided", "The scan was inconclusive, so nothing was changed."
     return "undecided", (
-        "The scan says backdoored but recovered no trigger, so there is nothing to unlearn and nothing was changed. Scan "
+        "The scan says backdoored but recovered no trigger, so there is nothing to unlearn: nothing was changed. Scan "
         "with a detector that recovers one, such as contrastive."
     )
