@@ -85,7 +85,9 @@ def read_config(path: Path) -> SimulationConfig:
 
 def _explain(problem: dict[str, Any]) -> str:
     """One of pydantic's problems, with the heading of the table in which it is."""
-    *tables, key = (str(part) for part in problem["loc"] if not isinstance(part, int)) or ["settings"]
+    loc = problem["loc"]
+    places = [index for index, part in enumerate(loc) if isinstance(part, int) and index]  # among several tables
+    *tables, key = [str(part) for index, part in enumerate(loc) if index not in places] or ["settings"]
     name = ".".join(tables)
     where = f"{_heading(name)} {key}" if tables else key
     if problem["type"] == "dict_type":
@@ -93,9 +95,9 @@ def _explain(problem: dict[str, Any]) -> str:
     if problem["type"] == "tuple_type" and isinstance(problem["input"], dict):
         path = f"{name}.{key}" if tables else key
         return f"{where}: there may be several, so write [[{path}]]; got the single table [{path}]"
-    places = _places_of(key) if problem["type"] == "unexpected_keyword_argument" else []
-    if places:
-        return f"unknown key {where}: {key} belongs {places[0]}"
+    homes = _homes_of(key) if problem["type"] == "unexpected_keyword_argument" else []
+    if homes:
+        return f"unknown key {where}: {key} belongs {homes[0]}"
     return explain(problem, _CLASSES.get(name, SimulationConfig), where)
 
 
@@ -103,19 +105,19 @@ def _heading(name: str) -> str:
     return _HEADINGS.get(name, f"[{name}]")
 
 
-def _places_of(key: str) -> list[str]:
-    """Where a key is a setting, as a phrase each; tables have places of their own."""
+def _homes_of(key: str) -> list[str]:
+    """The places where a key is a setting, each as a phrase."""
     tables = {name.rpartition(".")[2] for name in (*_CLASSES, *_KINDS)}
-    places = [
+    homes = [
         f"in {_heading(name)}"
         for name, table in _CLASSES.items()
         if key in names_of(table) and key not in tables
     ]
     if key in names_of(SimulationConfig):
-        places.append("at the top, before any table" if key not in tables else "at the top, as a table")
-    places += [
+        homes.append("at the top, before any table" if key not in tables else "at the top, as a table")
+    homes += [
         f"in {_heading(name)}"
         for name, kinds in _KINDS.items()
         if any(is_dataclass(kind) and key in names_of(kind) for kind in kinds.values())
     ]
-    return places
+    return homes
