@@ -16,7 +16,9 @@ def test_uniform_by_hand() -> None:
 
 
 def test_only_the_proportions_of_the_counts_matter() -> None:
-    assert torch.equal(weighted_mean(DELTAS, torch.tensor([1, 3])), weighted_mean(DELTAS, torch.tensor([20, 60])))
+    assert torch.equal(
+        weighted_mean(DELTAS, torch.tensor([1, 3])), weighted_mean(DELTAS, torch.tensor([20, 60]))
+    )
     assert torch.equal(weighted_mean(DELTAS, torch.tensor([7, 7])), uniform_mean(DELTAS))
 
 

@@ -15,7 +15,9 @@ def test_two_rounds_by_hand() -> None:
     first, state = rule(updates(DELTAS), state)
     torch.testing.assert_close(first, torch.tensor([4.0, 1.0, 0.7]))
     second, state = rule(updates(DELTAS / 2), state)
-    torch.testing.assert_close(second, torch.tensor([0.5 * 4 + 2, 0.5 * 1 + 0.5, 0.35]))  # the buffer: the mean
+    torch.testing.assert_close(
+        second, torch.tensor([0.5 * 4 + 2, 0.5 * 1 + 0.5, 0.35])
+    )  # the buffer: the mean
     torch.testing.assert_close(state["velocity"], torch.tensor([4.0, 1.0, 0.0]))
 
 

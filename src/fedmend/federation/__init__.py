@@ -1,7 +1,8 @@
 """Federations under attack, simulated on one machine."""
 
 from fedmend.federation.attack_config import AttackConfig
-from fedmend.federation.attacker_folder import AttackerFolder, AttackRecord
+from fedmend.federation.attacker_folder import AttackerFolder, AttackRecord, patch_of
+from fedmend.federation.attackers import PlannedAttack, load_attacks
 from fedmend.federation.clients import Client, ClientUpdate, Task
 from fedmend.federation.config import DataConfig, FederationConfig, ModelConfig, SimulationConfig
 from fedmend.federation.config_reading import parse_config, read_config
@@ -22,6 +23,7 @@ __all__ = [
     "Federation",
     "FederationConfig",
     "ModelConfig",
+    "PlannedAttack",
     "Review",
     "RoundPlan",
     "RoundRecord",
@@ -32,8 +34,10 @@ __all__ = [
     "apply_delta",
     "build_federation",
     "collect",
+    "load_attacks",
     "load_federation",
     "parse_config",
+    "patch_of",
     "read_config",
     "run_round",
     "simulate",

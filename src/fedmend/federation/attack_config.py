@@ -60,7 +60,9 @@ class AttackConfig:
 
     def __post_init__(self) -> None:
         """Check what can be checked without the data: the trigger's settings wait for the images' shape."""
-        check_table(self.trigger, "[attack.trigger]", lambda table: find_kind(table["kind"], TRIGGERS, "trigger"))
+        check_table(
+            self.trigger, "[attack.trigger]", lambda table: find_kind(table["kind"], TRIGGERS, "trigger")
+        )
         check_table(self.goal, "[attack.goal]", goal_from_table)
         for step in self.update:
             check_table(step, "[[attack.update]]", update_step_from_table)

@@ -10,13 +10,15 @@ from pathlib import Path
 from typing import Annotated
 
 from pydantic import ConfigDict, Field, TypeAdapter
+from torch import Tensor
 
-from fedmend.checkpoints import read_trigger, save_trigger
+from fedmend.checkpoints import read_trigger, save_state, save_trigger
 from fedmend.errors import ConfigError
 from fedmend.federation.attack_config import AttackConfig
 from fedmend.federation.config_reading import parse_attacks
 from fedmend.federation.record_lines import RecordLines
 from fedmend.files import write_text
+from fedmend.pixels import to_float
 from fedmend.triggers import Drawing, Patch, Trigger
 
 
@@ -49,26 +51,42 @@ class AttackerFolder:
         attacks.json              the attacks' settings
         rounds.jsonl              an AttackRecord a line
         trigger-0.safetensors     the first attack's whole trigger, if it is a patch
+        example-0.safetensors     otherwise a test image without and with it
     """
 
     path: Path
 
-    def write(self, attacks: Sequence[AttackConfig], triggers: Sequence[Trigger]) -> None:
-        """Write the attacks' settings and triggers; without attacks, remove what a run that never began left here.
+    def save_attacks(self, attacks: Sequence[AttackConfig]) -> None:
+        """Write the attacks' settings; without attacks, remove what a run that never began left here.
 
         Raises:
-            OutputError: a file can't be written.
+            OutputError: the file can't be written.
         """
-        if not attacks:
+        if attacks:
+            text = json.dumps([asdict(attack) for attack in attacks], indent=2)
+            write_text(self._attacks_file, text + "\n")
+        else:
             with suppress(OSError):
                 self._attacks_file.unlink()
-            return
-        for index, trigger in enumerate(triggers):
-            patch = patch_of(trigger)
-            if patch is not None:
-                save_trigger(patch, self.trigger_file(index))
-        text = json.dumps([asdict(attack) for attack in attacks], indent=2)
-        write_text(self._attacks_file, text + "\n")
+
+    def save_trigger(self, index: int, trigger: Trigger, image: Tensor) -> None:
+        """Write an attack's whole trigger if it is a patch, else an image without and with it.
+
+        Args:
+            index: the attack's place among the attacks.
+            trigger: the trigger.
+            image: uint8 (C, H, W), to show it on.
+
+        Raises:
+            OutputError: the file can't be written.
+        """
+        patch = patch_of(trigger)
+        if patch is not None:
+            save_trigger(patch, self.trigger_file(index))
+        else:
+            clean = to_float(image)
+            example = {"clean": clean, "stamped": trigger.apply(clean[None])[0]}
+            save_state(example, self.path / f"example-{index}.safetensors")
 
     def attacks(self) -> tuple[AttackConfig, ...]:
         """The attacks' settings; none in an honest federation.

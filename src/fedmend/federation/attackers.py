@@ -14,6 +14,7 @@ from fedmend.data import ImageSet
 from fedmend.errors import ConfigError, DataError
 from fedmend.federation.attack_config import AttackConfig
 from fedmend.federation.config import SimulationConfig
+from fedmend.federation.run_folder import RunFolder, simulated_config
 from fedmend.goals import Goal, attacked, goal_from_table
 from fedmend.seeds import generator
 from fedmend.triggers import Divisible, Trigger, trigger_from_table
@@ -76,12 +77,20 @@ class PlannedAttack:
             )
 
 
-def plan_attacks(config: SimulationConfig, images: ImageSet) -> tuple[PlannedAttack, ...]:
-    """The attacks of a simulation on given training images.
+def load_attacks(run: RunFolder, images: ImageSet) -> tuple[PlannedAttack, ...]:
+    """The attacks of a run, to measure their success; reads ``attacker/``, so it isn't for a defence.
 
     Raises:
-        ConfigError: a trigger, a goal or an update step can't be made or doesn't fit the images. DataError: a goal
-            attacks none of the images.
+        ConfigError: there is no run, its settings were damaged, or they don't fit such images.
+    """
+    return plan_attacks(simulated_config(run), images)
+
+
+def plan_attacks(config: SimulationConfig, images: ImageSet) -> tuple[PlannedAttack, ...]:
+    """The attacks of a simulation on images of this shape and these classes.
+
+    Raises:
+        ConfigError: a trigger, a goal or an update step can't be made or doesn't fit the images.
     """
     planned = []
     _, channels, height, width = images.images.shape
@@ -101,7 +110,6 @@ def plan_attacks(config: SimulationConfig, images: ImageSet) -> tuple[PlannedAtt
         if attack.distributed:
             _parts(trigger, attack)
         planned.append(PlannedAttack(attack, trigger, goal, steps, attackers, lying_clients))
-        planned[-1].require_attacked(images, "training")
     return tuple(planned)
 
 
@@ -159,7 +167,7 @@ def _lying_clients_of(config: SimulationConfig) -> tuple[tuple[int, ...], ...]:
 def _parts(trigger: Trigger, attack: AttackConfig) -> tuple[Trigger, ...]:
     if not isinstance(trigger, Divisible):
         raise ConfigError(
-            f"[[attack]] distributed needs a trigger with parts, such as kind = \"atoms\"; {attack.trigger} has none"
+            f'[[attack]] distributed needs a trigger with parts, such as kind = "atoms"; {attack.trigger} has none'
         )
     return trigger.parts()
 

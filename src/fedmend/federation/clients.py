@@ -114,7 +114,10 @@ class Client:
     def accuracies(
         self, model: nn.Module, layer: str, sequence: Sequence[int], points: Sequence[int]
     ) -> Tensor:
-        """Its accuracy at each point of a pruning sequence, (points,) (see :func:`fedmend.pruning.accuracies_along`)."""
+        """Its accuracy at each point of a pruning sequence, (points,).
+
+        See :func:`fedmend.pruning.accuracies_along`.
+        """
         if self.lies is not None:
             return self.lies.accuracies(len(points))
         return accuracies_along(model, sequence, points, self.images, self.labels, layer=layer)

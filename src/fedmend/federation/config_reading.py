@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import difflib
 import tomllib
-from dataclasses import is_dataclass
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +29,7 @@ _CLASSES: dict[str, type] = {
     "attack": AttackConfig,
     "attack.training": LocalTraining,
 }
-_KINDS = {
+_KINDS: dict[str, Mapping[str, Callable[..., Any]]] = {
     "aggregation": AGGREGATORS,
     "attack.trigger": TRIGGERS,
     "attack.goal": GOALS,
@@ -86,7 +85,9 @@ def read_config(path: Path) -> SimulationConfig:
 def _explain(problem: dict[str, Any]) -> str:
     """One of pydantic's problems, with the heading of the table in which it is."""
     loc = problem["loc"]
-    places = [index for index, part in enumerate(loc) if isinstance(part, int) and index]  # among several tables
+    places = [
+        index for index, part in enumerate(loc) if isinstance(part, int) and index
+    ]  # among several tables
     *tables, key = [str(part) for index, part in enumerate(loc) if index not in places] or ["settings"]
     name = ".".join(tables)
     where = f"{_heading(name)} {key}" if tables else key
@@ -118,6 +119,6 @@ def _homes_of(key: str) -> list[str]:
     homes += [
         f"in {_heading(name)}"
         for name, kinds in _KINDS.items()
-        if any(is_dataclass(kind) and key in names_of(kind) for kind in kinds.values())
+        if any(isinstance(kind, type) and key in names_of(kind) for kind in kinds.values())
     ]
     return homes

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,7 +22,6 @@ from fedmend.federation.config import SimulationConfig
 from fedmend.federation.config_reading import parse_config
 from fedmend.federation.record_lines import RecordLines
 from fedmend.files import write_text
-from fedmend.triggers import Trigger
 
 _CHECKPOINT = re.compile(r"round-(\d{4,})\.safetensors")
 _NO_STATE: Mapping[str, Tensor] = MappingProxyType({})
@@ -68,15 +67,12 @@ class RunFolder:
     path: Path
 
     @classmethod
-    def open(
-        cls, path: Path, config: SimulationConfig, triggers: Sequence[Trigger] = (), *, resume: bool
-    ) -> RunFolder:
+    def open(cls, path: Path, config: SimulationConfig, *, resume: bool) -> RunFolder:
         """Start a run in ``path``, or with ``resume`` go on with the one that is there.
 
         Args:
             path: the folder.
             config: all settings, attacks included.
-            triggers: the whole trigger of each attack.
             resume: whether a run may be there already.
 
         Raises:
@@ -90,7 +86,7 @@ class RunFolder:
                     f"{path} already holds a run; resume it (--resume) or choose another folder"
                 )
             _check_same(simulated_config(run), config, path)
-        run.attacker.write(config.attack, triggers)  # first: a folder without config.json holds no run
+        run.attacker.save_attacks(config.attack)  # first: a folder without config.json holds no run
         settings = config.to_dict()
         del settings["attack"]
         write_text(run.config_file, json.dumps(settings, indent=2) + "\n")

@@ -64,7 +64,7 @@ def simulate(
     *,
     resume: bool = False,
     data: tuple[ImageSet, ImageSet] | None = None,
-    execution: Execution = Execution(),  # noqa: B008 - frozen
+    execution: Execution = Execution(),
     review: Review = release_all,
 ) -> RunFolder:
     """Run a federation, honest or under attack, and keep all of it in the folder ``out``.
@@ -95,7 +95,10 @@ def simulate(
     for attack in federation.attacks:
         attack.require_attacked(test_set, "test")
     aggregator = aggregator_from_table(config.aggregation)
-    run = RunFolder.open(out, config, [attack.trigger for attack in federation.attacks], resume=resume)
+    run = RunFolder.open(out, config, resume=resume)
+    for index, attack in enumerate(federation.attacks):
+        attacked = test_set.images[attack.attacked(test_set.labels)]
+        run.attacker.save_trigger(index, attack.trigger, attacked[0])
     done, last = run.last_round(), config.federation.rounds
     if done is None:
         done = config.model.start_round

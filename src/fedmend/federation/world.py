@@ -47,9 +47,7 @@ class Federation:
             for number in attack.attackers
         }
         chosen = [self.clients[number] for number in choose_clients(self.config, round_number)]
-        return [
-            replace(client, attack=None) if client.client_id in waiting else client for client in chosen
-        ]
+        return [replace(client, attack=None) if client.client_id in waiting else client for client in chosen]
 
     def plan(
         self, round_number: int, task: Task | None = None, mask: Mapping[str, Tensor] = _NO_MASK
@@ -76,6 +74,8 @@ def build_federation(
     else:
         parts = partition.dirichlet(labels, count, data.alpha, random)
     attacks = plan_attacks(config, images)
+    for attack in attacks:
+        attack.require_attacked(images, "training")
     swap_data(parts, labels, attacks)
     pictures, classes = images.images.to(device), labels.to(device)
     clients = [

@@ -11,24 +11,16 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from fedmend.aggregation import aggregator_from_table
 from fedmend.checkpoints import load_checkpoint
 from fedmend.data import ImageSet, load_images
 from fedmend.errors import ConfigError
-from fedmend.federation.clients import Client, HonestClient, LyingVoter, MaliciousClient
-from fedmend.federation.config import SimulationConfig
+from fedmend.federation import Client, Federation, RunFolder, Server, load_federation, run_round
 from fedmend.federation.distillation import Distillation
-from fedmend.federation.run_folder import RunFolder
-from fedmend.federation.simulator import (
-    choose_clients,
-    initial_model,
-    laid_out,
-    make_clients,
-    planted_trigger,
-    run_round,
-)
+from fedmend.federation.simulator import initial_model, laid_out
 from fedmend.progress import Progress, silent
 from fedmend.pruning import AccuracyVote, MajorityVote, RankingVote, Zeros, bits, locate, ranks
-from fedmend.repairs.selection_rounds import guarded_round, resistance, with_lessons
+from fedmend.repairs.selection_rounds import Distilling, guarded_round, resistance
 from fedmend.repairs.trigger_pool import TriggerPool
 from fedmend.repairs.vote_pruning import PAPER, FineTune, PruneReport, Pruning, Watch, prune, unwatched
 from fedmend.seeds import derive_seed
@@ -99,12 +91,12 @@ class FederatedPruning:
         config = run.config()
         images = data if data is not None else load_images(config.data.source, "train")
         model = laid_out(last_model(run, images), images, device)
-        clients = make_clients(config, images, device)
-        if liars is not None and not 0 <= liars <= (len(clients) if config.attack is not None else 0):
+        federation = load_federation(run, images, device, liars)
+        asked = federation.clients
+        if liars is not None and not 0 <= liars <= (len(asked) if federation.attacks else 0):
             raise ConfigError(
-                f"liars must be from 0 to the number of clients ({len(clients)}), and 0 in an honest run; got {liars}"
+                f"liars must be from 0 to the number of clients ({len(asked)}), and 0 in an honest run; got {liars}"
             )
-        asked = voters(clients, config, images, liars)
         probe = images.images[:1].to(device)
         point = locate(model, probe)
         warnings: list[str] = []
@@ -146,10 +138,10 @@ class FederatedPruning:
         if self.fine_tuning_rounds and self.distillation is not None:
             pool = self._found(asked, model, images, validation, config.seed, progress)
             fine_tune = self._guarded(
-                clients, run, model, pool, validation, self.distillation, progress, watch
+                federation, run, model, pool, validation, self.distillation, progress, watch
             )
         elif self.fine_tuning_rounds:
-            fine_tune = self._plain(clients, run, progress, watch)
+            fine_tune = self._plain(federation, run, progress, watch)
 
         model, report = prune(
             model,
@@ -215,13 +207,15 @@ class FederatedPruning:
                     vote.add(client.client_id, answer)
             progress(name, number, len(clients))
 
-    def _plain(self, clients: Sequence[Client], run: RunFolder, progress: Progress, watch: Watch) -> FineTune:
-        config, last = run.config(), run.last_round() or 0
+    def _plain(self, federation: Federation, run: RunFolder, progress: Progress, watch: Watch) -> FineTune:
+        config, last = federation.config, run.last_round() or 0
 
         def train(model: nn.Module, zeros: Zeros) -> None:
+            server = Server(aggregator_from_table(config.aggregation), config.federation.server_lr)
             for number in range(1, self.fine_tuning_rounds + 1):
-                chosen = [clients[index] for index in choose_clients(config, last + number)]
-                run_round(model, chosen, config, last + number, zeros)
+                plan = federation.plan(last + number, mask=zeros)
+                candidate, server = run_round(model, federation.choose(last + number), plan, server)
+                model.load_state_dict(candidate.state_dict())
                 watch(f"fine-tuning, round {number}", model)
                 progress("fine-tuning", number, self.fine_tuning_rounds)
 
@@ -229,7 +223,7 @@ class FederatedPruning:
 
     def _guarded(
         self,
-        clients: Sequence[Client],
+        federation: Federation,
         run: RunFolder,
         teacher: nn.Module,
         pool: TriggerPool,
@@ -238,15 +232,15 @@ class FederatedPruning:
         progress: Progress,
         watch: Watch,
     ) -> FineTune:
-        config, last = run.config(), run.last_round() or 0
+        training, last = federation.config.training, run.last_round() or 0
 
         def train(model: nn.Module, zeros: Zeros) -> None:
             best = -1.0 if validation is None else resistance(model, validation, pool)
             kept = deepcopy(model.state_dict())
             for number in range(1, self.fine_tuning_rounds + 1):
-                taught = with_lessons(clients, pool, teacher, settings, number)
-                chosen = [taught[index] for index in choose_clients(config, last + number)]
-                guarded_round(model, chosen, config, last + number, zeros, pool, validation)
+                lesson = pool.lesson(teacher, settings, settings.lr * settings.decay ** (number - 1))
+                plan = federation.plan(last + number, Distilling(lesson, training), zeros)
+                guarded_round(model, federation.choose(last + number), plan, pool, validation)
                 watch(f"fine-tuning, round {number}", model)
                 progress("fine-tuning", number, self.fine_tuning_rounds)
                 if validation is not None and (score := resistance(model, validation, pool)) > best:
@@ -301,18 +295,3 @@ def last_model(run: RunFolder, images: ImageSet) -> nn.Module:
     model = initial_model(fresh, images)
     load_checkpoint(run.checkpoint(number), model)
     return model
-
-
-def voters(
-    clients: Sequence[Client], config: SimulationConfig, images: ImageSet, liars: int | None = None
-) -> list[Client]:
-    """The clients as they vote: the first so many lie, be they attackers or their friends."""
-    trigger = planted_trigger(config.attack, images)
-    if liars is None:
-        liars = config.attack.liars if config.attack is not None else 0
-    return [
-        LyingVoter(client, trigger)
-        if trigger is not None and index < liars and isinstance(client, HonestClient | MaliciousClient)
-        else client
-        for index, client in enumerate(clients)
-    ]

@@ -11,21 +11,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from copy import deepcopy
-from dataclasses import replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from fedmend.aggregation import trimmed_mean, uniform_fedavg
+from fedmend.aggregation import mean_between, uniform_mean
 from fedmend.data import ImageSet
 from fedmend.errors import DataError
 from fedmend.evaluation import accuracy
-from fedmend.federation.clients import Client, HonestClient
-from fedmend.federation.config import SimulationConfig
-from fedmend.federation.distillation import Distillation
-from fedmend.federation.simulator import client_updates, move
+from fedmend.federation import Client, RoundPlan, apply_delta, collect
+from fedmend.federation.distillation import Lesson, distill
 from fedmend.inference import predict
-from fedmend.pruning import Zeros
+from fedmend.local_training import LocalTraining
 from fedmend.repairs.trigger_pool import TriggerPool
 from fedmend.seeds import generator
 
@@ -37,9 +35,7 @@ TRIM = 0.2
 def guarded_round(
     model: nn.Module,
     clients: Sequence[Client],
-    config: SimulationConfig,
-    round_number: int,
-    zeros: Zeros,
+    plan: RoundPlan,
     pool: TriggerPool,
     validation: ImageSet | None,
 ) -> None:
@@ -49,26 +45,26 @@ def guarded_round(
         ModelError: the new weights aren't finite. DataError: no client's update is.
     """
     before = deepcopy(model.state_dict())
-    updates, states = client_updates(model, clients, config, round_number, zeros)
-    deltas = torch.stack([update.delta for update in updates])
+    collected = collect(model, clients, plan)
+    deltas = collected.updates.deltas
     if validation is None:
-        move(model, trimmed_mean(deltas, TRIM), states, 1.0, zeros, round_number)
+        apply_delta(model, mean_between(deltas, TRIM), collected, plan)
         return
-    order = torch.randperm(len(clients), generator=generator(config.seed, "groups", round_number)).tolist()
+    order = torch.randperm(len(clients), generator=generator(plan.seed, "groups", plan.number)).tolist()
     count = max(1, len(order) // GROUP_SIZE)
     groups = [order[first::count] for first in range(count)]
     tried: list[tuple[float, Tensor]] = []
     for group in groups:
-        mean = uniform_fedavg(deltas[group])
+        mean = uniform_mean(deltas[group])
         if bool(mean.isfinite().all()):
-            move(model, mean, [states[index] for index in group], 1.0, zeros, round_number)
+            apply_delta(model, mean, collected.part(group), plan)
             tried.append((resistance(model, validation, pool), mean))
             model.load_state_dict(before)
     if not tried:
         raise DataError("no client's update is finite; try a smaller lr")
     tried.sort(key=lambda one: -one[0])
     kept = torch.stack([mean for _, mean in tried[: (len(tried) + 1) // 2]])
-    move(model, uniform_fedavg(kept), states, 1.0, zeros, round_number)
+    apply_delta(model, uniform_mean(kept), collected, plan)
 
 
 def resistance(model: nn.Module, validation: ImageSet, pool: TriggerPool) -> float:
@@ -84,9 +80,13 @@ def resistance(model: nn.Module, validation: ImageSet, pool: TriggerPool) -> flo
     return clean + (total / weights if weights else 0.0)
 
 
-def with_lessons(
-    clients: Sequence[Client], pool: TriggerPool, teacher: nn.Module, settings: Distillation, number: int
-) -> list[Client]:
-    """The clients of the round of that number, from 1, the honest ones with its lesson."""
-    lesson = pool.lesson(teacher, settings, settings.lr * settings.decay ** (number - 1))
-    return [replace(each, lesson=lesson) if isinstance(each, HonestClient) else each for each in clients]
+@dataclass(frozen=True, eq=False)
+class Distilling:
+    """The task of honest clients: what the lesson says."""
+
+    lesson: Lesson
+    training: LocalTraining
+
+    def __call__(self, model: nn.Module, images: Tensor, labels: Tensor, seed: int) -> None:
+        """See :class:`fedmend.federation.Task`."""
+        distill(model, images, self.lesson, self.training, seed)
