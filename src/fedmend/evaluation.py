@@ -48,8 +48,8 @@ def attack_success_rate(
     count = int(chosen.sum())
     if count == 0:
         raise DataError(
-            f"the attack success rate needs images of a class that {goal} attacks; got {len(labels)} images of "
-            f"the classes {sorted(set(labels.tolist()))}"
+            f"the attack success rate needs images of a class that {goal} attacks; none of the images is: their "
+            f"classes are {sorted(set(labels.tolist()))}"
         )
     predictions = predict(model, images[chosen], trigger)
     return int((predictions == wanted[chosen].to(predictions.device)).sum()) / count

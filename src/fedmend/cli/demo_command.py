@@ -9,7 +9,7 @@ import click
 import torch
 from torch import nn
 
-from fedmend.checkpoints import read_trigger, save_state
+from fedmend.checkpoints import save_state
 from fedmend.cli.case_loading import choose_device, choose_images, load_model
 from fedmend.cli.console import progress_bars
 from fedmend.cli.repair_command import outcome
@@ -19,9 +19,12 @@ from fedmend.detection import Case, scan
 from fedmend.evaluation import accuracy, attack_success_rate
 from fedmend.federation import (
     AttackConfig,
+    Execution,
     FederationConfig,
     RunFolder,
     SimulationConfig,
+    load_attacks,
+    patch_of,
     simulate,
 )
 from fedmend.files import write_text
@@ -30,6 +33,8 @@ from fedmend.pages import AttackEvaluation, read_folder, write_evaluation, write
 from fedmend.progress import Progress
 from fedmend.repairs.repairing import repair
 from fedmend.seeds import generator
+
+TARGET = 5
 
 
 @dataclass(frozen=True)
@@ -47,12 +52,13 @@ class _Plan:
             federation=FederationConfig(
                 clients=20, clients_per_round=6, rounds=self.clean_rounds + self.attacked_rounds
             ),
-            attack=AttackConfig(
-                kind="sba",
-                shape="+",
-                target_class=5,
-                first_round=self.clean_rounds + 1,
-                amplification=4.0,
+            attack=(
+                AttackConfig(
+                    first_round=self.clean_rounds + 1,
+                    trigger={"kind": "atoms", "shape": "+"},
+                    goal={"kind": "all-to-one", "target": TARGET},
+                    update=({"kind": "amplify", "factor": 4.0},),
+                ),
             ),
         )
 
@@ -81,7 +87,13 @@ def demo(out: Path, fast: bool, device: str) -> None:
     config = plan.config
     training, test = load_images(config.data.source, "train"), load_images(config.data.source, "test")
     with progress_bars() as progress:
-        run = simulate(config, out, resume=True, device=where, data=(training, test), progress=progress)
+        run = simulate(
+            config,
+            out,
+            resume=True,
+            data=(training, test),
+            execution=Execution(device=where, progress=progress),
+        )
         click.echo(_federation(run, plan))
         click.echo(_scan_and_repair(run, plan, test, where, progress))
     page = out / "report.html"
@@ -90,13 +102,18 @@ def demo(out: Path, fast: bool, device: str) -> None:
 
 
 def _federation(run: RunFolder, plan: _Plan) -> str:
-    records = {record.round: record for record in run.records()}
-    clean, last = records[plan.clean_rounds], records[run.config().federation.rounds]
-    return (
-        f"Federation: {plan.config.federation.clients} clients, {last.round} rounds; one client attacks from round "
-        f"{plan.clean_rounds + 1} on.\n"
-        f"  round {clean.round:2}: accuracy {clean.accuracy:.1%}, attack success rate {clean.asr or 0:.1%}\n"
-        f"  round {last.round:2}: accuracy {last.accuracy:.1%}, attack success rate {last.asr or 0:.1%}"
+    accuracies = {record.round: record.accuracy for record in run.records()}
+    asr = {record.round: record.asr[0] for record in run.attacker.records()}
+    last = plan.config.federation.rounds
+    return "\n".join(
+        [
+            f"Federation: {plan.config.federation.clients} clients, {last} rounds; one client attacks from round "
+            f"{plan.clean_rounds + 1} on.",
+            *(
+                f"  round {number:2}: accuracy {accuracies[number]:.1%}, attack success rate {asr[number]:.1%}"
+                for number in (plan.clean_rounds, last)
+            ),
+        ]
     )
 
 
@@ -155,21 +172,20 @@ def _model(run: RunFolder, round_number: int, images: ImageSet, device: torch.de
 def _evaluate(
     run: RunFolder, suspect: nn.Module, repaired: nn.Module | None, images: ImageSet
 ) -> AttackEvaluation:
-    attack, planted = run.config().attack, read_trigger(run.path / "planted_trigger.safetensors")
-    assert attack is not None
+    (attack,) = load_attacks(run, images)
 
     def measure(model: nn.Module) -> tuple[float, float]:
         return (
             accuracy(model, images.images, images.labels),
-            attack_success_rate(model, planted, attack.goal, images.images, images.labels),
+            attack_success_rate(model, attack.trigger, attack.goal, images.images, images.labels),
         )
 
     before = measure(suspect)
     after = (None, None) if repaired is None else measure(repaired)
     return AttackEvaluation(
-        kind=attack.kind,
-        target_class=attack.target_class,
-        trigger=planted,
+        kind="sba",
+        target_class=TARGET,
+        trigger=patch_of(attack.trigger),
         accuracy_before=before[0],
         asr_before=before[1],
         accuracy_after=after[0],

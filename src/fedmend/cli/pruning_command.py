@@ -9,14 +9,13 @@ import click
 import torch
 from torch import nn
 
-from fedmend.checkpoints import read_trigger
 from fedmend.cli.case_loading import choose_device
 from fedmend.cli.console import progress_bars
 from fedmend.cli.saving import save_repaired
 from fedmend.data import ImageSet, load_images, stratified
 from fedmend.errors import ConfigError
 from fedmend.evaluation import accuracy, attack_success_rate
-from fedmend.federation import RunFolder
+from fedmend.federation import RunFolder, load_attacks
 from fedmend.files import write_text
 from fedmend.pages import PruneEvaluation, read_folder, write_prune_evaluation, write_report
 from fedmend.pruning import accuracies_along
@@ -115,38 +114,33 @@ class _Watch:
     """Measures each stage with the attacker's trigger, which the defence never sees."""
 
     def __init__(self, run: RunFolder, test: ImageSet) -> None:
-        self._attack, self._test = run.config().attack, test
-        self._trigger = (
-            None if self._attack is None else read_trigger(run.path / "planted_trigger.safetensors")
-        )
+        self._attack, self._test = next(iter(load_attacks(run, test)), None), test
         self._accuracy: dict[str, float] = {}
         self._asr: dict[str, float] = {}
         self._suspect: nn.Module | None = None
 
     def __call__(self, stage: str, model: nn.Module) -> None:
-        if stage.startswith("fine-tuning, round") or self._attack is None or self._trigger is None:
+        if stage.startswith("fine-tuning, round") or self._attack is None:
             return
         if stage == "suspect":
             self._suspect = model
         images, labels = self._test.images, self._test.labels
         self._accuracy[stage] = accuracy(model, images, labels)
-        self._asr[stage] = attack_success_rate(model, self._trigger, self._attack.goal, images, labels)
+        self._asr[stage] = attack_success_rate(model, self._attack.trigger, self._attack.goal, images, labels)
 
     def evaluation(self, report: PruneReport) -> PruneEvaluation | None:
         """What an attacker's success was along the sequence and by stage; None in an honest federation."""
-        if self._attack is None or self._trigger is None or self._suspect is None:
+        if self._attack is None or self._suspect is None:
             return None
-        target, victim = self._attack.target_class, self._attack.victim_class
-        labels = self._test.labels
-        stamped = self._test.images[labels != target if victim is None else labels == victim]
+        chosen = self._attack.attacked(self._test.labels)
         along = accuracies_along(
             self._suspect,
             report.sequence,
             report.points,
-            stamped,
-            torch.full((len(stamped),), target),
+            self._test.images[chosen],
+            self._attack.goal.targets(self._test.labels)[chosen],
             layer=report.layer,
-            trigger=self._trigger,
+            trigger=self._attack.trigger,
         )
         names = [stage.name for stage in report.stages]
         return PruneEvaluation(
