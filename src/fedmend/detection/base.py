@@ -150,6 +150,7 @@ class Finding:
     loss_curve: tuple[float, ...] = ()
     stop_reason: str = ""
     seconds: float = 0.0
+    other_rules: dict[str, Verdict] = field(default_factory=dict)
 
 
 class Detector(Protocol):
