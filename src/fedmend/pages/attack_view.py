@@ -1,0 +1,66 @@
+"""What the page shows of the attacks in a simulation; the templates mark all of it as unknown to the defender."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from fedmend.pages import pictures, words
+from fedmend.pages.contents import PlantedAttack
+
+
+@dataclass(frozen=True)
+class AttackView:
+    """One attack in words and pictures; ``example`` is a clean and a stamped image."""
+
+    name: str
+    trigger: str
+    goal: str
+    first_round: str
+    attackers: str
+    patch: pictures.TriggerPictures | None
+    example: tuple[str, str] | None
+
+    @property
+    def pictured(self) -> bool:
+        """Whether there is anything to see."""
+        return self.patch is not None or self.example is not None
+
+
+def attack_views(attacks: Sequence[PlantedAttack], names: Sequence[str]) -> list[AttackView]:
+    """The attacks in order. Classes without a name are told by their numbers."""
+    return [
+        AttackView(
+            name="Attack" if len(attacks) == 1 else f"Attack {index}",
+            trigger=_table(attack.trigger),
+            goal=_goal(attack.goal, names),
+            first_round=words.plain_text(attack.first_round),
+            attackers=words.plain_text(attack.attackers),
+            patch=pictures.trigger_pictures(attack.patch) if attack.patch else None,
+            example=(pictures.photo(attack.example[0]), pictures.photo(attack.example[1]))
+            if attack.example
+            else None,
+        )
+        for index, attack in enumerate(attacks, start=1)
+    ]
+
+
+def _goal(goal: Mapping[str, Any], names: Sequence[str]) -> str:
+    """A goal of a known shape with class names, any other as its settings."""
+    kind, source, target = goal.get("kind"), goal.get("source"), goal.get("target")
+    if isinstance(target, int):
+        sent_to = words.class_name(target, names)
+        if isinstance(source, int):
+            return f"{kind}: {words.class_name(source, names)} → {sent_to}"
+        if source is None:
+            return f"{kind}: all other classes → {sent_to}"
+    return _table(goal)
+
+
+def _table(table: Mapping[str, Any]) -> str:
+    rest = {key: value for key, value in table.items() if key != "kind"}
+    told = words.plain_text(rest) if rest else ""
+    return (
+        ": ".join(part for part in (words.plain_text(table.get("kind", "")), told) if part) or words.MISSING
+    )
