@@ -49,13 +49,21 @@ def attack_views(attacks: Sequence[PlantedAttack], names: Sequence[str]) -> list
 def _goal(goal: Mapping[str, Any], names: Sequence[str]) -> str:
     """A goal of a known shape with class names, any other as its settings."""
     kind, source, target = goal.get("kind"), goal.get("source"), goal.get("target")
-    if isinstance(target, int):
-        sent_to = words.class_name(target, names)
-        if isinstance(source, int):
-            return f"{kind}: {words.class_name(source, names)} → {sent_to}"
-        if source is None:
-            return f"{kind}: all other classes → {sent_to}"
-    return _table(goal)
+    pairs = goal.get("pairs", [[source, target]])
+    if not isinstance(pairs, list | tuple) or not all(map(_is_pair, pairs)):
+        return _table(goal)
+    told = [
+        f"{words.class_list(() if start is None else (start,), names)} → {words.class_name(end, names)}"
+        for start, end in pairs
+    ]
+    return f"{words.plain_text(kind)}: {', '.join(told)}"
+
+
+def _is_pair(pair: Any) -> bool:
+    """Whether it is a source class, or None for all others, and a target class."""
+    if not isinstance(pair, list | tuple) or len(pair) != 2:
+        return False
+    return isinstance(pair[0], int | None) and isinstance(pair[1], int)
 
 
 def _table(table: Mapping[str, Any]) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import TypeAdapter
 from torch import Tensor
@@ -25,6 +25,9 @@ from fedmend.pages.contents import (
 )
 from fedmend.pages.result_files import read_file, read_lines
 from fedmend.repairs.repair_report import PruningDetails
+from fedmend.triggers import Patch
+
+_T = TypeVar("_T")
 
 FOLDER = "attacker"
 
@@ -131,7 +134,7 @@ def _table(value: Any) -> dict[str, Any]:
     return value if isinstance(value, dict) else {"kind": value}
 
 
-def _patch(run: Path, index: int) -> Any:
+def _patch(run: Path, index: int) -> Patch | None:
     return _if_there(run / FOLDER / f"trigger-{index}.safetensors", read_trigger)
 
 
@@ -148,5 +151,5 @@ def _read_example(path: Path) -> tuple[Tensor, Tensor]:
     return state["clean"], state["stamped"]
 
 
-def _if_there(path: Path, read: Callable[[Path], Any]) -> Any:
+def _if_there(path: Path, read: Callable[[Path], _T]) -> _T | None:
     return read(path) if path.exists() else None

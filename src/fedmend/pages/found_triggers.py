@@ -18,7 +18,7 @@ Pixels = Iterable[tuple[int, int]]
 
 @dataclass(frozen=True)
 class FoundRow:
-    """What moves one class to another. ``telling`` is the record's own flag; ``place``: its pixels in words, by line."""
+    """What moves one class to another. ``telling`` is the record's own flag; ``place`` its pixels in words."""
 
     source: str
     target: str

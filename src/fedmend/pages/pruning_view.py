@@ -78,7 +78,7 @@ class PruningView:
 
 
 def pruning_view(contents: PageContents, class_names: Sequence[str]) -> PruningView | None:
-    """Gather the section's parts; None without a repair by pruning. Classes without a name are told by their numbers."""
+    """Gather the section's parts; None without a repair by pruning."""
     repair, details, evaluation = contents.repair, contents.pruning, contents.prune_evaluation
     if repair is None or details is None:
         return None
