@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +19,14 @@ from fedmend.pages import (
     Round,
     render,
 )
-from fedmend.repairs.repair_report import PruningDetails, RepairReport, TargetCheck, UnlearningDetails
-from fedmend.repairs.vote_pruning import Pruning, Stage, VotedTrigger
+from fedmend.repairs.repair_report import (
+    PruningDetails,
+    RepairReport,
+    Stage,
+    TargetCheck,
+    UnlearningDetails,
+    VotedTrigger,
+)
 from fedmend.triggers import Patch
 
 sys.path.insert(0, str(Path(__file__).parent))  # for html_page.py
@@ -75,7 +80,7 @@ class Made:
                 reading="Below the limit: the reference isn’t fooled.",
             ),
             cls.measure(
-                key="size", name="Patch size", value=8.1, limit=None, scale="plain", tone="unsure", reading="Small."
+                key="size", name="Pixels", value=8.1, limit=None, scale="plain", tone="unsure", reading="Small."
             ),
         )  # fmt: skip
 
@@ -99,7 +104,9 @@ class Made:
         return Finding(**(values | changes))
 
     @staticmethod
-    def examples(detector: str = "contrastive", count: int = 8, channels: int = 1, side: int = 28) -> Examples:
+    def examples(
+        detector: str = "contrastive", count: int = 8, channels: int = 1, side: int = 28
+    ) -> Examples:
         labels = torch.arange(count) % 3
         generator = torch.Generator().manual_seed(0)
         images = torch.randint(0, 256, (count, channels, side, side), dtype=torch.uint8, generator=generator)
@@ -173,7 +180,7 @@ class Made:
         values = {
             "reason": "3 of 6 channels pruned.",
             "method": "pruning",
-            "settings": asdict(Pruning(adjust_first=True)),
+            "settings": {"adjust_first": True, "max_drop": 0.01},
             "seconds": 312.0,
             "accuracy_before": 0.913,
             "accuracy_after": 0.9077,
@@ -198,7 +205,7 @@ class Made:
 
     @classmethod
     def unadjusted(cls, **changes: Any) -> PruningDetails:
-        """As of ``Pruning(delta=None)``: no stage adjusts weights."""
+        """Of a repair in which no stage adjusts weights."""
         kept = tuple(stage for stage in cls.STAGES if not stage.name.startswith("adjusted"))
         return cls.pruning(stages=kept, extreme=(), values=(), **changes)
 
@@ -214,14 +221,16 @@ class Made:
 
     @classmethod
     def attack(cls, **changes: Any) -> PlantedAttack:
-        values = {
+        """An attack with a patch; ``patch`` and ``example`` aside, changes are of its settings."""
+        pictures = {"patch": changes.pop("patch", cls.trigger()), "example": changes.pop("example", None)}
+        table = {
             "trigger": {"kind": "patch", "shape": "+", "parts": 4},
             "goal": {"kind": "all-to-one", "target": 0},
             "first_round": 7,
-            "attackers": [3, 8],
-            "patch": cls.trigger(),
+            "attackers": 2,
+            "update": [{"kind": "amplify", "factor": 4.0}],
         }
-        return PlantedAttack(**(values | changes))
+        return PlantedAttack(table | changes, **pictures)
 
     @staticmethod
     def evaluation() -> AttackEvaluation:

@@ -5,109 +5,164 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
-from fedmend.errors import DataError, OutputError
-from fedmend.pages import ReportContents, read_folder, render, write_evaluation, write_prune_evaluation
+from fedmend.checkpoints import save_trigger
+from fedmend.errors import CheckpointError, DataError, OutputError
+from fedmend.pages import (
+    AttackedRound,
+    AttackEvaluation,
+    read_folder,
+    render,
+    write_evaluation,
+    write_prune_evaluation,
+)
 
-TRIGGER = {"client": 1, "source_class": 9, "target_class": 7, "rate": 0.5, "pixels": [[0, 1]]}
+ATTACKS = [
+    {
+        "trigger": {"kind": "atoms", "shape": "+"},
+        "goal": {"kind": "all-to-one", "target": 2},
+        "first_round": 7,
+    },
+    {
+        "trigger": {"kind": "sinusoid"},
+        "goal": {"kind": "all-to-one", "target": 1},
+        "first_round": 5,
+        "attackers": 3,
+    },
+]
+IMAGE = torch.zeros(1, 4, 4)
 
 
 @pytest.fixture
 def folder(made: Any, tmp_path: Path) -> Path:
-    (tmp_path / "prune.json").write_text(made.pruning().to_json())
+    """A run with two attacks and a repair by pruning."""
+    (tmp_path / "config.json").write_text("{}")
+    (tmp_path / "repair.json").write_text(made.pruned().to_json())
+    secret = tmp_path / "attacker"
+    secret.mkdir()
+    (secret / "attacks.json").write_text(json.dumps(ATTACKS))
+    save_trigger(made.trigger(), secret / "trigger-0.safetensors")
+    save_file({"clean": IMAGE, "stamped": IMAGE + 1}, secret / "example-1.safetensors")
+    (secret / "rounds.jsonl").write_text(
+        '{"round": 2, "attackers": [], "asr": [0.1, 0.2]}\n{"round": 1, "attackers": [4], "asr": [0.3, 0.4]}\n{"rou'
+    )
+    write_evaluation(tmp_path, made.evaluation())
     write_prune_evaluation(tmp_path, made.prune_evaluation())
     return tmp_path
 
 
-def test_read_as_written(made: Any, folder: Path) -> None:
+def test_everything_is_gathered(made: Any, folder: Path) -> None:
     contents = read_folder(folder)
-    assert contents.pruning == made.pruning()
+    first, second = contents.attacks
+    assert [first.settings, second.settings] == ATTACKS
+    assert first.patch is not None
+    assert torch.equal(first.patch.mask, made.trigger().mask)
+    assert first.example is second.patch is None
+    assert second.example is not None
+    assert torch.equal(second.example[1], IMAGE + 1)
+    assert contents.first_attack_round == 5
+    assert contents.attacked_rounds == (AttackedRound(1, (4,), (0.3, 0.4)), AttackedRound(2, (), (0.1, 0.2)))
+    assert contents.evaluation == made.evaluation()
     assert contents.prune_evaluation == made.prune_evaluation()
-    (folder / "prune_evaluation.json").unlink()
-    contents = read_folder(folder)
-    assert contents.prune_evaluation is None
-    assert "3 of 6 channels pruned." in render(contents)
+    assert "Unknown to the defender" in render(contents)
 
 
-def test_stands_beside_an_attacks_evaluation(made: Any, folder: Path) -> None:
-    write_evaluation(folder, made.attack())
-    contents = read_folder(folder)
-    assert contents.attack is not None
-    assert contents.prune_evaluation == made.prune_evaluation()
+def test_all_of_it_is_in_the_attackers_folder(folder: Path) -> None:
+    assert {each.name for each in folder.iterdir()} == {"attacker", "config.json", "repair.json"}
+
+
+def test_an_evaluation_of_a_model_that_was_not_repaired(folder: Path) -> None:
+    written = AttackEvaluation(50, 0.875, (1.0, 0.5))
+    write_evaluation(folder, written)
+    assert read_folder(folder).evaluation == written
+
+
+def test_none_removes_an_earlier_repairs_evaluation(folder: Path) -> None:
+    write_prune_evaluation(folder, None)
+    write_prune_evaluation(folder, None)
+    assert read_folder(folder).prune_evaluation is None
+
+
+def test_another_repair_has_no_use_for_a_prune_evaluation(made: Any, folder: Path) -> None:
+    (folder / "repair.json").write_text(made.repair().to_json())
+    assert read_folder(folder).prune_evaluation is None
+    (folder / "repair.json").unlink()
+    assert read_folder(folder).prune_evaluation is None
 
 
 def test_what_cannot_be_written_is_an_error(made: Any, folder: Path) -> None:
     with pytest.raises(OutputError):
-        write_prune_evaluation(folder / "prune.json", made.prune_evaluation())
+        write_evaluation(folder / "config.json", made.evaluation())
+    with pytest.raises(OutputError):
+        write_prune_evaluation(folder / "config.json", made.prune_evaluation())
 
 
-@pytest.mark.parametrize("name", ["prune.json", "prune_evaluation.json"])
-@pytest.mark.parametrize("damage", [b"", b"[1]", b"\xff\xfe", b'{"asr": ', b'{"surprise": 1}'])
-def test_a_damaged_file_is_one_clear_line(folder: Path, name: str, damage: bytes) -> None:
-    (folder / name).write_bytes(damage)
-    with pytest.raises(DataError, match=rf"{name} is damaged") as caught:
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        ({"asr_along": (0.5,)}, "asr_along has 1 values, but the pruning has 6 testing points"),
+        ({"accuracy": ()}, "accuracy has 0 values, but the pruning has 5 stages"),
+        ({"asr": (0.5,) * 6}, "asr has 6 values, but the pruning has 5 stages"),
+    ],
+)
+def test_an_evaluation_of_another_pruning(
+    made: Any, folder: Path, change: dict[str, Any], complaint: str
+) -> None:
+    write_prune_evaluation(folder, made.prune_evaluation(**change))
+    with pytest.raises(DataError, match=rf"prune_evaluation\.json doesn't belong to .*{complaint}"):
         read_folder(folder)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("attacks.json", b""),
+        ("attacks.json", b'{"trigger": {}}'),
+        ("attacks.json", b"[1]"),
+        ("attacks.json", b"\xff\xfe"),
+        ("evaluation.json", b'{"num_images": 5}'),
+        ("evaluation.json", b'{"num_images": 0, "accuracy_before": 0.5, "asr_before": []}'),
+        ("evaluation.json", b'{"num_images": 5, "accuracy_before": 0.5, "asr_before": [1.5]}'),
+        ("prune_evaluation.json", b'{"surprise": 1}'),
+        ("prune_evaluation.json", b'{"asr": '),
+        ("trigger-0.safetensors", b"\xff" * 40),
+        ("trigger-0.safetensors", b""),
+        ("example-1.safetensors", b"\xff" * 40),
+    ],
+)
+def test_a_damaged_file_is_one_clear_line(folder: Path, name: str, content: bytes) -> None:
+    (folder / "attacker" / name).write_bytes(content)
+    with pytest.raises((DataError, CheckpointError)) as caught:
+        read_folder(folder)
+    assert name in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
-    ("change", "complaint"),
+    ("name", "tensors"),
     [
-        ({"sequence": [0, 1, 2, 3, 4, 4]}, "each of the 6 channels once"),
-        ({"channels": 10**12}, "each of the 1000000000000 channels once"),
-        ({"accuracies": [0.9]}, "an accuracy for each testing point; got 1 for 6"),
-        ({"points": [0, 1, 2, 3, 5, 4]}, "points that rise"),
-        ({"points": [0, 1, 2, 3, 4, 6]}, "below 6 channels"),
-        ({"points": [-1, 1, 2, 3, 4, 5]}, "points that rise from 0"),
-        ({"pruned": [0]}, "the first of the sequence"),
-        ({"stages": []}, "at least one stage"),
-        ({"stages": [{"name": "mended", "accuracy": 1, "zeroed": 0}]}, "stages"),
-        ({"values": [0.5]}, "a value for each extreme weight"),
-        ({"extreme": [[1, 2]], "values": [0.5]}, "a place of four numbers"),
-        ({"triggers": [TRIGGER | {"rate": 1.5}]}, r"trigger's rate in \[0, 1\]"),
-        ({"triggers": [TRIGGER | {"pixels": [[0, -1]]}]}, "rows and columns from 0"),
+        ("trigger-0.safetensors", {"mask": IMAGE}),
+        ("trigger-0.safetensors", {"mask": IMAGE, "pattern": torch.full((1, 4, 4), float("nan"))}),
+        ("trigger-0.safetensors", {"mask": IMAGE, "pattern": torch.zeros(1, 5, 5)}),
+        ("example-1.safetensors", {"clean": IMAGE}),
+        ("example-1.safetensors", {"clean": IMAGE, "stamped": torch.zeros(4, 4)}),
     ],
 )
-def test_a_report_that_contradicts_itself(folder: Path, change: dict[str, Any], complaint: str) -> None:
-    text = json.loads((folder / "prune.json").read_text())
-    (folder / "prune.json").write_text(json.dumps(text | change))
-    with pytest.raises(DataError, match=rf"prune\.json is damaged: .*{complaint}.*prune again"):
+def test_tensors_that_are_no_trigger_and_no_example(
+    folder: Path, name: str, tensors: dict[str, torch.Tensor]
+) -> None:
+    save_file(tensors, folder / "attacker" / name)
+    with pytest.raises(CheckpointError, match=rf"{name} holds no"):
         read_folder(folder)
 
 
 @pytest.mark.parametrize(
-    ("change", "complaint"),
-    [
-        ({"asr_along": (0.5,)}, "asr_along has 1 values, but the pruning report has 6 testing points"),
-        ({"accuracy": ()}, "accuracy has 0 values, but the pruning report has 5 stages"),
-        ({"asr": (0.5,) * 6}, "asr has 6 values, but the pruning report has 5 stages"),
-    ],
+    "settings", [{}, {"goal": 3, "trigger": "x", "first_round": "soon", "attackers": [1]}]
 )
-def test_an_evaluation_of_another_report(
-    made: Any, folder: Path, change: dict[str, Any], complaint: str
-) -> None:
-    wrong = made.prune_evaluation(**change)
-    write_prune_evaluation(folder, wrong)
-    with pytest.raises(DataError, match=rf"prune_evaluation\.json doesn't belong to .*{complaint}"):
-        read_folder(folder)
-    with pytest.raises(DataError, match=complaint):
-        ReportContents("x", pruning=made.pruning(), prune_evaluation=wrong)
-
-
-def test_an_evaluation_of_no_report(made: Any, folder: Path) -> None:
-    (folder / "prune.json").unlink()
-    with pytest.raises(DataError, match="nothing to report"):
-        read_folder(folder)
-    (folder / "config.json").write_text("{}")
-    with pytest.raises(DataError, match=r"prune_evaluation\.json has no prune\.json beside it"):
-        read_folder(folder)
-    with pytest.raises(DataError, match="got an evaluation alone"):
-        ReportContents("x", prune_evaluation=made.prune_evaluation())
-
-
-@pytest.mark.parametrize("change", [{"asr": [1.5] * 5}, {"accuracy": [-0.1] * 5}, {"num_images": 0}])
-def test_shares_and_counts_out_of_range(folder: Path, change: dict[str, Any]) -> None:
-    text = json.loads((folder / "prune_evaluation.json").read_text())
-    (folder / "prune_evaluation.json").write_text(json.dumps(text | change))
-    with pytest.raises(DataError, match=r"prune_evaluation\.json is damaged"):
-        read_folder(folder)
+def test_settings_of_any_shape_are_shown(folder: Path, settings: dict[str, Any]) -> None:
+    (folder / "attacker" / "attacks.json").write_text(json.dumps([settings]))
+    contents = read_folder(folder)
+    assert contents.first_attack_round is None
+    assert render(contents)

@@ -7,7 +7,6 @@ import pytest
 from html_page import HtmlPage
 
 
-
 def found_rows(page: HtmlPage) -> list[list[str]]:
     return [row for row in page.rows if len(row) == 4 and "→" in row[0]]
 
@@ -39,7 +38,9 @@ def test_of_equal_rates_the_one_that_more_clients_report_is_first(made: Any, pru
 
 
 def test_at_most_ten_are_shown(made: Any, pruned_page: Any) -> None:
-    page = pruned_page(made.pruning(triggers=tuple(made.found(index, 0, index / 13) for index in range(1, 13))))
+    page = pruned_page(
+        made.pruning(triggers=tuple(made.found(index, 0, index / 13) for index in range(1, 13)))
+    )
     assert [row[0] for row in found_rows(page)] == [f"class {index} → class 0" for index in range(12, 2, -1)]
     assert "The strongest 10 of 12 pairs of classes." in page.text
     assert page.html.count("<mark>") == 2
@@ -67,7 +68,9 @@ def test_a_picture_shows_each_pixel_in_its_place(made: Any, pruned_page: Any) ->
         (0.79, 500, "No trigger of a few pixels that clients found moves 80% of a class: the strongest moves 79.0%."),
     ],
 )  # fmt: skip
-def test_what_the_strongest_speaks_for(made: Any, pruned_page: Any, rate: float, images: int, said: str) -> None:
+def test_what_the_strongest_speaks_for(
+    made: Any, pruned_page: Any, rate: float, images: int, said: str
+) -> None:
     details = made.pruning(triggers=(made.found(rate=rate),))
     page = pruned_page(details, repair=made.pruned(details, num_heldout=images))
     assert said in page.text
@@ -87,7 +90,7 @@ def test_without_triggers_there_is_no_such_part(made: Any, pruned_page: Any) -> 
 def test_classes_have_the_scans_names_where_it_knows_them(made: Any, pruned_page: Any) -> None:
     report = made.pruning(triggers=(made.found(1, 2), made.found(0, 7, 0.1)))
     names = ("cat", "<b>dog</b>", "owl")
-    page = pruned_page(report, scan=made.scan(names=names))
+    page = pruned_page(report, scan=made.scan(class_names=names))
     assert [row[0] for row in found_rows(page)] == ["<b>dog</b> → owl", "cat → class 7"]
     assert "of <b>dog</b> to owl" in page.text
 

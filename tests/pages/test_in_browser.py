@@ -87,7 +87,9 @@ def test_fits_every_width_and_draws_every_image(made: Any, tmp_path: Path) -> No
     long_names = render(
         made.everything(
             title="T" * 90,
-            scan=made.scan(class_names=names, findings=(made.finding(), long, made.finding("clean", targets=()))),
+            scan=made.scan(
+                class_names=names, findings=(made.finding(), long, made.finding("clean", targets=()))
+            ),
             attacks=(made.attack(attackers="A" * 90), made.attack(patch=None, trigger={"kind": "K" * 90})),
             attacked_rounds=made.attacked_rounds(attacks=2),
         )

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from fedmend.repairs.vote_pruning import Stage
+from fedmend.repairs.repair_report import Stage
 
 
 def test_every_figure_is_shown(made: Any, pruned_page: Any) -> None:
@@ -51,7 +51,9 @@ def test_everything_of_the_evaluation_is_marked_as_unknown(made: Any, pruned_pag
         made.STAGES
     )
     assert "Attack success rate (ASR), unknown to the defender" in page.text
-    assert "Attack success rate, unknown to the defender: 98.1% with 0, 41.7% with 3, 1.1% with 5." in page.text
+    assert (
+        "Attack success rate, unknown to the defender: 98.1% with 0, 41.7% with 3, 1.1% with 5." in page.text
+    )
 
 
 def test_the_chart_has_its_curves_and_a_mark_where_pruning_stopped(made: Any, pruned_page: Any) -> None:
@@ -97,7 +99,9 @@ def test_the_last_adjustment_may_find_nothing_or_not_be_there(made: Any, pruned_
     unbounded = replace(none, delta=None)
     page = pruned_page(made.pruning(stages=(*made.STAGES[:2], unbounded), extreme=(), values=()))
     assert "No delta kept the accuracy, so no weight was set to zero." in page.text
-    assert "last adjustment" not in pruned_page(made.pruning(stages=made.STAGES[:2], extreme=(), values=())).text
+    assert (
+        "last adjustment" not in pruned_page(made.pruning(stages=made.STAGES[:2], extreme=(), values=())).text
+    )
 
 
 def test_everything_foreign_is_escaped(made: Any, pruned_page: Any) -> None:

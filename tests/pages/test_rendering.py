@@ -33,11 +33,11 @@ def test_everything_is_shown(made: Any, shown: Any) -> None:
         "90.0% for the suspect and 86.7% for the reference",
         "the paper’s rule", "first attack, round 7", "reference, round 6", "suspect, round 12",
         "98.1%", "1.3%", "87.1%", "86.7%", "1.0 points", "Few held-out images.", "Unknown to the defender",
-        "patch: shape +, parts 4", "all-to-one: all other classes → cat", "3, 8",
+        "patch: shape +, parts 4", "all-to-one: all other classes → cat", "Attackers 2", "kind amplify, factor 4",
         "data.source", "steering.patience", "2.13.0", "nothing changed any more.", "Searched in half precision.",
     ):  # fmt: skip
         assert wanted in page.text, wanted
-    assert len(page.all("details")) == 6
+    assert len(page.all("details")) == 7
     assert all(attributes.get("alt") for attributes in page.all("img"))
     assert all(attributes.get("scope") for attributes in page.all("th"))
 

@@ -28,7 +28,7 @@ def test_each_attack_has_a_curve_and_a_column(made: Any, shown: Any) -> None:
     page = shown(rounds=made.rounds(), attacked_rounds=made.attacked_rounds(attacks=2))
     assert re.findall(r'class="curve (.*?)"', page.html) == ["accuracy", "asr dash-0", "asr dash-1"]
     assert page.row("8") == ["74.0%", "90.0%", "70.0%", "3"]
-    assert "Attack success rate (ASR) , attack 2" in page.text
+    assert "Attack success rate (ASR), attack 2" in page.text
 
 
 def test_rounds_of_which_the_attacker_says_nothing(made: Any, shown: Any) -> None:

@@ -19,6 +19,7 @@ class AttackView:
     goal: str
     first_round: str
     attackers: str
+    settings: list[tuple[str, str]]
     patch: pictures.TriggerPictures | None
     example: tuple[str, str] | None
 
@@ -33,10 +34,11 @@ def attack_views(attacks: Sequence[PlantedAttack], names: Sequence[str]) -> list
     return [
         AttackView(
             name="Attack" if len(attacks) == 1 else f"Attack {index}",
-            trigger=_table(attack.trigger),
-            goal=_goal(attack.goal, names),
-            first_round=words.plain_text(attack.first_round),
-            attackers=words.plain_text(attack.attackers),
+            trigger=_kind(_table(attack, "trigger")),
+            goal=_goal(_table(attack, "goal"), names),
+            first_round=words.plain_text(attack.settings.get("first_round")),
+            attackers=words.plain_text(attack.settings.get("attackers")),
+            settings=list(words.flatten(attack.settings)),
             patch=pictures.trigger_pictures(attack.patch) if attack.patch else None,
             example=(pictures.photo(attack.example[0]), pictures.photo(attack.example[1]))
             if attack.example
@@ -51,7 +53,7 @@ def _goal(goal: Mapping[str, Any], names: Sequence[str]) -> str:
     kind, source, target = goal.get("kind"), goal.get("source"), goal.get("target")
     pairs = goal.get("pairs", [[source, target]])
     if not isinstance(pairs, list | tuple) or not all(map(_is_pair, pairs)):
-        return _table(goal)
+        return _kind(goal)
     told = [
         f"{words.class_list(() if start is None else (start,), names)} → {words.class_name(end, names)}"
         for start, end in pairs
@@ -66,7 +68,13 @@ def _is_pair(pair: Any) -> bool:
     return isinstance(pair[0], int | None) and isinstance(pair[1], int)
 
 
-def _table(table: Mapping[str, Any]) -> str:
+def _table(attack: PlantedAttack, name: str) -> Mapping[str, Any]:
+    table = attack.settings.get(name)
+    return table if isinstance(table, Mapping) else {} if table is None else {"kind": table}
+
+
+def _kind(table: Mapping[str, Any]) -> str:
+    """A table as its kind and its other settings."""
     rest = {key: value for key, value in table.items() if key != "kind"}
     told = words.plain_text(rest) if rest else ""
     return (

@@ -6,7 +6,6 @@ No other module of this package knows their names.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -25,7 +24,6 @@ from fedmend.pages.contents import (
 )
 from fedmend.pages.result_files import read_file, read_lines
 from fedmend.repairs.repair_report import PruningDetails
-from fedmend.triggers import Patch
 
 _T = TypeVar("_T")
 
@@ -46,10 +44,15 @@ def read_attacks(run: Path) -> tuple[PlantedAttack, ...]:
     Raises:
         DataError: the list is damaged. CheckpointError: a patch or an example is.
     """
-    tables = read_file(run / FOLDER / "attacks.json", _parsed_attacks) or []
+    folder = run / FOLDER
+    tables = read_file(folder / "attacks.json", _ATTACKS.validate_json) or []
     return tuple(
-        replace(attack, patch=_patch(run, index), example=_example(run, index))
-        for index, attack in enumerate(tables)
+        PlantedAttack(
+            table,
+            patch=_if_there(folder / f"trigger-{index}.safetensors", read_trigger),
+            example=_if_there(folder / f"example-{index}.safetensors", _read_example),
+        )
+        for index, table in enumerate(tables)
     )
 
 
@@ -114,32 +117,6 @@ def write_prune_evaluation(run: Path, evaluation: PruneEvaluation | None) -> Non
 
 def _write(path: Path, text: bytes) -> None:
     write_text(path, text.decode() + "\n")
-
-
-def _parsed_attacks(text: bytes) -> list[PlantedAttack]:
-    return [
-        PlantedAttack(
-            trigger=_table(table.get("trigger")),
-            goal=_table(table.get("goal")),
-            first_round=first if isinstance(first := table.get("first_round"), int) else None,
-            attackers=table.get("attackers"),
-        )
-        for table in _ATTACKS.validate_json(text)
-    ]
-
-
-def _table(value: Any) -> dict[str, Any]:
-    if value is None:
-        return {}
-    return value if isinstance(value, dict) else {"kind": value}
-
-
-def _patch(run: Path, index: int) -> Patch | None:
-    return _if_there(run / FOLDER / f"trigger-{index}.safetensors", read_trigger)
-
-
-def _example(run: Path, index: int) -> tuple[Tensor, Tensor] | None:
-    return _if_there(run / FOLDER / f"example-{index}.safetensors", _read_example)
 
 
 def _read_example(path: Path) -> tuple[Tensor, Tensor]:

@@ -37,20 +37,15 @@ class AttackedRound:
 
 @dataclass(frozen=True, eq=False)
 class PlantedAttack:
-    """An attack's settings, unknown to the defender.
+    """One attack of a simulation, unknown to the defender.
 
     Attributes:
-        trigger, goal: as in the simulation's settings.
-        first_round: the first attacked round.
-        attackers: which clients attack, or the rule that chooses them.
+        settings: its table, among them ``trigger``, ``goal``, ``first_round`` and ``attackers``.
         patch: the planted trigger, if it is a patch.
-        example: a clean image (C, H, W) and the same image stamped, for a trigger of another kind.
+        example: for another kind of trigger, a clean image (C, H, W) and the same image stamped.
     """
 
-    trigger: Mapping[str, Any] = field(default_factory=dict)
-    goal: Mapping[str, Any] = field(default_factory=dict)
-    first_round: int | None = None
-    attackers: Any = None
+    settings: Mapping[str, Any]
     patch: Patch | None = None
     example: tuple[Tensor, Tensor] | None = None
 
@@ -180,4 +175,5 @@ class PageContents:
     @property
     def first_attack_round(self) -> int | None:
         """The first round in which any client attacks."""
-        return min((each.first_round for each in self.attacks if each.first_round is not None), default=None)
+        rounds = (attack.settings.get("first_round") for attack in self.attacks)
+        return min((each for each in rounds if isinstance(each, int)), default=None)

@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from fedmend.pages import svg, words
-from fedmend.repairs.repair_report import PruningDetails
-from fedmend.repairs.vote_pruning import TELLING_RATE, Move
+from fedmend.repairs.repair_report import TELLING_RATE, Move, PruningDetails
 
 MAX_ROWS = 10
 
@@ -95,7 +94,8 @@ def _finding(move: Move, checked: bool, names: Sequence[str]) -> str:
 def _measured(num_heldout: int) -> str:
     if not num_heldout:
         return "The fractions are what the clients claim: the server had no images to measure them on."
-    return f"The fractions are measured on the server’s {num_heldout:,} held-out images; for a class without images, as 0."
+    images = f"the server’s {num_heldout:,} held-out images"
+    return f"The fractions are measured on {images}; for a class without images, as 0."
 
 
 def _picture(pixels: Pixels, side: int, kind: str) -> Markup:
