@@ -26,7 +26,7 @@ from fedmend.federation import (
     simulate,
 )
 from fedmend.files import write_text
-from fedmend.pages import AttackEvaluation, read_folder, write_evaluation, write_page_settings, write_report
+from fedmend.pages import AttackEvaluation, read_folder, write_evaluation, write_page_settings, write_page
 from fedmend.progress import Progress
 from fedmend.repairs.repairing import repair
 from fedmend.seeds import generator
@@ -85,7 +85,7 @@ def demo(out: Path, fast: bool, device: str) -> None:
         click.echo(_federation(run, plan))
         click.echo(_scan_and_repair(run, plan, test, where, progress))
     page = out / "report.html"
-    write_report(page, read_folder(out))
+    write_page(page, read_folder(out))
     click.echo(f"\nReport: {page.resolve()}")
 
 

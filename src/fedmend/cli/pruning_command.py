@@ -18,7 +18,7 @@ from fedmend.errors import ConfigError
 from fedmend.evaluation import accuracy, attack_success_rate
 from fedmend.federation import RunFolder
 from fedmend.files import write_text
-from fedmend.pages import PruneEvaluation, read_folder, write_prune_evaluation, write_report
+from fedmend.pages import PruneEvaluation, read_folder, write_prune_evaluation, write_page
 from fedmend.pruning import accuracies_along
 from fedmend.repairs import PAPER_RECIPE, FederatedPruning
 from fedmend.repairs.vote_pruning import PruneReport
@@ -80,7 +80,7 @@ def prune_run(
     if measured is not None:
         write_prune_evaluation(folder, measured)
     page = folder / "report.html"
-    write_report(page, read_folder(folder))
+    write_page(page, read_folder(folder))
     click.echo(report.to_json() if as_json else f"{told(report, measured)}\nReport: {page}")
     return EXIT_CODES[report.outcome]
 

@@ -14,7 +14,7 @@ from fedmend.cli.console import progress_bars
 from fedmend.detection.scan_report import ScanReport
 from fedmend.detection.scanning import scan as run_scan
 from fedmend.files import write_text
-from fedmend.pages import read_folder, write_report
+from fedmend.pages import read_folder, write_page
 
 EXIT_CODES = {"clean": 0, "backdoored": 1, "inconclusive": 3}
 
@@ -71,7 +71,7 @@ def save_scan(report: ScanReport, out: Path) -> Path:
     write_text(out / "scan.json", report.to_json() + "\n")
     save_trigger(report.trigger, out / "trigger.safetensors")
     page = out / "report.html"
-    write_report(page, read_folder(out))
+    write_page(page, read_folder(out))
     return page
 
 
