@@ -24,14 +24,13 @@ from fedmend.federation import (
     RunFolder,
     SimulationConfig,
     load_attacks,
-    patch_of,
     simulate,
 )
 from fedmend.files import write_text
 from fedmend.local_training import LocalTraining
-from fedmend.pages import AttackEvaluation, read_folder, write_evaluation, write_page_settings, write_report
+from fedmend.pages import AttackEvaluation, read_folder, write_evaluation, write_page, write_page_settings
 from fedmend.progress import Progress
-from fedmend.repairs.repairing import repair
+from fedmend.repairs import Gate, repair
 from fedmend.seeds import generator
 
 TARGET = 5
@@ -97,7 +96,7 @@ def demo(out: Path, fast: bool, device: str) -> None:
         click.echo(_federation(run, plan))
         click.echo(_scan_and_repair(run, plan, test, where, progress))
     page = out / "report.html"
-    write_report(page, read_folder(out))
+    write_page(page, read_folder(out))
     click.echo(f"\nReport: {page.resolve()}")
 
 
@@ -134,12 +133,9 @@ def _scan_and_repair(
         progress=progress,
     )
     repaired, report = repair(
-        suspect,
-        reference=reference,
-        images=server.images,
-        labels=server.labels,
-        report=found,
-        held_out_share=0.3,
+        Case(suspect, reference, server.images, server.labels, test.class_names),
+        found,
+        gate=Gate(held_out_fraction=0.3),
         seed=seed,
         progress=progress,
     )
@@ -159,7 +155,7 @@ def _scan_and_repair(
     if evaluation.asr_after is not None:
         lines.append(
             f"With the attacker's own trigger, on {len(others)} other images: attack success rate "
-            f"{evaluation.asr_before:.1%} -> {evaluation.asr_after:.1%}, accuracy "
+            f"{evaluation.asr_before[0]:.1%} -> {evaluation.asr_after[0]:.1%}, accuracy "
             f"{evaluation.accuracy_before:.1%} -> {evaluation.accuracy_after:.1%}"
         )
     return "\n".join(lines)
@@ -174,21 +170,13 @@ def _evaluate(
 ) -> AttackEvaluation:
     (attack,) = load_attacks(run, images)
 
-    def measure(model: nn.Module) -> tuple[float, float]:
-        return (
-            accuracy(model, images.images, images.labels),
-            attack_success_rate(model, attack.trigger, attack.goal, images.images, images.labels),
-        )
+    def asr(model: nn.Module) -> tuple[float]:
+        return (attack_success_rate(model, attack.trigger, attack.goal, images.images, images.labels),)
 
-    before = measure(suspect)
-    after = (None, None) if repaired is None else measure(repaired)
     return AttackEvaluation(
-        kind="sba",
-        target_class=TARGET,
-        trigger=patch_of(attack.trigger),
-        accuracy_before=before[0],
-        asr_before=before[1],
-        accuracy_after=after[0],
-        asr_after=after[1],
         num_images=len(images),
+        accuracy_before=accuracy(suspect, images.images, images.labels),
+        asr_before=asr(suspect),
+        accuracy_after=None if repaired is None else accuracy(repaired, images.images, images.labels),
+        asr_after=None if repaired is None else asr(repaired),
     )

@@ -14,7 +14,7 @@ from fedmend.cli.console import progress_bars
 from fedmend.detection import Case, ScanReport, find_detector, most_suspicious, recovered
 from fedmend.detection import scan as run_scan
 from fedmend.files import write_text
-from fedmend.pages import read_folder, write_report
+from fedmend.pages import read_folder, write_page
 
 EXIT_CODES = {"clean": 0, "backdoored": 1, "inconclusive": 3}
 
@@ -87,7 +87,7 @@ def save_scan(report: ScanReport, out: Path) -> Path:
     else:
         (out / "trigger.safetensors").unlink(missing_ok=True)
     page = out / "report.html"
-    write_report(page, read_folder(out))
+    write_page(page, read_folder(out))
     return page
 
 

@@ -183,9 +183,7 @@ class _Job:
         if is_dataclass(self.method) and not isinstance(self.method, type):
             named = asdict(self.method)
         gate = vars(self.gate) | {"detector": type(self.gate.detector).__name__}
-        plain: dict[str, Any] = json.loads(
-            json.dumps(named | {"gate": gate, "seed": self.seed}, default=str)
-        )
+        plain: dict[str, Any] = json.loads(json.dumps(named | {"gate": gate, "seed": self.seed}, default=str))
         return plain
 
 

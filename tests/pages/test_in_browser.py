@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from fedmend.pages import ReportContents, render
+from fedmend.pages import PageContents, render
 
 CHROMIUM = next(
     (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None
@@ -78,11 +78,27 @@ def _in_browser(folder: Path, pages: dict[str, tuple[int, str]]) -> dict[str, di
 def test_fits_every_width_and_draws_every_image(made: Any, tmp_path: Path) -> None:
     full = render(made.everything())
     names = ("W" * 120, "a name of many words <b>in bold</b> " * 4)
-    long_names = render(replace(made.everything("clean"), title="T" * 90, scan=made.scan(names=names)))
-    pruned = replace(made.everything(), pruning=made.pruning(), prune_evaluation=made.prune_evaluation())
+    long = made.finding(
+        "clean",
+        detector="D" * 90,
+        measures=(made.measure(name="M" * 60, reading="R" * 90),),
+        other_rules={"O" * 90: "clean"},
+    )
+    long_names = render(
+        made.everything(
+            title="T" * 90,
+            scan=made.scan(
+                class_names=names, findings=(made.finding(), long, made.finding("clean", targets=()))
+            ),
+            attacks=(made.attack(attackers="A" * 90), made.attack(patch=None, trigger={"kind": "K" * 90})),
+            attacked_rounds=made.attacked_rounds(attacks=2),
+        )
+    )
+    details = made.pruning(channels=128, layer="layer" * 30, refused={"R" * 90: 1})
+    wide = render(made.everything(repair=made.pruned(details), prune_evaluation=made.prune_evaluation()))
     far = tuple(made.found(source, 0, 0.9, pixels=((100, 10_000), (9, 223))) for source in range(1, 12))
-    found = replace(pruned, pruning=made.unadjusted(triggers=far), prune_evaluation=None)
-    wide = render(replace(pruned, pruning=made.pruning(128, layer="layer" * 30, refused={"R" * 90: 1})))
+    found = made.everything(repair=made.pruned(made.unadjusted(triggers=far)))
+    small = replace(found, scan=None, repair=made.pruned(), prune_evaluation=made.prune_evaluation())
     seen = _in_browser(
         tmp_path,
         {
@@ -90,15 +106,18 @@ def test_fits_every_width_and_draws_every_image(made: Any, tmp_path: Path) -> No
             "tablet": (768, full),
             "phone": (390, full),
             "small": (320, full),
-            "long": (390, long_names),
+            "long": (1280, long_names),
+            "long tablet": (600, long_names),
+            "long phone": (390, long_names),
+            "long small": (320, long_names),
             "pruned": (1280, wide),
             "pruned tablet": (600, wide),
             "pruned phone": (390, wide),
-            "pruned small": (320, render(replace(pruned, scan=None, repair=None))),
+            "pruned small": (320, render(small)),
             "found": (1280, render(found)),
-            "found phone": (390, render(replace(found, scan=made.scan(names=names)))),
+            "found phone": (390, render(replace(found, scan=made.scan(class_names=names)))),
             "found small": (320, render(replace(found, scan=None))),
-            "bare": (390, render(ReportContents("only a title"))),
+            "bare": (390, render(PageContents("only a title"))),
         },
     )
     for page in seen.values():
