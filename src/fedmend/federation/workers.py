@@ -172,8 +172,8 @@ def _packed(content: Any) -> bytes:
         return pickle.dumps(content)
     except Exception as error:  # a module's own way of being pickled may raise anything
         raise ConfigError(
-            f"the model can't be sent to a worker process ({error}); take one worker (--workers 1), or define "
-            "its classes and functions at the top of a module"
+            f"the model, a client or its task can't be sent to a worker process ({error}); take one worker "
+            "(--workers 1), or define their classes and functions at the top of a module"
         ) from error
 
 

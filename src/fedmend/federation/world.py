@@ -53,7 +53,7 @@ class Federation:
         self, round_number: int, task: Task | None = None, mask: Mapping[str, Tensor] = _NO_MASK
     ) -> RoundPlan:
         """The plan of a round: by default what the settings' ``[training]`` says, with nothing held at zero."""
-        return RoundPlan(round_number, self.config.seed, task or self.config.training, mask)
+        return RoundPlan(round_number, self.config.seed, task or self.config.training, dict(mask))
 
 
 def build_federation(
