@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
@@ -199,7 +200,7 @@ def outcome(report: RepairReport) -> str:
     return f"{report.outcome.upper()}. {report.reason}"
 
 
-def _refuse(options_given: dict[str, object], by: str) -> None:
+def _refuse(options_given: Mapping[str, object], by: str) -> None:
     names = ", ".join(name for name, value in options_given.items() if value is not None)
     if names:
         raise ConfigError(f"{by} does not take {names}; leave it out")
