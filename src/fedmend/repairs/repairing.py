@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fedmend.detection import Case, Finding, ScanReport
+from fedmend.detection import Case, Contrastive, Finding, ScanReport
 from fedmend.errors import DataError
 from fedmend.progress import Progress, silent
 from fedmend.repairs.base import Candidate, Context, Participants, Repair
@@ -23,8 +23,8 @@ from fedmend.seeds import derive_seed, generator
 
 FIVE_EPOCHS = Unlearning(epochs=5)
 """The default of :func:`repair`; the paper has one epoch."""
-VOTING_GATE = Gate(max_accuracy_drop=0.05)
-"""The default of :func:`repair_by_votes`."""
+VOTING_GATE = Gate(max_accuracy_drop=0.05, detector=Contrastive())
+"""The default of :func:`repair_by_votes`, which needs a scan's verdict and not the whole trigger."""
 
 MIN_IMAGES = 20
 SEARCHES = 2
