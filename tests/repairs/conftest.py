@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 import torch
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "federation"))  # for tiny_data and tiny_nets
+sys.path.insert(0, str(Path(__file__).parent))  # for cornered.py
+sys.path.insert(0, str(Path(__file__).parents[1] / "federation"))  # for tiny_data.py and tiny_nets.py
 
 
 @pytest.fixture(autouse=True, scope="package")

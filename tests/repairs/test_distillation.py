@@ -9,10 +9,10 @@ from tiny_nets import conv, linear
 from torch import Tensor, nn
 
 from fedmend.errors import ConfigError, ModelError
-from fedmend.federation import HonestClient
-from fedmend.federation.distillation import Distillation, Lesson, distill
+from fedmend.federation import Client
 from fedmend.local_training import LocalTraining
 from fedmend.parameters import flatten
+from fedmend.repairs.distillation import Distillation, DistillationTask
 from fedmend.seeds import derive_seed
 
 TRAINING = LocalTraining(epochs=1, batch_size=8, optimizer="sgd", lr=0.05)
@@ -44,15 +44,24 @@ def planted() -> nn.Module:
     return model
 
 
-def lesson(
-    teacher: nn.Module, *places: list[tuple[int, int]], settings: Distillation | None = None, lr: float = 0.1
-) -> Lesson:
-    """Of one white trigger for each list of places."""
+def task(
+    teacher: nn.Module,
+    *places: list[tuple[int, int]],
+    settings: Distillation | None = None,
+    lr: float = 0.1,
+    training: LocalTraining = TRAINING,
+) -> DistillationTask:
+    """Against one white trigger for each list of places."""
     masks = torch.zeros(len(places), 1, *SHAPE[1:])
     for mask, pixels in zip(masks, places, strict=True):
         for row, column in pixels:
             mask[0, row, column] = 1
-    return Lesson(teacher, masks, masks.clone(), torch.ones(len(places)), settings or Distillation(), lr)
+    weights = torch.ones(len(places))
+    return DistillationTask(training, settings or Distillation(), lr, teacher, masks, masks.clone(), weights)
+
+
+def distil(model: nn.Module, pixels: Tensor, made: DistillationTask, seed: int = 0) -> None:
+    made(model, pixels, torch.zeros(len(pixels), dtype=torch.int64), seed)
 
 
 def classes(model: nn.Module, pixels: Tensor) -> Tensor:
@@ -84,23 +93,23 @@ class Seeing(nn.Module):
         return logits
 
 
-def test_a_trigger_is_unlearned_and_clean_answers_are_kept() -> None:
+def test_a_trigger_is_unlearned_and_clean_predictions_are_kept() -> None:
     teacher = planted()
     model, wanted = deepcopy(teacher), classes(teacher, images())
     assert torch.equal(wanted, image_set(64).labels)
     assert bool((classes(model, stamped()) == TARGET).all())
-    distill(model, images(), lesson(teacher, [CORNER]), replace(TRAINING, epochs=20), 0)
+    distil(model, images(), task(teacher, [CORNER], training=replace(TRAINING, epochs=20)))
     assert torch.equal(classes(model, images()), wanted)
     assert torch.equal(classes(model, stamped()), wanted)
 
 
-def test_what_is_taught_is_the_teachers_answer_and_not_the_right_one() -> None:
+def test_what_is_taught_is_the_teachers_prediction_and_not_the_right_one() -> None:
     """The teacher takes class 0 for class 2 and the other way round; so does, stamped or not, who learns from it."""
     teacher = planted()
     for parameter in teacher.parameters():
         parameter.data[[0, 2]] = parameter.data[[2, 0]].clone()
     model = deepcopy(teacher)
-    distill(model, images(), lesson(teacher, [CORNER]), replace(TRAINING, epochs=20), 0)
+    distil(model, images(), task(teacher, [CORNER], training=replace(TRAINING, epochs=20)))
     swapped = torch.tensor([2, 1, 0, 3])[image_set(64).labels]
     assert torch.equal(classes(model, images()), swapped)
     assert torch.equal(classes(model, stamped()), swapped)
@@ -109,9 +118,9 @@ def test_what_is_taught_is_the_teachers_answer_and_not_the_right_one() -> None:
 def test_without_triggers_copies_carry_noise() -> None:
     teacher, student = planted(), Seeing()
     student.linear = deepcopy(teacher)
-    noise = lesson(teacher, settings=Distillation(pixel_noise=0.5))
+    noise = task(teacher, settings=Distillation(pixel_noise=0.5))
     assert noise.masks.shape == (0, 1, 8, 16)
-    distill(student, images(), noise, TRAINING, 0)
+    distil(student, images(), noise)
     changed = (torch.cat(student.clean) != torch.cat(student.disturbed)).double().mean((1, 2, 3))
     assert 0.15 < float(changed.mean()) < 0.35  # from 0 to one half of the pixels
     assert float(changed.max()) < 0.65
@@ -122,7 +131,7 @@ def test_without_triggers_copies_carry_noise() -> None:
 def test_undisturbed_there_is_nothing_to_learn() -> None:
     teacher = net()
     model = deepcopy(teacher)
-    distill(model, images(), lesson(teacher, settings=Distillation(pixel_noise=0)), TRAINING, 0)
+    distil(model, images(), task(teacher, settings=Distillation(pixel_noise=0)))
     assert torch.allclose(flatten(model.state_dict()), flatten(teacher.state_dict()), atol=1e-5)
 
 
@@ -142,15 +151,15 @@ def test_a_step_by_hand(largest: float) -> None:
     norm = float(gradient.norm())
     assert norm > 0.01
     expected = flatten(model.state_dict()).double() - 0.2 * gradient * min(1.0, largest / norm)
-    distill(model, images(8), lesson(teacher, settings=settings, lr=0.2), TRAINING, 0)
+    distil(model, images(8), task(teacher, settings=settings, lr=0.2))
     assert torch.allclose(flatten(model.state_dict()).double(), expected, atol=1e-5)
 
 
 def test_copies_carry_a_part_of_one_trigger() -> None:
     places = [[(0, 0), (0, 1), (2, 3)], [(4, 4), (7, 15)]]
     student = Seeing()
-    everywhere = lesson(net(), *places, settings=Distillation(stamped_share=1.0))
-    distill(student, images(), everywhere, replace(TRAINING, epochs=4), 0)
+    everywhere = task(net(), *places, settings=Distillation(stamped_fraction=1.0))
+    distil(student, images(), replace(everywhere, training=replace(TRAINING, epochs=4)))
     parts = set()
     for clean, copy in zip(torch.cat(student.clean), torch.cat(student.disturbed), strict=True):
         changed = [tuple(place) for place in (copy != clean)[0].nonzero().tolist()]
@@ -164,10 +173,10 @@ def test_copies_carry_a_part_of_one_trigger() -> None:
 def test_a_trigger_is_taken_as_often_as_its_weight_says() -> None:
     student = Seeing()
     weighted = replace(
-        lesson(net(), [(0, 0)], [(7, 15)], [(3, 3)], settings=Distillation(stamped_share=1.0)),
+        task(net(), [(0, 0)], [(7, 15)], [(3, 3)], settings=Distillation(stamped_fraction=1.0)),
         weights=torch.tensor([3.0, 1.0, 0.0]),
     )
-    distill(student, images(), weighted, replace(TRAINING, epochs=10), 0)
+    distil(student, images(), replace(weighted, training=replace(TRAINING, epochs=10)))
     changed = torch.cat(student.clean) != torch.cat(student.disturbed)
     first, second, never = (
         int(changed[:, 0, row, column].sum()) for row, column in ((0, 0), (7, 15), (3, 3))
@@ -179,8 +188,8 @@ def test_a_trigger_is_taken_as_often_as_its_weight_says() -> None:
 
 def test_the_share_of_stamped_copies_is_kept() -> None:
     student = Seeing()
-    some = lesson(net(), [CORNER], settings=Distillation(stamped_share=0.0))
-    distill(student, images(), some, TRAINING, 0)
+    some = task(net(), [CORNER], settings=Distillation(stamped_fraction=0.0))
+    distil(student, images(), some)
     changed = torch.cat(student.clean) != torch.cat(student.disturbed)
     assert int(changed[:, 0, 1:].sum()) > 0
     assert int(changed[:, 0, 0, 0].sum()) < 16
@@ -188,9 +197,8 @@ def test_the_share_of_stamped_copies_is_kept() -> None:
 
 def test_epochs_and_batches_are_the_clients_own() -> None:
     student = Seeing()
-    distill(
-        student, images(20), lesson(net(), [CORNER]), LocalTraining(2, 8, "sgd", 0.1, images_per_epoch=10), 0
-    )
+    training = LocalTraining(2, 8, "sgd", 0.1, images_per_epoch=10)
+    distil(student, images(20), task(net(), [CORNER], training=training))
     assert [len(batch) for batch in student.clean] == [8, 2] * 2
     own = (images(20) / 255).flatten(1)
     epochs = []
@@ -207,18 +215,18 @@ def test_the_teacher_is_left_as_found(mode: bool) -> None:
     teacher[1].train(not mode)  # type: ignore[index, operator]
     modes, before = [part.training for part in teacher.modules()], deepcopy(teacher.state_dict())
     model, other = net(conv, seed=1), net(conv, seed=1)
-    distill(model, images(16), lesson(teacher, [CORNER]), TRAINING, 3)
+    distil(model, images(16), task(teacher, [CORNER]), 3)
     assert [part.training for part in teacher.modules()] == modes
     assert all(torch.equal(value, before[name]) for name, value in teacher.state_dict().items())
     assert all(parameter.grad is None for parameter in teacher.parameters())
-    distill(other, images(16), lesson(deepcopy(teacher).eval(), [CORNER]), TRAINING, 3)
+    distil(other, images(16), task(deepcopy(teacher).eval(), [CORNER]), 3)
     assert torch.equal(flatten(model.state_dict()), flatten(other.state_dict()))
 
 
 def test_the_seed_alone_decides_and_the_global_generator_is_left_alone() -> None:
     def taught(seed: int) -> Tensor:
         model = net(conv)
-        distill(model, images(16), lesson(net(conv, seed=1), [CORNER]), TRAINING, seed)
+        distil(model, images(16), task(net(conv, seed=1), [CORNER]), seed)
         return flatten(model.state_dict())
 
     torch.manual_seed(1)
@@ -231,9 +239,9 @@ def test_the_seed_alone_decides_and_the_global_generator_is_left_alone() -> None
 
 
 def test_images_and_triggers_are_left_as_found() -> None:
-    pixels, taught = images(16), lesson(net(), [CORNER])
+    pixels, taught = images(16), task(net(), [CORNER])
     kept = pixels.clone(), taught.masks.clone(), taught.patterns.clone()
-    distill(net(seed=1), pixels, taught, TRAINING, 0)
+    distil(net(seed=1), pixels, taught)
     for now, before in zip((pixels, taught.masks, taught.patterns), kept, strict=True):
         assert torch.equal(now, before)
 
@@ -242,7 +250,7 @@ def test_images_and_triggers_are_left_as_found() -> None:
 def test_batch_statistics_and_modes_stay(mode: bool) -> None:
     model = net(conv).train(mode)
     before = deepcopy(model.state_dict())
-    distill(model, images(16), lesson(net(conv, seed=1), [CORNER]), TRAINING, 0)
+    distil(model, images(16), task(net(conv, seed=1), [CORNER]))
     for name in ("running_mean", "running_var", "num_batches_tracked"):
         assert torch.equal(model.state_dict()[f"1.{name}"], before[f"1.{name}"]), name
     assert not torch.equal(model.state_dict()["1.weight"], before["1.weight"])
@@ -253,14 +261,14 @@ def test_what_needs_no_gradient_is_not_trained() -> None:
     model = net(conv)
     model[0].requires_grad_(False)  # type: ignore[index, operator]
     before = deepcopy(model.state_dict())
-    distill(model, images(16), lesson(net(conv, seed=1), [CORNER]), TRAINING, 0)
+    distil(model, images(16), task(net(conv, seed=1), [CORNER]))
     assert torch.equal(model.state_dict()["0.weight"], before["0.weight"])
     assert not torch.equal(model.state_dict()["5.weight"], before["5.weight"])
 
 
 def test_a_rate_that_is_too_high_is_told() -> None:
     with pytest.raises(ModelError, match=r"fine-tuning diverged.*smaller lr"):
-        distill(net(), images(), lesson(net(seed=1), [CORNER], lr=3e38), replace(TRAINING, epochs=3), 0)
+        distil(net(), images(), task(net(seed=1), [CORNER], lr=3e38, training=replace(TRAINING, epochs=3)))
 
 
 @pytest.mark.parametrize(
@@ -269,43 +277,34 @@ def test_a_rate_that_is_too_high_is_told() -> None:
         *({"lr": 0.0}, {"lr": float("nan")}, {"lr": float("inf")}, {"decay": 0.0}, {"decay": -1.0}),
         *({"temperature": 0.0}, {"max_gradient": 0.0}, {"max_gradient": float("inf")}),
         *({"disturbed_weight": -0.1}, {"disturbed_weight": float("nan")}, {"disturbed_weight": float("inf")}),
-        *({"stamped_share": -0.1}, {"stamped_share": 1.1}, {"stamped_share": float("nan")}),
+        *({"stamped_fraction": -0.1}, {"stamped_fraction": 1.1}, {"stamped_fraction": float("nan")}),
         *({"pixel_noise": -0.1}, {"pixel_noise": 1.0}, {"pixel_noise": float("nan")}),
     ],
     ids=str,
 )
 def test_settings_out_of_range(wrong: dict[str, float]) -> None:
-    with pytest.raises(ConfigError, match="must be"):
+    with pytest.raises(ConfigError, match="Distillation: "):
         Distillation(**wrong)
 
 
 @pytest.mark.parametrize(
-    "edge", [{"disturbed_weight": 0.0}, {"stamped_share": 1.0}, {"pixel_noise": 0.0}], ids=str
+    "edge", [{"disturbed_weight": 0.0}, {"stamped_fraction": 1.0}, {"pixel_noise": 0.0}], ids=str
 )
 def test_settings_at_the_edge(edge: dict[str, float]) -> None:
     Distillation(**edge)
 
 
-# A client with a lesson
+# A client with this task
 
 
-def test_a_client_with_a_lesson_learns_that() -> None:
-    model, by_hand = net(conv), net(conv)
-    before = flatten(model.state_dict())
-    taught = lesson(net(conv, seed=1), [CORNER])
-    client = HonestClient(3, images(24), image_set(24).labels, TRAINING, taught)
-    update = client.fit(model, seed=11)
-    distill(by_hand, images(24), taught, TRAINING, derive_seed(11, "train"))
-    assert (update.client_id, update.num_examples) == (3, 24)
-    assert torch.equal(update.delta, flatten(by_hand.state_dict()) - before)
-    assert float(update.delta.abs().max()) > 0
-    assert not torch.equal(replace(client, lesson=None).fit(net(conv), seed=11).delta, update.delta)
-
-
-def test_a_lesson_needs_no_labels() -> None:
-    taught = lesson(net(conv, seed=1), [CORNER])
-    deltas = [
-        HonestClient(0, images(24), labels, TRAINING, taught).fit(net(conv), seed=2).delta
-        for labels in (image_set(24).labels, torch.full((24,), 3))
-    ]
-    assert torch.equal(*deltas)
+def test_an_honest_client_does_the_task_without_its_labels() -> None:
+    by_hand, made = net(conv), task(net(conv, seed=1), [CORNER])
+    before = flatten(by_hand.state_dict())
+    distil(by_hand, images(24), made, derive_seed(11, "train"))
+    expected = flatten(by_hand.state_dict()) - before
+    assert float(expected.abs().max()) > 0
+    for labels in (image_set(24).labels, torch.full((24,), 3)):
+        update = Client(3, images(24), labels).fit(net(conv), made, seed=11)
+        assert (update.client_id, update.num_examples) == (3, 24)
+        assert torch.equal(update.delta, expected)
+    assert not torch.equal(Client(3, images(24), labels).fit(net(conv), TRAINING, seed=11).delta, expected)

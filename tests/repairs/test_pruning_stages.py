@@ -3,13 +3,13 @@ from itertools import pairwise
 
 import pytest
 import torch
+from fedmend.repairs.vote_pruning import PruneReport, Pruning, prune
 from torch import Tensor, nn
 
 from fedmend.errors import ConfigError, DataError
 from fedmend.evaluation import accuracy
 from fedmend.parameters import flatten
 from fedmend.pruning import MajorityVote, RankingVote, bits, ranks
-from fedmend.repairs.vote_pruning import PruneReport, Pruning, prune
 from fedmend.seeds import generator
 
 IMAGES = torch.rand(60, 1, 8, 8, generator=generator(1))
