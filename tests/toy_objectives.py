@@ -97,6 +97,10 @@ def about(*expected: float) -> list[Any]:
 
 
 def found(
-    search: SizeLimitedSearch, objective: Objective | None = None, images: Tensor = GREY, seed: int = 0, **options: Any
+    search: SizeLimitedSearch,
+    objective: Objective | None = None,
+    images: Tensor = GREY,
+    seed: int = 0,
+    **options: Any,
 ) -> Recovered:
     return search(objective or Indifferent(), images, generator(seed), **options)

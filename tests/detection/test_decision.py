@@ -149,7 +149,8 @@ def test_models_that_differ_both_ways_carry_no_verdict_of_a_backdoor(control: fl
     assert verdict(control_reasr=control, reasr=0.3) == "clean"
     assert verdict(control_reasr=control, reference_agreement=0.5) == "clean"
     assert (
-        decide(replace(FOUND, control_reasr=control), Thresholds(suspicion=min(1.0, control + 0.01)))[0] == "backdoored"
+        decide(replace(FOUND, control_reasr=control), Thresholds(suspicion=min(1.0, control + 0.01)))[0]
+        == "backdoored"
     )
 
 

@@ -154,7 +154,7 @@ def _examples(findings: Sequence[Finding], case: Case) -> Iterator[Examples]:
             detector=finding.detector,
             target=target.target,
             images=to_uint8(case.pixels[shown]).cpu(),
-            labels=case.truth[shown].cpu(),
+            labels=None if case.labels is None else case.truth[shown].cpu(),
             suspect_clean=case.suspect_logits.argmax(1)[shown].cpu(),
             suspect_stamped=_predictions(case.suspect, stamped),
             reference_stamped=None if case.reference is None else _predictions(case.reference, stamped),
