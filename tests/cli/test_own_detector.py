@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,19 +18,16 @@ ROOT = Path(__file__).parents[2]
 
 def fedmend(folder: Path, arguments: list[str]) -> subprocess.CompletedProcess[str]:
     """In a process of its own, in the folder that holds the detector."""
+    path = os.pathsep.join([str(Path(planted.__file__).parent), os.environ.get("PYTHONPATH", "")])
     return subprocess.run(
         [sys.executable, "-c", "from fedmend.cli import main; main()", *arguments],
         cwd=folder,
-        env=os.environ | {"PYTHONPATH": path_of_tests(), "OMP_NUM_THREADS": "1"},
+        env=os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
         timeout=120,
         check=False,
     )
-
-
-def path_of_tests() -> str:
-    return os.pathsep.join([str(Path(planted.__file__).parent), os.environ.get("PYTHONPATH", "")])
 
 
 def example() -> str:
@@ -49,12 +47,11 @@ def test_the_example_of_contributing_runs_as_it_stands(
     arguments = files.scan(files.model(suspect), tmp_path / "out", method="mydetector:make")
     done = fedmend(tmp_path, arguments)
     assert (done.returncode, done.stderr) == (code, "")
-    target = planted.NAMES[planted.TARGET]
     if code:
-        assert re.match(
-            rf"BACKDOORED\. The suspect takes \d\d% more of the noise for {target} than", done.stdout
-        )
-    assert re.search(r"Shift of noise", (tmp_path / "out" / "report.html").read_text(encoding="utf-8"))
+        told = rf"BACKDOORED\. The suspect takes \d\d% more of the noise for {planted.NAMES[planted.TARGET]} than"
+        assert re.match(told, done.stdout)
+    page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    assert "Shift of noise" in page
     kept = json.loads((tmp_path / "out" / "scan.json").read_text(encoding="utf-8"))
     [finding] = kept["findings"]
     assert finding["detector"] == "noise-shift"
@@ -62,14 +59,24 @@ def test_the_example_of_contributing_runs_as_it_stands(
     assert (finding["suspicious"] > 0.3) == bool(code)
 
 
+@pytest.mark.usefixtures("importable")
 @pytest.mark.parametrize(("suspect", "code"), [("backdoored", 1), ("clean", 0)])
-def test_the_example_detector_needs_no_reference(files: Any, tmp_path: Path, suspect: str, code: int) -> None:
+def test_the_example_detector_needs_no_reference(
+    run: Callable[..., Any],
+    files: Any,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    suspect: str,
+    code: int,
+) -> None:
+    """In this process, but in the folder that holds the detector."""
+    monkeypatch.chdir(ROOT / "examples")
     arguments = files.scan(files.model(suspect), tmp_path / "out", method="own_detector:make")
     place = arguments.index("--reference")
-    done = fedmend(ROOT / "examples", arguments[:place] + arguments[place + 2 :])
-    assert (done.returncode, done.stderr) == (code, "")
+    done = run(arguments[:place] + arguments[place + 2 :])
+    assert (done.code, done.err) == (code, "")
     verdict = "BACKDOORED" if code else "CLEAN"
-    assert re.match(rf"{verdict}\. The suspect takes \d\d% of noise for ", done.stdout)
+    assert re.match(rf"{verdict}\. The suspect takes \d\d% of noise for ", done.out)
     kept = json.loads((tmp_path / "out" / "scan.json").read_text(encoding="utf-8"))
     assert (kept["reference_accuracy"], kept["suspect_accuracy"]) == (None, 1.0)
     if code:

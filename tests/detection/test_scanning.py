@@ -269,6 +269,16 @@ def test_a_model_in_double_precision_is_scanned_in_it(world: planted.World) -> N
     assert scanned(world, pair[0], reference=pair[1]).num_images == 12
 
 
+def test_a_case_can_be_scanned_again_after_its_model_changed(world: planted.World) -> None:
+    suspect = deepcopy(world.clean)
+    case = Case(suspect, world.reference, world.images[:12], world.labels[:12])
+    assert scan(case, Stub()).suspect_accuracy == 1.0
+    assert bool((case.suspect_logits.argmax(1) == world.labels[:12]).all())
+    with torch.no_grad():
+        suspect[5].bias[2] += 100
+    assert scan(case, Stub()).suspect_accuracy == 0.25
+
+
 def test_a_poor_reference_makes_it_inconclusive(world: planted.World) -> None:
     untrained = planted.small(planted.CLASSES, 1, (planted.SIDE, planted.SIDE))
     with torch.no_grad():

@@ -57,6 +57,7 @@ def scan(
         _check_detector(detector)
         _check_needs(detector, case)
     started = time.perf_counter()
+    case = replace(case)  # without what it computed before, maybe of models that have changed since
     models = [case.suspect] if case.reference is None else [case.suspect, case.reference]
     check_case(case)
     with frozen(*models):
