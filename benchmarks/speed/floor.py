@@ -57,7 +57,11 @@ def measure(world: World, name: str, repeats: int) -> dict[str, Any]:
         report = scan(case)
     operations = counter.get_total_flops()
     times = [scan(case).seconds for _ in range(repeats)]
-    dtype = torch.bfloat16 if any("half" in note for note in report.findings[0].notes) else torch.float32
+    dtype = (
+        torch.bfloat16
+        if any("searched in bfloat16" in note for note in report.findings[0].notes)
+        else torch.float32
+    )
     rate = best_rate(dtype)
     return {
         "operations": operations,
