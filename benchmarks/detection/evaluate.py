@@ -24,7 +24,9 @@ import torch
 from train import RUNS
 
 from fedmend import (
+    Case,
     Contrastive,
+    Finding,
     accuracy,
     attack_success_rate,
     build_model,
@@ -35,6 +37,7 @@ from fedmend import (
     scan,
 )
 from fedmend.data import ImageSet, stratified
+from fedmend.detection import measured
 from fedmend.evaluation import mask_iou
 from fedmend.files import write_text
 from fedmend.repairs.repairing import REPAIR
@@ -59,23 +62,26 @@ def evaluate(task: tuple[str, Job]) -> tuple[str, str, dict[str, Any]]:
 
     chosen = server.subset(stratified(server, SCAN_IMAGES, generator(SEED, "scan", job.name)))
     before = reset_peak()
-    report = scan(suspect, reference=reference, images=chosen.images, labels=chosen.labels, seed=SEED)
+    report = scan(Case(suspect, reference, chosen.images, chosen.labels), seed=SEED)
     memory = None if before is None else peak() - before
+    (finding,) = report.findings
+    (target,) = finding.targets
+    assert target.trigger is not None
     result: dict[str, Any] = {
         "accuracy": accuracy(suspect, others.images, others.labels),
         "verdict": report.verdict,
-        "paper_verdict": report.paper_verdict,
-        "reasr": report.reasr,
-        "mse": report.mse,
-        "reference_agreement": report.reference_agreement,
-        "control_reasr": report.control_reasr,
-        "found_target": report.target_class,
-        "mask_size": report.trigger.size,
-        "scan_steps": report.steps,
+        "paper_verdict": finding.other_rules["contrastive-paper"],
+        "reasr": value(finding, "reasr"),
+        "mse": value(finding, "mse"),
+        "reference_agreement": value(finding, "reference_agreement"),
+        "control_reasr": value(finding, "control_reasr"),
+        "found_target": target.target,
+        "mask_size": target.trigger.size,
+        "scan_steps": len(finding.loss_curve),
         "scan_seconds": report.seconds,
         "scan_memory_mib": memory,
-        "stop_reason": report.stop_reason,
-        "warnings": list(report.warnings),
+        "stop_reason": finding.stop_reason,
+        "warnings": [*report.warnings, *finding.warnings],
     }
     if job.config.attack is not None:
         result |= attacked(job, folder, suspect, reference, server, others, report)
@@ -104,7 +110,7 @@ def attacked(
         "target": target,
         "asr": attack_success_rate(suspect, planted, goal, others.images, others.labels),
         "reference_asr": attack_success_rate(reference, planted, goal, others.images, others.labels),
-        "mask_iou": mask_iou(planted.mask, report.trigger.mask, level=0.3),
+        "mask_iou": mask_iou(planted.mask, report.findings[0].targets[0].trigger.mask, level=0.3),
         "outcome": outcome.outcome,
         "reason": outcome.reason,
         "triggers": outcome.triggers,
@@ -117,6 +123,12 @@ def attacked(
         result["repaired_accuracy"] = accuracy(repaired, others.images, others.labels)
         result["repaired_asr"] = attack_success_rate(repaired, planted, goal, others.images, others.labels)
     return result
+
+
+def value(finding: Finding, key: str) -> float | None:
+    """A measure's value; None where there is none, as without a control."""
+    measure = measured(finding, key)
+    return None if measure is None else measure.value
 
 
 STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")

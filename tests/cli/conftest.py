@@ -12,7 +12,6 @@ import torch
 import planted
 from fedmend.checkpoints import save_state
 from fedmend.cli import main
-from fedmend.cli.options import METHODS
 from fedmend.detection import THOROUGH
 
 
@@ -64,10 +63,9 @@ def _one_thread() -> Iterator[None]:
 
 
 @pytest.fixture(autouse=True)
-def _one_start(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An exploration takes every start it is given; here one is enough."""
-    brief = replace(THOROUGH, search=replace(THOROUGH.search, starts=1))
-    monkeypatch.setitem(METHODS, "contrastive", brief)
+def _one_restart(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A repair searches thoroughly, with every restart it is given; here one is enough."""
+    brief = replace(THOROUGH, search=replace(THOROUGH.search, restarts=1))
     monkeypatch.setattr(sys.modules["fedmend.repairs.repairing"], "THOROUGH", brief)
 
 

@@ -242,7 +242,7 @@ def test_a_known_name_without_its_file(
         ({"device": "nonsense"}, "there is no device 'nonsense'"),
         ({"device": "cuda:99"}, "there is no device 'cuda:99'"),
         ({"device": "meta"}, "there is no device 'meta'"),
-        ({"method": "neural"}, "Invalid value for '--method'"),
+        ({"method": "neural"}, "there is no detector 'neural'; expected contrastive"),
         ({"seed": "-1"}, "Invalid value for '--seed'"),
         ({"images": "0"}, "Invalid value for '--images'"),
         ({"modle": "convnet"}, "No such option '?--modle"),
@@ -256,7 +256,7 @@ def test_wrong_words(
 
 def test_missing_words(refused: Refused, files: Any) -> None:
     refused(["scan"], "Missing argument 'SUSPECT'")
-    refused(["scan", files.model("clean")], "Missing option '--reference'")
+    refused(["scan", files.model("clean")], "Missing option '--model'")
     refused(["scna"], "No such command 'scna'")
 
 
@@ -302,15 +302,11 @@ def quick(monkeypatch: pytest.MonkeyPatch, report: Any) -> None:
 
 @pytest.fixture(scope="module")
 def report(world: planted.World) -> Any:
-    from fedmend.detection import Contrastive, Search
-    from fedmend.detection.scanning import scan
+    from fedmend.detection import Case, Contrastive, SizeLimitedSearch, scan
 
     return scan(
-        world.clean,
-        reference=world.reference,
-        images=world.images[:12],
-        labels=world.labels[:12],
-        method=Contrastive(search=Search(steps=1, explore=1, starts=1)),
+        Case(world.clean, world.reference, world.images[:12], world.labels[:12]),
+        Contrastive(search=SizeLimitedSearch(steps=1, explore=1, restarts=1)),
     )
 
 

@@ -23,5 +23,5 @@ class Accelerated:
 def accelerate(model: nn.Module, images: Tensor, *, half: bool = False) -> Accelerated:
     """The model in a form that takes less time."""
     faster = lighter(model, images, half=half)
-    notes = ("Searched in half precision.",) if isinstance(faster, InHalfPrecision) else ()
+    notes = ("searched in bfloat16; evidence in float32",) if isinstance(faster, InHalfPrecision) else ()
     return Accelerated(faster, notes)

@@ -21,7 +21,7 @@ class Examples:
         detector: the finding's ``detector``.
         target: the class that the trigger is for.
         images: unstamped, uint8 (K, C, H, W).
-        labels: true classes, int64 (K,), like the predictions below.
+        labels: true classes, int64 (K,), like the predictions below; None for a scan without labels.
         suspect_clean, suspect_stamped: the suspect's predictions.
         reference_stamped: the reference's; None for a scan without a reference.
     """
@@ -31,7 +31,7 @@ class Examples:
     detector: str
     target: int
     images: JsonTensor
-    labels: JsonTensor
+    labels: JsonTensor | None
     suspect_clean: JsonTensor
     suspect_stamped: JsonTensor
     reference_stamped: JsonTensor | None

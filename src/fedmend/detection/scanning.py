@@ -57,6 +57,7 @@ def scan(
         _check_detector(detector)
         _check_needs(detector, case)
     started = time.perf_counter()
+    case = replace(case)  # without what it computed before, maybe of models that have changed since
     models = [case.suspect] if case.reference is None else [case.suspect, case.reference]
     check_case(case)
     with frozen(*models):
@@ -154,7 +155,7 @@ def _examples(findings: Sequence[Finding], case: Case) -> Iterator[Examples]:
             detector=finding.detector,
             target=target.target,
             images=to_uint8(case.pixels[shown]).cpu(),
-            labels=case.truth[shown].cpu(),
+            labels=None if case.labels is None else case.truth[shown].cpu(),
             suspect_clean=case.suspect_logits.argmax(1)[shown].cpu(),
             suspect_stamped=_predictions(case.suspect, stamped),
             reference_stamped=None if case.reference is None else _predictions(case.reference, stamped),
