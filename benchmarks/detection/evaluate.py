@@ -30,12 +30,12 @@ from fedmend import (
     build_model,
     load_checkpoint,
     load_images,
-    read_trigger,
     repair,
     scan,
 )
 from fedmend.data import ImageSet, stratified
 from fedmend.evaluation import mask_iou
+from fedmend.federation import RunFolder, load_attacks, patch_of
 from fedmend.files import write_text
 from fedmend.repairs.repairing import REPAIR
 from fedmend.seeds import generator
@@ -77,7 +77,7 @@ def evaluate(task: tuple[str, Job]) -> tuple[str, str, dict[str, Any]]:
         "stop_reason": report.stop_reason,
         "warnings": list(report.warnings),
     }
-    if job.config.attack is not None:
+    if job.config.attack:
         result |= attacked(job, folder, suspect, reference, server, others, report)
     return dataset, job.name, result
 
@@ -92,19 +92,20 @@ def attacked(
     report: Any,
 ) -> dict[str, Any]:
     """Repair, then measure with the attacker's trigger what was reached."""
-    attack, planted = job.config.attack, read_trigger(folder / "planted_trigger.safetensors")
-    assert attack is not None
-    target, goal = attack.target_class, attack.goal
+    (attack,) = load_attacks(RunFolder(folder), server)
+    planted, goal = attack.trigger, attack.goal
+    patch = patch_of(planted)
+    assert patch is not None
     repaired, outcome = repair(
         suspect, reference=reference, images=server.images, labels=server.labels, report=report, seed=SEED
     )
     result = {
-        "kind": attack.kind,
-        "shape": attack.shape,
-        "target": target,
+        "kind": "dba" if attack.config.distributed else "sba",
+        "shape": attack.config.trigger["shape"],
+        "target": attack.config.goal["target"],
         "asr": attack_success_rate(suspect, planted, goal, others.images, others.labels),
         "reference_asr": attack_success_rate(reference, planted, goal, others.images, others.labels),
-        "mask_iou": mask_iou(planted.mask, report.trigger.mask, level=0.3),
+        "mask_iou": mask_iou(patch.mask, report.trigger.mask, level=0.3),
         "outcome": outcome.outcome,
         "reason": outcome.reason,
         "triggers": outcome.triggers,

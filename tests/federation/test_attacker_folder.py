@@ -1,6 +1,7 @@
 """What attackers know is kept apart, and a defence that reads a run opens none of it."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -68,7 +69,8 @@ from pathlib import Path
 import torch
 
 opened = []
-sys.addaudithook(lambda event, arguments: opened.append(str(arguments[0])) if event in ("open", "os.listdir", "os.scandir") else None)
+events = ("open", "os.listdir", "os.scandir")
+sys.addaudithook(lambda event, given: opened.append(str(given[0])) if event in events else None)
 
 from fedmend.checkpoints import load_checkpoint
 from fedmend.federation import RunFolder, simulated_config
@@ -110,7 +112,5 @@ def test_what_a_defence_reads_names_no_attack(tmp_path: Path) -> None:
 
 
 def _environment() -> dict[str, str]:
-    import os
-
     paths = os.pathsep.join(path for path in sys.path if path)
     return os.environ | {"PYTHONPATH": paths}
