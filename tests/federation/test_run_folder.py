@@ -66,7 +66,7 @@ def test_the_server_s_settings_hold_no_attack(tmp_path: Path) -> None:
     assert run.config() == replace(ATTACKED, attack=())
     text = run.config_file.read_text()
     assert all(word not in text for word in ("attack", "trigger", "amplify"))
-    with pytest.raises(ConfigError, match=r"attack.1.attackers was 1, now None, .* and 10 more"):
+    with pytest.raises(ConfigError, match=r"attack.1.attackers was 1, now None, .* and 11 more"):
         RunFolder.open(tmp_path, CONFIG, resume=True)
 
 
