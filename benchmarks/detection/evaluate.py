@@ -32,15 +32,16 @@ from fedmend import (
     build_model,
     load_checkpoint,
     load_images,
-    read_trigger,
     repair,
     scan,
 )
 from fedmend.data import ImageSet, stratified
 from fedmend.detection import measured
 from fedmend.evaluation import mask_iou
+from fedmend.federation import RunFolder, load_attacks, patch_of
 from fedmend.files import write_text
-from fedmend.repairs.repairing import REPAIR
+from fedmend.repairs import FIVE_EPOCHS
+from fedmend.repairs.repair_report import UnlearningDetails
 from fedmend.seeds import generator
 from models import DATASETS, TRUNK_ROUNDS, Job, branches
 
@@ -83,7 +84,7 @@ def evaluate(task: tuple[str, Job]) -> tuple[str, str, dict[str, Any]]:
         "stop_reason": finding.stop_reason,
         "warnings": [*report.warnings, *finding.warnings],
     }
-    if job.config.attack is not None:
+    if job.config.attack:
         result |= attacked(job, folder, suspect, reference, server, others, report)
     return dataset, job.name, result
 
@@ -98,23 +99,24 @@ def attacked(
     report: Any,
 ) -> dict[str, Any]:
     """Repair, then measure with the attacker's trigger what was reached."""
-    attack, planted = job.config.attack, read_trigger(folder / "planted_trigger.safetensors")
-    assert attack is not None
-    target, goal = attack.target_class, attack.goal
-    repaired, outcome = repair(
-        suspect, reference=reference, images=server.images, labels=server.labels, report=report, seed=SEED
-    )
+    (attack,) = load_attacks(RunFolder(folder), server)
+    planted, goal = attack.trigger, attack.goal
+    patch = patch_of(planted)
+    assert patch is not None
+    case = Case(suspect, reference, server.images, server.labels)
+    repaired, outcome = repair(case, report, seed=SEED)
+    assert outcome.details is None or isinstance(outcome.details, UnlearningDetails)
     result = {
-        "kind": attack.kind,
-        "shape": attack.shape,
-        "target": target,
+        "kind": "dba" if attack.config.distributed else "sba",
+        "shape": attack.config.trigger["shape"],
+        "target": attack.config.goal["target"],
         "asr": attack_success_rate(suspect, planted, goal, others.images, others.labels),
         "reference_asr": attack_success_rate(reference, planted, goal, others.images, others.labels),
-        "mask_iou": mask_iou(planted.mask, report.findings[0].targets[0].trigger.mask, level=0.3),
+        "mask_iou": mask_iou(patch.mask, report.findings[0].targets[0].trigger.mask, level=0.3),
         "outcome": outcome.outcome,
         "reason": outcome.reason,
-        "triggers": outcome.triggers,
-        "passes": outcome.passes,
+        "triggers": outcome.details.triggers if outcome.details else 0,
+        "passes": outcome.details.passes if outcome.details else 0,
         "repair_seconds": outcome.seconds,
         "repaired_accuracy": None,
         "repaired_asr": None,
@@ -167,7 +169,7 @@ def provenance(dataset: str) -> dict[str, Any]:
         "server_images": SERVER_IMAGES,
         "scan_images": SCAN_IMAGES,
         "method": asdict(Contrastive()),
-        "repair": asdict(REPAIR),
+        "repair": asdict(FIVE_EPOCHS),
         "commit": commit.stdout.strip(),
         "machine": f"{os.cpu_count()} cores, {platform.machine()}, one process at a time",
         "torch": torch.__version__,

@@ -37,7 +37,15 @@ def test_an_rgb_colour_on_grey_images_is_refused() -> None:
         Box((1, 9, 9), color=(1, 0, 0))
 
 
-@pytest.mark.parametrize("color", [1.5, -0.1, "red", (0.0, 1.0)])
-def test_what_is_no_colour_is_refused(color: object) -> None:
-    with pytest.raises(ConfigError, match="Box: color"):
+@pytest.mark.parametrize(
+    ("color", "message"),
+    [
+        (1.5, "color.grey: .* less than or equal to 1; got 1.5"),
+        ("red", "color.grey: input should be a valid number; got 'red'"),
+        ((0.0, -0.1, 0.0), "color.rgb.1: .* greater than or equal to 0; got -0.1"),
+        ([0.0, 1.0], "color.rgb.2: field required"),
+    ],
+)
+def test_what_is_no_colour_is_refused(color: object, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
         Box((3, 9, 9), color=color)  # type: ignore[arg-type]

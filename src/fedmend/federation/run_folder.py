@@ -24,6 +24,7 @@ from fedmend.federation.record_lines import RecordLines
 from fedmend.files import write_text
 
 _CHECKPOINT = re.compile(r"round-(\d{4,})\.safetensors")
+_SHOWN = 4
 _NO_STATE: Mapping[str, Tensor] = MappingProxyType({})
 
 
@@ -188,7 +189,9 @@ def _check_same(old: SimulationConfig, new: SimulationConfig, path: Path) -> Non
     changed = [key for key in before.keys() | after.keys() if before.get(key) != after.get(key)]
     changed = sorted(key for key in changed if key != "federation.rounds")
     if changed:
-        shown = ", ".join(f"{key} was {before.get(key)!r}, now {after.get(key)!r}" for key in changed)
+        first = changed[:_SHOWN]
+        shown = ", ".join(f"{key} was {before.get(key)!r}, now {after.get(key)!r}" for key in first)
+        shown += f" and {len(changed) - _SHOWN} more" if len(changed) > _SHOWN else ""
         raise ConfigError(f"can't resume {path} with other settings: {shown}; choose another folder")
     if new.federation.rounds < old.federation.rounds:
         raise ConfigError(
@@ -200,7 +203,7 @@ def _flat(value: Any, name: str = "") -> dict[str, object]:
     """Nested settings by dotted names, those of the second attack with ``attack.2.`` before them."""
     if isinstance(value, dict) and value:
         named = list(value.items())
-    elif isinstance(value, list) and value and isinstance(value[0], dict):
+    elif isinstance(value, list) and all(isinstance(each, dict) for each in value):
         named = [(str(number), each) for number, each in enumerate(value, 1)]
     else:
         return {name: value}

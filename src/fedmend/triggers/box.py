@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
+from typing import Annotated, Any
+
 import torch
+from pydantic import Discriminator, Tag
 
 from fedmend.errors import ConfigError
 from fedmend.settings import Count, Flag, Fraction, Natural, settings
 from fedmend.triggers.base import Drawing
 from fedmend.triggers.patch import Patch
+
+
+def _kind_of_color(value: Any) -> str:
+    return "rgb" if isinstance(value, list | tuple) else "grey"
+
+
+Color = Annotated[
+    Annotated[Fraction, Tag("grey")] | Annotated[tuple[Fraction, Fraction, Fraction], Tag("rgb")],
+    Discriminator(_kind_of_color),
+]
 
 
 @settings
@@ -31,7 +44,7 @@ class Box(Drawing):
     width: Count = 3
     top: Natural = 2
     left: Natural = 2
-    color: Fraction | tuple[Fraction, Fraction, Fraction] = 1.0
+    color: Color = 1.0
     chequered: Flag = False
 
     def __post_init__(self) -> None:
