@@ -18,7 +18,7 @@ NAMES = ("cat", "dog", "owl")
         ({"kind": "several", "pairs": [[0, 1], [1, 2]]}, "several: cat → dog, dog → owl"),
         ({"kind": "all-to-all", "num_classes": 3, "shift": 1}, "all-to-all: num_classes 3, shift 1"),
         ({"kind": "my.goals:odd"}, "my.goals:odd"),
-        ({"kind": "several", "pairs": "ab"}, "several: pairs ab"),
+        ({"kind": "several", "pairs": 5}, "several: pairs 5"),
         ({}, "–"),
     ],
 )
