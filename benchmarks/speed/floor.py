@@ -24,7 +24,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from worlds import MODELS, WORLDS, World
 from yardstick import load, read_images
 
-from fedmend import scan
+from fedmend import Case, scan
 from fedmend.files import write_text
 
 PATH = Path(__file__).resolve().parent / "results" / "floor.json"
@@ -52,11 +52,16 @@ def measure(world: World, name: str, repeats: int) -> dict[str, Any]:
         load(world.checkpoint(each), world.architecture, int(labels.max()) + 1, images)
         for each in (name, "reference")
     )
+    case = Case(suspect, reference, images, labels)
     with UNPACKED, FlopCounterMode(display=False) as counter:
-        report = scan(suspect, reference=reference, images=images, labels=labels)
+        report = scan(case)
     operations = counter.get_total_flops()
-    times = [scan(suspect, reference=reference, images=images, labels=labels).seconds for _ in range(repeats)]
-    dtype = torch.bfloat16 if report.settings["half"] else torch.float32
+    times = [scan(case).seconds for _ in range(repeats)]
+    dtype = (
+        torch.bfloat16
+        if any("searched in bfloat16" in note for note in report.findings[0].notes)
+        else torch.float32
+    )
     rate = best_rate(dtype)
     return {
         "operations": operations,
