@@ -1,4 +1,3 @@
-import sys
 from collections import UserList
 from copy import deepcopy
 from dataclasses import dataclass, replace
@@ -9,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 import planted
-from fedmend.acceleration import InHalfPrecision
+from fedmend.acceleration.half_precision import InHalfPrecision
 from fedmend.detection import Contrastive, Recovered, Search
 from fedmend.detection.scan_report import ScanReport, Thresholds
 from fedmend.detection.scanning import Evidence, _control, decide, most_frequent_target, paper_rule, scan
@@ -435,7 +434,7 @@ def test_the_search_sees_lighter_models() -> None:
 @pytest.mark.parametrize("half", [True, False])
 def test_larger_models_are_searched_in_half_precision(monkeypatch: pytest.MonkeyPatch, half: bool) -> None:
     """The evidence is the models' own all the same."""
-    monkeypatch.setattr(sys.modules["fedmend.acceleration.lighter"], "gains_by_halving", lambda _model: True)
+    monkeypatch.setattr("fedmend.acceleration.accelerating.gains_by_halving", lambda _model: True)
     pair = [resnet18(num_classes=4, width=4) for _ in range(2)]
     mask = torch.ones(1, 16, 16)
     method = Finding(trigger=Patch(mask, mask.expand(3, -1, -1)), asked=Notes(), half=half)

@@ -9,7 +9,8 @@ from dataclasses import asdict, dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from fedmend.acceleration import InHalfPrecision, lighter
+from fedmend.acceleration import accelerate
+from fedmend.acceleration.half_precision import InHalfPrecision
 from fedmend.detection import Answers, Contrastive, FeatureMap
 from fedmend.detection.scan_report import Examples, ScanReport, Thresholds, Verdict
 from fedmend.errors import DataError, ModelError
@@ -91,7 +92,10 @@ def scan(
     pair = suspect, reference
     if method.layer == "logits":
         with frozen(*pair):
-            pair = lighter(suspect, pixels, half=method.half), lighter(reference, pixels, half=method.half)
+            pair = (
+                accelerate(suspect, pixels, half=method.half).model,
+                accelerate(reference, pixels, half=method.half).model,
+            )
     found = method(*pair, pixels, generator(seed, "scan"), progress, clean)
     with frozen(suspect, reference), torch.no_grad():
         stamped = found.trigger.apply(pixels)
