@@ -25,7 +25,7 @@ SWITCH = "FEDMEND_ACCELERATION"
 _CHECKED_IMAGES = 8
 _TOLERANCE = 1e-3
 _HALF_TOLERANCE, _HALF_DIRECTION = 0.05, 0.9
-_UNPACKED, _UNHALVED = 1.2, 2  # measured: benchmarks/acceleration
+_UNPACKED, _UNHALVED = 1.2, 1.6  # measured: benchmarks/acceleration
 
 _Change: TypeAlias = Callable[[nn.Module], nn.Module]
 _Check: TypeAlias = Callable[[nn.Module], bool]
