@@ -1,4 +1,4 @@
-"""The generated section of the benchmark's README: a row a pair, the paper's figures in brackets."""
+"""The generated section of the benchmark's README: one row per pair, the paper's figures in brackets."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ HEAD = (
     "pruned, extreme weights",
     "and fine-tuned: paper's recipe",
     "fedmend's",
-    "with 30 % liars",
+    "with 30 % lying clients",
 )
 OTHERS = {
     "start": (
@@ -37,8 +37,8 @@ OTHERS = {
         "The same pairs without a clean trunk: the attacker takes part in all 40 rounds.",
     ),
     "aware": (
-        "### An attacker that knows of the pruning",
-        "It trains without the half of the last convolution's channels that its clean images use least.",
+        "### A pruning-aware attacker",
+        "It trains without the half of the last convolution's channels that are least active on its clean images.",
     ),
 }
 
@@ -61,7 +61,7 @@ def tables(results: Path = RESULTS) -> str:
 
 
 def no_images(results: Path) -> list[str]:
-    """The repair by a server that holds no image: the clients say how accurate each step is."""
+    """The repair by a server without images: clients report the accuracies."""
     models = by_pair("fashion", results)
     lines: list[tuple[str, ...]] = [("Attack", "trained", "1,000 images", "none")]
     lines += [
@@ -76,12 +76,12 @@ def no_images(results: Path) -> list[str]:
     ]
     if len(lines) == 1:
         return []
-    head = "fedmend's recipe where the server holds 1,000 validation images, and where it holds none; accuracy / ASR."
+    head = "fedmend's recipe with 1,000 validation images at the server and with none; accuracy / ASR."
     return ["### fashion-mnist, without images at the server", head, markdown(lines, right=" rrr")]
 
 
 def others(results: Path) -> list[str]:
-    """Attacks of other kinds: from the first round on, and by an attacker that knows of the pruning."""
+    """Attacks from the first round on, and pruning-aware attacks."""
     parts = []
     for part, (title, head) in OTHERS.items():
         models = load(part, results)["models"]
@@ -109,12 +109,12 @@ def others(results: Path) -> list[str]:
 
 
 def throughput(results: Path) -> list[str]:
-    """Samples a second of a client's training."""
+    """Samples per second of local training."""
     path = results / "throughput.json"
     if not path.exists():
         return []
     file = json.loads(path.read_text(encoding="utf-8"))
-    lines: list[tuple[str, ...]] = [("Training", *(f"{name}: samples a second" for name in file["rows"]))]
+    lines: list[tuple[str, ...]] = [("Training", *(f"{name}: samples per second" for name in file["rows"]))]
     lines += [
         (
             name,
@@ -127,14 +127,14 @@ def throughput(results: Path) -> list[str]:
         for name in next(iter(file["rows"].values()))
     ]
     head = (
-        f"Medians of {file['repeats']} turns, and ratios to what the simulator does on one core of the same turn, on "
+        f"Medians of {file['repeats']} repetitions, and ratios to the simulator on one core in the same repetition, on "
         f"{file['machine']}, torch {file['torch']}."
     )
     return ["### Throughput", head, markdown(lines, right=" rrr")]
 
 
 def honest(results: Path) -> list[str]:
-    """How much of a class eight pixels move in honest models."""
+    """What fraction of a class eight pixels move in honest models."""
     path = results / "honest.json"
     if not path.exists():
         return []
@@ -165,7 +165,7 @@ def over_seeds(seeds: dict[int, dict[Pair, Model]]) -> list[str]:
         ]
         lines.append((f"{pair[0]} to {pair[1]}", *cells))
     head = "Accuracy / ASR as trained, and after fedmend's recipe."
-    return ["### fashion-mnist, by the federation's seed", head, markdown(lines, right=" rrr")]
+    return ["### fashion-mnist, by federation seed", head, markdown(lines, right=" rrr")]
 
 
 def patterns(results: Path) -> list[str]:
@@ -195,11 +195,11 @@ def patterns(results: Path) -> list[str]:
                 told(measured(model, "fedmend")),
             )
         )
-    return ["### mnist, 9 to 1 by the trigger's size (Table 1)", markdown(lines, right=" rrrr")]
+    return ["### mnist, 9 to 1, by trigger size (Table 1)", markdown(lines, right=" rrrr")]
 
 
 def from_curves(results: Path) -> list[str]:
-    """Table 3, and how rules of the vote stand against liars."""
+    """Table 3, and the voting rules against lying clients."""
     path = results / "curves.json"
     file = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     return [*small_network(file.get("small", {})), *rules(file.get("along", {}))]
@@ -225,19 +225,19 @@ def small_network(rows: dict[str, Any]) -> list[str]:
                 told((100 * row["accuracy"], 100 * row["asr"]), (figures[0], figures[1])),
             )
         )
-    title = "### mnist, the network of 8 and 16 channels (Table 3)"
+    title = "### mnist, the network with 8 and 16 channels (Table 3)"
     missing = [] if len(found) == len(SMALL) else [f"**Incomplete: {len(found)} of {len(SMALL)} pairs.**"]
     return [title, *missing, markdown(lines, right=" rrr")]
 
 
 def rules(models: dict[str, Any]) -> list[str]:
-    """How far each rule lets one prune, without and with liars."""
+    """How many channels each rule lets one prune, without and with lying clients."""
     if not models:
         return []
     names = list(
         dict.fromkeys(name.rsplit(",", 1)[0] for each in models.values() for name in each["measured"])
     )
-    lines: list[tuple[str, ...]] = [("Model and rule", "no liars", "3 of 10 lie")]
+    lines: list[tuple[str, ...]] = [("Model and rule", "all clients honest", "3 of 10 lie")]
     for model, each in models.items():
         for name in names:
             cells = []
@@ -249,19 +249,19 @@ def rules(models: dict[str, Any]) -> list[str]:
                 cells.append(f"{count}: {told(figures)}")
             lines.append((f"{model.split('-2-')[0]}, {name}", *cells))
     head = (
-        "Channels that can be pruned before 1,000 validation images cost a point, accuracy / ASR there; "
-        "9 to 1, seed 2. The liars rank the backdoor's channels as the most active ones."
+        "Channels that can be pruned before accuracy on 1,000 validation images falls by a point, with accuracy / ASR at that point; "
+        "9 to 1, seed 2. Lying clients rank the backdoor's channels as the most active."
     )
-    return ["### Liars in the vote, by its rule", head, markdown(lines, right=" rr")]
+    return ["### Lying clients, by voting rule", head, markdown(lines, right=" rr")]
 
 
 def tallies(results: Path) -> list[str]:
-    """Time and memory of counting a stream of votes."""
+    """Time and memory of tallying a stream of votes."""
     path = results / "tally.json"
     if not path.exists():
         return []
     file = json.loads(path.read_text(encoding="utf-8"))
-    lines: list[tuple[str, ...]] = [("Vote", "clients", "seconds", "microseconds a vote", "memory, MiB")]
+    lines: list[tuple[str, ...]] = [("Vote", "clients", "seconds", "microseconds per vote", "memory, MiB")]
     for name in ("ranking", "majority, 3 rates"):
         lines += [
             (
