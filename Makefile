@@ -52,7 +52,7 @@ check: $(READY)
 	$(BIN)/lint-imports
 
 docs: $(READY)
-	@$(BIN)/mkdocs build --strict --quiet $(ARGS)
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet $(ARGS)
 	@echo 'Documentation: site/index.html'
 
 results: $(READY)
