@@ -139,7 +139,9 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--json", action="store_true", help="print JSON")
-    parser.add_argument("--write", action="store_true", help="renew the generated sections of READMEs and docs")
+    parser.add_argument(
+        "--write", action="store_true", help="renew the generated sections of READMEs and docs"
+    )
     options = parser.parse_args()
     if options.write:
         write()

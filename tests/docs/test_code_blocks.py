@@ -124,7 +124,9 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "page", [page for page in PAGES if any(map(RUN.__contains__, re.findall(r"```(\w+)", page.read_text())))], ids=str
+    "page",
+    [page for page in PAGES if any(map(RUN.__contains__, re.findall(r"```(\w+)", page.read_text())))],
+    ids=str,
 )
 def test_a_page_runs(page: Path, run: Run) -> None:
     run(page)
