@@ -150,8 +150,8 @@ def summary(dataset: str, models: dict[str, Model]) -> str:
     row("ASR after repair", "repaired asr", [after(kind) for kind in kinds])
     row("time per scan, median", "time", [seconds(kind) for kind in kinds])
     paper = (
-        "The paper's values: Tables 2, 3 and 4; its detection rate covers more models, and its times were measured on an "
-        "RTX 3080. "
+        "The paper's values: Tables 2, 3 and 4; its detection rate covers more models, and its times were measured "
+        "on an RTX 3080. "
         if known
         else "The paper does not use Fashion-MNIST. "
     )

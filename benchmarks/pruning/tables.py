@@ -249,8 +249,8 @@ def rules(models: dict[str, Any]) -> list[str]:
                 cells.append(f"{count}: {told(figures)}")
             lines.append((f"{model.split('-2-')[0]}, {name}", *cells))
     head = (
-        "Channels that can be pruned before accuracy on 1,000 validation images falls by a point, with accuracy / ASR at that point; "
-        "9 to 1, seed 2. Lying clients rank the backdoor's channels as the most active."
+        "Channels that can be pruned before accuracy on 1,000 validation images falls by a point, with accuracy / ASR "
+        "at that point; 9 to 1, seed 2. Lying clients rank the backdoor's channels as the most active."
     )
     return ["### Lying clients, by voting rule", head, markdown(lines, right=" rr")]
 

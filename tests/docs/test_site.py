@@ -7,8 +7,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-import fedmend
 import pytest
+
+import fedmend
 
 pytest.importorskip("mkdocs", reason="the extra docs is not installed")
 
