@@ -40,6 +40,12 @@ def test_the_reference_names_everything_public(site: Path) -> None:
 
 
 @pytest.mark.slow
+def test_roles_of_docstrings_and_unset_defaults_are_not_shown(site: Path) -> None:
+    pages = {page.name: page.read_text(encoding="utf-8") for page in (site / "reference").glob("*.html")}
+    assert [name for name, page in pages.items() if re.search(":(class|func|meth|data):<|UNSET", page)] == []
+
+
+@pytest.mark.slow
 def test_the_reference_has_every_command(site: Path) -> None:
     page = (site / "reference" / "command-line.html").read_text(encoding="utf-8")
     assert [name for name in fedmend_commands() if f"fedmend {name} " not in page] == []
