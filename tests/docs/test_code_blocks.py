@@ -32,6 +32,7 @@ MARK = "next command:"
 
 FENCE = re.compile(r"^( *)```(\S*)[^\n]*\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)
 FILE_NAME = re.compile(r"# ([\w./-]+\.\w+)\n")
+COMMAND = re.compile(r"^\$ ((?:.*\\\n)*.*)\n((?:(?!\$ ).*\n)*)", re.MULTILINE)
 CONTINUES = re.compile(r"<!-- continues: (\S+) -->")
 
 Run = Callable[[Path], Path]
@@ -69,7 +70,7 @@ def run_block(block: Block, folder: Path) -> None:
 
 
 def run_console(text: str, folder: Path) -> None:
-    shown = [(part.partition("\n")[0], part.partition("\n")[2]) for part in text.split("$ ")[1:]]
+    shown = [match.groups() for match in COMMAND.finditer(text)]
     lines = [f"{command}\nstatus=$?; echo '{MARK}' $status; (exit $status)" for command, _ in shown]
     printed = checked(["bash", "-c", "\n".join([*lines, "exit 0"])], folder)
     outputs = re.split(rf"{MARK} (\d+)\n", printed)
@@ -163,7 +164,7 @@ def test_shown_output(expected: str, same: bool) -> None:
 def test_files_are_written_and_a_failure_is_noticed(tmp_path: Path) -> None:
     run_block(Block("toml", "# a/b.toml\nc = 1\n"), tmp_path)
     run_block(Block("sh", "grep c a/b.toml\n"), tmp_path)
-    run_block(Block("console", "$ grep c a/b.toml\nc = 2\n$ false\n$ echo $?\n3\n"), tmp_path)
+    run_block(Block("console", "$ grep \\\n  c a/b.toml\nc = 2\n$ false\n$ echo $?\n3\n"), tmp_path)
     for language, text in (("sh", "false\n"), ("console", "$ false\n"), ("python", "1 / 0\n")):
         with pytest.raises(AssertionError):
             run_block(Block(language, text), tmp_path)
