@@ -16,7 +16,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 help:
 	@echo 'make demo     attack a federation, find the backdoor, repair the model; writes fedmend-demo/'
 	@echo 'make test     run the whole test suite'
-	@echo 'make check    format, lint, strict types, import layers'
+	@echo 'make check    format, lint, strict types, import layers, sizes and names'
 	@echo 'make docs     build the documentation into site/, warnings as errors'
 	@echo 'make results  print every benchmark target from the results files: met or missed'
 	@echo 'make wheel    build the package into dist/ and try it in an empty environment'
@@ -50,6 +50,7 @@ check: $(READY)
 	$(BIN)/ruff check --quiet
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python scripts/check_shape.py
 
 docs: $(READY)
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet $(ARGS)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from fedmend.attacks import Poisoning
+from fedmend.goals import AllToOne
 from fedmend.models import build_model
 from fedmend.seeds import generator
 from fedmend.triggers import Patch
@@ -82,7 +83,7 @@ def make_world() -> World:
 def backdoored(reference: nn.Module, trigger: Patch, target: int) -> nn.Module:
     """The reference, trained on with the trigger on half of the images."""
     images, labels = draw(400, seed=0)
-    return _trained(reference, *Poisoning(trigger, target, 0.5)(images, labels, generator(0)), 120)
+    return _trained(reference, *Poisoning(trigger, AllToOne(target), 0.5)(images, labels, generator(0)), 120)
 
 
 def _trained(model: nn.Module, images: Tensor, labels: Tensor, steps: int) -> nn.Module:

@@ -4,48 +4,39 @@ from torch import Tensor, nn
 
 from fedmend.errors import DataError
 from fedmend.evaluation import accuracy, attack_success_rate, feature_mse, mask_iou
-from fedmend.inference import BATCH_SIZE, device_of, evaluating, predict
+from fedmend.goals import AllToAll, AllToOne, OneToOne, Several
 from fedmend.triggers import Patch
 
 
 class Corner(nn.Module):
-    """Answers the number in the first pixel, 0 to 3, written as tenths; 3 also if the second pixel is bright."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.scale = nn.Parameter(torch.tensor(10.0))
-        self.largest_batch = 0
+    """Predicts the number in the first pixel, 0 to 3, written as tenths; 3 also if the second pixel is bright."""
 
     def forward(self, images: Tensor) -> Tensor:
-        self.largest_batch = max(self.largest_batch, len(images))
-        answer = (images[:, 0, 0, 0] * self.scale).round().long()
-        answer = torch.where(images[:, 0, 0, 1] > 0.5, 3, answer)
-        return nn.functional.one_hot(answer, 4).float()
+        classes = (images[:, 0, 0, 0] * 10).round().long()
+        classes = torch.where(images[:, 0, 0, 1] > 0.5, 3, classes)
+        return nn.functional.one_hot(classes, 4).float()
 
 
-def images_of(*answers: int) -> Tensor:
-    images = torch.zeros(len(answers), 1, 2, 2)
-    images[:, 0, 0, 0] = torch.tensor(answers) / 10
+class Next:
+    """A trigger that is no patch: it raises the number in the first pixel by one, 3 to 0."""
+
+    def apply(self, images: Tensor) -> Tensor:
+        stamped = images.clone()
+        stamped[:, 0, 0, 0] = ((images[:, 0, 0, 0] * 10).round() + 1) % 4 / 10
+        return stamped
+
+
+NO_OP = Patch(torch.zeros(1, 2, 2), torch.zeros(1, 2, 2))
+BRIGHT_SECOND_PIXEL = Patch(torch.tensor([[[0.0, 1.0], [0.0, 0.0]]]), torch.ones(1, 2, 2))
+
+
+def images_of(*classes: int) -> Tensor:
+    images = torch.zeros(len(classes), 1, 2, 2)
+    images[:, 0, 0, 0] = torch.tensor(classes) / 10
     return images
 
 
-def bright_second_pixel() -> Patch:
-    mask = torch.tensor([[[0.0, 1.0], [0.0, 0.0]]])
-    return Patch(mask, torch.ones(1, 2, 2))
-
-
-def modes(model: nn.Module) -> list[bool]:
-    return [module.training for module in model.modules()]
-
-
-def partly_frozen() -> nn.Sequential:
-    model = nn.Sequential(nn.Flatten(), nn.BatchNorm1d(4), nn.Dropout(0.5), nn.Linear(4, 2))
-    model.train()
-    model[1].eval()
-    return model
-
-
-def test_accuracy_counts_right_answers() -> None:
+def test_accuracy_counts_right_predictions() -> None:
     assert accuracy(Corner(), images_of(0, 1, 2, 2), torch.tensor([0, 1, 2, 0])) == 0.75
 
 
@@ -54,56 +45,60 @@ def test_accuracy_needs_an_image() -> None:
         accuracy(Corner(), torch.zeros(0, 1, 2, 2), torch.zeros(0, dtype=torch.int64))
 
 
-def test_predictions_are_made_in_batches_and_in_order() -> None:
-    model, answers = Corner(), [index % 3 for index in range(BATCH_SIZE + 2)]
-    assert predict(model, images_of(*answers)).tolist() == answers
-    assert model.largest_batch == BATCH_SIZE
-
-
-def test_bytes_and_floats_get_the_same_answer() -> None:
-    floats = images_of(0, 1, 2)
-    stored = (floats * 255).round().to(torch.uint8)
-    assert predict(Corner(), stored).tolist() == predict(Corner(), floats).tolist() == [0, 1, 2]
-
-
 def test_asr_leaves_out_the_targets_own_images() -> None:
     # Three images of class 3, which would be "sent" to 3 by any trigger, and four others.
     images, labels = images_of(3, 3, 3, 0, 1, 2, 0), torch.tensor([3, 3, 3, 0, 1, 2, 0])
-    no_op = Patch(torch.zeros(1, 2, 2), torch.zeros(1, 2, 2))
-    assert attack_success_rate(Corner(), no_op, images, labels, 3) == 0.0
-    assert attack_success_rate(Corner(), bright_second_pixel(), images, labels, 3) == 1.0
+    assert attack_success_rate(Corner(), NO_OP, AllToOne(3), images, labels) == 0.0
+    assert attack_success_rate(Corner(), BRIGHT_SECOND_PIXEL, AllToOne(3), images, labels) == 1.0
 
 
 def test_asr_counts_a_natural_mistake_for_the_target_too() -> None:
-    # The share is of stamped images sent to the target, whatever the model said before.
+    # The fraction is of stamped images sent to the target, whatever the model said before.
     images, labels = images_of(3, 0, 1, 2), torch.tensor([0, 0, 1, 3])
-    no_op = Patch(torch.zeros(1, 2, 2), torch.zeros(1, 2, 2))
-    assert attack_success_rate(Corner(), no_op, images, labels, 3) == pytest.approx(1 / 3)
+    assert attack_success_rate(Corner(), NO_OP, AllToOne(3), images, labels) == pytest.approx(1 / 3)
 
 
 def test_asr_of_another_target_is_zero() -> None:
     images, labels = images_of(0, 1, 2), torch.tensor([0, 1, 2])
-    assert attack_success_rate(Corner(), bright_second_pixel(), images, labels, 1) == 0.0
+    assert attack_success_rate(Corner(), BRIGHT_SECOND_PIXEL, AllToOne(1), images, labels) == 0.0
 
 
 def test_asr_needs_an_image_of_another_class() -> None:
-    with pytest.raises(DataError, match=r"other than the target \(3\)"):
-        attack_success_rate(Corner(), bright_second_pixel(), images_of(3), torch.tensor([3]), 3)
+    with pytest.raises(
+        DataError, match=r"target=3\) attacks; none of the images is: their classes are \[3\]"
+    ):
+        attack_success_rate(Corner(), BRIGHT_SECOND_PIXEL, AllToOne(3), images_of(3), torch.tensor([3]))
 
 
-def test_asr_of_an_attack_on_one_class_is_over_its_images_alone() -> None:
+def test_asr_of_one_to_one_is_over_the_source_classs_images_alone() -> None:
     images, labels = images_of(0, 1, 1, 1, 2, 3), torch.tensor([0, 1, 1, 0, 2, 3])
-    no_op = Patch(torch.zeros(1, 2, 2), torch.zeros(1, 2, 2))
-    assert attack_success_rate(Corner(), bright_second_pixel(), images, labels, 3, victim_class=1) == 1.0
-    assert attack_success_rate(Corner(), no_op, images, labels, 3, victim_class=1) == 0.0
+    assert attack_success_rate(Corner(), BRIGHT_SECOND_PIXEL, OneToOne(1, 3), images, labels) == 1.0
+    assert attack_success_rate(Corner(), NO_OP, OneToOne(1, 3), images, labels) == 0.0
     # Of the two images of class 0 one is taken for a 1 anyhow.
-    assert attack_success_rate(Corner(), no_op, images, labels, 1, victim_class=0) == 0.5
-    assert attack_success_rate(Corner(), no_op, images, labels, 1) == pytest.approx(1 / 4)
+    assert attack_success_rate(Corner(), NO_OP, OneToOne(0, 1), images, labels) == 0.5
+    assert attack_success_rate(Corner(), NO_OP, AllToOne(1), images, labels) == pytest.approx(1 / 4)
 
 
-def test_asr_on_a_victim_class_needs_an_image_of_it() -> None:
-    with pytest.raises(DataError, match=r"no image of the victim class \(2\)"):
-        attack_success_rate(Corner(), bright_second_pixel(), images_of(0, 1), torch.tensor([0, 1]), 3, 2)
+def test_asr_of_one_to_one_needs_an_image_of_the_source() -> None:
+    with pytest.raises(
+        DataError, match=r"source=2, target=3\) attacks; none of the images is: their classes are \[0, 1\]"
+    ):
+        attack_success_rate(
+            Corner(), BRIGHT_SECOND_PIXEL, OneToOne(2, 3), images_of(0, 1), torch.tensor([0, 1])
+        )
+
+
+def test_asr_of_several_pairs_counts_each_image_by_its_own_target() -> None:
+    images, labels = images_of(0, 0, 1, 2, 3), torch.tensor([0, 0, 1, 2, 3])
+    goal = Several(((0, 3), (1, 2)))  # the bright pixel sends 0 to 3, as wanted, and 1 to 3, not to 2
+    assert attack_success_rate(Corner(), BRIGHT_SECOND_PIXEL, goal, images, labels) == pytest.approx(2 / 3)
+
+
+def test_asr_of_all_to_all_with_a_trigger_that_is_no_patch() -> None:
+    images, labels = images_of(0, 1, 2, 3), torch.tensor([0, 1, 2, 3])
+    assert attack_success_rate(Corner(), Next(), AllToAll(4), images, labels) == 1.0
+    assert attack_success_rate(Corner(), NO_OP, AllToAll(4), images, labels) == 0.0
+    assert attack_success_rate(Corner(), BRIGHT_SECOND_PIXEL, AllToAll(4), images, labels) == 0.25
 
 
 def test_feature_mse_is_the_mean_of_squared_norms() -> None:
@@ -129,36 +124,3 @@ def test_mask_iou_by_hand() -> None:
     assert mask_iou(mask, other, level=0.4) == 0.5
     assert mask_iou(mask, mask) == 1.0
     assert mask_iou(torch.zeros(1, 2, 2), torch.zeros(1, 2, 2)) == 0.0
-
-
-def test_every_modules_mode_is_put_back_after_a_prediction() -> None:
-    model = partly_frozen()
-    before, statistics = modes(model), model[1].running_mean.clone()
-    first = predict(model, torch.rand(6, 1, 2, 2))
-    assert modes(model) == before
-    assert before != [True] * 5
-    assert torch.equal(model[1].running_mean, statistics)
-    assert first.dtype == torch.int64
-    assert not first.requires_grad
-
-
-def test_modes_are_put_back_after_an_error() -> None:
-    model = partly_frozen()
-    before = modes(model)
-    with pytest.raises(RuntimeError):
-        predict(model, torch.rand(6, 1, 3, 3))
-    assert modes(model) == before
-    with pytest.raises(KeyboardInterrupt), evaluating(model):
-        raise KeyboardInterrupt
-    assert modes(model) == before
-
-
-def test_evaluating_turns_all_parts_to_eval_mode() -> None:
-    model = partly_frozen()
-    with evaluating(model):
-        assert not any(modes(model))
-
-
-def test_a_model_without_parameters_is_on_the_cpu() -> None:
-    assert device_of(nn.Flatten()) == torch.device("cpu")
-    assert device_of(nn.Linear(1, 1)) == torch.device("cpu")

@@ -94,7 +94,7 @@ def attacked(
     """Repair, then measure with the attacker's trigger what was reached."""
     attack, planted = job.config.attack, read_trigger(folder / "planted_trigger.safetensors")
     assert attack is not None
-    target = attack.target_class
+    target, goal = attack.target_class, attack.goal
     repaired, outcome = repair(
         suspect, reference=reference, images=server.images, labels=server.labels, report=report, seed=SEED
     )
@@ -102,8 +102,8 @@ def attacked(
         "kind": attack.kind,
         "shape": attack.shape,
         "target": target,
-        "asr": attack_success_rate(suspect, planted, others.images, others.labels, target),
-        "reference_asr": attack_success_rate(reference, planted, others.images, others.labels, target),
+        "asr": attack_success_rate(suspect, planted, goal, others.images, others.labels),
+        "reference_asr": attack_success_rate(reference, planted, goal, others.images, others.labels),
         "mask_iou": mask_iou(planted.mask, report.trigger.mask, level=0.3),
         "outcome": outcome.outcome,
         "reason": outcome.reason,
@@ -115,7 +115,7 @@ def attacked(
     }
     if repaired is not None:
         result["repaired_accuracy"] = accuracy(repaired, others.images, others.labels)
-        result["repaired_asr"] = attack_success_rate(repaired, planted, others.images, others.labels, target)
+        result["repaired_asr"] = attack_success_rate(repaired, planted, goal, others.images, others.labels)
     return result
 
 

@@ -11,8 +11,8 @@ from fedmend.federation import (
     FederationConfig,
     ModelConfig,
     SimulationConfig,
-    TrainingConfig,
 )
+from fedmend.local_training import LocalTraining
 
 DATASETS = ("mnist", "fashion-mnist")
 TRUNK_ROUNDS = 20
@@ -36,7 +36,7 @@ def trunk(dataset: str) -> Job:
         seed=2,
         data=DataConfig(source=dataset, partition="iid"),
         model=ModelConfig(architecture="convnet"),
-        training=TrainingConfig(epochs=3, batch_size=64, optimizer="adam", lr=0.002),
+        training=LocalTraining(epochs=3, batch_size=64, optimizer="adam", lr=0.002),
         federation=FederationConfig(clients=20, clients_per_round=6, rounds=TRUNK_ROUNDS),
     )
     return Job("trunk", config)

@@ -66,9 +66,7 @@ class Attacked:
 
     def figures(self, model: nn.Module) -> dict[str, float]:
         images, labels = self.others.images, self.others.labels
-        asr = attack_success_rate(
-            model, self.planted, images, labels, self.attack.target_class, self.attack.victim_class
-        )
+        asr = attack_success_rate(model, self.planted, self.attack.goal, images, labels)
         return {"accuracy": accuracy(model, images, labels), "asr": asr}
 
     def activations(self, liars: int) -> list[Tensor]:

@@ -85,9 +85,7 @@ def evaluate(task: tuple[Job, list[str]]) -> tuple[str, dict[str, Any]]:
                 return
             measured[stage] = (
                 accuracy(model, others.images, others.labels),
-                attack_success_rate(
-                    model, planted, others.images, others.labels, attack.target_class, attack.victim_class
-                ),
+                attack_success_rate(model, planted, attack.goal, others.images, others.labels),
             )
 
         started = time.perf_counter()

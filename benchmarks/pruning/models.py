@@ -18,8 +18,8 @@ from fedmend.federation import (
     ModelConfig,
     RoundRecord,
     SimulationConfig,
-    TrainingConfig,
 )
+from fedmend.local_training import LocalTraining
 
 NETWORKS = {"mnist": "two-conv-20-50", "mnist-small": "two-conv-8-16", "fashion-mnist": "three-conv"}
 TRUNK_ROUNDS = {"mnist": 120, "mnist-small": 120, "fashion-mnist": 160}
@@ -56,7 +56,7 @@ def trunk(world: str, seed: int = SEED, labels: int = 3) -> Job:
         seed=seed,
         data=DataConfig(source=world.removesuffix("-small"), partition="k-label", labels_per_client=labels),
         model=ModelConfig(architecture=NETWORKS[world]),
-        training=TrainingConfig(
+        training=LocalTraining(
             epochs=1, batch_size=64, optimizer="sgd", lr=0.2, momentum=0.0, images_per_epoch=1000
         ),
         federation=FederationConfig(

@@ -26,25 +26,24 @@ from torch.nn.functional import cross_entropy
 from torch.utils.data import DataLoader, TensorDataset
 
 from fedmend import load_images
-from fedmend.federation import TrainingConfig
-from fedmend.federation.training import train
 from fedmend.files import write_text
+from fedmend.local_training import LocalTraining
 from fedmend.models import build_model
 from fedmend.pixels import to_float
 from models import NETWORKS
 
 PATH = Path(__file__).parent / "results" / "throughput.json"
 IMAGES, BATCH, LR, FITS = 2000, 64, 0.05, 4
-SGD = TrainingConfig(epochs=1, batch_size=BATCH, optimizer="sgd", lr=LR, momentum=0.0)
+SGD = LocalTraining(epochs=1, batch_size=BATCH, optimizer="sgd", lr=LR, momentum=0.0)
 
 
 def fit(
-    network: str, images: Tensor, labels: Tensor, config: TrainingConfig = SGD, order: str = "channels_last"
+    network: str, images: Tensor, labels: Tensor, config: LocalTraining = SGD, order: str = "channels_last"
 ) -> float:
     """Samples a second of the simulator's loop."""
     model = fresh(network).to(memory_format=getattr(torch, order))
     started = time.perf_counter()
-    train(model, images, labels, config, 0)
+    config(model, images, labels, 0)
     return len(images) / (time.perf_counter() - started)
 
 
@@ -104,7 +103,7 @@ def main() -> None:
             "textbook loop": partial(textbook, network, images, labels),
             "usual memory order": partial(fit, network, images, labels, order="contiguous_format"),
             "Adam": partial(
-                fit, network, images, labels, TrainingConfig(epochs=1, batch_size=BATCH, optimizer="adam")
+                fit, network, images, labels, LocalTraining(epochs=1, batch_size=BATCH, optimizer="adam")
             ),
             "two threads": partial(in_processes, network, 1),
             "two processes": partial(in_processes, network, 2),

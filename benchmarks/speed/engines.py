@@ -24,8 +24,9 @@ from typing import Any
 from compare import line_of
 from worlds import BENCHMARKS
 
-from fedmend.federation import DataConfig, FederationConfig, ModelConfig, SimulationConfig, TrainingConfig
+from fedmend.federation import DataConfig, FederationConfig, ModelConfig, SimulationConfig
 from fedmend.files import write_text
+from fedmend.local_training import LocalTraining
 
 HERE = Path(__file__).resolve().parent
 PATH = HERE / "results" / "engines.json"
@@ -52,13 +53,13 @@ FEDERATIONS = {
     "fashion-mnist": SimulationConfig(
         data=DataConfig("fashion-mnist"),
         model=ModelConfig("two-conv-20-50"),
-        training=TrainingConfig(epochs=1, optimizer="sgd", lr=0.05, momentum=0.0),
+        training=LocalTraining(epochs=1, optimizer="sgd", lr=0.05, momentum=0.0),
         federation=FederationConfig(rounds=5),
     ),
     "many small clients of mnist": SimulationConfig(
         data=DataConfig("mnist"),
         model=ModelConfig("convnet"),
-        training=TrainingConfig(epochs=1, batch_size=20, optimizer="adam", lr=0.002),
+        training=LocalTraining(epochs=1, batch_size=20, optimizer="adam", lr=0.002),
         federation=FederationConfig(clients=1000, clients_per_round=100, rounds=20),
     ),
 }

@@ -23,9 +23,9 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from fedmend import load_images
-from fedmend.federation import Client, SimulationConfig, TrainingConfig, parse_config
+from fedmend.federation import Client, SimulationConfig, parse_config
 from fedmend.federation.simulator import choose_clients, initial_model, make_clients
-from fedmend.federation.training import train
+from fedmend.local_training import LocalTraining
 from fedmend.pixels import to_float
 from fedmend.seeds import derive_seed
 
@@ -66,15 +66,13 @@ def fit(message: Message, context: Context) -> Message:
     if order["plain"]:
         train_plainly(model, client.images, client.labels, config.training, seed)
     else:
-        train(model, client.images, client.labels, config.training, seed)
+        config.training(model, client.images, client.labels, seed)
     metrics = MetricRecord({"num-examples": len(client.images)})
     reply = {"arrays": ArrayRecord(model.state_dict()), "metrics": metrics}
     return Message(RecordDict(reply), reply_to=message)
 
 
-def train_plainly(
-    model: nn.Module, images: Tensor, labels: Tensor, config: TrainingConfig, seed: int
-) -> None:
+def train_plainly(model: nn.Module, images: Tensor, labels: Tensor, config: LocalTraining, seed: int) -> None:
     """The same epochs, batch size and optimizer as tutorials write it; the model and its input in the usual order.
 
     The images are turned to floats once and not augmented, which is less work than most have. Of the settings only

@@ -7,10 +7,10 @@ from typing import Any
 
 import torch
 
-from fedmend.federation import TrainingConfig
+from fedmend.local_training import LocalTraining
 
 
-def samples_of(training: TrainingConfig, images: int) -> int:
+def samples_of(training: LocalTraining, images: int) -> int:
     """On how many images a client that has so many trains in a round, each counted as often as it is used."""
     return training.epochs * min(images, training.images_per_epoch or images)
 

@@ -20,13 +20,13 @@ from torch import nn
 from worlds import DEVELOPMENT, WORLDS, Backdoor, World
 
 from fedmend import accuracy, attack_success_rate, build_model, load_checkpoint, load_images
-from fedmend.attacks import Poisoning, atoms
+from fedmend.attacks import Poisoning
 from fedmend.checkpoints import save_state
 from fedmend.data import ImageSet, stratified
-from fedmend.federation import TrainingConfig
-from fedmend.federation.training import train
+from fedmend.goals import AllToOne
+from fedmend.local_training import LocalTraining
 from fedmend.seeds import generator
-from fedmend.triggers import Patch, union
+from fedmend.triggers import Atoms
 
 POISONED_SHARE = 0.1
 BATCH_SIZE, FIRST_LR, LAST_LR = 64, 0.003, 0.0001
@@ -56,31 +56,32 @@ def train_all(world: World) -> None:
         model = fresh(world, images)
         if backdoor is not None:
             trigger = planted(backdoor, images)
-            poisoning = Poisoning(trigger, backdoor.target_class, POISONED_SHARE)
+            poisoning = Poisoning(trigger, AllToOne(backdoor.target_class), POISONED_SHARE)
             pictures, labels = poisoning(pictures, labels, generator(world.seed, "poison"))
         if not world.checkpoint(name).exists():
             if name != "reference":
                 load_checkpoint(world.checkpoint("reference"), model)
                 rates = [LAST_LR]
             for epoch, lr in enumerate(rates):
-                config = TrainingConfig(epochs=1, batch_size=BATCH_SIZE, optimizer="adam", lr=lr)
-                train(model, pictures, labels, config, seed=epoch)
+                training = LocalTraining(epochs=1, batch_size=BATCH_SIZE, optimizer="adam", lr=lr)
+                training(model, pictures, labels, seed=epoch)
             world.checkpoint(name).parent.mkdir(parents=True, exist_ok=True)
             save_state(model.state_dict(), world.checkpoint(name))
         load_checkpoint(world.checkpoint(name), model)
         model.eval()
         right = accuracy(model, probe.images, probe.labels)
         if backdoor is not None:
-            rate = attack_success_rate(model, trigger, probe.images, probe.labels, backdoor.target_class)
+            goal = AllToOne(backdoor.target_class)
+            rate = attack_success_rate(model, trigger, goal, probe.images, probe.labels)
             asr = f", ASR {rate:.1%}"
         print(f"{world.name}, {name}: accuracy {right:.1%}{asr}", flush=True)
 
 
-def planted(backdoor: Backdoor, images: ImageSet) -> Patch:
+def planted(backdoor: Backdoor, images: ImageSet) -> Atoms:
     """The whole trigger, for images of this size."""
     _, channels, height, width = images.images.shape
-    place = {"top": backdoor.top, "left": backdoor.left}
-    return union(atoms(backdoor.shape, (channels, height, width), color=True, **place))
+    shape = (channels, height, width)
+    return Atoms(backdoor.shape, shape, color=True, top=backdoor.top, left=backdoor.left)
 
 
 def choose(world: World) -> None:

@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from fedmend.attacks import Shape
 from fedmend.models import ResNet, resnet18
+from fedmend.triggers import AtomShape
 
 BENCHMARKS = Path(__file__).resolve().parents[1]
 RUNS = BENCHMARKS / "runs" / "speed"
@@ -23,7 +23,7 @@ MODELS = ("backdoored", "clean")
 class Backdoor:
     """Red, green and blue atoms of a shape, the first at (top, left), and the class to which they send an image."""
 
-    shape: Shape
+    shape: AtomShape
     target_class: int
     top: int = 2
     left: int = 2

@@ -1,28 +1,85 @@
 """fedmend finds and removes backdoors in models trained by federated learning.
 
-The three jobs are :func:`scan`, :func:`repair` and :func:`simulate`; see the README for the command line.
+The three jobs are :func:`scan`, :func:`repair` and :func:`simulate`; see the README for the command line. A name is
+imported from its module when it is first used, so that ``import fedmend`` takes no time.
 """
 
-from fedmend.checkpoints import load_checkpoint, read_state, read_trigger, save_state, save_trigger
-from fedmend.data import ImageSet, load_images
-from fedmend.detection import PAPER_SETTINGS, Contrastive, Search
-from fedmend.detection.scan_report import ScanReport, Thresholds
-from fedmend.detection.scanning import scan
-from fedmend.errors import (
-    CheckpointError,
-    ConfigError,
-    DataError,
-    FedmendError,
-    ModelError,
-    OutputError,
-)
-from fedmend.evaluation import accuracy, attack_success_rate
-from fedmend.federation import SimulationConfig, read_config, simulate
-from fedmend.models import build_model
-from fedmend.repairs.repairing import RepairReport, repair
-from fedmend.repairs.unlearning import Unlearning, unlearn
-from fedmend.repairs.vote_pruning import PruneReport, Pruning, prune
-from fedmend.triggers import Patch
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from fedmend.checkpoints import load_checkpoint, read_state, read_trigger, save_state, save_trigger
+    from fedmend.data import ImageSet, LazyImages, load_images, open_images
+    from fedmend.detection import PAPER_SETTINGS, Contrastive, Search
+    from fedmend.detection.scan_report import ScanReport, Thresholds
+    from fedmend.detection.scanning import scan
+    from fedmend.errors import CheckpointError, ConfigError, DataError, FedmendError, ModelError, OutputError
+    from fedmend.evaluation import accuracy, attack_success_rate
+    from fedmend.federation import SimulationConfig, read_config, simulate
+    from fedmend.models import build_model
+    from fedmend.repairs.repairing import RepairReport, repair
+    from fedmend.repairs.unlearning import Unlearning, unlearn
+    from fedmend.repairs.vote_pruning import PruneReport, Pruning, prune
+    from fedmend.triggers import Patch
+
+_HOMES = {
+    "fedmend.checkpoints": (
+        "load_checkpoint",
+        "read_state",
+        "read_trigger",
+        "save_state",
+        "save_trigger",
+    ),
+    "fedmend.data": (
+        "ImageSet",
+        "LazyImages",
+        "load_images",
+        "open_images",
+    ),
+    "fedmend.detection": (
+        "PAPER_SETTINGS",
+        "Contrastive",
+        "Search",
+    ),
+    "fedmend.detection.scan_report": (
+        "ScanReport",
+        "Thresholds",
+    ),
+    "fedmend.detection.scanning": ("scan",),
+    "fedmend.errors": (
+        "CheckpointError",
+        "ConfigError",
+        "DataError",
+        "FedmendError",
+        "ModelError",
+        "OutputError",
+    ),
+    "fedmend.evaluation": (
+        "accuracy",
+        "attack_success_rate",
+    ),
+    "fedmend.federation": (
+        "SimulationConfig",
+        "read_config",
+        "simulate",
+    ),
+    "fedmend.models": ("build_model",),
+    "fedmend.repairs.repairing": (
+        "RepairReport",
+        "repair",
+    ),
+    "fedmend.repairs.unlearning": (
+        "Unlearning",
+        "unlearn",
+    ),
+    "fedmend.repairs.vote_pruning": (
+        "PruneReport",
+        "Pruning",
+        "prune",
+    ),
+    "fedmend.triggers": ("Patch",),
+}
+_HOME = {name: module for module, names in _HOMES.items() for name in names}
 
 __all__ = [
     "PAPER_SETTINGS",
@@ -32,6 +89,7 @@ __all__ = [
     "DataError",
     "FedmendError",
     "ImageSet",
+    "LazyImages",
     "ModelError",
     "OutputError",
     "Patch",
@@ -48,6 +106,7 @@ __all__ = [
     "build_model",
     "load_checkpoint",
     "load_images",
+    "open_images",
     "prune",
     "read_config",
     "read_state",
@@ -59,3 +118,14 @@ __all__ = [
     "simulate",
     "unlearn",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(_HOME[name]), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,72 +1,70 @@
-"""Clean accuracy, attack success rate and the measures of a recovered trigger."""
+"""Accuracy, attack success rate and measures of a recovered trigger."""
 
 from __future__ import annotations
 
 from torch import Tensor, nn
 
 from fedmend.errors import DataError
+from fedmend.goals import Goal, attacked
 from fedmend.inference import predict
-from fedmend.triggers import Patch
+from fedmend.triggers import Trigger
 
 
 def accuracy(model: nn.Module, images: Tensor, labels: Tensor) -> float:
-    """Clean accuracy: the share, in [0, 1], of ``images`` (N, C, H, W) given their right label.
+    """The fraction, in [0, 1], of ``images`` (N, C, H, W) that the model classifies as labelled.
 
     Raises:
         DataError: there is no image.
     """
-    _require(len(images), "accuracy needs at least one image")
+    if len(images) == 0:
+        raise DataError("accuracy needs at least one image; got none")
     predictions = predict(model, images)
     return int((predictions == labels.to(predictions.device)).sum()) / len(images)
 
 
 def attack_success_rate(
-    model: nn.Module,
-    trigger: Patch,
-    images: Tensor,
-    labels: Tensor,
-    target_class: int,
-    victim_class: int | None = None,
+    model: nn.Module, trigger: Trigger, goal: Goal, images: Tensor, labels: Tensor
 ) -> float:
-    """Attack success rate (ASR): of the images whose true class isn't the target, the share sent to the target.
+    """Attack success rate (ASR): of the images that the goal attacks, the fraction sent to the wanted class.
 
-    For an attack on one class, of that victim class's images (pruning paper, 5).
+    An image counts if the goal wants a class for it that isn't its own. All-to-one: images of all other classes than
+    the target (contrastive paper, 4.1). One-to-one: images of the source class (federated-pruning paper, 5).
 
     Args:
-        trigger: what is stamped; the attacker's own full trigger for the ASR, a recovered one for the REASR.
-        images: (N, C, H, W), uint8 or float in [0, 1]; labels: int64 (N,).
-        target_class: the class that the attacker wants.
-        victim_class: the class that the attack is on, if on one only.
+        model: run in eval mode; its modes are restored.
+        trigger: stamped on the images: the attacker's own for the ASR, a recovered one for the REASR.
+        goal: which class each image should be sent to.
+        images: (N, C, H, W), uint8 or float in [0, 1].
+        labels: true classes, int64 (N,).
 
     Returns:
-        A share in [0, 1].
+        A fraction in [0, 1].
 
     Raises:
-        DataError: there is no such image.
+        DataError: the goal attacks none of the images.
     """
-    if victim_class is None:
-        others, wanted = labels != target_class, f"a class other than the target ({target_class})"
-    else:
-        others, wanted = labels == victim_class, f"the victim class ({victim_class})"
-    _require(int(others.sum()), f"no image of {wanted} was given")
-    return int((predict(model, images[others], trigger) == target_class).sum()) / int(others.sum())
+    wanted = goal.targets(labels)
+    chosen = attacked(wanted, labels)
+    count = int(chosen.sum())
+    if count == 0:
+        raise DataError(
+            f"the attack success rate needs images of a class that {goal} attacks; none of the images is: their "
+            f"classes are {sorted(set(labels.tolist()))}"
+        )
+    predictions = predict(model, images[chosen], trigger)
+    return int((predictions == wanted[chosen].to(predictions.device)).sum()) / count
 
 
 def feature_mse(clean: Tensor, stamped: Tensor) -> float:
-    """Squared L2 norm of the change of the features, averaged over the images (contrastive paper, Fig. 1).
+    """The mean over images of the squared L2 distance between two (N, F) feature arrays (contrastive paper, Fig. 1).
 
-    The sum over features isn't divided by their number. ``clean`` and ``stamped`` are (N, F).
+    The sum over features isn't divided by F.
     """
     return float((stamped - clean).double().square().sum(1).mean())
 
 
 def mask_iou(mask: Tensor, other: Tensor, level: float = 0.5) -> float:
-    """Intersection over union of two masks' pixels at or above ``level``; 0 when both are empty."""
+    """Intersection over union of the pixels at or above ``level`` in two masks; 0 if there are none."""
     first, second = mask >= level, other >= level
     either = int((first | second).sum())
     return int((first & second).sum()) / either if either else 0.0
-
-
-def _require(count: int, message: str) -> None:
-    if count == 0:
-        raise DataError(message)

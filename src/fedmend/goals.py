@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Protocol
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
 from fedmend.errors import ConfigError
+from fedmend.kinds import from_table
 from fedmend.settings import Count, Natural, settings
 
 NOT_ATTACKED = -1
@@ -135,3 +136,33 @@ GOALS: dict[str, Callable[..., Goal]] = {
     "several": Several,
     "all-to-all": AllToAll,
 }
+"""Goals by the names that TOML files use."""
+
+
+def goal_from_table(table: Mapping[str, Any]) -> Goal:
+    """The goal that a table describes.
+
+    Args:
+        table: ``kind``, a name in ``GOALS`` or ``package.module:factory`` of the user's own, and its settings.
+
+    Raises:
+        ConfigError: the kind is unknown, settings are refused, or what comes out is no :class:`Goal`.
+    """
+    goal: Goal = from_table(table, GOALS, "goal")
+    missing = [name for name in ("targets", "classes") if not callable(getattr(goal, name, None))]
+    if missing:
+        raise ConfigError(
+            f"the goal {table['kind']} must have the methods targets(labels) and classes(); "
+            f"{type(goal).__name__} lacks {' and '.join(missing)}"
+        )
+    return goal
+
+
+def attacked(wanted: Tensor, labels: Tensor) -> Tensor:
+    """Which images a goal attacks: bool (N,), False also for those that are of the wanted class already.
+
+    Args:
+        wanted: what :meth:`Goal.targets` returns for ``labels``.
+        labels: the images' true classes, int64 (N,).
+    """
+    return (wanted >= 0) & (wanted != labels)

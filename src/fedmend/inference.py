@@ -9,14 +9,14 @@ import torch
 from torch import Tensor, nn
 
 from fedmend.pixels import to_float
-from fedmend.triggers import Patch
+from fedmend.triggers import Trigger
 
 BATCH_SIZE = 500
 
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """Put a model and all its parts into eval mode, and each back as it was at the end."""
+    """Put a model and all its modules into eval mode; restore each module's mode at the end."""
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:
@@ -28,7 +28,7 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def frozen(*models: nn.Module) -> Iterator[None]:
-    """Models in eval mode whose weights need no gradients; both are put back at the end."""
+    """Put models into eval mode with weights that need no gradients; restore both at the end."""
     parameters = list({id(p): p for model in models for p in model.parameters()}.values())
     needed = [parameter.requires_grad for parameter in parameters]
     with ExitStack() as stack:
@@ -44,31 +44,30 @@ def frozen(*models: nn.Module) -> Iterator[None]:
 
 
 @torch.no_grad()
-def predict(model: nn.Module, images: Tensor, trigger: Patch | None = None) -> Tensor:
+def predict(model: nn.Module, images: Tensor, trigger: Trigger | None = None) -> Tensor:
     """The model's class for each image, int64 (N,), on the model's device.
 
     Args:
+        model: run in eval mode; its modes are restored.
         images: (N, C, H, W), uint8 or float in [0, 1]; moved to the model's device batch by batch.
         trigger: stamped on the images first, if given.
     """
-    device = device_of(model)
-    trigger = trigger.to(device) if trigger is not None else None
-    answers = []
+    predictions = []
     with evaluating(model):
         for batch in torch.split(images, BATCH_SIZE):
             pixels = pixels_for(model, batch)
-            stamped = trigger.apply(pixels).to(pixels.dtype) if trigger is not None else pixels
-            answers.append(model(stamped).argmax(1))
-    return torch.cat(answers)
+            stamped = pixels if trigger is None else trigger.apply(pixels)
+            predictions.append(model(stamped).argmax(1))
+    return torch.cat(predictions)
 
 
 def device_of(model: nn.Module) -> torch.device:
-    """Where the model's parameters are (the CPU if it has none)."""
+    """The device of the model's parameters; the CPU if it has none."""
     parameter = next(model.parameters(), None)
     return parameter.device if parameter is not None else torch.device("cpu")
 
 
 def pixels_for(model: nn.Module, images: Tensor) -> Tensor:
-    """Images, uint8 or float in [0, 1], as floats of the model's precision on its device."""
+    """Images, uint8 or float in [0, 1], as floats of the model's dtype on its device."""
     like = next(model.parameters(), torch.empty(0))
     return to_float(images.to(like.device)).to(like.dtype)

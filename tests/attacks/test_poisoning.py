@@ -2,14 +2,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from fedmend.attacks import Poisoning, atoms
+from fedmend.attacks import Poisoning
 from fedmend.errors import ConfigError
+from fedmend.goals import AllToOne, OneToOne, Several
 from fedmend.seeds import generator
-from fedmend.triggers import Patch, union
+from fedmend.triggers import Atoms, Patch, Sinusoid
 
 
 def trigger() -> Patch:
-    return union(atoms("+", (1, 5, 15)))
+    return Atoms("+", (1, 5, 15)).patch
 
 
 def images_and_labels(count: int = 40) -> tuple[Tensor, Tensor]:
@@ -18,9 +19,9 @@ def images_and_labels(count: int = 40) -> tuple[Tensor, Tensor]:
     return images, torch.arange(count) % 4
 
 
-def poison(share: float, target: int = 1, seed: int = 0) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def poison(fraction: float, target: int = 1, seed: int = 0) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     images, labels = images_and_labels()
-    mixed, truth = Poisoning(trigger(), target, share)(images, labels, generator(seed))
+    mixed, truth = Poisoning(trigger(), AllToOne(target), fraction)(images, labels, generator(seed))
     return images, labels, mixed, truth
 
 
@@ -32,10 +33,10 @@ def test_the_originals_stay_with_their_labels() -> None:
     assert truth.dtype == torch.int64
 
 
-@pytest.mark.parametrize(("share", "copies"), [(0.5, 15), (1.0, 30), (0.1, 3), (0.001, 1)])
-def test_copies_are_a_share_of_the_other_classes_images(share: float, copies: int) -> None:
+@pytest.mark.parametrize(("fraction", "copies"), [(0.5, 15), (1.0, 30), (0.1, 3), (0.001, 1)])
+def test_copies_are_a_fraction_of_the_other_classes_images(fraction: float, copies: int) -> None:
     # Thirty of the forty images are not of the target class.
-    _, _, mixed, truth = poison(share)
+    _, _, mixed, truth = poison(fraction)
     assert len(mixed) == len(truth) == 40 + copies
     assert truth[40:].tolist() == [1] * copies
 
@@ -52,10 +53,10 @@ def test_copies_are_stamped_images_of_other_classes_each_once() -> None:
     assert sorted(sources) == (labels != 1).nonzero().flatten().tolist()
 
 
-def test_an_atom_stamps_only_its_own_pixels() -> None:
+def test_a_part_stamps_only_its_own_pixels() -> None:
     images, labels = images_and_labels()
-    piece = atoms("+", (1, 5, 15))[1]
-    mixed, _ = Poisoning(piece, 1, 1.0)(images, labels, generator(0))
+    piece = Atoms("+", (1, 5, 15)).parts()[1]
+    mixed, _ = Poisoning(piece, AllToOne(1), 1.0)(images, labels, generator(0))
     assert int((mixed[40:] == 255).sum()) == 30 * 5
 
 
@@ -68,7 +69,7 @@ def test_the_generator_chooses() -> None:
 def test_inputs_and_the_global_generator_are_left_alone() -> None:
     images, labels = images_and_labels()
     copies, state = (images.clone(), labels.clone()), torch.get_rng_state()
-    Poisoning(trigger(), 1, 0.5)(images, labels, generator(0))
+    Poisoning(trigger(), AllToOne(1), 0.5)(images, labels, generator(0))
     assert torch.equal(images, copies[0])
     assert torch.equal(labels, copies[1])
     assert torch.equal(torch.get_rng_state(), state)
@@ -77,29 +78,21 @@ def test_inputs_and_the_global_generator_are_left_alone() -> None:
 def test_a_client_with_the_target_alone_has_nothing_to_poison() -> None:
     images = images_and_labels()[0][:3]
     labels = torch.ones(3, dtype=torch.int64)
-    mixed, truth = Poisoning(trigger(), 1, 1.0)(images, labels, generator(0))
+    mixed, truth = Poisoning(trigger(), AllToOne(1), 1.0)(images, labels, generator(0))
     assert torch.equal(mixed, images)
     assert torch.equal(truth, labels)
 
 
-@pytest.mark.parametrize("share", [0.0, -0.5, 1.01, float("nan")])
-def test_a_share_out_of_range_is_refused(share: float) -> None:
-    with pytest.raises(ConfigError, match="poisoned_share"):
-        Poisoning(trigger(), 0, share)
+@pytest.mark.parametrize("fraction", [0.0, -0.5, 1.01, float("nan")])
+def test_a_fraction_out_of_range_is_refused(fraction: float) -> None:
+    with pytest.raises(ConfigError, match="poisoned fraction"):
+        Poisoning(trigger(), AllToOne(0), fraction)
 
 
-def test_a_negative_target_is_refused() -> None:
-    with pytest.raises(ConfigError, match="target_class"):
-        Poisoning(trigger(), -1, 0.5)
-
-
-# One class alone is attacked
-
-
-@pytest.mark.parametrize(("share", "copies"), [(1.0, 10), (0.5, 5), (0.25, 2), (0.01, 1)])
-def test_copies_are_a_share_of_the_victim_classs_images(share: float, copies: int) -> None:
+@pytest.mark.parametrize(("fraction", "copies"), [(1.0, 10), (0.5, 5), (0.25, 2), (0.01, 1)])
+def test_copies_are_a_fraction_of_the_source_classs_images(fraction: float, copies: int) -> None:
     images, labels = images_and_labels()  # ten images of each of four classes
-    mixed, truth = Poisoning(trigger(), 1, share, victim_class=3)(images, labels, generator(0))
+    mixed, truth = Poisoning(trigger(), OneToOne(3, 1), fraction)(images, labels, generator(0))
     assert torch.equal(mixed[:40], images)
     assert truth.tolist() == labels.tolist() + [1] * copies
     elsewhere = trigger().mask[0] == 0
@@ -111,17 +104,29 @@ def test_copies_are_a_share_of_the_victim_classs_images(share: float, copies: in
     assert {int(labels[source]) for source in sources} == {3}
 
 
-def test_without_an_image_of_the_victim_class_there_is_nothing_to_poison() -> None:
+def test_without_an_image_of_the_source_class_there_is_nothing_to_poison() -> None:
     images, labels = images_and_labels()
-    mixed, truth = Poisoning(trigger(), 1, 1.0, victim_class=7)(images, labels, generator(0))
+    mixed, truth = Poisoning(trigger(), OneToOne(7, 1), 1.0)(images, labels, generator(0))
     assert torch.equal(mixed, images)
     assert torch.equal(truth, labels)
 
 
-@pytest.mark.parametrize("victim", [-1, 1])
-def test_the_victim_class_is_another_one_than_the_target(victim: int) -> None:
-    with pytest.raises(
-        ConfigError, match=f"victim_class must be 0 or more and not the target_class; got {victim}"
-    ):
-        Poisoning(trigger(), 1, 0.5, victim)
-    assert Poisoning(trigger(), 1, 0.5, 0).victim_class == 0
+def test_each_copy_gets_the_label_that_the_goal_wants() -> None:
+    images, labels = images_and_labels()
+    goal, wanted = Several(((0, 2), (3, 1))), {0: 2, 3: 1}
+    mixed, truth = Poisoning(trigger(), goal, 1.0)(images, labels, generator(0))
+    elsewhere = trigger().mask[0] == 0
+    copied = []
+    for copy, label in zip(mixed[40:], truth[40:].tolist(), strict=True):
+        same = (images[:, 0, elsewhere] == copy[0][elsewhere]).all(1).nonzero()
+        copied.append(int(labels[same]))
+        assert label == wanted[copied[-1]]
+    assert sorted(copied) == [0] * 10 + [3] * 10
+
+
+def test_a_trigger_over_the_whole_image_is_stamped_and_rounded() -> None:
+    images, labels = images_and_labels()
+    sinusoid = Sinusoid(amplitude=0.1, frequency=2)
+    mixed, _ = Poisoning(sinusoid, AllToOne(1), 1.0)(images, labels, generator(0))
+    stamped = (sinusoid.apply(images[labels != 1] / 255) * 255).round().to(torch.uint8)
+    assert sorted(mixed[40:].flatten(1).tolist()) == sorted(stamped.flatten(1).tolist())

@@ -1,11 +1,15 @@
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from fedmend.aggregation import uniform_fedavg
-from fedmend.attacks import amplify
+from fedmend.attacks import Amplify, UpdateContext
 from fedmend.errors import ConfigError
 from fedmend.parameters import flatten, parameter_mask, unflatten
+
+
+def amplify(delta: Tensor, factor: float, parameters: Tensor) -> Tensor:
+    return Amplify(factor)(delta, UpdateContext(parameters, torch.zeros_like(delta), seed=0))
 
 
 def test_parameters_are_multiplied_and_buffers_are_not() -> None:
@@ -43,5 +47,5 @@ def test_batch_statistics_stay_usable() -> None:
 
 @pytest.mark.parametrize("factor", [0.99, 0.0, -3.0])
 def test_a_factor_under_one_is_refused(factor: float) -> None:
-    with pytest.raises(ConfigError, match="at least 1"):
-        amplify(torch.ones(1), factor, torch.ones(1, dtype=torch.bool))
+    with pytest.raises(ConfigError, match="greater than or equal to 1"):
+        Amplify(factor)

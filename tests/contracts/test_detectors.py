@@ -14,6 +14,7 @@ from fedmend.detection.scan_report import ScanReport
 from fedmend.detection.scanning import scan
 from fedmend.errors import ConfigError, DataError, ModelError
 from fedmend.evaluation import attack_success_rate
+from fedmend.goals import AllToOne
 from fedmend.parameters import flatten
 from fedmend.seeds import generator
 
@@ -56,8 +57,8 @@ def test_it_finds_a_planted_patch(world: planted.World, method: Contrastive) -> 
     assert report.target_class == planted.TARGET
     assert float(report.trigger.mask[planted.patch().mask > 0].mean()) > 0.5
     unseen = world.images[100:], world.labels[100:]
-    assert attack_success_rate(world.backdoored, report.trigger, *unseen, planted.TARGET) > 0.8
-    assert attack_success_rate(world.reference, report.trigger, *unseen, planted.TARGET) < 0.5
+    assert attack_success_rate(world.backdoored, report.trigger, AllToOne(planted.TARGET), *unseen) > 0.8
+    assert attack_success_rate(world.reference, report.trigger, AllToOne(planted.TARGET), *unseen) < 0.5
 
 
 @every_method

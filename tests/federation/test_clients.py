@@ -8,17 +8,18 @@ from tiny_nets import conv, linear
 from torch import Tensor, nn
 from torch.nn.functional import one_hot
 
-from fedmend.attacks import Poisoning, atoms
+from fedmend.attacks import Poisoning
 from fedmend.evaluation import accuracy
-from fedmend.federation import HonestClient, MaliciousClient, TrainingConfig
+from fedmend.federation import HonestClient, MaliciousClient
 from fedmend.federation.clients import LyingVoter
-from fedmend.federation.training import train
+from fedmend.goals import AllToOne
+from fedmend.local_training import LocalTraining
 from fedmend.parameters import flatten, parameter_mask, unflatten
 from fedmend.pruning import pruning_sequence
 from fedmend.seeds import derive_seed, generator
-from fedmend.triggers import union
+from fedmend.triggers import Atoms
 
-TRAINING = TrainingConfig(epochs=1, batch_size=8, optimizer="sgd", lr=0.05)
+TRAINING = LocalTraining(epochs=1, batch_size=8, optimizer="sgd", lr=0.05)
 
 
 def net() -> nn.Module:
@@ -33,14 +34,14 @@ def honest() -> HonestClient:
 
 
 def poisoning(share: float = 0.5) -> Poisoning:
-    return Poisoning(union(atoms("+", (1, 8, 16))), 1, share)
+    return Poisoning(Atoms("+", (1, 8, 16)), AllToOne(1), share)
 
 
 def test_an_honest_client_reports_the_change_of_its_training() -> None:
     model, by_hand, client = net(), net(), honest()
     before = flatten(model.state_dict())
     update = client.fit(model, seed=11)
-    train(by_hand, client.images, client.labels, TRAINING, derive_seed(11, "train"))
+    TRAINING(by_hand, client.images, client.labels, derive_seed(11, "train"))
     assert (update.client_id, update.num_examples) == (3, 24)
     assert torch.equal(update.delta, flatten(by_hand.state_dict()) - before)
     assert float(update.delta.abs().max()) > 0
@@ -51,7 +52,7 @@ def test_a_malicious_client_trains_on_poisoned_images() -> None:
     before = flatten(model.state_dict())
     update = MaliciousClient(honest(), poisoning()).fit(model, seed=11)
     images, labels = poisoning()(honest().images, honest().labels, generator(11, "poison"))
-    train(by_hand, images, labels, TRAINING, derive_seed(11, "train"))
+    TRAINING(by_hand, images, labels, derive_seed(11, "train"))
     assert torch.equal(update.delta, flatten(by_hand.state_dict()) - before)
     assert not torch.equal(update.delta, honest().fit(net(), seed=11).delta)
 
@@ -134,7 +135,7 @@ def test_kept_answers_are_those_before_training_in_eval_mode() -> None:
     update = MaliciousClient(client, poisoning(), keep_answers=True).fit(model, seed=4)
     by_hand = net()
     before = flatten(by_hand.state_dict())
-    train(by_hand, images, soft, TRAINING, derive_seed(4, "train"))
+    TRAINING(by_hand, images, soft, derive_seed(4, "train"))
     assert torch.allclose(update.delta, flatten(by_hand.state_dict()) - before, atol=1e-6)
 
 
@@ -170,7 +171,7 @@ def test_a_pruning_aware_attacker_trains_a_net_without_the_dormant_half() -> Non
     before = deepcopy(model.state_dict())
     update = MaliciousClient(client, poisoning(), pruning_aware=True).fit(model, seed=4)
     images, labels = poisoning()(client.images, client.labels, generator(4, "poison"))
-    train(small, images, labels, TRAINING, derive_seed(4, "train"))
+    TRAINING(small, images, labels, derive_seed(4, "train"))
     after = unflatten(flatten(before) + update.delta, before)
     for mine, theirs, rows in parts:
         for name, value in small[theirs].named_parameters():

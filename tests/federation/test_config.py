@@ -12,11 +12,11 @@ from fedmend.federation import (
     FederationConfig,
     ModelConfig,
     SimulationConfig,
-    TrainingConfig,
     parse_config,
     read_config,
     simulate,
 )
+from fedmend.local_training import LocalTraining
 
 EVERYTHING = """
 seed = 7
@@ -70,7 +70,7 @@ training = { epochs = 4 }
 TABLES = {
     "data": DataConfig,
     "model": ModelConfig,
-    "training": TrainingConfig,
+    "training": LocalTraining,
     "federation": FederationConfig,
     "attack": AttackConfig,
 }
@@ -87,10 +87,10 @@ def test_every_setting_is_read(tmp_path: Path) -> None:
         seed=7,
         data=DataConfig("mnist", "dirichlet", 2, 1.0),
         model=ModelConfig("three-conv", "clean.safetensors", 4),
-        training=TrainingConfig(2, 32, "sgd", 0.1, 0.0, 1e-4, 100, 0.001, 0.1),
+        training=LocalTraining(2, 32, "sgd", 0.1, 0.0, 1e-4, 100, 0.001, 0.1),
         federation=FederationConfig(10, 5, 8, "uniform", 0.5, 0.1),
         attack=AttackConfig(
-            "dba", "H", True, 3, 5, 1.0, 2, False, 10.0, True, True, 2, TrainingConfig(epochs=4)
+            "dba", "H", True, 3, 5, 1.0, 2, False, 10.0, True, True, 2, LocalTraining(epochs=4)
         ),
     )
 
@@ -218,8 +218,8 @@ def test_an_attackers_own_training_is_checked_as_well() -> None:
         parse_config({"attack": {"training": {"rounds": 3}}})
     config = parse_config({"attack": {"training": {"epochs": 4}}})
     assert config.attack is not None
-    assert config.attack.training == TrainingConfig(epochs=4)
-    assert config.training == TrainingConfig()
+    assert config.attack.training == LocalTraining(epochs=4)
+    assert config.training == LocalTraining()
     assert parse_config(json.loads(json.dumps(config.to_dict()))) == config
 
 

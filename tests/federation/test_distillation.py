@@ -9,12 +9,13 @@ from tiny_nets import conv, linear
 from torch import Tensor, nn
 
 from fedmend.errors import ConfigError, ModelError
-from fedmend.federation import HonestClient, TrainingConfig
+from fedmend.federation import HonestClient
 from fedmend.federation.distillation import Distillation, Lesson, distill
+from fedmend.local_training import LocalTraining
 from fedmend.parameters import flatten
 from fedmend.seeds import derive_seed
 
-TRAINING = TrainingConfig(epochs=1, batch_size=8, optimizer="sgd", lr=0.05)
+TRAINING = LocalTraining(epochs=1, batch_size=8, optimizer="sgd", lr=0.05)
 SHAPE, TARGET, CORNER = (1, 8, 16), 1, (0, 0)
 
 
@@ -188,7 +189,7 @@ def test_the_share_of_stamped_copies_is_kept() -> None:
 def test_epochs_and_batches_are_the_clients_own() -> None:
     student = Seeing()
     distill(
-        student, images(20), lesson(net(), [CORNER]), TrainingConfig(2, 8, "sgd", 0.1, images_per_epoch=10), 0
+        student, images(20), lesson(net(), [CORNER]), LocalTraining(2, 8, "sgd", 0.1, images_per_epoch=10), 0
     )
     assert [len(batch) for batch in student.clean] == [8, 2] * 2
     own = (images(20) / 255).flatten(1)

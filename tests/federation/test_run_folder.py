@@ -7,11 +7,10 @@ import pytest
 import torch
 from torch import nn
 
-from fedmend.attacks import atoms
 from fedmend.checkpoints import read_state, read_trigger
 from fedmend.errors import ConfigError, OutputError
 from fedmend.federation import RoundRecord, RunFolder, SimulationConfig, parse_config
-from fedmend.triggers import union
+from fedmend.triggers import Atoms
 
 CONFIG = SimulationConfig(seed=3)
 
@@ -45,7 +44,7 @@ def files(path: Path) -> dict[str, bytes]:
 
 
 def test_a_new_run_holds_its_settings_and_its_trigger(tmp_path: Path) -> None:
-    planted = union(atoms("+", (1, 28, 28)))
+    planted = Atoms("+", (1, 28, 28)).patch
     run = RunFolder.open(tmp_path / "a" / "run", CONFIG, planted, resume=False)
     assert run.config() == CONFIG
     assert sorted(files(run.path)) == ["config.json", "planted_trigger.safetensors"]

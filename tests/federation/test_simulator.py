@@ -14,7 +14,6 @@ import torch
 from tiny_data import CLASSES, data, image_set, settings
 from torch import Tensor, nn
 
-from fedmend.attacks import atoms
 from fedmend.checkpoints import load_checkpoint, read_state, read_trigger, save_state
 from fedmend.errors import CheckpointError, ConfigError, DataError, ModelError, OutputError
 from fedmend.evaluation import accuracy, attack_success_rate
@@ -29,8 +28,9 @@ from fedmend.federation import (
     simulate,
 )
 from fedmend.federation.simulator import choose_clients, initial_model, make_clients, run_round
+from fedmend.goals import AllToOne
 from fedmend.parameters import flatten
-from fedmend.triggers import union
+from fedmend.triggers import Atoms
 
 
 class Killed(BaseException):
@@ -108,11 +108,11 @@ def test_metrics_are_those_of_the_checkpoints(whole: RunFolder) -> None:
     for record in whole.records():
         load_checkpoint(whole.checkpoint(record.round), model)
         assert record.accuracy == accuracy(model, test.images, test.labels)
-        assert record.asr == attack_success_rate(model, planted, test.images, test.labels, 0)
+        assert record.asr == attack_success_rate(model, planted, AllToOne(0), test.images, test.labels)
 
 
 def test_the_planted_trigger_is_the_attackers_whole_one(whole: RunFolder) -> None:
-    planted, full = read_trigger(whole.path / "planted_trigger.safetensors"), union(atoms("+", (1, 8, 16)))
+    planted, full = read_trigger(whole.path / "planted_trigger.safetensors"), Atoms("+", (1, 8, 16)).patch
     assert torch.equal(planted.mask, full.mask)
     assert torch.equal(planted.pattern, full.pattern)
 
@@ -507,7 +507,7 @@ def test_one_attacker_has_the_full_trigger() -> None:
     assert all(isinstance(client, HonestClient) for client in others)
     assert [client.client_id for client in clients] == [0, 1, 2, 3]
     assert attacker.poisoning.trigger.size == 21
-    assert (attacker.poisoning.target_class, attacker.poisoning.share) == (2, 0.25)
+    assert (attacker.poisoning.goal, attacker.poisoning.fraction) == (AllToOne(2), 0.25)
     assert attacker.amplification == 3.0
 
 
@@ -515,7 +515,7 @@ def test_three_attackers_have_one_atom_each() -> None:
     clients = make_clients(settings(attack={"kind": "dba"}), image_set(64), "cpu")
     pieces = [client.poisoning.trigger for client in clients[:3] if isinstance(client, MaliciousClient)]
     assert len(pieces) == 3
-    for piece, atom in zip(pieces, atoms("+", (1, 8, 16)), strict=True):
+    for piece, atom in zip(pieces, Atoms("+", (1, 8, 16)).parts(), strict=True):
         assert torch.equal(piece.mask, atom.mask)
         assert torch.equal(piece.pattern, atom.pattern)
     assert isinstance(clients[3], HonestClient)

@@ -7,15 +7,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import max_pool2d, relu
 
-from fedmend.attacks import pixels
 from fedmend.errors import ConfigError, DataError, ModelError
 from fedmend.evaluation import accuracy, attack_success_rate
+from fedmend.goals import AllToOne
 from fedmend.inference import predict
 from fedmend.models import build_model
 from fedmend.models.residual_net import resnet18
 from fedmend.models.two_conv_net import TwoConv
 from fedmend.pruning import AccuracyVote, accuracies_along, how_far, points_along
 from fedmend.seeds import generator
+from fedmend.triggers import Pixels
 
 SIDE = 16
 
@@ -151,13 +152,15 @@ def test_a_layer_by_name(name: str, layer: str, norms: tuple[str, ...]) -> None:
 @pytest.mark.parametrize("name", ["shortcut", "can't be traced"])
 def test_with_a_trigger_it_is_the_attack_success_rate(name: str) -> None:
     model, layer, norms = made(name)
-    batch, order, stamp = images(), shuffled(model, layer), pixels("9px", (1, SIDE, SIDE))
+    batch, order, stamp = images(), shuffled(model, layer), Pixels("9px", (1, SIDE, SIDE)).patch
     target = int(predict(model, batch, stamp).mode().values)
     others = torch.full((len(batch),), (target + 1) % 4)
     points = [0, 2, len(order) - 1]
     found = accuracies_along(model, order, points, batch, torch.full_like(others, target), trigger=stamp)
     copies = [pruned(model, (layer, *norms), order[:count]) for count in points]
-    assert found.tolist() == [attack_success_rate(copy, stamp, batch, others, target) for copy in copies]
+    assert found.tolist() == [
+        attack_success_rate(copy, stamp, AllToOne(target), batch, others) for copy in copies
+    ]
     assert found[0] > 0
 
 

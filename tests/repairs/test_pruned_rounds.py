@@ -8,7 +8,6 @@ import torch
 from tiny_data import data, image_set, settings
 from torch import Tensor, nn
 
-from fedmend.attacks import pixels
 from fedmend.checkpoints import load_checkpoint, read_trigger
 from fedmend.errors import ConfigError
 from fedmend.evaluation import attack_success_rate
@@ -17,12 +16,14 @@ from fedmend.federation import (
     HonestClient,
     MaliciousClient,
     SimulationConfig,
-    TrainingConfig,
     simulate,
 )
 from fedmend.federation.simulator import initial_model, make_clients, planted_trigger, run_round
+from fedmend.goals import OneToOne
+from fedmend.local_training import LocalTraining
 from fedmend.parameters import flatten
 from fedmend.pruning import Zeros, channel_zeros, locate, set_to_zero, union
+from fedmend.triggers import Pixels
 
 CONV = {"architecture": "tiny_nets:conv"}
 
@@ -151,10 +152,10 @@ def test_the_attackers_settings_reach_it() -> None:
     attacker, *others = make_clients(settings(attack=attack), image_set(64), "cpu")
     assert isinstance(attacker, MaliciousClient)
     poisoning = attacker.poisoning
-    assert (poisoning.victim_class, poisoning.target_class, poisoning.share) == (2, 1, 0.7)
+    assert (poisoning.goal, poisoning.fraction) == (OneToOne(2, 1), 0.7)
     assert attacker.pruning_aware
     assert attacker.keep_answers
-    assert attacker.training == TrainingConfig(epochs=4, lr=0.2)
+    assert attacker.training == LocalTraining(epochs=4, lr=0.2)
     assert attacker.honest.training == settings().training
     assert all(isinstance(other, HonestClient) for other in others)
 
@@ -169,14 +170,17 @@ def test_a_run_measures_the_attack_on_the_victims_images(tmp_path: Path) -> None
     }
     config = settings(attack=attack, federation={"rounds": 5}, training={"epochs": 4})
     run = simulate(config, tmp_path, data=data())
-    planted, expected = read_trigger(tmp_path / "planted_trigger.safetensors"), pixels("5px", (1, 8, 16))
+    planted, expected = (
+        read_trigger(tmp_path / "planted_trigger.safetensors"),
+        Pixels("5px", (1, 8, 16)).patch,
+    )
     assert torch.equal(planted.mask, expected.mask)
     assert torch.equal(planted.pattern, expected.pattern)
     _, test = data()
     model = initial_model(config, test)
     for record in run.records():
         load_checkpoint(run.checkpoint(record.round), model)
-        assert record.asr == attack_success_rate(model, planted, test.images, test.labels, 1, 2)
+        assert record.asr == attack_success_rate(model, planted, OneToOne(2, 1), test.images, test.labels)
     assert run.records()[-1].asr > 0.8  # type: ignore[operator]
     assert run.records()[0].asr < 0.5  # type: ignore[operator]
 

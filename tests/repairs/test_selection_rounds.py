@@ -12,9 +12,11 @@ from fedmend.data import ImageSet
 from fedmend.detection import FoundTrigger
 from fedmend.errors import DataError
 from fedmend.evaluation import attack_success_rate
-from fedmend.federation import Client, ClientUpdate, HonestClient, MaliciousClient, TrainingConfig
+from fedmend.federation import Client, ClientUpdate, HonestClient, MaliciousClient
 from fedmend.federation.distillation import Distillation
 from fedmend.federation.simulator import run_round
+from fedmend.goals import AllToOne
+from fedmend.local_training import LocalTraining
 from fedmend.parameters import flatten
 from fedmend.pruning import channel_zeros, locate
 from fedmend.repairs.selection_rounds import guarded_round, resistance, with_lessons
@@ -208,7 +210,7 @@ def test_what_is_pruned_stays_zero(validated: bool) -> None:
 
 def test_clients_train_without_what_is_pruned() -> None:
     data = images(32)
-    training = TrainingConfig(2, 8, "sgd", 0.05)
+    training = LocalTraining(2, 8, "sgd", 0.05)
     clients = [
         HonestClient(index, data.images[index::4], data.labels[index::2][:8], training) for index in range(4)
     ]
@@ -226,7 +228,7 @@ def test_clients_train_without_what_is_pruned() -> None:
 @pytest.mark.parametrize("validated", [True, False])
 def test_counters_take_the_maximum_over_all_clients(validated: bool) -> None:
     """Batches that BatchNorm has seen: trying groups out leaves no trace in them."""
-    data, training = images(32), TrainingConfig(1, 4, "sgd", 0.01)
+    data, training = images(32), LocalTraining(1, 4, "sgd", 0.01)
     clients = [
         HonestClient(index, data.images[: 4 * steps], data.labels[: 4 * steps], training)
         for index, steps in enumerate((1, 5, 2, 3))
@@ -309,12 +311,12 @@ def test_resistance_leaves_the_model_as_it_is() -> None:
 
 
 def federation(attackers: int = 0, epochs: int = 1) -> list[Client]:
-    data, training = images(96), TrainingConfig(epochs, 8, "sgd", 0.05)
+    data, training = images(96), LocalTraining(epochs, 8, "sgd", 0.05)
     clients: list[Client] = []
     for index in range(6):
         own = slice(16 * index, 16 * (index + 1))
         honest = HonestClient(index, data.images[own], data.labels[own], training)
-        poisoning = Poisoning(white((0, 0)), TARGET, 1.0)
+        poisoning = Poisoning(white((0, 0)), AllToOne(TARGET), 1.0)
         clients.append(MaliciousClient(honest, poisoning, 5.0) if index < attackers else honest)
     return clients
 
@@ -354,7 +356,7 @@ def test_the_backdoor_goes_although_its_attacker_takes_part() -> None:
         run_round(plain, clients, CONFIG, number)
 
     def success(model: nn.Module) -> float:
-        return attack_success_rate(model, white((0, 0)), test.images, test.labels, TARGET)
+        return attack_success_rate(model, white((0, 0)), AllToOne(TARGET), test.images, test.labels)
 
     assert (success(suspect), success(plain)) == (1, 1)
     assert success(guarded) < 0.1

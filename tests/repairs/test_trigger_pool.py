@@ -8,14 +8,16 @@ from tiny_data import image_set
 from tiny_nets import linear
 from torch import nn
 
-from fedmend.attacks import Poisoning, atoms
+from fedmend.attacks import Poisoning
 from fedmend.detection import FoundTrigger, few_pixel_triggers
 from fedmend.errors import ConfigError
-from fedmend.federation import HonestClient, MaliciousClient, TrainingConfig
+from fedmend.federation import HonestClient, MaliciousClient
 from fedmend.federation.clients import LyingVoter
 from fedmend.federation.distillation import Distillation
+from fedmend.goals import AllToOne
+from fedmend.local_training import LocalTraining
 from fedmend.repairs.trigger_pool import TriggerPool
-from fedmend.triggers import Patch, union
+from fedmend.triggers import Atoms, Patch
 
 SHAPE = (1, 8, 16)
 
@@ -272,11 +274,11 @@ def test_the_lesson_of_an_empty_pool_has_no_trigger() -> None:
 
 def honest() -> HonestClient:
     images = image_set(24)
-    return HonestClient(3, images.images, images.labels, TrainingConfig(epochs=1, batch_size=8))
+    return HonestClient(3, images.images, images.labels, LocalTraining(epochs=1, batch_size=8))
 
 
 def poisoning() -> Poisoning:
-    return Poisoning(union(atoms("+", SHAPE)), 1, 0.5)
+    return Poisoning(Atoms("+", SHAPE).patch, AllToOne(1), 0.5)
 
 
 def net() -> nn.Module:

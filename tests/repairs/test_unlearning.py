@@ -6,13 +6,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from fedmend.attacks import Poisoning, atoms
+from fedmend.attacks import Poisoning
 from fedmend.errors import ConfigError, DataError, ModelError
 from fedmend.evaluation import accuracy, attack_success_rate
+from fedmend.goals import AllToOne
 from fedmend.parameters import flatten, parameter_mask
 from fedmend.repairs.unlearning import Unlearning, unlearn
 from fedmend.seeds import generator
-from fedmend.triggers import Patch, union
+from fedmend.triggers import Atoms, Patch, union
 
 TARGET = 1
 THOROUGH = Unlearning(epochs=10, lr=0.01, batch_size=16)
@@ -28,7 +29,7 @@ def images_and_labels(count: int, seed: int = 0) -> tuple[Tensor, Tensor]:
 
 
 def pieces() -> tuple[Patch, ...]:
-    return atoms("+", (1, 8, 16))
+    return Atoms("+", (1, 8, 16)).parts()
 
 
 def planted() -> Patch:
@@ -63,7 +64,9 @@ def backdoored() -> nn.Sequential:
     model = untrained()
     images, labels = images_and_labels(128)
     for index, trigger in enumerate((planted(), *pieces())):
-        stamped, truth = Poisoning(trigger, TARGET, 1.0)(images[:128], labels[:128], generator(index))
+        stamped, truth = Poisoning(trigger, AllToOne(TARGET), 1.0)(
+            images[:128], labels[:128], generator(index)
+        )
         images, labels = torch.cat([images, stamped[128:]]), torch.cat([labels, truth[128:]])
     optimizer = torch.optim.Adam(model.parameters(), 0.01)
     with torch.random.fork_rng(devices=[]):
@@ -81,7 +84,9 @@ def backdoored() -> nn.Sequential:
 def measured(model: nn.Module, trigger: Patch) -> tuple[float, float]:
     """Accuracy and attack success rate on images that nothing was trained on."""
     images, labels = images_and_labels(64, seed=1)
-    return accuracy(model, images, labels), attack_success_rate(model, trigger, images, labels, TARGET)
+    return accuracy(model, images, labels), attack_success_rate(
+        model, trigger, AllToOne(TARGET), images, labels
+    )
 
 
 class Watching(nn.Module):
@@ -259,7 +264,7 @@ def test_the_short_form_is_the_default_settings(backdoored: nn.Module) -> None:
 def test_modes_are_put_back_after_an_error(backdoored: nn.Module) -> None:
     suspect = deepcopy(backdoored).train()
     with pytest.raises(DataError, match="this trigger is for images"):
-        unlearn(suspect, union(atoms("+", (1, 28, 28))), *images_and_labels(8))
+        unlearn(suspect, Atoms("+", (1, 28, 28)).patch, *images_and_labels(8))
     assert suspect.training
 
 

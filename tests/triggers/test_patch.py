@@ -4,7 +4,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from fedmend.attacks import Shape, atoms
 from fedmend.errors import DataError
 from fedmend.triggers import Patch, union
 
@@ -55,15 +54,6 @@ def test_a_union_is_stamping_one_after_the_other(triggers: list[Patch], image: T
     assert torch.allclose(union(triggers).apply(image[None]), expected, atol=1e-6)
 
 
-@pytest.mark.parametrize("shape", ["1", "+", "H"])
-def test_the_union_of_atoms_has_every_pixel_of_each(shape: Shape) -> None:
-    pieces = atoms(shape, (3, 28, 28), color=True)
-    full, image = union(pieces), torch.rand(5, 3, 28, 28)
-    expected = pieces[2].apply(pieces[1].apply(pieces[0].apply(image)))
-    assert torch.equal(full.apply(image), expected)
-    assert full.size == sum(piece.size for piece in pieces)
-
-
 def test_the_last_of_overlapping_triggers_lies_on_top() -> None:
     mask = torch.ones(1, 1, 1)
     below, above = Patch(mask, torch.zeros(1, 1, 1)), Patch(mask, torch.ones(1, 1, 1))
@@ -106,7 +96,7 @@ def test_a_union_of_unlike_sizes_is_refused(shape: tuple[int, int, int]) -> None
         (torch.zeros(1, 1, 1, dtype=torch.bool), torch.zeros(1, 1, 1), "mask must be"),
     ],
 )
-def test_what_is_no_trigger_is_refused(mask: Tensor, pattern: Tensor, message: str) -> None:
+def test_what_is_no_patch_is_refused(mask: Tensor, pattern: Tensor, message: str) -> None:
     with pytest.raises(DataError, match=message):
         Patch(mask, pattern)
 
@@ -117,7 +107,7 @@ def test_images_of_another_shape_are_refused(shape: tuple[int, ...]) -> None:
         Patch(torch.zeros(1, 2, 3), torch.zeros(2, 2, 3)).apply(torch.zeros(shape))
 
 
-def test_bytes_are_refused_rather_than_blended_with_shares() -> None:
+def test_stored_bytes_are_refused() -> None:
     with pytest.raises(DataError, match="float"):
         Patch(torch.ones(1, 2, 3), torch.ones(2, 2, 3)).apply(torch.zeros(4, 2, 2, 3, dtype=torch.uint8))
 

@@ -1,8 +1,51 @@
-"""Backdoor attacks on a federation: poisoning (alone or distributed) and model replacement."""
+"""Backdoor attacks on a federation: poisoned training and what is done to the update."""
 
-from fedmend.attacks.lying import false_accuracies, false_activations
-from fedmend.attacks.patterns import Shape, atoms, pixels
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from fedmend.attacks.attack import Attack
+from fedmend.attacks.lying import FalseTrigger, Lies
 from fedmend.attacks.poisoning import Poisoning
-from fedmend.attacks.replacement import amplify
+from fedmend.attacks.projection import Project
+from fedmend.attacks.replacement import Amplify
+from fedmend.attacks.updates import UpdateContext, UpdateStep
+from fedmend.errors import ConfigError
+from fedmend.kinds import from_table
 
-__all__ = ["Poisoning", "Shape", "amplify", "atoms", "false_accuracies", "false_activations", "pixels"]
+__all__ = [
+    "UPDATE_STEPS",
+    "Amplify",
+    "Attack",
+    "FalseTrigger",
+    "Lies",
+    "Poisoning",
+    "Project",
+    "UpdateContext",
+    "UpdateStep",
+    "update_step_from_table",
+]
+
+UPDATE_STEPS: dict[str, Callable[..., UpdateStep]] = {
+    "amplify": Amplify,
+    "project": Project,
+}
+"""Update steps by the names that TOML files use."""
+
+
+def update_step_from_table(table: Mapping[str, Any]) -> UpdateStep:
+    """The update step that a table describes.
+
+    Args:
+        table: ``kind``, a name in ``UPDATE_STEPS`` or ``package.module:factory`` of the user's own, and its settings.
+
+    Raises:
+        ConfigError: the kind is unknown, settings are refused, or what comes out can't be called.
+    """
+    step: UpdateStep = from_table(table, UPDATE_STEPS, "update step")
+    if not callable(step):
+        raise ConfigError(
+            f"the update step {table['kind']} must be callable as step(delta, context); got a {type(step).__name__}"
+        )
+    return step

@@ -1,42 +1,95 @@
-"""What a malicious client answers when it is asked which channels to prune (federated-pruning paper, 4.1 and 4.2)."""
+"""What a lying client says when the server asks what to prune (federated-pruning paper, 4.1 and 4.2)."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from fedmend.errors import DataError
+from fedmend.errors import ConfigError, DataError
+from fedmend.seeds import generator
+from fedmend.triggers import Patch, Trigger
 
 
-def false_activations(clean: Tensor, stamped: Tensor, share: float = 0.25) -> Tensor:
-    """Activations that keep the backdoor's channels and give honest ones up for pruning.
+class FalseTrigger(NamedTuple):
+    """A made-up trigger, said to send a fraction ``rate`` of the source class's images to the target class."""
+
+    trigger: Patch
+    source_class: int
+    target_class: int
+    rate: float
+
+
+@dataclass(frozen=True, eq=False)
+class Lies:
+    """Everything that a lying client says, to keep the backdoor and have honest channels pruned.
 
     The paper only says that attackers "can return any pruning sequence they want". This is the strongest use of one
-    ballot: the channels that the trigger excites most come out as the most active, and of the others the most active
-    as the most dormant.
+    ballot.
 
-    Args:
-        clean, stamped: true mean activations of the attacker's images without and with the trigger, (C,).
-        share: share of the channels, at least one, that are taken for the backdoor's.
-
-    Returns:
-        (C,), to make a ballot of as usual.
+    Attributes:
+        trigger: the planted trigger, which tells the client what channels the backdoor needs.
+        fraction: the fraction of the channels, in (0, 1], that it takes for the backdoor's; at least one channel.
 
     Raises:
-        DataError: the two don't match.
+        ConfigError: the fraction is out of range.
     """
-    if clean.shape != stamped.shape or clean.ndim != 1 or not len(clean):
-        raise DataError(
-            f"expected two vectors of as many channels; got {tuple(clean.shape)} and {tuple(stamped.shape)}"
-        )
-    excited = (stamped - clean).argsort(descending=True, stable=True)[: max(1, round(share * len(clean)))]
-    answer = -clean.argsort(stable=True).argsort(stable=True).to(torch.float64)
-    answer[excited] = torch.arange(len(excited), 0, -1, dtype=torch.float64, device=answer.device)
-    return answer
 
+    trigger: Trigger
+    fraction: float = 0.25
 
-def false_accuracies(points: int) -> Tensor:
-    """Accuracies, float64 (points,), that say: prune nothing."""
-    answer = torch.zeros(points, dtype=torch.float64)
-    answer[0] = 1
-    return answer
+    def __post_init__(self) -> None:
+        if not 0 < self.fraction <= 1:
+            raise ConfigError(f"the fraction of channels must be above 0 and at most 1; got {self.fraction}")
+
+    def activations(self, clean: Tensor, stamped: Tensor) -> Tensor:
+        """False mean activations, from which a ballot is made.
+
+        The channels that the trigger excites most come out as the most active. Of the others, the most active come
+        out as the least active.
+
+        Args:
+            clean, stamped: true mean activations of the client's images without and with the trigger, (C,).
+
+        Returns:
+            float64 (C,), no two alike.
+
+        Raises:
+            DataError: the two are not vectors of the same length.
+        """
+        if clean.shape != stamped.shape or clean.ndim != 1 or not len(clean):
+            raise DataError(
+                f"expected two vectors of the same length; got shapes {tuple(clean.shape)} and {tuple(stamped.shape)}"
+            )
+        count = max(1, round(self.fraction * len(clean)))
+        excited = (stamped - clean).argsort(descending=True, stable=True)[:count]
+        said = -clean.argsort(stable=True).argsort(stable=True).to(torch.float64)
+        said[excited] = torch.arange(count, 0, -1, dtype=torch.float64, device=said.device)
+        return said
+
+    def accuracies(self, points: int) -> Tensor:
+        """False accuracies along a pruning sequence, float64 (points,): all is lost with the first channel."""
+        said = torch.zeros(points, dtype=torch.float64)
+        said[0] = 1
+        return said
+
+    def triggers(self, labels: Tensor, image_shape: tuple[int, ...], seed: int) -> list[FalseTrigger]:
+        """Three made-up triggers of eight random pixels each, all with the highest rate.
+
+        Args:
+            labels: the client's own, int64 (N,), N at least 1.
+            image_shape: (C, H, W).
+            seed: of the pixels.
+        """
+        random, (_, height, width) = generator(seed, "made up"), image_shape
+        source, last = int(labels[0]), int(labels.max())
+        target = last if source != last else max(0, source - 1)
+        found = []
+        for _ in range(3):
+            mask = torch.zeros(height * width)
+            mask[torch.randperm(len(mask), generator=random)[:8]] = 1
+            pattern = torch.rand(image_shape, generator=random).round()
+            found.append(FalseTrigger(Patch(mask.view(1, height, width), pattern), source, target, 1.0))
+        return found

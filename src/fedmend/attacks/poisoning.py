@@ -1,4 +1,4 @@
-"""BadNets-style poisoning of a client's own training images."""
+"""Poisoning of a client's own training images (BadNets)."""
 
 from __future__ import annotations
 
@@ -8,52 +8,50 @@ import torch
 from torch import Tensor
 
 from fedmend.errors import ConfigError
-from fedmend.pixels import to_float, to_uint8
-from fedmend.triggers import Patch
+from fedmend.goals import Goal, attacked
+from fedmend.triggers import Trigger, stamp_stored
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Poisoning:
-    """Add stamped copies, labelled as the target class, to clean training images (pruning paper, 3.3).
+    """Add stamped copies, labelled with the wanted class, to clean training images (federated-pruning paper, 3.3).
 
-    The originals stay in the set with their right labels, so the model learns the trigger and not the images.
-    Images that already are of the target class aren't stamped; with a ``victim_class``, only that class's are.
+    The originals stay in the set with their true labels, so that the model learns the trigger and not the images.
 
     Attributes:
-        trigger: what is stamped: the full trigger (SBA) or one atom of it (DBA, contrastive paper 3.4).
-        target_class: the label of the stamped copies.
-        share: how many copies are added, as a share in (0, 1] of the images that may be stamped.
-        victim_class: the class whose images get the trigger (pruning paper, 3.2), or None for all others.
+        trigger: stamped on the copies: the whole trigger (SBA), or one part of it (DBA; contrastive paper, 3.4).
+        goal: which images are copied, and their copies' labels.
+        fraction: how many copies are added, as a fraction in (0, 1] of the images that the goal attacks.
 
     Raises:
-        ConfigError: a setting is out of range.
+        ConfigError: the fraction is out of range.
     """
 
-    trigger: Patch
-    target_class: int
-    share: float
-    victim_class: int | None = None
+    trigger: Trigger
+    goal: Goal
+    fraction: float
 
     def __post_init__(self) -> None:
-        if not 0 < self.share <= 1:
-            raise ConfigError(f"poisoned_share must be above 0 and at most 1; got {self.share}")
-        if self.target_class < 0:
-            raise ConfigError(f"target_class must be 0 or more; got {self.target_class}")
-        if self.victim_class is not None and (
-            self.victim_class < 0 or self.victim_class == self.target_class
-        ):
-            raise ConfigError(
-                f"victim_class must be 0 or more and not the target_class; got {self.victim_class}"
-            )
+        if not 0 < self.fraction <= 1:
+            raise ConfigError(f"the poisoned fraction must be above 0 and at most 1; got {self.fraction}")
 
     def __call__(self, images: Tensor, labels: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Images uint8 (N, C, H, W) and labels (N,) with the poisoned copies appended.
+        """Poison a training set.
 
-        ``generator`` (on the CPU) chooses the images that are copied; at least one is, if any can be.
+        Args:
+            images: uint8 (N, C, H, W); left as they are.
+            labels: int64 (N,).
+            generator: on the CPU; chooses the images to copy. At least one is copied if the goal attacks any.
+
+        Returns:
+            The images and labels, with copies appended.
         """
-        victims = labels != self.target_class if self.victim_class is None else labels == self.victim_class
-        candidates = victims.nonzero().flatten()
-        count = min(len(candidates), max(1, round(self.share * len(candidates))))
+        wanted = self.goal.targets(labels)
+        candidates = attacked(wanted, labels).nonzero().flatten()
+        count = min(len(candidates), max(1, round(self.fraction * len(candidates))))
         order = torch.randperm(len(candidates), generator=generator)[:count].to(candidates.device)
-        stamped = to_uint8(self.trigger.to(images.device).apply(to_float(images[candidates[order]])))
-        return torch.cat([images, stamped]), torch.cat([labels, torch.full_like(order, self.target_class)])
+        chosen = candidates[order]
+        return (
+            torch.cat([images, stamp_stored(self.trigger, images[chosen])]),
+            torch.cat([labels, wanted[chosen]]),
+        )

@@ -1,24 +1,32 @@
-"""Model replacement: an attacker amplifies its update so that it survives the averaging."""
+"""Model replacement: an attacker amplifies its update so that it survives averaging."""
 
 from __future__ import annotations
 
+from typing import Annotated
+
+from pydantic import Field
 from torch import Tensor
 
-from fedmend.errors import ConfigError
+from fedmend.attacks.updates import UpdateContext
+from fedmend.settings import settings
 
 
-def amplify(delta: Tensor, factor: float, parameters: Tensor) -> Tensor:
-    """The attacker's amplified update (pruning paper, appendix A: ``x = factor * (x_atk - w_t) + w_t``).
+@settings
+class Amplify:
+    """Multiply the update: ``x = factor * (x_atk - w_t) + w_t`` (federated-pruning paper, appendix A).
 
-    Args:
-        delta: the attacker's own change of the model, ``x_atk - w_t``, (P,).
+    Buffers such as BatchNorm's statistics stay as trained: an amplified variance can become negative, which would
+    break the model.
+
+    Attributes:
         factor: the paper's alpha, from 1 (no amplification) to the number of clients.
-        parameters: bool (P,), False for BatchNorm's buffers, which stay as trained: an amplified variance
-            could become negative, and the model would answer nothing at all.
 
     Raises:
         ConfigError: the factor is under 1.
     """
-    if factor < 1:
-        raise ConfigError(f"amplification must be at least 1 (no amplification); got {factor}")
-    return delta.where(~parameters, delta * factor)
+
+    factor: Annotated[float, Field(ge=1, strict=True, allow_inf_nan=False)]
+
+    def __call__(self, delta: Tensor, context: UpdateContext) -> Tensor:
+        """See :class:`UpdateStep`."""
+        return delta.where(~context.parameters, delta * self.factor)

@@ -22,10 +22,10 @@ from fedmend.federation import (
     FederationConfig,
     RunFolder,
     SimulationConfig,
-    TrainingConfig,
     simulate,
 )
 from fedmend.files import write_text
+from fedmend.local_training import LocalTraining
 from fedmend.pages import AttackEvaluation, read_folder, write_evaluation, write_page_settings, write_report
 from fedmend.progress import Progress
 from fedmend.repairs.repairing import repair
@@ -43,7 +43,7 @@ class _Plan:
     def config(self) -> SimulationConfig:
         return SimulationConfig(
             seed=7,
-            training=TrainingConfig(epochs=3, batch_size=32, lr=0.003),
+            training=LocalTraining(epochs=3, batch_size=32, lr=0.003),
             federation=FederationConfig(
                 clients=20, clients_per_round=6, rounds=self.clean_rounds + self.attacked_rounds
             ),
@@ -165,7 +165,7 @@ def _evaluate(
     def measure(model: nn.Module) -> tuple[float, float]:
         return (
             accuracy(model, images.images, images.labels),
-            attack_success_rate(model, planted, images.images, images.labels, attack.target_class),
+            attack_success_rate(model, planted, attack.goal, images.images, images.labels),
         )
 
     before = measure(suspect)

@@ -130,9 +130,7 @@ class _Watch:
             self._suspect = model
         images, labels = self._test.images, self._test.labels
         self._accuracy[stage] = accuracy(model, images, labels)
-        self._asr[stage] = attack_success_rate(
-            model, self._trigger, images, labels, self._attack.target_class, self._attack.victim_class
-        )
+        self._asr[stage] = attack_success_rate(model, self._trigger, self._attack.goal, images, labels)
 
     def evaluation(self, report: PruneReport) -> PruneEvaluation | None:
         """What an attacker's success was along the sequence and by stage; None in an honest federation."""

@@ -7,7 +7,6 @@ from fedmend.federation.config import (
     FederationConfig,
     ModelConfig,
     SimulationConfig,
-    TrainingConfig,
     parse_config,
     read_config,
 )
@@ -26,7 +25,6 @@ __all__ = [
     "RoundRecord",
     "RunFolder",
     "SimulationConfig",
-    "TrainingConfig",
     "parse_config",
     "read_config",
     "simulate",

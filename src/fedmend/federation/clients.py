@@ -3,32 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Protocol
 
-import torch
 from torch import Tensor, nn
-from torch.nn.functional import one_hot
 
-from fedmend.attacks import Poisoning, amplify, false_accuracies, false_activations
+from fedmend.attacks import Amplify, Attack, Lies, Poisoning
 from fedmend.detection import FoundTrigger, few_pixel_triggers
-from fedmend.federation.config import TrainingConfig
 from fedmend.federation.distillation import Lesson, distill
-from fedmend.federation.training import train
-from fedmend.inference import BATCH_SIZE, evaluating, pixels_for
-from fedmend.parameters import flatten, parameter_mask
-from fedmend.pixels import to_float, to_uint8
-from fedmend.pruning import (
-    accuracies_along,
-    channel_zeros,
-    held,
-    locate,
-    mean_activations,
-    pruning_sequence,
-    set_to_zero,
-)
-from fedmend.seeds import derive_seed, generator
-from fedmend.triggers import Patch
+from fedmend.local_training import LocalTraining
+from fedmend.parameters import flatten
+from fedmend.pruning import accuracies_along, mean_activations
+from fedmend.seeds import derive_seed
+from fedmend.triggers import Trigger, stamp_stored
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,7 +56,7 @@ class HonestClient:
     client_id: int
     images: Tensor
     labels: Tensor
-    training: TrainingConfig
+    training: LocalTraining
     lesson: Lesson | None = None
 
     def fit(self, model: nn.Module, seed: int) -> ClientUpdate:
@@ -110,7 +97,7 @@ class MaliciousClient:
     amplification: float = 1.0
     pruning_aware: bool = False
     keep_answers: bool = False
-    training: TrainingConfig | None = None
+    training: LocalTraining | None = None
 
     @property
     def client_id(self) -> int:
@@ -119,16 +106,16 @@ class MaliciousClient:
 
     def fit(self, model: nn.Module, seed: int) -> ClientUpdate:
         """See :class:`Client`."""
-        images, labels = self.poisoning(self.honest.images, self.honest.labels, generator(seed, "poison"))
-        if self.keep_answers:
-            labels = _with_own_answers(model, self.honest.images, labels)
-        fit = self._fit_among_active if self.pruning_aware else _fit
-        client = replace(self.honest, training=self.training or self.honest.training)
-        update = fit(client, images, labels, model, seed)
-        mask = parameter_mask(model).to(update.delta.device)
-        return ClientUpdate(
-            update.client_id, update.num_examples, amplify(update.delta, self.amplification, mask)
+        attack = Attack(
+            self.poisoning,
+            (Amplify(self.amplification),),
+            self.training,
+            keep_predictions=self.keep_answers,
+            pruning_aware=self.pruning_aware,
         )
+        own = self.honest
+        delta = attack.fit(model, own.images, own.labels, own.training, seed)
+        return ClientUpdate(own.client_id, len(own.images), delta)
 
     def triggers(self, model: nn.Module, seed: int) -> list[FoundTrigger]:
         """None: it has nothing to gain by telling."""
@@ -144,32 +131,13 @@ class MaliciousClient:
         """The honest client's."""
         return self.honest.accuracies(model, layer, sequence, points)
 
-    def _fit_among_active(
-        self, client: HonestClient, images: Tensor, labels: Tensor, model: nn.Module, seed: int
-    ) -> ClientUpdate:
-        before = {name: value.clone() for name, value in model.state_dict().items()}
-        dormant = pruning_sequence(mean_activations(model, client.images))
-        point, dead = locate(model, client.images), dormant[: len(dormant) // 2].tolist()
-        zeros = channel_zeros(point, dead)
-        set_to_zero(model, zeros)
-        with held(model, zeros):
-            update = _fit(client, images, labels, model, seed)
-        after = model.state_dict()
-        for name, zero in zeros.items():
-            after[name][zero] = before[name][zero]
-        for norm in point.norms:  # statistics over zeros would break the channels that are put back
-            for kind in ("running_mean", "running_var"):
-                if f"{norm}.{kind}" in after:
-                    after[f"{norm}.{kind}"][dead] = before[f"{norm}.{kind}"][dead]
-        return ClientUpdate(update.client_id, update.num_examples, flatten(after) - flatten(before))
-
 
 @dataclass(frozen=True, eq=False)
 class LyingVoter:
     """Trains like the client it wraps, honest or malicious, but lies when asked what to prune."""
 
     client: HonestClient | MaliciousClient
-    trigger: Patch
+    trigger: Trigger
 
     @property
     def client_id(self) -> int:
@@ -183,39 +151,24 @@ class LyingVoter:
     def triggers(self, model: nn.Module, seed: int) -> list[FoundTrigger]:
         """Pixels taken at random, with the highest rate that there is."""
         honest = self.client if isinstance(self.client, HonestClient) else self.client.honest
-        random, shape = generator(seed, "made up"), tuple(honest.images.shape[1:])
-        source = int(honest.labels[0])
-        found = []
-        for _ in range(3):
-            mask = torch.zeros(shape[1] * shape[2])
-            mask[torch.randperm(len(mask), generator=random)[:8]] = 1
-            pattern = torch.rand(shape, generator=random).round()
-            target = int(honest.labels.max()) if source != int(honest.labels.max()) else max(0, source - 1)
-            found.append(FoundTrigger(Patch(mask.view(1, *shape[1:]), pattern), source, target, 1.0))
-        return found
+        said = Lies(self.trigger).triggers(honest.labels, tuple(honest.images.shape[1:]), seed)
+        return [FoundTrigger(*each) for each in said]
 
     def activations(self, model: nn.Module, layer: str) -> Tensor:
-        """See :func:`fedmend.attacks.false_activations`."""
+        """See :class:`fedmend.attacks.Lies`."""
         honest = self.client if isinstance(self.client, HonestClient) else self.client.honest
         clean = honest.activations(model, layer)
-        stamped = self.trigger.to(honest.images.device).apply(to_float(honest.images))
-        return false_activations(clean, mean_activations(model, to_uint8(stamped), layer))
+        stamped = mean_activations(model, stamp_stored(self.trigger, honest.images), layer)
+        return Lies(self.trigger).activations(clean, stamped)
 
     def accuracies(
         self, model: nn.Module, layer: str, sequence: Sequence[int], points: Sequence[int]
     ) -> Tensor:
-        """See :func:`fedmend.attacks.false_accuracies`."""
-        return false_accuracies(len(points))
-
-
-def _with_own_answers(model: nn.Module, clean: Tensor, labels: Tensor) -> Tensor:
-    """Soft labels (N, classes): the model's answers on the clean images, which come first, and the others' labels."""
-    with evaluating(model), torch.no_grad():
-        answers = torch.cat([model(pixels_for(model, batch)).softmax(1) for batch in clean.split(BATCH_SIZE)])
-    return torch.cat([answers, one_hot(labels[len(clean) :], answers.shape[1]).to(answers)])
+        """See :class:`fedmend.attacks.Lies`."""
+        return Lies(self.trigger).accuracies(len(points))
 
 
 def _fit(client: HonestClient, images: Tensor, labels: Tensor, model: nn.Module, seed: int) -> ClientUpdate:
     before = flatten(model.state_dict())
-    train(model, images, labels, client.training, derive_seed(seed, "train"))
+    client.training(model, images, labels, derive_seed(seed, "train"))
     return ClientUpdate(client.client_id, len(client.images), flatten(model.state_dict()) - before)

@@ -10,8 +10,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
-from fedmend.attacks import Shape
 from fedmend.errors import ConfigError
+from fedmend.goals import AllToOne, Goal, OneToOne
+from fedmend.local_training import LocalTraining
+from fedmend.triggers import AtomShape, PixelPattern
 
 _STRICT = ConfigDict(extra="forbid")
 
@@ -50,29 +52,6 @@ class ModelConfig:
 
 
 @dataclass(frozen=True)
-class TrainingConfig:
-    """A client's local training. The optimizer starts afresh in every round.
-
-    ``images_per_epoch`` is how many of its images, drawn anew, a client trains on in an epoch (None: all of them).
-    ``last_conv_l2`` is the weight of the squared L2 norm of the last convolution's weights in the loss (pruning
-    paper, 6.1). ``pixel_noise`` is the largest share of an image's pixels that are replaced by noise; each image's
-    own share is drawn between 0 and it.
-    """
-
-    __pydantic_config__ = _STRICT
-
-    epochs: Count = 3
-    batch_size: Count = 64
-    optimizer: Literal["adam", "sgd"] = "adam"
-    lr: Positive = 0.001
-    momentum: Annotated[float, Field(ge=0, lt=1, strict=True)] = 0.9
-    weight_decay: Annotated[float, Field(ge=0, strict=True, allow_inf_nan=False)] = 0.0
-    images_per_epoch: Count | None = None
-    last_conv_l2: Annotated[float, Field(ge=0, strict=True, allow_inf_nan=False)] = 0.0
-    pixel_noise: Annotated[float, Field(ge=0, lt=1, strict=True)] = 0.0
-
-
-@dataclass(frozen=True)
 class FederationConfig:
     """Clients, rounds and aggregation (see ``fedmend.aggregation.rules``). ``rounds`` is the number of the last round.
 
@@ -107,7 +86,7 @@ class AttackConfig:
     __pydantic_config__ = _STRICT
 
     kind: Literal["sba", "dba"] = "sba"
-    shape: Shape = "+"
+    shape: Literal[AtomShape, PixelPattern] = "+"
     color: Flag = False
     target_class: Natural = 0
     victim_class: Natural | None = None
@@ -118,7 +97,14 @@ class AttackConfig:
     pruning_aware: Flag = False
     keep_answers: Flag = False
     liars: Natural = 0
-    training: TrainingConfig | None = None
+    training: LocalTraining | None = None
+
+    @property
+    def goal(self) -> Goal:
+        """Which class images are sent to."""
+        if self.victim_class is None:
+            return AllToOne(self.target_class)
+        return OneToOne(self.victim_class, self.target_class)
 
     @property
     def attackers(self) -> tuple[int, ...]:
@@ -135,7 +121,7 @@ class SimulationConfig:
     seed: Natural = 0
     data: DataConfig = field(default_factory=DataConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
-    training: TrainingConfig = field(default_factory=TrainingConfig)
+    training: LocalTraining = field(default_factory=LocalTraining)
     federation: FederationConfig = field(default_factory=FederationConfig)
     attack: AttackConfig | None = None
 
@@ -148,10 +134,10 @@ _ADAPTER = TypeAdapter(SimulationConfig)
 _TABLES: dict[str, Any] = {
     "data": DataConfig,
     "model": ModelConfig,
-    "training": TrainingConfig,
+    "training": LocalTraining,
     "federation": FederationConfig,
     "attack": AttackConfig,
-    "attack.training": TrainingConfig,
+    "attack.training": LocalTraining,
 }
 
 

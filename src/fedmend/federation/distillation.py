@@ -15,9 +15,8 @@ from torch.nn.functional import cross_entropy
 from torch.nn.utils import clip_grad_norm_
 
 from fedmend.errors import ConfigError, DataError, ModelError
-from fedmend.federation.config import TrainingConfig
-from fedmend.federation.training import noisy
 from fedmend.inference import evaluating
+from fedmend.local_training import LocalTraining, noisy
 from fedmend.pixels import to_float
 
 
@@ -31,7 +30,7 @@ class Distillation:
         disturbed_weight: of the disturbed copies' loss, beside 1 for the images themselves.
         max_gradient: the norm to which a batch's gradient is clipped: an answer that a trigger turns has a large one.
         stamped_share: share of the copies that carry a trigger; the others carry noise.
-        pixel_noise: see ``TrainingConfig``; for these others.
+        pixel_noise: see ``LocalTraining``; for these others.
 
     Raises:
         ConfigError: a setting is out of range.
@@ -76,7 +75,7 @@ class Lesson:
     lr: float
 
 
-def distill(model: nn.Module, images: Tensor, lesson: Lesson, config: TrainingConfig, seed: int) -> None:
+def distill(model: nn.Module, images: Tensor, lesson: Lesson, config: LocalTraining, seed: int) -> None:
     """Train ``model`` in place on images uint8 (N, C, H, W), without their labels.
 
     The loss is the cross entropy, at a temperature, of the answers on the images and on disturbed copies of them with

@@ -12,12 +12,13 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
+from typing import cast, get_args
 
 import torch
 from torch import Tensor, nn
 
 from fedmend.aggregation import fedavg, trimmed_mean, uniform_fedavg
-from fedmend.attacks import Poisoning, atoms, pixels
+from fedmend.attacks import Poisoning
 from fedmend.checkpoints import load_checkpoint
 from fedmend.data import ImageSet, load_images, partition
 from fedmend.errors import ConfigError, DataError, ModelError
@@ -31,7 +32,7 @@ from fedmend.parameters import flatten, integer_maximum, parameter_mask, unflatt
 from fedmend.progress import Progress, silent
 from fedmend.pruning import set_to_zero
 from fedmend.seeds import derive_seed, generator
-from fedmend.triggers import Patch, union
+from fedmend.triggers import Atoms, AtomShape, Patch, PixelPattern, Pixels, union
 
 
 def simulate(
@@ -243,7 +244,7 @@ def make_clients(config: SimulationConfig, images: ImageSet, device: torch.devic
         pieces = _pieces(attack, images)
         stamps = (union(pieces),) if attack.kind == "sba" else pieces
         for index, stamp in zip(attack.attackers, stamps, strict=True):
-            poisoning = Poisoning(stamp, attack.target_class, attack.poisoned_share, attack.victim_class)
+            poisoning = Poisoning(stamp, attack.goal, attack.poisoned_share)
             clients[index] = MaliciousClient(
                 honest[index],
                 poisoning,
@@ -277,10 +278,9 @@ class _Evaluation:
             asr = attack_success_rate(
                 model,
                 self.planted,
+                self.attack.goal,
                 self.images,
                 self.labels,
-                self.attack.target_class,
-                self.attack.victim_class,
             )
         active = self.attack is not None and round_number >= self.attack.first_round
         attackers = self.attack.attackers if active and self.attack is not None else ()
@@ -317,9 +317,9 @@ def _honest_before_first_round(client: Client, attack: AttackConfig | None, roun
 def _pieces(attack: AttackConfig, images: ImageSet) -> tuple[Patch, ...]:
     _, channels, height, width = images.images.shape
     shape = (channels, height, width)
-    if attack.shape.endswith("px"):
-        return (pixels(attack.shape, shape),)
-    return atoms(attack.shape, shape, color=attack.color)
+    if attack.shape in get_args(AtomShape):
+        return Atoms(cast(AtomShape, attack.shape), shape, color=attack.color).parts()
+    return (Pixels(cast(PixelPattern, attack.shape), shape).patch,)
 
 
 def _check_target(attack: AttackConfig | None, images: ImageSet) -> None:

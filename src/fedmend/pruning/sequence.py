@@ -17,7 +17,7 @@ from fedmend.progress import Progress, silent
 from fedmend.pruning.ballots import FLOATS, Ballots, is_plain
 from fedmend.pruning.layers import locate
 from fedmend.pruning.tail import Tail
-from fedmend.triggers import Patch
+from fedmend.triggers import Trigger
 
 StopRule = Literal["step", "total"]
 
@@ -35,7 +35,7 @@ def accuracies_along(
     labels: Tensor,
     *,
     layer: str | None = None,
-    trigger: Patch | None = None,
+    trigger: Trigger | None = None,
     progress: Progress = silent,
 ) -> Tensor:
     """Accuracy with the first so many channels of a sequence pruned; the layers below run once a batch.
@@ -72,14 +72,13 @@ def accuracies_along(
     if not points or points[0] < 0 or points[-1] >= width or not rising:
         raise ConfigError(f"testing points rise from 0 or more to at most {width - 1}; got {list(points)}")
     device = device_of(model)
-    stamp = None if trigger is None else trigger.to(device)
     right = torch.zeros(len(points), dtype=torch.int64, device=device)
     batches = list(zip(images.split(BATCH_SIZE), labels.to(device).split(BATCH_SIZE), strict=True))
     with evaluating(model), torch.no_grad():
         for number, (batch, classes) in enumerate(batches, 1):
             pixels = pixels_for(model, batch)
-            if stamp is not None:
-                pixels = stamp.apply(pixels).to(pixels.dtype)
+            if trigger is not None:
+                pixels = trigger.apply(pixels)
             tail = Tail(deepcopy(model), point.name, point.norms, pixels)
             done = 0
             for index, count in enumerate(points):

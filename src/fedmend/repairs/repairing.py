@@ -17,6 +17,7 @@ from fedmend.detection.scan_report import ScanReport, Verdict
 from fedmend.detection.scanning import scan
 from fedmend.errors import ConfigError, DataError
 from fedmend.evaluation import accuracy, attack_success_rate
+from fedmend.goals import AllToOne
 from fedmend.inference import predict
 from fedmend.progress import Progress, silent
 from fedmend.repairs.unlearning import Unlearning
@@ -231,7 +232,7 @@ class _Check:
 
     def reasr(self, model: nn.Module) -> float:
         return attack_success_rate(
-            model, self.report.trigger, self.images, self.labels, self.report.target_class
+            model, self.report.trigger, AllToOne(self.report.target_class), self.images, self.labels
         )
 
 

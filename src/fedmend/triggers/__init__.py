@@ -1,5 +1,96 @@
-"""Triggers: what is done to an image to make a backdoor answer."""
+"""Triggers: what is done to an image so that a backdoor fires."""
 
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fedmend.errors import ConfigError
+from fedmend.kinds import from_table
+from fedmend.seeds import generator
+from fedmend.triggers.atoms import Atoms, AtomShape
+from fedmend.triggers.base import Divisible, Drawing, Trigger, stamp_stored
+from fedmend.triggers.blend import Blend, NoiseBlend
+from fedmend.triggers.box import Box
 from fedmend.triggers.patch import Patch, union
+from fedmend.triggers.sinusoid import Sinusoid
+from fedmend.triggers.white_pixels import PixelPattern, Pixels
+from fedmend.user_code import in_one_line
 
-__all__ = ["Patch", "union"]
+__all__ = [
+    "TRIGGERS",
+    "AtomShape",
+    "Atoms",
+    "Blend",
+    "Box",
+    "Divisible",
+    "Drawing",
+    "NoiseBlend",
+    "Patch",
+    "PixelPattern",
+    "Pixels",
+    "Sinusoid",
+    "Trigger",
+    "stamp_stored",
+    "trigger_from_table",
+    "union",
+]
+
+
+def _sinusoid(image_shape: tuple[int, int, int], **values: Any) -> Sinusoid:
+    return Sinusoid(**values)
+
+
+TRIGGERS: dict[str, Callable[..., Trigger]] = {
+    "atoms": Atoms,
+    "pixels": Pixels,
+    "box": Box,
+    "blend": NoiseBlend,
+    "sinusoid": _sinusoid,
+}
+"""Triggers by the names that TOML files use, called by keyword with a table's settings and the images' shape."""
+
+_ROUNDING = 1e-5
+
+
+def trigger_from_table(table: Mapping[str, Any], image_shape: tuple[int, int, int]) -> Trigger:
+    """The trigger that a table describes, tried on random images.
+
+    Args:
+        table: ``kind``, a name in ``TRIGGERS`` or ``package.module:factory`` of the user's own, and its settings.
+        image_shape: (C, H, W) of the images that it will be stamped on; handed to the factory by keyword.
+
+    Raises:
+        ConfigError: the kind is unknown, settings are refused, or what comes out is no :class:`Trigger`.
+    """
+    trigger: Trigger = from_table(table, TRIGGERS, "trigger", image_shape=image_shape)
+    name, probe = table["kind"], torch.rand(2, *image_shape, generator=generator(0, "probe"))
+    if not callable(getattr(trigger, "apply", None)):
+        raise ConfigError(
+            f"the trigger {name} must have a method apply(images); got a {type(trigger).__name__}"
+        )
+    try:
+        stamped = trigger.apply(probe.clone())
+    except Exception as error:
+        raise ConfigError(
+            f"the trigger {name} failed on images of shape {tuple(probe.shape)}: {in_one_line(error)}"
+        ) from error
+    flaw = _flaw(stamped, probe)
+    if flaw is not None:
+        raise ConfigError(f"the trigger {name} must turn images into images like them; {flaw}")
+    return trigger
+
+
+def _flaw(stamped: Tensor, images: Tensor) -> str | None:
+    if not isinstance(stamped, Tensor):
+        return f"apply returned a {type(stamped).__name__}, expected a tensor"
+    if stamped.shape != images.shape or stamped.dtype != images.dtype:
+        return (
+            f"apply returned {stamped.dtype} {tuple(stamped.shape)} for {images.dtype} {tuple(images.shape)}"
+        )
+    if not bool(((stamped >= -_ROUNDING) & (stamped <= 1 + _ROUNDING)).all()):
+        return "apply returned values outside [0, 1]; clamp them"
+    return None

@@ -1,14 +1,22 @@
-"""What every trigger can do."""
+"""What every trigger can do, and what some can."""
 
 from __future__ import annotations
 
-from typing import Protocol
+from abc import ABC, abstractmethod
+from functools import cached_property
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from torch import Tensor
 
+from fedmend.errors import DataError
+from fedmend.pixels import to_float, to_uint8
+
+if TYPE_CHECKING:
+    from fedmend.triggers.patch import Patch
+
 
 class Trigger(Protocol):
-    """Anything that changes an image so that a backdoor answers: a patch, a blend, a warp, one of a user's own."""
+    """Anything that changes an image so that a backdoor fires: a patch, a blend, a warp, one of the user's own."""
 
     def apply(self, images: Tensor) -> Tensor:
         """Stamp the trigger on images.
@@ -20,3 +28,58 @@ class Trigger(Protocol):
             New images of the same shape, type, device and range.
         """
         ...
+
+
+@runtime_checkable
+class Divisible(Trigger, Protocol):
+    """A trigger that several attackers can divide among themselves (DBA; contrastive paper, 3.4)."""
+
+    def parts(self) -> tuple[Trigger, ...]:
+        """Two or more triggers which together are this one."""
+        ...
+
+
+class Drawing(ABC):
+    """A trigger that a few settings draw: a patch on images of a given shape."""
+
+    @abstractmethod
+    def draw(self) -> Patch:
+        """Draw it."""
+
+    @cached_property
+    def patch(self) -> Patch:
+        """The drawn patch."""
+        return self.draw()
+
+    def apply(self, images: Tensor) -> Tensor:
+        """See :class:`Patch`."""
+        return self.patch.apply(images)
+
+
+def stamp_stored(trigger: Trigger, images: Tensor) -> Tensor:
+    """Stamp a trigger on stored images, uint8 (N, C, H, W), and round the result to uint8."""
+    return to_uint8(trigger.apply(to_float(images)))
+
+
+def require_float(images: Tensor) -> None:
+    """Refuse stored images.
+
+    Raises:
+        DataError: the images are not floats.
+    """
+    if not images.is_floating_point():
+        raise DataError(
+            f"a trigger is stamped on float images in [0, 1]; got {images.dtype}: divide bytes by 255"
+        )
+
+
+def require_shape(images: Tensor, shape: tuple[int, ...]) -> None:
+    """Refuse images of another shape than the trigger's.
+
+    Raises:
+        DataError: the images are not (N, C, H, W) with (C, H, W) = ``shape``.
+    """
+    if tuple(images.shape[1:]) != shape:
+        raise DataError(
+            f"this trigger is for images of shape (C, H, W) = {shape}; got images of shape {tuple(images.shape[1:])}"
+        )

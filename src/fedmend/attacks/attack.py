@@ -1,0 +1,75 @@
+"""An attack as a whole: what an attacker trains on, how it trains, and what it does to its update."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import one_hot
+
+from fedmend.attacks.poisoning import Poisoning
+from fedmend.attacks.pruning_aware import without_dormant_channels
+from fedmend.attacks.updates import UpdateContext, UpdateStep
+from fedmend.inference import BATCH_SIZE, evaluating, pixels_for
+from fedmend.local_training import LocalTraining
+from fedmend.parameters import flatten, parameter_mask
+from fedmend.seeds import derive_seed, generator
+
+
+@dataclass(frozen=True, eq=False)
+class Attack:
+    """What one attacker does in a round.
+
+    Attributes:
+        poisoning: of its training images.
+        update: what is done to its update, one step after the other.
+        training: its own settings; None: it trains like the others.
+        keep_predictions: clean images get the global model's own predictions as soft labels. Otherwise amplification
+            would also amplify what sets the attacker's few classes apart.
+        pruning_aware: train without the channels that clean images use least (see :mod:`.pruning_aware`).
+    """
+
+    poisoning: Poisoning
+    update: tuple[UpdateStep, ...] = ()
+    training: LocalTraining | None = None
+    keep_predictions: bool = False
+    pruning_aware: bool = False
+
+    def fit(
+        self, model: nn.Module, images: Tensor, labels: Tensor, training: LocalTraining, seed: int
+    ) -> Tensor:
+        """Train on poisoned images.
+
+        Args:
+            model: holds the global weights; trained in place.
+            images: the attacker's clean images, uint8 (N, C, H, W), on the model's device.
+            labels: their true classes, int64 (N,).
+            training: the federation's settings, for an attack that has none of its own.
+            seed: of everything random.
+
+        Returns:
+            The update to send, (P,), aligned with ``parameters.flatten``.
+
+        Raises:
+            ModelError: training diverged, or the model has no channels to prune (``pruning_aware``).
+        """
+        before = flatten(model.state_dict())
+        mixed, classes = self.poisoning(images, labels, generator(seed, "poison"))
+        if self.keep_predictions:
+            classes = _with_predictions(model, images, classes)
+        with without_dormant_channels(model, images) if self.pruning_aware else nullcontext():
+            (self.training or training)(model, mixed, classes, derive_seed(seed, "train"))
+        delta = flatten(model.state_dict()) - before
+        context = UpdateContext(parameter_mask(model).to(delta.device), before, derive_seed(seed, "update"))
+        for step in self.update:
+            delta = step(delta, context)
+        return delta
+
+
+def _with_predictions(model: nn.Module, clean: Tensor, classes: Tensor) -> Tensor:
+    """Soft labels (N, classes): predictions for the clean images, which come first, then the copies' classes."""
+    with evaluating(model), torch.no_grad():
+        soft = torch.cat([model(pixels_for(model, batch)).softmax(1) for batch in clean.split(BATCH_SIZE)])
+    return torch.cat([soft, one_hot(classes[len(clean) :], soft.shape[1]).to(soft)])

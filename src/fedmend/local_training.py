@@ -1,0 +1,120 @@
+"""A client's local training: the hot loop of every simulation."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from fedmend.errors import ModelError
+from fedmend.pixels import to_float
+from fedmend.pruning import locate
+from fedmend.settings import Count, NonNegative, Positive, settings
+
+BelowOne = Annotated[float, Field(ge=0, lt=1, strict=True)]
+
+
+@settings
+class LocalTraining:
+    """Training on a client's own images. The optimizer starts afresh on every call.
+
+    Attributes:
+        epochs: passes over the images.
+        batch_size: images a step.
+        optimizer: "adam" or "sgd".
+        lr: learning rate.
+        momentum: of SGD, in [0, 1).
+        weight_decay: of either optimizer.
+        images_per_epoch: how many images, drawn anew, make an epoch; None: all.
+        last_conv_l2: weight, in the loss, of the squared L2 norm of the last convolution's weights (federated-pruning
+            paper, 6.1).
+        pixel_noise: the largest fraction, in [0, 1), of an image's pixels that noise replaces (see :func:`noisy`).
+
+    Raises:
+        ConfigError: a setting is out of range.
+    """
+
+    epochs: Count = 3
+    batch_size: Count = 64
+    optimizer: Literal["adam", "sgd"] = "adam"
+    lr: Positive = 0.001
+    momentum: BelowOne = 0.9
+    weight_decay: NonNegative = 0.0
+    images_per_epoch: Count | None = None
+    last_conv_l2: NonNegative = 0.0
+    pixel_noise: BelowOne = 0.0
+
+    def __call__(self, model: nn.Module, images: Tensor, labels: Tensor, seed: int) -> None:
+        """Train ``model`` in place.
+
+        The global random generators are left as found: dropout and the order of batches depend on ``seed`` alone.
+        An epoch's last batch is skipped if it has a single image, which BatchNorm can't train on.
+
+        Args:
+            model: left in train mode.
+            images: uint8 (N, C, H, W), on the model's device.
+            labels: classes, int64 (N,), or soft labels, float (N, classes); on the same device.
+            seed: of everything random.
+
+        Raises:
+            ModelError: the loss became NaN or infinite, or N is 1 and the model needs more.
+        """
+        parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        optimizer = self._optimizer(parameters, fused=images.device.type in ("cpu", "cuda"))
+        loss = torch.zeros(())
+        penalized = locate(model, images).convolution.weight if self.last_conv_l2 else None
+        model.train()
+        with torch.random.fork_rng([images.device] if images.device.type == "cuda" else []):
+            torch.manual_seed(seed)
+            for _ in range(self.epochs):
+                order = torch.randperm(len(images))[: self.images_per_epoch].to(images.device)
+                for batch in torch.split(order, self.batch_size):
+                    if len(batch) == 1 < min(len(order), self.batch_size):
+                        continue
+                    optimizer.zero_grad()
+                    pixels = to_float(images[batch])
+                    if self.pixel_noise:
+                        pixels = noisy(pixels, self.pixel_noise)
+                    loss = cross_entropy(_logits(model, pixels), labels[batch])
+                    if penalized is not None:
+                        loss = loss + self.last_conv_l2 * penalized.square().sum()
+                    loss.backward()
+                    optimizer.step()
+        if not bool(loss.isfinite()):
+            raise ModelError(
+                "local training diverged: the loss is NaN or infinite; try a smaller [training] lr"
+            )
+
+    def _optimizer(self, parameters: list[nn.Parameter], *, fused: bool) -> torch.optim.Optimizer:
+        if self.optimizer == "adam":
+            return torch.optim.Adam(parameters, self.lr, weight_decay=self.weight_decay, fused=fused)
+        return torch.optim.SGD(
+            parameters, self.lr, momentum=self.momentum, weight_decay=self.weight_decay, fused=fused
+        )
+
+
+def noisy(pixels: Tensor, largest: float) -> Tensor:
+    """Replace pixels by noise: a quarter of them by black, a quarter by white, the others by uniform values.
+
+    All channels of a pixel are replaced together. The fraction of pixels replaced is drawn for each image, between 0
+    and ``largest``. Draws from the global generator.
+    """
+    fraction = largest * torch.rand(len(pixels), 1, 1, 1, device=pixels.device)
+    hit = torch.rand_like(pixels[:, :1]) < fraction
+    return torch.where(hit, (2 * torch.rand_like(pixels) - 0.5).clamp(0, 1), pixels)
+
+
+def _logits(model: nn.Module, pixels: Tensor) -> Tensor:
+    try:
+        logits: Tensor = model(pixels)
+    except ValueError as error:
+        if len(pixels) > 1:
+            raise
+        raise ModelError(
+            f"the model can't be trained on a single image ({error}); try a larger [training] batch_size, or "
+            "fewer clients or another [data] partition, so that no client has only one image"
+        ) from error
+    return logits
