@@ -3,9 +3,9 @@ from typing import Any
 
 import pytest
 
+from fedmend.checked_settings import Positive, settings
 from fedmend.errors import ConfigError
 from fedmend.kinds import find_kind, from_table
-from fedmend.settings import Positive, settings
 
 
 @settings

@@ -4,8 +4,8 @@ from typing import Any, Literal
 
 import pytest
 
+from fedmend.checked_settings import Count, Flag, Fraction, NonNegative, Positive, names_of, settings
 from fedmend.errors import ConfigError
-from fedmend.settings import Count, Flag, Fraction, NonNegative, Positive, names_of, settings
 
 
 @settings
