@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from fedmend.repairs.vote_pruning import Stage
 from torch import nn
 from train import BRANCHES, RUNS, arguments
 
@@ -27,7 +28,6 @@ from fedmend.data import ImageSet, stratified
 from fedmend.federation import RunFolder, load_attacks
 from fedmend.files import write_text
 from fedmend.repairs import PAPER_RECIPE, FederatedPruning
-from fedmend.repairs.vote_pruning import Stage
 from fedmend.seeds import generator
 from models import Job, goes_on
 
