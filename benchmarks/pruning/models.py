@@ -65,9 +65,9 @@ def trunk(world: str, seed: int = SEED, labels: int = 3) -> Job:
     return Job(f"{world}-{seed}-{labels}/trunk", config)
 
 
-def settled(world: str, runs: Path, seed: int = SEED, labels: int = 3) -> Job:
+def settled(world: str, runs: Path, seed: int = SEED) -> Job:
     """The trunk's last rounds, still honest, at the branches' learning rate."""
-    job = trunk(world, seed, labels)
+    job = trunk(world, seed)
     if not SETTLING_ROUNDS[world]:
         return job
     first = TRUNK_ROUNDS[world]
@@ -95,20 +95,20 @@ def attack(world: str, source: int, target: int, pattern: str = "1px") -> Attack
 
 def branch(
     world: str,
-    source: int,
-    target: int,
+    pair: tuple[int, int],
     runs: Path,
     *,
     pattern: str = "1px",
     seed: int = SEED,
-    labels: int = 3,
     aware: bool = False,
 ) -> Job:
     """A federation that goes on from the trunk with one attacker among the clients, for the first rounds at least.
 
-    An ``aware`` attacker knows that dormant channels will be pruned and keeps its backdoor out of them.
+    An ``aware`` attacker knows that dormant channels will be pruned and keeps its backdoor out of them. The ``pair``
+    are the source and the target class.
     """
-    base = settled(world, runs, seed, labels)
+    source, target = pair
+    base = settled(world, runs, seed)
     rounds = base.config.federation.rounds
     start = runs / base.name / "checkpoints" / f"round-{rounds:04d}.safetensors"
     training = replace(base.config.training, lr=BRANCH_LR)
@@ -127,17 +127,16 @@ def branch(
         ),
     )
     suffix = ("" if pattern == "1px" else f"-{pattern}") + ("-aware" if aware else "")
-    return Job(f"{world}-{seed}-{labels}/{source}-{target}{suffix}", config)
+    return Job(f"{Path(base.name).parent}/{source}-{target}{suffix}", config)
 
 
-def from_start(
-    world: str, source: int, target: int, *, seed: int = SEED, labels: int = 3, penalty: float | None = None
-) -> Job:
+def from_start(world: str, pair: tuple[int, int], *, labels: int = 3, penalty: float | None = None) -> Job:
     """A federation under attack from its first round; with a penalty, as long as in Figure 6."""
-    base = trunk(world, seed, labels)
+    source, target = pair
+    base = trunk(world, SEED, labels)
     training = base.config.training
     federation = replace(base.config.federation, rounds=START_ROUNDS)
-    name = f"{world}-{seed}-{labels}/{source}-{target}-from-start"
+    name = f"{Path(base.name).parent}/{source}-{target}-from-start"
     if penalty is not None:
         training = replace(training, last_conv_l2=penalty)
         federation = replace(federation, rounds=PENALTY_ROUNDS)

@@ -49,15 +49,15 @@ SETTLED = {
     "aware": [settled(world, RUNS) for world in dict.fromkeys(world for world, *_ in AWARE)],
 }
 BRANCHES = {
-    "fashion": [branch("fashion-mnist", *pair, RUNS) for pair in FASHION_PAIRS],
-    "mnist": [branch("mnist", *pair, RUNS) for pair in MNIST_PAIRS],
-    "patterns": [branch("mnist", 9, 1, RUNS, pattern=pattern) for pattern in PATTERNS[1:]],
-    "small": [branch("mnist-small", *pair, RUNS) for pair in MNIST_PAIRS],
-    "seeds": [branch("fashion-mnist", *pair, RUNS, seed=seed) for seed in (3, 4) for pair in FASHION_PAIRS],
-    "aware": [branch(*each, RUNS, aware=True) for each in AWARE],
-    "start": [from_start("mnist", *pair) for pair in ((9, 1), (9, 4), (7, 9))],
-    "labels": [from_start("mnist", 9, 1, labels=labels) for labels in LABELS],
-    "penalties": [from_start("mnist", 9, 1, penalty=penalty) for penalty in PENALTIES],
+    "fashion": [branch("fashion-mnist", pair, RUNS) for pair in FASHION_PAIRS],
+    "mnist": [branch("mnist", pair, RUNS) for pair in MNIST_PAIRS],
+    "patterns": [branch("mnist", (9, 1), RUNS, pattern=pattern) for pattern in PATTERNS[1:]],
+    "small": [branch("mnist-small", pair, RUNS) for pair in MNIST_PAIRS],
+    "seeds": [branch("fashion-mnist", pair, RUNS, seed=seed) for seed in (3, 4) for pair in FASHION_PAIRS],
+    "aware": [branch(world, (source, target), RUNS, aware=True) for world, source, target in AWARE],
+    "start": [from_start("mnist", pair) for pair in ((9, 1), (9, 4), (7, 9))],
+    "labels": [from_start("mnist", (9, 1), labels=labels) for labels in LABELS],
+    "penalties": [from_start("mnist", (9, 1), penalty=penalty) for penalty in PENALTIES],
 }
 
 
