@@ -11,12 +11,13 @@ export PIP_CONSTRAINT := constraints.txt
 export PIP_BUILD_CONSTRAINT := constraints.txt
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help setup demo test check results wheel clean
+.PHONY: help setup demo test check docs results wheel clean
 
 help:
 	@echo 'make demo     attack a federation, find the backdoor, repair the model; writes fedmend-demo/'
 	@echo 'make test     run the whole test suite'
-	@echo 'make check    format, lint, strict types, import layers'
+	@echo 'make check    format, lint, strict types, import layers, sizes and names'
+	@echo 'make docs     build the documentation into site/, warnings as errors'
 	@echo 'make results  print every benchmark target from the results files: met or missed'
 	@echo 'make wheel    build the package into dist/ and try it in an empty environment'
 	@echo 'make clean    remove .venv, build outputs and caches'
@@ -35,7 +36,7 @@ $(READY): pyproject.toml constraints.txt
 	@echo 'Setting up $(VENV): torch first, the largest part by far ...' >&2
 	@$(BIN)/python -m pip install --quiet torch
 	@echo 'Setting up $(VENV): fedmend, what it needs and its tools ...' >&2
-	@$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	@$(BIN)/python -m pip install --quiet --editable '.[dev,docs]'
 	@touch $@
 
 demo: $(READY)
@@ -49,6 +50,11 @@ check: $(READY)
 	$(BIN)/ruff check --quiet
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python scripts/check_shape.py
+
+docs: $(READY)
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet $(ARGS)
+	@echo 'Documentation: site/index.html'
 
 results: $(READY)
 	@$(BIN)/python benchmarks/results.py $(ARGS)
@@ -59,5 +65,5 @@ wheel: $(READY)
 	$(BIN)/python scripts/check_wheel.py dist/*.whl
 
 clean:
-	rm -rf $(VENV) dist build fedmend-demo .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) dist build site fedmend-demo .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 	find src tests benchmarks examples scripts -name __pycache__ -type d -prune -exec rm -rf {} +

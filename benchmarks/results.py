@@ -2,7 +2,7 @@
 
     python benchmarks/results.py            # or: make results
     python benchmarks/results.py --json     # the same as JSON
-    python benchmarks/results.py --write    # and renew the generated sections of the READMEs
+    python benchmarks/results.py --write    # and renew the generated sections of READMEs and docs
 
 A benchmark is a folder here with a ``targets.py`` (``targets()``, its list of :class:`Target`) and a ``tables.py``
 (``tables()``, the Markdown of its README's generated section); its name is added to ``BENCHMARKS`` below.
@@ -22,6 +22,11 @@ from typing import Literal
 ROOT = Path(__file__).resolve().parents[1]
 BENCHMARKS = ("detection", "pruning", "speed")
 BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
+HEADLINES = (  # what the README shows: two of the targets that matter most to a user, and a miss
+    "fashion-mnist, verdicts right",
+    "fashion-mnist, ASR after repair",
+    "mnist, time per scan against Neural Cleanse",
+)
 
 Status = Literal["met", "missed", "incomplete", "not run", "no target"]
 
@@ -89,13 +94,23 @@ def table(targets: Sequence[Target]) -> str:
     return markdown(rows)
 
 
+def headlines(targets: Sequence[Target]) -> list[Target]:
+    """The README's lines, in the order of ``HEADLINES``."""
+    named = {each.name: each for each in targets}
+    return [named[name] for name in HEADLINES]
+
+
 def sections() -> dict[Path, str]:
-    """What the generated section of each README should hold."""
+    """What the generated section of each page should hold."""
     tables = {
         ROOT / "benchmarks" / name / "README.md": import_module(f"benchmarks.{name}.tables").tables()
         for name in BENCHMARKS
     }
-    return {ROOT / "README.md": table(collect())} | tables
+    found = collect()
+    return {
+        ROOT / "README.md": table(headlines(found)),
+        ROOT / "docs" / "explanation" / "results.md": table(found),
+    } | tables
 
 
 def with_section(text: str, body: str) -> str:
@@ -124,7 +139,9 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--json", action="store_true", help="print JSON")
-    parser.add_argument("--write", action="store_true", help="renew the generated sections of the READMEs")
+    parser.add_argument(
+        "--write", action="store_true", help="renew the generated sections of READMEs and docs"
+    )
     options = parser.parse_args()
     if options.write:
         write()

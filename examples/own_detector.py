@@ -11,9 +11,9 @@ from typing import ClassVar
 
 import torch
 
+from fedmend.checked_settings import Count, Fraction, settings
 from fedmend.detection import Case, Finding, Measure, Need, Target
 from fedmend.progress import Progress
-from fedmend.settings import Count, Fraction, settings
 
 
 @settings

@@ -14,8 +14,10 @@ from pathlib import Path
 _PACKAGE = Path(__file__).parents[1] / "src" / "fedmend"
 _MUST_HAVE = ("py.typed", "data/sample/train.npz", "data/sample/test.npz", "data/sample/LICENSE.txt")
 _LIMIT_MIB = 10
-_LOAD_SAMPLE = """
-import fedmend.cli, fedmend.pages
+_USE = """
+import fedmend, fedmend.pages
+for name in fedmend.__all__:
+    getattr(fedmend, name)
 from fedmend.data import load_images
 for split, count in ("train", 12_000), ("test", 2_000):
     images = load_images("fashion-mnist-sample", split)
@@ -57,7 +59,7 @@ def _check_installed(wheel: Path) -> None:
         programs = Path(folder) / ("Scripts" if os.name == "nt" else "bin")
         _run(programs / "python", "-m", "pip", "install", "--quiet", wheel.resolve())
         _run(programs / "fedmend", "--help", cwd=folder)
-        _run(programs / "python", "-I", "-c", _LOAD_SAMPLE, cwd=folder)
+        _run(programs / "python", "-I", "-c", _USE, cwd=folder)
 
 
 def _run(*command: str | Path, cwd: str | None = None) -> None:

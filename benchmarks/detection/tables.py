@@ -72,7 +72,7 @@ def tables(results: Path = RESULTS) -> str:
 
 
 def over_seeds(results: Path) -> list[str]:
-    """The default scan beside the thorough one, over other seeds and images."""
+    """Default scan and thorough scan, over other seeds and images."""
     path = results / "seeds.json"
     if not path.exists():
         return []
@@ -106,10 +106,10 @@ def over_seeds(results: Path) -> list[str]:
             )
     seeds = len(next(iter(models.values())))
     told = (
-        f"All models with {seeds} more seeds, each with other images of the server's, on {file['machine']}, torch "
-        f"{file['torch']}; times beside other work. A repair looks for what to unlearn by the thorough scan."
+        f"All models with {seeds} further seeds, each with other server images, on {file['machine']}, torch "
+        f"{file['torch']}; timed beside other work. A repair uses the thorough scan to find what to unlearn."
     )
-    return ["### The default scan beside the thorough one", told, markdown(lines, right=" rrrrrr")]
+    return ["### Default scan and thorough scan", told, markdown(lines, right=" rrrrrr")]
 
 
 def origin(file: dict[str, Any]) -> str:
@@ -129,7 +129,7 @@ def commits(file: dict[str, Any]) -> str:
 def summary(dataset: str, models: dict[str, Model]) -> str:
     """Ours beside the paper's: means over the three triggers."""
     known = dataset == "mnist"
-    head = ("Mean of three triggers", "SBA", "DBA", *(("paper, SBA", "paper, DBA") if known else ()))
+    head = ("Mean over three triggers", "SBA", "DBA", *(("paper, SBA", "paper, DBA") if known else ()))
     kinds = [pick(models, ATTACKED[:3]), pick(models, ATTACKED[3:])]
     honest = pick(models, CLEAN)
     rows: list[tuple[str, ...]] = [head]
@@ -148,12 +148,12 @@ def summary(dataset: str, models: dict[str, Model]) -> str:
         [average([model for model in kind if is_repaired(model)], "repaired_accuracy") for kind in kinds],
     )
     row("ASR after repair", "repaired asr", [after(kind) for kind in kinds])
-    row("time of a scan, median", "time", [seconds(kind) for kind in kinds])
+    row("time per scan, median", "time", [seconds(kind) for kind in kinds])
     paper = (
-        "The paper's values: Tables 2, 3 and 4; its detection rate is over more models, and its time is one of an "
-        "RTX 3080. "
+        "The paper's values: Tables 2, 3 and 4; its detection rate covers more models, and its times were measured "
+        "on an RTX 3080. "
         if known
-        else "The paper has no Fashion-MNIST. "
+        else "The paper does not use Fashion-MNIST. "
     )
     clean = (
         f"Honest models: {sum(map(is_right, honest))} of {len(honest)} called clean, mean accuracy "

@@ -77,7 +77,7 @@ def of_dataset(dataset: str, models: dict[str, Model]) -> list[Target]:
             "detection",
             f"{dataset}, {name}",
             target,
-            measured if over else "nothing yet",
+            measured if over else "not measured yet",
             len(over),
             planned,
             status,
@@ -92,9 +92,9 @@ def of_dataset(dataset: str, models: dict[str, Model]) -> list[Target]:
             attacked,
             all(model["asr"] >= MIN_PLANTED_ASR for model in attacked),
         ),
-        line("scan right", "all 12 models", f"{right} of {len(both)}", both, right == len(both)),
+        line("verdicts right", "all 12 models", f"{right} of {len(both)}", both, right == len(both)),
         line(
-            "scan right by the paper's rule",
+            "verdicts right by the paper's rule",
             "–",
             f"{sum(is_right(model, 'paper_verdict') for model in both)} of {len(both)}",
             both,
@@ -123,14 +123,14 @@ def of_dataset(dataset: str, models: dict[str, Model]) -> list[Target]:
             all(is_repaired(model) and accuracy_drop(model) <= 100 * MAX_ACCURACY_DROP for model in attacked),
         ),
         line(
-            "time of a scan",
+            "time per scan",
             "each at most 10 s",
             timed(both),
             both,
             all(model["scan_seconds"] <= MAX_SCAN_SECONDS for model in both),
         ),
         line(
-            "memory of a scan beyond the models",
+            "memory per scan beyond the models",
             "each at most 1 GiB",
             needed(both),
             both,
@@ -150,7 +150,7 @@ def repaired(attacked: list[Model]) -> str:
 
 
 def natural(attacked: list[Model]) -> str:
-    """The share of stamped images that the clean reference takes for the target class: what no repair can undo."""
+    """Fraction of stamped images that the clean reference assigns to the target class; no repair can go below it."""
     values = [100 * model["reference_asr"] for model in attacked]
     return f"max {max(values):.2f} %, mean {spread(values, '%')}" if values else ""
 
@@ -162,7 +162,7 @@ def lost(attacked: list[Model]) -> str:
 
 
 def failures(attacked: list[Model]) -> str:
-    """How many models came out of the repair as they were; empty if none did."""
+    """How many repairs failed; empty if none did."""
     count = sum(not is_repaired(model) for model in attacked)
     return f" ({count} of {len(attacked)} not repaired)" if count else ""
 

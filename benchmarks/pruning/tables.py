@@ -1,14 +1,13 @@
-"""The generated section of the benchmark's README: a row a pair, the paper's figures in brackets."""
+"""The generated section of the benchmark's README: one row per pair, the paper's figures in brackets."""
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from pathlib import Path
-from statistics import mean
-from typing import Any
 
-from benchmarks.pruning.paper import FASHION, PATTERNS, PRUNED, SMALL, Pair, Row
+from benchmarks.pruning.cells import average, measured, middle, told
+from benchmarks.pruning.paper import FASHION, PATTERNS, PRUNED, Pair, Row
+from benchmarks.pruning.study_tables import from_curves, honest, tallies, throughput
 from benchmarks.pruning.targets import (
     NAMES,
     NO_IMAGES,
@@ -29,7 +28,7 @@ HEAD = (
     "pruned, extreme weights",
     "and fine-tuned: paper's recipe",
     "fedmend's",
-    "with 30 % liars",
+    "with 30 % lying clients",
 )
 OTHERS = {
     "start": (
@@ -37,8 +36,8 @@ OTHERS = {
         "The same pairs without a clean trunk: the attacker takes part in all 40 rounds.",
     ),
     "aware": (
-        "### An attacker that knows of the pruning",
-        "It trains without the half of the last convolution's channels that its clean images use least.",
+        "### A pruning-aware attacker",
+        "It trains without the half of the last convolution's channels that are least active on its clean images.",
     ),
 }
 
@@ -61,7 +60,7 @@ def tables(results: Path = RESULTS) -> str:
 
 
 def no_images(results: Path) -> list[str]:
-    """The repair by a server that holds no image: the clients say how accurate each step is."""
+    """The repair by a server without images: clients report the accuracies."""
     models = by_pair("fashion", results)
     lines: list[tuple[str, ...]] = [("Attack", "trained", "1,000 images", "none")]
     lines += [
@@ -76,12 +75,12 @@ def no_images(results: Path) -> list[str]:
     ]
     if len(lines) == 1:
         return []
-    head = "fedmend's recipe where the server holds 1,000 validation images, and where it holds none; accuracy / ASR."
+    head = "fedmend's recipe with 1,000 validation images at the server and with none; accuracy / ASR."
     return ["### fashion-mnist, without images at the server", head, markdown(lines, right=" rrr")]
 
 
 def others(results: Path) -> list[str]:
-    """Attacks of other kinds: from the first round on, and by an attacker that knows of the pruning."""
+    """Attacks from the first round on, and pruning-aware attacks."""
     parts = []
     for part, (title, head) in OTHERS.items():
         models = load(part, results)["models"]
@@ -108,49 +107,6 @@ def others(results: Path) -> list[str]:
     return parts
 
 
-def throughput(results: Path) -> list[str]:
-    """Samples a second of a client's training."""
-    path = results / "throughput.json"
-    if not path.exists():
-        return []
-    file = json.loads(path.read_text(encoding="utf-8"))
-    lines: list[tuple[str, ...]] = [("Training", *(f"{name}: samples a second" for name in file["rows"]))]
-    lines += [
-        (
-            name,
-            *(
-                f"{row[name]['samples']:,.0f} (x {row[name]['ratio']:.2f}: {row[name]['lowest']:.2f} to "
-                f"{row[name]['highest']:.2f})"
-                for row in file["rows"].values()
-            ),
-        )
-        for name in next(iter(file["rows"].values()))
-    ]
-    head = (
-        f"Medians of {file['repeats']} turns, and ratios to what the simulator does on one core of the same turn, on "
-        f"{file['machine']}, torch {file['torch']}."
-    )
-    return ["### Throughput", head, markdown(lines, right=" rrr")]
-
-
-def honest(results: Path) -> list[str]:
-    """How much of a class eight pixels move in honest models."""
-    path = results / "honest.json"
-    if not path.exists():
-        return []
-    models = json.loads(path.read_text(encoding="utf-8"))["models"]
-    lines: list[tuple[str, ...]] = [("Honest models", "n", "highest rates", "highest of all, classes")]
-    for source in dict.fromkeys(name.split("/")[0] for name in models):
-        own = [found for name, found in models.items() if name.split("/")[0] == source]
-        rates = ", ".join(f"{found['rate']:.2f}" for found in sorted(own, key=lambda each: each["rate"]))
-        top = max(own, key=lambda each: each["rate"])
-        lines.append((source, str(len(own)), rates, f"{top['rate']:.2f}, {top['source']} to {top['target']}"))
-    head = (
-        "The best trigger of eight pixels found in each model of the detection benchmark, on 640 test images."
-    )
-    return ["### Honest models", head, markdown(lines, right=" r")]
-
-
 def over_seeds(seeds: dict[int, dict[Pair, Model]]) -> list[str]:
     """Table 2 for each seed."""
     if len(seeds) < 2:
@@ -165,7 +121,7 @@ def over_seeds(seeds: dict[int, dict[Pair, Model]]) -> list[str]:
         ]
         lines.append((f"{pair[0]} to {pair[1]}", *cells))
     head = "Accuracy / ASR as trained, and after fedmend's recipe."
-    return ["### fashion-mnist, by the federation's seed", head, markdown(lines, right=" rrr")]
+    return ["### fashion-mnist, by federation seed", head, markdown(lines, right=" rrr")]
 
 
 def patterns(results: Path) -> list[str]:
@@ -195,86 +151,7 @@ def patterns(results: Path) -> list[str]:
                 told(measured(model, "fedmend")),
             )
         )
-    return ["### mnist, 9 to 1 by the trigger's size (Table 1)", markdown(lines, right=" rrrr")]
-
-
-def from_curves(results: Path) -> list[str]:
-    """Table 3, and how rules of the vote stand against liars."""
-    path = results / "curves.json"
-    file = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    return [*small_network(file.get("small", {})), *rules(file.get("along", {}))]
-
-
-def small_network(rows: dict[str, Any]) -> list[str]:
-    """Table 3."""
-    if not rows:
-        return []
-    found = {
-        (each["measured"]["victim"], each["measured"]["target"]): each["measured"] for each in rows.values()
-    }
-    lines: list[tuple[str, ...]] = [("Attack", "trained", "weights set to zero", "extreme weights alone")]
-    for pair, (count, *figures) in SMALL.items():
-        if pair not in found:
-            continue
-        row = found[pair]
-        lines.append(
-            (
-                f"{pair[0]} to {pair[1]}",
-                told((100 * row["accuracy before"], 100 * row["asr before"])),
-                f"{row['zeroed']} ({count})",
-                told((100 * row["accuracy"], 100 * row["asr"]), (figures[0], figures[1])),
-            )
-        )
-    title = "### mnist, the network of 8 and 16 channels (Table 3)"
-    missing = [] if len(found) == len(SMALL) else [f"**Incomplete: {len(found)} of {len(SMALL)} pairs.**"]
-    return [title, *missing, markdown(lines, right=" rrr")]
-
-
-def rules(models: dict[str, Any]) -> list[str]:
-    """How far each rule lets one prune, without and with liars."""
-    if not models:
-        return []
-    names = list(
-        dict.fromkeys(name.rsplit(",", 1)[0] for each in models.values() for name in each["measured"])
-    )
-    lines: list[tuple[str, ...]] = [("Model and rule", "no liars", "3 of 10 lie")]
-    for model, each in models.items():
-        for name in names:
-            cells = []
-            for liars in (0, 3):
-                curve = each["measured"][f"{name}, {liars} liars"]
-                count = curve["stop"]["total"]
-                index = curve["points"].index(count)
-                figures = (100 * curve["accuracy"][index], 100 * curve["asr"][index])
-                cells.append(f"{count}: {told(figures)}")
-            lines.append((f"{model.split('-2-')[0]}, {name}", *cells))
-    head = (
-        "Channels that can be pruned before 1,000 validation images cost a point, accuracy / ASR there; "
-        "9 to 1, seed 2. The liars rank the backdoor's channels as the most active ones."
-    )
-    return ["### Liars in the vote, by its rule", head, markdown(lines, right=" rr")]
-
-
-def tallies(results: Path) -> list[str]:
-    """Time and memory of counting a stream of votes."""
-    path = results / "tally.json"
-    if not path.exists():
-        return []
-    file = json.loads(path.read_text(encoding="utf-8"))
-    lines: list[tuple[str, ...]] = [("Vote", "clients", "seconds", "microseconds a vote", "memory, MiB")]
-    for name in ("ranking", "majority, 3 rates"):
-        lines += [
-            (
-                name,
-                f"{row['clients']:,}",
-                f"{row['seconds']:.1f}",
-                f"{row['microseconds_a_vote']:.0f}",
-                f"{row['mib_beyond']:.1f}",
-            )
-            for row in file[name]
-        ]
-    head = f"{file['channels']} channels, on {file['machine']}, torch {file['torch']}."
-    return ["### Tally", head, markdown(lines, right=" rrrr")]
+    return ["### mnist, 9 to 1, by trigger size (Table 1)", markdown(lines, right=" rrrr")]
 
 
 def origin(part: str, results: Path) -> str:
@@ -336,24 +213,3 @@ def pruning_alone(models: dict[Pair, Model]) -> str:
             cells.append(f"{model[recipe]['pruned']}: {ours} ({count}: {figures[0]:g} / {figures[1]:g})")
         lines.append((f"{pair[0]} to {pair[1]}", *cells))
     return markdown(lines, right=" rr")
-
-
-def measured(model: Model, recipe: str) -> tuple[float, float] | None:
-    """Accuracy and ASR after a recipe's last stage, if it has been run."""
-    return stage(model, recipe, -1) if recipe in model else None
-
-
-def average(models: dict[Pair, Model], recipe: str, index: int) -> tuple[float, float] | None:
-    """The mean over all models, if all have that recipe's result."""
-    if not all(recipe in model for model in models.values()):
-        return None
-    return middle([stage(model, recipe, index) for model in models.values()])
-
-
-def middle(figures: list[tuple[float, float]]) -> tuple[float, float]:
-    return mean(first for first, _ in figures), mean(second for _, second in figures)
-
-
-def told(ours: tuple[float, float] | None, paper: tuple[float, float] | None = None) -> str:
-    text = "–" if ours is None else f"{ours[0]:.1f} / {ours[1]:.1f}"
-    return text if paper is None else f"{text} ({paper[0]:.1f} / {paper[1]:.1f})"

@@ -65,6 +65,11 @@ def loss(model: Model, recipe: str) -> float:
     return stage(model, recipe, 0)[0] - stage(model, recipe, -1)[0]
 
 
+def shown(recipe: str) -> str:
+    """A recipe's name in the tables; the results files have an older word for lying clients."""
+    return recipe.replace("liars", "30 % lying clients")
+
+
 def targets(results: Path = RESULTS) -> list[Target]:
     """The lines of all parts."""
     lines = [line for part in PARTS for line in of_part(part, by_pair(part, results))]
@@ -112,7 +117,7 @@ def of_part(part: str, models: dict[Pair, Model]) -> list[Target]:
 
     def line(name: str, target: str, measured: str, holds: bool | None, n: int = len(models)) -> Target:
         status = "no target" if holds is None else judge(holds, n, planned)
-        told = measured if n else "nothing yet"
+        told = measured if n else "not measured yet"
         return Target("pruning", f"{NAMES[part]}, {name}", target, told, n, planned, status)
 
     if not models:
@@ -143,7 +148,7 @@ def of_part(part: str, models: dict[Pair, Model]) -> list[Target]:
         holds = mean(asrs) <= asr_limit and mean(losses) <= loss_limit
         lines.append(
             line(
-                f"{recipe}: mean ASR and accuracy lost",
+                f"{shown(recipe)}: mean ASR and accuracy lost",
                 f"at most {asr_limit} % and {loss_limit} points" if ours else "–",
                 f"{mean(asrs):.1f} % (max {max(asrs):.1f}), {mean(losses):.1f} points",
                 holds if ours else None,
@@ -162,7 +167,7 @@ def of_part(part: str, models: dict[Pair, Model]) -> list[Target]:
     ]
     lines.append(
         line(
-            "30 % liars against none",
+            "30 % lying clients against none",
             "mean accuracy and ASR within 1 point",
             " and ".join(f"{each:+.1f}" for each in apart) + " points",
             bool(lied) and all(abs(each) <= 1 for each in apart),

@@ -51,8 +51,8 @@ def compared(file: dict[str, Any]) -> list[str]:
                 )
             )
     told = (
-        f"Medians of scans in turns with Neural Cleanse, on {file['machine']}. * extrapolated: TABOR and DeepInspect "
-        "from a few epochs, Neural Cleanse on GTSRB from two classes that ran to their own end."
+        f"Medians; scans alternate with Neural Cleanse, on {file['machine']}. * extrapolated: TABOR and DeepInspect "
+        "from a few epochs, Neural Cleanse on GTSRB from two classes that ran to their early stop."
     )
     return ["### Time to a verdict", told, markdown(lines, right=" rrrrrr")]
 
@@ -67,7 +67,7 @@ def verdicts(file: dict[str, Any]) -> list[str]:
     """What scans of the colour models said, over seeds."""
     if not file:
         return []
-    head = ("World, model", "method", "right", "inconclusive", "wrong", "REASR", "mask, pixels", "seconds")
+    head = ("Models", "method", "right", "inconclusive", "wrong", "REASR", "mask, pixels", "seconds")
     lines: list[tuple[str, ...]] = [head]
     for world, models in ((key, value) for key, value in file.items() if isinstance(value, dict)):
         for name, methods in models.items():
@@ -88,9 +88,9 @@ def verdicts(file: dict[str, Any]) -> list[str]:
                     )
                 )
     told = (
-        "A scan a seed, each with other images; right where it names the planted target class, or says clean "
-        f"where there is none. Medians and spread, on {file['machine']}, torch {file['torch']}, beside other "
-        "work. The search's settings were chosen on the models of development; the others are the test."
+        "One scan per seed, each with other images. Right: it names the planted target class, or says clean "
+        f"where nothing was planted. Medians and range, on {file['machine']}, torch {file['torch']}, beside other "
+        "work. The search's settings were chosen on cifar10-development; cifar10 is the test."
     )
     return ["### Verdicts on CIFAR-10 over seeds", told, markdown(lines, right="  rrrrrr")]
 
@@ -103,10 +103,10 @@ def is_right(scan: dict[str, Any]) -> bool:
 
 
 def floor(file: dict[str, Any]) -> list[str]:
-    """A scan's time beside the least that its floating-point operations could take."""
+    """Time per scan beside the least that its floating-point operations could take."""
     if not file:
         return []
-    head = ("Model", "operations, 10^9", "best rate, 10^9 a second", "floor", "measured", "times the floor")
+    head = ("Model", "operations, 10^9", "best rate, 10^9 per second", "floor", "measured", "times the floor")
     lines: list[tuple[str, ...]] = [head]
     for name, row in file["models"].items():
         lines.append(
@@ -121,7 +121,7 @@ def floor(file: dict[str, Any]) -> list[str]:
             )
         )
     told = (
-        "Floating-point operations of a scan, a multiplication and an addition being two, at the rate of a product of "
+        "Floating-point operations per scan (a multiply-add counts as two), at the rate of a product of "
         f"large matrices in the search's precision, on {file['machine']}, torch {file['torch']}."
     )
     return ["### The floor", told, markdown(lines, right=" rrrrr")]
@@ -131,7 +131,7 @@ def growth(file: dict[str, Any]) -> list[str]:
     """How time and memory grow."""
     if not file:
         return []
-    lines: list[tuple[str, ...]] = [("Axis", "values", "seconds a scan", "memory, MiB", "exponent of time")]
+    lines: list[tuple[str, ...]] = [("Axis", "values", "seconds per scan", "memory, MiB", "exponent of time")]
     for axis, rows in file["axes"].items():
         key = "parameters" if axis == "width" else axis
         lines.append(
@@ -145,8 +145,8 @@ def growth(file: dict[str, Any]) -> list[str]:
             )
         )
     told = (
-        f"A residual network of 18 layers with a 7x7 stem, 30 images; medians of {file['repeats']} scans on "
-        f"{file['machine']}, torch {file['torch']}. The exponent is of the power law that fits best."
+        f"An 18-layer residual network with a 7x7 stem, 30 images; medians of {file['repeats']} scans on "
+        f"{file['machine']}, torch {file['torch']}. The exponent is that of the best-fitting power law."
     )
     return ["### Growth", told, markdown(lines)]
 
@@ -156,7 +156,7 @@ def engines(file: dict[str, Any]) -> list[str]:
     if not file:
         return []
     lines: list[tuple[str, ...]] = [
-        ("Federation", "engine", "samples a second", "accuracy", "times Flower's")
+        ("Federation", "engine", "samples per second", "accuracy", "times Flower's")
     ]
     for name, found in ((key, value) for key, value in file.items() if "turns" in value):
         turns = found["turns"]
@@ -176,5 +176,5 @@ def engines(file: dict[str, Any]) -> list[str]:
                     "–" if engine == "flower" else spread,
                 )
             )
-    told = f"The rounds alone, in turns, on {file['machine']}; medians."
+    told = f"Rounds only, the engines taking turns, on {file['machine']}; medians."
     return ["### The simulator beside Flower's engine", told, markdown(lines, right="  rrr")]

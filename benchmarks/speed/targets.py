@@ -40,7 +40,7 @@ def targets(results: Path = RESULTS) -> list[Target]:
 
 
 def of_engines(file: dict[str, Any]) -> Target:
-    """Samples a second of the simulator's rounds, in the median over the turns, against Flower's engine.
+    """Samples per second of the simulator's rounds against Flower's engine, median over the repetitions.
 
     Judged beside Flower with the same training function; with a plain loop, which is slower by itself, for comparison.
     """
@@ -52,11 +52,11 @@ def of_engines(file: dict[str, Any]) -> Target:
     return Target(
         "speed",
         "simulator against Flower's engine",
-        f"at least {ENGINE_RATIO} times the samples a second",
+        f"at least {ENGINE_RATIO} times the samples per second",
         ", ".join(
             f"{name} {same:.2f} times (a plain loop's {plain:.2f})" for name, (same, plain) in found.items()
         )
-        or "nothing yet",
+        or "not measured yet",
         len(found),
         max(1, len(found)),
         judge(all(same >= ENGINE_RATIO for same, _ in found.values()), min(len(found), 1), 1),
@@ -80,9 +80,9 @@ def of_dataset(dataset: str, found: dict[str, Any]) -> list[Target]:
     return [
         Target(
             "speed",
-            f"{dataset}, time of a scan against Neural Cleanse",
+            f"{dataset}, time per scan against Neural Cleanse",
             f"at least {RATIOS[dataset]} times faster",
-            (told or "nothing yet") + (" (extrapolated)" if extrapolated else ""),
+            (told or "not measured yet") + (" (extrapolated)" if extrapolated else ""),
             len(models),
             len(MODELS),
             judge(holds, len(models), len(MODELS)),

@@ -8,9 +8,9 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from fedmend.checked_settings import Count, Natural, settings
 from fedmend.errors import ConfigError
 from fedmend.kinds import from_table
-from fedmend.settings import Count, Natural, settings
 
 NOT_ATTACKED = -1
 

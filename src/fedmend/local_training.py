@@ -9,10 +9,10 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
+from fedmend.checked_settings import Count, NonNegative, Positive, settings
 from fedmend.errors import ModelError
 from fedmend.pixels import to_float
 from fedmend.pruning import locate
-from fedmend.settings import Count, NonNegative, Positive, settings
 
 BelowOne = Annotated[float, Field(ge=0, lt=1, strict=True)]
 

@@ -48,7 +48,7 @@ def test_all_met(tmp_path: Path) -> None:
         "mnist, accuracy under attack": "met",
         "mnist, fedmend: mean ASR and accuracy lost": "met",
         "mnist, fedmend: largest ASR": "met",
-        "mnist, 30 % liars against none": "met",
+        "mnist, 30 % lying clients against none": "met",
     }
 
 
@@ -60,12 +60,12 @@ def test_fewer_pairs_than_the_paper_lists_meet_nothing(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "missed"),
     [
-        ({"fedmend": (0.97, 0.5)}, {"mnist, fedmend: largest ASR", "mnist, 30 % liars against none"}),
+        ({"fedmend": (0.97, 0.5)}, {"mnist, fedmend: largest ASR", "mnist, 30 % lying clients against none"}),
         (
             {"fedmend": (0.5, 0.01)},
-            {"mnist, fedmend: mean ASR and accuracy lost", "mnist, 30 % liars against none"},
+            {"mnist, fedmend: mean ASR and accuracy lost", "mnist, 30 % lying clients against none"},
         ),
-        ({"fedmend, liars": (0.97, 0.5)}, {"mnist, 30 % liars against none"}),
+        ({"fedmend, liars": (0.97, 0.5)}, {"mnist, 30 % lying clients against none"}),
     ],
 )
 def test_a_single_pair_can_miss(

@@ -9,7 +9,18 @@ from benchmarks.detection import tables
 from benchmarks.detection.models import DATASETS, branches
 from benchmarks.detection.targets import ATTACKED, CLEAN, of_dataset, targets
 from benchmarks.detection.targets import DATASETS as AIMED
-from benchmarks.results import BEGIN, END, ROOT, judge, markdown, sections, with_section
+from benchmarks.results import (
+    BEGIN,
+    END,
+    HEADLINES,
+    ROOT,
+    collect,
+    headlines,
+    judge,
+    markdown,
+    sections,
+    with_section,
+)
 
 SCANNED = {
     "accuracy": 0.985,
@@ -59,17 +70,17 @@ def measured(models: Models, name: str) -> str:
 def test_all_met(models: Models) -> None:
     assert statuses(models) == {
         "planted ASR": "met",
-        "scan right": "met",
-        "scan right by the paper's rule": "no target",
+        "verdicts right": "met",
+        "verdicts right by the paper's rule": "no target",
         "target class named": "no target",
         "ASR after repair": "met",
         "ASR in the clean reference": "no target",
         "accuracy lost by repair": "met",
-        "time of a scan": "met",
-        "memory of a scan beyond the models": "met",
+        "time per scan": "met",
+        "memory per scan beyond the models": "met",
     }
-    assert measured(models, "scan right") == "12 of 12"
-    assert measured(models, "scan right by the paper's rule") == "6 of 12"
+    assert measured(models, "verdicts right") == "12 of 12"
+    assert measured(models, "verdicts right by the paper's rule") == "6 of 12"
     assert measured(models, "target class named") == "6 of 6"
 
 
@@ -78,16 +89,16 @@ def test_all_met(models: Models) -> None:
     [
         ("sba-one", {"asr": 0.9499}, {"planted ASR"}),
         ("sba-h", {"asr": float("nan")}, {"planted ASR"}),
-        ("dba-h", {"verdict": "inconclusive"}, {"scan right"}),
-        ("dba-h", {"verdict": "clean"}, {"scan right"}),
-        ("clean-5", {"verdict": "backdoored"}, {"scan right"}),
-        ("clean-5", {"verdict": "inconclusive"}, {"scan right"}),
+        ("dba-h", {"verdict": "inconclusive"}, {"verdicts right"}),
+        ("dba-h", {"verdict": "clean"}, {"verdicts right"}),
+        ("clean-5", {"verdict": "backdoored"}, {"verdicts right"}),
+        ("clean-5", {"verdict": "inconclusive"}, {"verdicts right"}),
         ("sba-plus", {"repaired_asr": 0.0501}, {"ASR after repair"}),
         ("sba-plus", {"repaired_accuracy": 0.9749}, {"accuracy lost by repair"}),
         ("dba-one", FAILED, {"ASR after repair", "accuracy lost by repair"}),
-        ("clean-0", {"scan_seconds": 10.1}, {"time of a scan"}),
-        ("clean-0", {"scan_memory_mib": 1024.1}, {"memory of a scan beyond the models"}),
-        ("dba-h", {"scan_memory_mib": None}, {"memory of a scan beyond the models"}),
+        ("clean-0", {"scan_seconds": 10.1}, {"time per scan"}),
+        ("clean-0", {"scan_memory_mib": 1024.1}, {"memory per scan beyond the models"}),
+        ("dba-h", {"scan_memory_mib": None}, {"memory per scan beyond the models"}),
     ],
 )
 def test_one_model_is_enough_for_a_miss(
@@ -113,19 +124,19 @@ def test_a_model_that_was_not_repaired_keeps_its_asr(models: Models) -> None:
 def test_fewer_models_than_planned_meet_nothing_that_concerns_all(models: Models, gone: str) -> None:
     del models[gone]
     found = statuses(models)
-    assert found["scan right"] == found["time of a scan"] == "incomplete"
+    assert found["verdicts right"] == found["time per scan"] == "incomplete"
     assert found["ASR after repair"] == ("incomplete" if gone in ATTACKED else "met")
 
 
 def test_a_model_that_nobody_planned_fills_no_gap(models: Models) -> None:
     models["clean-6"] = models.pop("clean-5")
-    assert statuses(models)["scan right"] == "incomplete"
+    assert statuses(models)["verdicts right"] == "incomplete"
 
 
 def test_without_results_files_nothing_was_run(tmp_path: Path) -> None:
     lines = targets(tmp_path)
     assert {line.status for line in lines} == {"not run", "no target"}
-    assert {line.measured for line in lines} == {"nothing yet"}
+    assert {line.measured for line in lines} == {"not measured yet"}
     assert "0 of 12 models" in tables.tables(tmp_path)
 
 
@@ -168,14 +179,17 @@ def test_markdown() -> None:
     assert markdown([("a", "b"), ("1", "2")], right=" r") == "| a | b |\n| --- | ---: |\n| 1 | 2 |"
 
 
-@pytest.mark.parametrize(
-    "readme", ["README.md", "benchmarks/detection/README.md", "benchmarks/pruning/README.md"]
-)
-def test_readmes_are_what_the_results_files_give(readme: str) -> None:
-    text = (ROOT / readme).read_text(encoding="utf-8")
-    if BEGIN not in text:
-        pytest.skip(f"{readme} has no generated section")
-    assert with_section(text, sections()[ROOT / readme]) == text, "make results ARGS=--write"
+@pytest.mark.parametrize("page", [str(path.relative_to(ROOT)) for path in sections()])
+def test_pages_are_what_the_results_files_give(page: str) -> None:
+    text = (ROOT / page).read_text(encoding="utf-8")
+    assert with_section(text, sections()[ROOT / page]) == text, "make results ARGS=--write"
+
+
+def test_headlines_are_targets_as_they_are_and_show_a_miss() -> None:
+    found = headlines(collect())
+    assert len(found) == len(HEADLINES)
+    assert set(found) <= set(collect())
+    assert "missed" in {each.status for each in found}
 
 
 def test_the_script_prints_a_line_a_target_and_the_same_as_json() -> None:

@@ -13,7 +13,7 @@ import torch
 import planted
 from fedmend.checkpoints import save_state
 from fedmend.cli import main
-from fedmend.detection import THOROUGH
+from fedmend.detection import THOROUGH, Case, Contrastive, ScanReport, SizeLimitedSearch, scan
 from fedmend.repairs import Gate
 
 
@@ -124,6 +124,45 @@ def _contents(folder: Path) -> dict[str, Any]:
         for path in sorted(folder.rglob("*"))
         if path.is_file() and "__pycache__" not in path.parts
     }
+
+
+@pytest.fixture
+def write_toml() -> Callable[[Path, str], str]:
+    def write(path: Path, text: str) -> str:
+        path.write_text(text, encoding="utf-8")
+        return str(path)
+
+    return write
+
+
+@pytest.fixture
+def config(files: Files, tmp_path: Path, write_toml: Callable[[Path, str], str]) -> str:
+    """A federation of more rounds than anybody waits for."""
+    return write_toml(
+        tmp_path / "config.toml",
+        f"[data]\nsource = '{files.images}'\n[model]\narchitecture = '{planted.ARCHITECTURE}'\n"
+        "[training]\nepochs = 1\n[federation]\nclients = 3\nclients_per_round = 2\nrounds = 100000\n",
+    )
+
+
+@pytest.fixture(scope="session")
+def scan_report(world: planted.World) -> ScanReport:
+    """The result of a search of a single step."""
+    return scan(
+        Case(world.clean, world.reference, world.images[:12], world.labels[:12]),
+        Contrastive(search=SizeLimitedSearch(steps=1, explore=1, restarts=1)),
+    )
+
+
+@pytest.fixture
+def quick_scans(monkeypatch: pytest.MonkeyPatch, scan_report: ScanReport) -> Callable[[], None]:
+    """Called, it makes scans take no time, for tests of what comes after."""
+
+    def patch() -> None:
+        for name in ("scan", "repair"):
+            monkeypatch.setattr(f"fedmend.cli.{name}_command.run_scan", lambda *_, **__: scan_report)
+
+    return patch
 
 
 @pytest.fixture

@@ -1,5 +1,4 @@
 import json
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -9,12 +8,12 @@ import pytest
 
 import planted
 from fedmend.checkpoints import load_checkpoint
+from fedmend.cli import repair_command as COMMAND
 from fedmend.evaluation import accuracy, attack_success_rate
 from fedmend.goals import AllToOne
 from fedmend.models import build_model
 from fedmend.repairs import REPAIRS, RepairReport, Unlearning
 
-COMMAND = sys.modules["fedmend.cli.repair_command"]
 FOUR = {"scan.json", "trigger.safetensors", "report.html", "repair.json"}
 
 

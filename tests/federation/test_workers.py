@@ -18,7 +18,7 @@ from fedmend.errors import ConfigError, FedmendError, ModelError
 from fedmend.federation import ClientUpdate, Federation, RoundPlan, build_federation, workers
 from fedmend.federation.rounds import Fit, fit_one_by_one
 from fedmend.federation.simulator import initial_model
-from fedmend.federation.workers import begin_start, can_be_sent, fitting
+from fedmend.federation.workers import begin_start, can_be_sent, client_workers
 from fedmend.local_training import LocalTraining
 from fedmend.parameters import flatten
 
@@ -26,7 +26,7 @@ from fedmend.parameters import flatten
 @pytest.fixture(scope="module")
 def pair() -> Iterator[Fit]:
     """Two worker processes, for all tests here that don't end them."""
-    with fitting(2) as fit:
+    with client_workers(2) as fit:
         yield fit
 
 
@@ -171,7 +171,7 @@ def test_they_train_at_once_each_with_one_thread(pair: Fit, tmp_path: Path) -> N
 def test_they_have_the_environment_of_the_call(monkeypatch: pytest.MonkeyPatch, number: str) -> None:
     """Not that in which the process was started from which they are forked."""
     monkeypatch.setenv("FEDMEND_TEST", number)
-    with fitting(2) as fit:
+    with client_workers(2) as fit:
         ((update, _),) = fit(federation()[1], odd("read the environment"), PLAN)
     assert float(update.delta[0]) == float(number)
 
@@ -182,7 +182,7 @@ def test_they_are_started_anew_where_they_cannot_be_forked(monkeypatch: pytest.M
 
     monkeypatch.setattr(workers, "ensure_running", too_long)
     assert begin_start() == "spawn"
-    with fitting(2) as fit:
+    with client_workers(2) as fit:
         found = fit(federation()[1], odd("threads", "threads"), PLAN)
     assert [float(update.delta[0]) for update, _ in found] == [1, 1]
 
@@ -195,7 +195,7 @@ def test_one_that_cannot_be_started(monkeypatch: pytest.MonkeyPatch, start: str)
     if start == "spawn":
         monkeypatch.setattr(workers, "begin_start", lambda: start)
     monkeypatch.setattr(BaseProcess, "start", dead)
-    with pytest.raises(FedmendError, match=r"can't be started \(unexpected EOF\)"), fitting(2) as fit:
+    with pytest.raises(FedmendError, match=r"can't be started \(unexpected EOF\)"), client_workers(2) as fit:
         fit(federation()[1], odd("threads"), PLAN)
 
 
@@ -224,7 +224,7 @@ def test_a_model_that_cannot_be_sent(pair: Fit) -> None:
 )
 def test_the_others_end_with_one_that_fails(first: str, error: type[Exception], message: str) -> None:
     model, started = federation()[1], time.monotonic()
-    with pytest.raises(error, match=message), fitting(2) as fit:
+    with pytest.raises(error, match=message), client_workers(2) as fit:
         fit(model, odd(first, "sleep"), PLAN)
     assert time.monotonic() - started < 50
 
@@ -240,16 +240,16 @@ def test_a_model_that_cannot_be_sent_is_trained_here_by_default(
 
 
 def test_none_is_not_a_number_of_workers() -> None:
-    with pytest.raises(ConfigError, match="1 or more; got 0"), fitting(0):
+    with pytest.raises(ConfigError, match="1 or more; got 0"), client_workers(0):
         pass
 
 
 ORPHANS = """
 import os
 from test_workers import PLAN, federation, odd
-from fedmend.federation.workers import fitting
+from fedmend.federation.workers import client_workers
 if __name__ == "__main__":
-    with fitting(2) as fit:
+    with client_workers(2) as fit:
         for update, _ in fit(federation()[1], odd(*["process"] * 8), PLAN):
             print(int(update.delta[0].item()), flush=True)
         os.kill(os.getpid(), 9)

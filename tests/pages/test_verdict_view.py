@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from fedmend.detection.base import Target
-from fedmend.pages.verdict_view import verdict_view
+from fedmend.pages.verdict_view import view_of_verdict
 
 
 @pytest.mark.parametrize(
@@ -44,7 +44,7 @@ def test_findings_stand_side_by_side(shown: Any, several: Any) -> None:
 
 
 def test_facts_are_the_worst_findings(made: Any, several: Any) -> None:
-    facts = verdict_view(made.everything(scan=several)).facts
+    facts = view_of_verdict(made.everything(scan=several)).facts
     assert [(fact.label, fact.value + fact.small) for fact in facts] == [
         ("Target class", "dog and 1 more"),
         ("Success", "97.0%"),

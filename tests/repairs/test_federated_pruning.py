@@ -10,7 +10,7 @@ from voting import TRAIN, attacked_run, details, state, voted
 
 from fedmend.errors import ConfigError
 from fedmend.federation import Client, RunFolder, load_federation
-from fedmend.federation.workers import fitting
+from fedmend.federation.workers import client_workers
 from fedmend.pruning import RankingVote, mean_activations, ranks
 from fedmend.repairs import PAPER_RECIPE, Context, FederatedPruning
 from fedmend.repairs.simulated_run import participants_of, round_model
@@ -81,7 +81,7 @@ def test_workers_give_the_same_model(run: RunFolder) -> None:
     for method in (FederatedPruning(fine_tuning_rounds=1), replace(PAPER_RECIPE, fine_tuning_rounds=1)):
         models = []
         for workers in (1, 2):
-            with fitting(workers) as fit:
+            with client_workers(workers) as fit:
                 context = Context(participants=participants_of(run, federation, fit))
                 models.append(method(suspect, (), context).model)
         assert torch.equal(state(models[0]), state(models[1]))

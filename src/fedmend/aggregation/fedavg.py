@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from fedmend.aggregation.base import State, Updates
-from fedmend.settings import settings
+from fedmend.checked_settings import settings
 
 
 @settings

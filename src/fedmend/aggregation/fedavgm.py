@@ -9,7 +9,7 @@ from torch import Tensor
 
 from fedmend.aggregation.base import State, Updates
 from fedmend.aggregation.fedavg import weighted_mean
-from fedmend.settings import settings
+from fedmend.checked_settings import settings
 
 
 @settings

@@ -9,8 +9,8 @@ from pydantic import Field
 from torch import Tensor
 
 from fedmend.aggregation.base import State, Updates
+from fedmend.checked_settings import settings
 from fedmend.errors import DataError
-from fedmend.settings import settings
 
 
 @settings

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from fedmend.attacks.updates import UpdateContext
-from fedmend.settings import Positive, settings
+from fedmend.checked_settings import Positive, settings
 
 
 @settings

@@ -8,7 +8,7 @@ from pydantic import Field
 from torch import Tensor
 
 from fedmend.attacks.updates import UpdateContext
-from fedmend.settings import settings
+from fedmend.checked_settings import settings
 
 
 @settings

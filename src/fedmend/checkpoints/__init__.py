@@ -1,12 +1,8 @@
-"""Model files: reading them, which may be hostile, fitting them to a model, and writing them."""
+"""Model files: reading them, which may be hostile, fitting the weights to a model, and writing them."""
 
-from fedmend.checkpoints.files import (
-    load_checkpoint,
-    load_into,
-    read_state,
-    read_trigger,
-    save_state,
-    save_trigger,
-)
+from fedmend.checkpoints.fitting import load_checkpoint, load_into
+from fedmend.checkpoints.reading import read_state
+from fedmend.checkpoints.trigger_files import read_trigger, save_trigger
+from fedmend.checkpoints.writing import save_state
 
 __all__ = ["load_checkpoint", "load_into", "read_state", "read_trigger", "save_state", "save_trigger"]

@@ -4,19 +4,39 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from importlib import import_module
 from typing import Any
 
 import click
 
 from fedmend.cli.console import InterruptError, run
-from fedmend.cli.demo_command import demo
-from fedmend.cli.repair_command import repair
-from fedmend.cli.report_command import report
-from fedmend.cli.scan_command import scan
-from fedmend.cli.simulate_command import simulate
+
+COMMANDS = {
+    "demo": "Attack a small federation, find the backdoor and repair the model.",
+    "repair": "Scan a model and, if it is backdoored, repair it.",
+    "report": "Write a page from a folder of results.",
+    "scan": "Search a model for a backdoor.",
+    "simulate": "Simulate a federation, honest or under attack.",
+}
+"""What --help says of each command, here so that --help imports neither the commands nor torch."""
 
 
-class _Commands(click.Group):
+class _LazyGroup(click.Group):
+    """Imports a command when it is called, from the module ``<name>_command``."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        command: click.Command = getattr(import_module(f"fedmend.cli.{cmd_name}_command"), cmd_name)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
@@ -25,21 +45,20 @@ class _Commands(click.Group):
 
 
 @click.group(
-    cls=_Commands, invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]}
+    "fedmend",
+    cls=_LazyGroup,
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
 @click.version_option(package_name="fedmend")
 @click.pass_context
-def fedmend(context: click.Context) -> None:
+def command_line(context: click.Context) -> None:
     """Find and remove backdoors in models trained by federated learning."""
     if context.invoked_subcommand is None:
         click.echo(context.get_help())
 
 
-for command in (demo, scan, repair, simulate, report):
-    fedmend.add_command(command)
-
-
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line with ``arguments`` (those of the process by default) and exit."""
     words = None if arguments is None else list(arguments)
-    sys.exit(run(lambda: fedmend.main(words, prog_name="fedmend", standalone_mode=False)))
+    sys.exit(run(lambda: command_line.main(words, prog_name="fedmend", standalone_mode=False)))

@@ -1,4 +1,4 @@
-"""From the command line's names to a model, a device and images."""
+"""From the command line's names to models, a device and images."""
 
 from __future__ import annotations
 
@@ -9,18 +9,80 @@ import torch
 from torch import nn
 
 from fedmend.checkpoints import load_checkpoint
-from fedmend.data import ImageSet, load_images, stratified
+from fedmend.data import ImageSet, LazyImages, open_images, stratified
 from fedmend.detection.decision import MIN_IMAGES
 from fedmend.errors import ConfigError, DataError
 from fedmend.models import build_model, probe
 from fedmend.seeds import generator
 
 
-def load_model(path: Path, architecture: str, images: ImageSet, device: torch.device) -> nn.Module:
-    """The model in a checkpoint, for images and classes like those given, in eval mode.
+@dataclass(frozen=True, eq=False)
+class LoadedCase:
+    """What a scan or a repair works on.
+
+    Attributes:
+        suspect: in eval mode, on the chosen device.
+        reference: likewise, or None.
+        images: all images of the source; none but the chosen ones is decoded yet.
+        chosen: the images to scan with.
+    """
+
+    suspect: nn.Module
+    reference: nn.Module | None
+    images: LazyImages
+    chosen: ImageSet
+
+    def repair_images(self, most: int, seed: int) -> ImageSet:
+        """Decode ``most`` images to repair with, the same number a class as far as possible, or all if there are fewer.
+
+        Some of them may be among the chosen ones.
+        """
+        count = min(most, len(self.images))
+        return self.images.subset(stratified(self.images, count, generator(seed, "repair images")))
+
+
+def load_case(
+    suspect: Path,
+    reference: Path | None,
+    architecture: str,
+    source: str,
+    split: str,
+    count: int | None,
+    device: str,
+    seed: int,
+) -> LoadedCase:
+    """Load the models, open the images, and decode those to scan with.
+
+    Args:
+        suspect: a model file.
+        reference: a model file, or None.
+        architecture: of both, see :func:`fedmend.models.build_model`.
+        source: see :func:`fedmend.data.open_images`.
+        split: likewise.
+        count: how many images to scan with, see :func:`choose_images`.
+        device: see :func:`choose_device`.
+        seed: of the choice of images.
 
     Raises:
-        ModelError: the architecture can't be built. CheckpointError: the file isn't such a model.
+        FedmendError: what is named can't be loaded.
+    """
+    images = open_images(source, split)
+    chosen = choose_images(images, count, seed)
+    where = choose_device(device)
+    return LoadedCase(
+        load_model(suspect, architecture, chosen, where),
+        None if reference is None else load_model(reference, architecture, chosen, where),
+        images,
+        chosen,
+    )
+
+
+def load_model(path: Path, architecture: str, images: ImageSet, device: torch.device) -> nn.Module:
+    """Load the model in a checkpoint, for images and classes like those given, in eval mode.
+
+    Raises:
+        ModelError: the architecture can't be built.
+        CheckpointError: the file holds no such model.
     """
     _, channels, height, width = images.images.shape
     model = build_model(
@@ -33,42 +95,6 @@ def load_model(path: Path, architecture: str, images: ImageSet, device: torch.de
     load_checkpoint(path, model)
     probe(model, channels, (height, width))
     return model.eval().to(device)
-
-
-@dataclass(frozen=True, eq=False)
-class Case:
-    """What a scan is asked to look at."""
-
-    suspect: nn.Module
-    reference: nn.Module | None
-    images: ImageSet
-    chosen: ImageSet
-
-
-def load_case(
-    suspect: Path,
-    reference: Path | None,
-    architecture: str,
-    source: str,
-    split: str,
-    count: int | None,
-    device: str,
-    seed: int,
-) -> Case:
-    """Both models, all images, and the ``count`` of them to scan with.
-
-    Raises:
-        FedmendError: what is named can't be loaded.
-    """
-    images = load_images(source, split)
-    chosen = choose_images(images, count, seed)
-    where = choose_device(device)
-    return Case(
-        load_model(suspect, architecture, images, where),
-        None if reference is None else load_model(reference, architecture, images, where),
-        images,
-        chosen,
-    )
 
 
 def choose_device(name: str) -> torch.device:
@@ -87,17 +113,17 @@ def choose_device(name: str) -> torch.device:
     return device
 
 
-def choose_images(images: ImageSet, count: int | None, seed: int) -> ImageSet:
-    """``count`` images, as equally many a class as there are; by default the paper's three a class, or as many as
-    a scan needs.
+def choose_images(images: ImageSet | LazyImages, count: int | None, seed: int) -> ImageSet:
+    """Draw ``count`` images, the same number a class as far as possible.
+
+    Without ``count`` it is three a class, as in the contrastive paper, or as many as a scan needs.
 
     Raises:
-        DataError: there are fewer.
+        DataError: there are fewer than ``count``.
     """
     wanted = max(3 * images.num_classes, MIN_IMAGES) if count is None else count
     if count is not None and wanted > len(images):
         raise DataError(
             f"--images {wanted}, but the data has only {len(images)}; ask for fewer or give more data"
         )
-    chosen = stratified(images, min(wanted, len(images)), generator(seed, "images"))
-    return images.subset(chosen)
+    return images.subset(stratified(images, min(wanted, len(images)), generator(seed, "images")))

@@ -1,4 +1,4 @@
-"""What the command line prints: progress bars with the time left, results, and one line an error."""
+"""What the command line prints: progress bars with the time left, and one line an error."""
 
 from __future__ import annotations
 
@@ -10,10 +10,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
 import click
-import torch
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
-from rich.progress import Progress as RichProgress
 
 from fedmend.errors import FedmendError
 from fedmend.progress import Progress, silent
@@ -24,16 +20,20 @@ EXIT_BUG = 70
 
 
 class InterruptError(Exception):
-    """Ctrl-C, in a form that click lets through."""
+    """Ctrl-C, as an exception that click lets through."""
 
 
 @contextmanager
 def progress_bars() -> Iterator[Progress]:
-    """A progress callback that draws a bar a stage on a terminal's stderr; silent where there is no terminal."""
-    console = Console(stderr=True)
-    if not console.is_terminal:
+    """A progress callback that draws a bar a stage on stderr if that is a terminal, and else is silent."""
+    if not sys.stderr.isatty():
         yield silent
         return
+    # rich is imported only for a terminal, and torch never: the command line starts quickly.
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as RichProgress
+
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -41,7 +41,7 @@ def progress_bars() -> Iterator[Progress]:
         TextColumn("time left"),
         TimeRemainingColumn(),
     )
-    with RichProgress(*columns, console=console, transient=True) as bars:
+    with RichProgress(*columns, console=Console(stderr=True), transient=True) as bars:
         tasks = {}
 
         def report(stage: str, done: int, total: int) -> None:
@@ -53,9 +53,9 @@ def progress_bars() -> Iterator[Progress]:
 
 
 def run(command: Callable[[], object]) -> int:
-    """Run a command and return its exit code; what went wrong becomes one line on stderr.
+    """Run a command and return its exit code; an error becomes one line on stderr.
 
-    2 for bad input, 130 for Ctrl-C, and 70 with a traceback for a mistake of ours: never 1, which means
+    The code is 2 for bad input, 130 for Ctrl-C, and 70 with a traceback for a bug of ours: never 1, which means
     "backdoored".
     """
     try:
@@ -68,8 +68,6 @@ def run(command: Callable[[], object]) -> int:
         return _fail(error.format_message(), EXIT_BAD_INPUT)
     except FedmendError as error:
         return _fail(str(error), EXIT_BAD_INPUT)
-    except (MemoryError, torch.OutOfMemoryError):
-        return _fail("out of memory; try fewer images or a smaller batch", EXIT_BAD_INPUT)
     except BrokenPipeError:
         _abandon_stdout()
         return EXIT_BAD_INPUT
@@ -79,13 +77,20 @@ def run(command: Callable[[], object]) -> int:
         if error.filename is None:
             _abandon_stdout()
         return _fail(f"{error.strerror}: {error.filename or 'standard output'}", EXIT_BAD_INPUT)
-    except Exception:
+    except Exception as error:
+        if _out_of_memory(error):
+            return _fail("out of memory; try fewer images or a smaller batch", EXIT_BAD_INPUT)
         return _bug()
     return code if isinstance(code, int) else 0
 
 
+def _out_of_memory(error: Exception) -> bool:
+    torch = sys.modules.get("torch")  # which only a command that needs it imports
+    return isinstance(error, (MemoryError, getattr(torch, "OutOfMemoryError", MemoryError)))
+
+
 def _abandon_stdout() -> None:
-    """Let what stdout still holds go nowhere, or Python would complain of it at exit."""
+    """Discard what stdout still holds, or Python would complain about it at exit."""
     with suppress(OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 

@@ -17,7 +17,7 @@ from fedmend.detection import Case
 from fedmend.errors import ConfigError
 from fedmend.evaluation import accuracy, attack_success_rate
 from fedmend.federation import RunFolder, load_attacks, load_federation
-from fedmend.federation.workers import begin_start, can_be_sent, check_workers, fitting
+from fedmend.federation.workers import begin_start, can_be_sent, check_workers, client_workers
 from fedmend.files import write_text
 from fedmend.pages import PruneEvaluation, read_folder, write_page, write_prune_evaluation
 from fedmend.pixels import to_float
@@ -71,7 +71,7 @@ def prune_run(
         else replace(VOTING_GATE, max_accuracy_drop=max_accuracy_drop)
     )
     federation = load_federation(run, train, where)
-    with progress_bars() as progress, fitting(count if method.fine_tuning_rounds else 1) as fit:
+    with progress_bars() as progress, client_workers(count if method.fine_tuning_rounds else 1) as fit:
         participants = participants_of(run, federation, fit)
         model, report, stages = repair_by_votes(case, participants, method, gate, progress)
     if participants.last_round != config.federation.rounds:

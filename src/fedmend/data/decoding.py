@@ -1,11 +1,10 @@
-"""From encoded images (PNG, JPEG, BMP, WebP) to one tensor of pixels; the bytes may be damaged or hostile."""
+"""Decoding images (PNG, JPEG, BMP, WebP), which may be damaged or hostile, to one tensor of pixels."""
 
 from __future__ import annotations
 
 import io
 import warnings
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -14,29 +13,18 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from fedmend.data.failures import as_data_error
 from fedmend.errors import DataError
 
 _FORMATS = ("PNG", "JPEG", "BMP", "WEBP")
-
-
-@contextmanager
-def reading(what: str, advice: str) -> Iterator[None]:
-    """Turn whatever another library raises on a bad ``what`` into a DataError, one line with ``advice``."""
-    try:
-        yield
-    except DataError:
-        raise
-    except Exception as error:  # Damaged files make decoders raise nearly anything.
-        reason = " ".join(str(error).split())[:300] or type(error).__name__
-        raise DataError(f"can't read {what}: {reason}; {advice}") from error
 
 
 def decode(sources: Iterable[tuple[str, bytes | Path]], size: tuple[int, int] | None = None) -> Tensor:
     """Decode images that all have the same size.
 
     Args:
-        sources: a name to call the image in errors, and its encoded bytes or its file.
-        size: (H, W) to scale every image to; None leaves the sizes as they are.
+        sources: what to call each image in errors, and its encoded bytes or its file.
+        size: (H, W) in pixels to scale every image to; None keeps the sizes.
 
     Returns:
         uint8, (N, C, H, W): C is 1 if every image is grey, else 3. Transparency is dropped.
@@ -48,7 +36,7 @@ def decode(sources: Iterable[tuple[str, bytes | Path]], size: tuple[int, int] | 
     arrays: list[NDArray[np.uint8]] = []
     first = ""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Pillow's remarks on odd but readable files
+        warnings.simplefilter("ignore")  # about odd but readable files
         for name, source in sources:
             first = first or name
             expected = arrays[0].shape[:2] if arrays and size is None else None
@@ -70,7 +58,7 @@ def _decode_one(
 ) -> NDArray[np.uint8]:
     """One image as (H, W) if grey, else (H, W, 3)."""
     with (
-        reading(name, "expected a whole PNG, JPEG, BMP or WebP image; replace it or leave it out"),
+        as_data_error(name, "expected a whole PNG, JPEG, BMP or WebP image; replace it or leave it out"),
         Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=_FORMATS) as image,
     ):
         width, height = image.size

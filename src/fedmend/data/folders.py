@@ -2,29 +2,31 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
+from torch import Tensor
 
-from fedmend.data.arrays import image_set_from
-from fedmend.data.decoding import decode, reading
-from fedmend.data.image_set import ImageSet
+from fedmend.data.decoding import decode
+from fedmend.data.failures import as_data_error
+from fedmend.data.lazy_images import LazyImages, opened_images
 from fedmend.errors import DataError
 
 _SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
+_ADVICE = "expected a folder that can be read, with one sub-folder a class"
 
 
-def read_folder(folder: Path, split: str) -> ImageSet:
-    """Read a folder of class folders; the classes are their names in sorted order, images go by file name.
+def open_folder(folder: Path, split: str) -> LazyImages:
+    """List a folder of class folders; the classes are their names in sorted order, images go by file name.
 
-    If the folder's sub-folders hold folders themselves, they are taken for splits, and the one called
-    ``split`` is read. Hidden entries and files other than png, jpg, jpeg, bmp and webp are passed over.
-    A class folder without images stays a class.
+    If the folder's sub-folders hold folders themselves, they are splits, and ``split`` is listed. Hidden entries and
+    files other than png, jpg, jpeg, bmp and webp are skipped. A class folder without images stays a class.
 
     Raises:
-        DataError: no such folder, split or image, a damaged image, or images of different sizes.
+        DataError: there is no such folder, split or image.
     """
-    with reading(str(folder), "expected a folder that can be read, with one sub-folder a class"):
+    with as_data_error(str(folder), _ADVICE):
         splits = [entry.name for entry in _folders(folder) if _folders(entry)]
         if splits and split not in splits:
             raise DataError(
@@ -39,9 +41,13 @@ def read_folder(folder: Path, split: str) -> ImageSet:
                 f"no images found in {folder}; expected one sub-folder a class with png, jpg, jpeg, bmp or "
                 "webp files"
             )
-        images = decode((str(path), path) for _, path in files)
         labels = np.array([label for label, _ in files], dtype=np.int64)
-        return image_set_from(images, labels, tuple(entry.name for entry in classes), str(folder))
+        names = tuple(entry.name for entry in classes)
+        return opened_images(labels, names, partial(_decode, [path for _, path in files]), str(folder))
+
+
+def _decode(files: list[Path], rows: list[int]) -> Tensor:
+    return decode((str(files[row]), files[row]) for row in rows)
 
 
 def _folders(folder: Path) -> list[Path]:

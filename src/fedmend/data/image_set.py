@@ -1,4 +1,4 @@
-"""Labelled images in memory, as they came: 8-bit pixels, one class each."""
+"""Labelled images in memory: 8-bit pixels, one class each."""
 
 from __future__ import annotations
 
@@ -30,20 +30,10 @@ class ImageSet:
 
     def __post_init__(self) -> None:
         _check_images(self.images)
-        if not isinstance(self.labels, Tensor) or self.labels.dtype != torch.int64 or self.labels.ndim != 1:
-            raise DataError(f"labels must be an int64 tensor of shape (N,); got {_describe(self.labels)}")
+        check_labels(self.labels, self.class_names)
         if len(self.labels) != len(self.images):
             raise DataError(
                 f"every image needs one label; got {len(self.images)} images and {len(self.labels)} labels"
-            )
-        names = self.class_names
-        if not isinstance(names, tuple) or not names or not all(isinstance(name, str) for name in names):
-            raise DataError(f"class_names must be a non-empty tuple of strings; got {type(names).__name__}")
-        lowest, highest = int(self.labels.min()), int(self.labels.max())
-        if lowest < 0 or highest >= len(names):
-            raise DataError(
-                f"labels must be in [0, {len(names)}), for {len(names)} class names; got labels from "
-                f"{lowest} to {highest}; drop unlabelled images (-1) and count classes from 0"
             )
 
     def __len__(self) -> int:
@@ -55,7 +45,7 @@ class ImageSet:
         return len(self.class_names)
 
     def subset(self, indices: Tensor | Sequence[int]) -> ImageSet:
-        """The images at ``indices``, in that order, as a copy; the class names stay.
+        """Copy the images at ``indices``, in that order; the class names stay.
 
         Args:
             indices: one or more whole numbers in [0, N), (M,).
@@ -63,63 +53,50 @@ class ImageSet:
         Raises:
             DataError: no index, an index out of range, or something other than whole numbers.
         """
-        try:
-            chosen = torch.as_tensor(indices)
-        except (TypeError, ValueError, RuntimeError) as error:
-            raise DataError(
-                "indices must be a sequence of whole numbers or an integer tensor (M,)"
-            ) from error
-        if chosen.numel() == 0:
-            raise DataError("a subset needs at least one image; got no indices")
-        if chosen.ndim != 1 or not _is_integer(chosen):
-            raise DataError(f"indices must be whole numbers of shape (M,); got {_describe(chosen)}")
-        if int(chosen.min()) < 0 or int(chosen.max()) >= len(self):
-            raise DataError(
-                f"indices must be in [0, {len(self)}); got indices from {int(chosen.min())} to "
-                f"{int(chosen.max())}"
-            )
-        chosen = chosen.to(device=self.images.device, dtype=torch.int64)
+        chosen = checked_indices(indices, len(self)).to(self.images.device)
         return ImageSet(self.images[chosen], self.labels[chosen], self.class_names)
 
 
-def stratified(image_set: ImageSet, count: int, generator: torch.Generator) -> Tensor:
-    """Draw ``count`` different images, as equal a number of each class as there are images for.
-
-    With 10 classes and ``count`` 30 it is three images a class, the contrastive paper's scan set. Where
-    ``count`` doesn't divide, chance decides which classes get one more; a class that is too small gives all
-    it has and the others make up for it.
-
-    Returns:
-        int64, (count,): indices in rising order.
+def check_labels(labels: object, class_names: object) -> None:
+    """Check that labels are int64, (N,) with N >= 1, and each has a name.
 
     Raises:
-        DataError: ``count`` is not in [1, N].
+        DataError: a type, a shape or a label doesn't fit.
     """
-    if isinstance(count, bool) or not isinstance(count, int) or not 1 <= count <= len(image_set):
+    if not isinstance(labels, Tensor) or labels.dtype != torch.int64 or labels.ndim != 1:
+        raise DataError(f"labels must be an int64 tensor of shape (N,); got {_describe(labels)}")
+    if len(labels) == 0:
+        raise DataError("at least one image with its label is needed; got no labels")
+    names = class_names
+    if not isinstance(names, tuple) or not names or not all(isinstance(name, str) for name in names):
+        raise DataError(f"class_names must be a non-empty tuple of strings; got {type(names).__name__}")
+    lowest, highest = int(labels.min()), int(labels.max())
+    if lowest < 0 or highest >= len(names):
         raise DataError(
-            f"count must be a whole number in [1, {len(image_set)}], the images there are; got {count!r}"
+            f"labels must be in [0, {len(names)}), for {len(names)} class names; got labels from "
+            f"{lowest} to {highest}; drop unlabelled images (-1) and count classes from 0"
         )
-    labels = image_set.labels.cpu()
-    quotas = _quotas(torch.bincount(labels, minlength=image_set.num_classes), count, generator)
-    drawn = []
-    for label, quota in enumerate(quotas.tolist()):
-        members = (labels == label).nonzero().flatten()
-        drawn.append(members[torch.randperm(len(members), generator=generator)[:quota]])
-    return torch.cat(drawn).sort().values
 
 
-def _quotas(available: Tensor, count: int, generator: torch.Generator) -> Tensor:
-    """How many images to draw of each class: the most equal split of ``count`` within ``available``."""
-    quotas = torch.zeros_like(available)
-    while count > 0:
-        unfilled = (available > quotas).nonzero().flatten()
-        share = min(count // len(unfilled), int((available - quotas)[unfilled].min()))
-        if share == 0:
-            unfilled = unfilled[torch.randperm(len(unfilled), generator=generator)[:count]]
-            share = 1
-        quotas[unfilled] += share
-        count -= share * len(unfilled)
-    return quotas
+def checked_indices(indices: Tensor | Sequence[int], length: int) -> Tensor:
+    """Return ``indices`` as int64, (M,) with M >= 1, in [0, ``length``).
+
+    Raises:
+        DataError: no index, an index out of range, or something other than whole numbers.
+    """
+    try:
+        chosen = torch.as_tensor(indices)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise DataError("indices must be a sequence of whole numbers or an integer tensor (M,)") from error
+    if chosen.numel() == 0:
+        raise DataError("a subset needs at least one image; got no indices")
+    if chosen.ndim != 1 or not _is_integer(chosen):
+        raise DataError(f"indices must be whole numbers of shape (M,); got {_describe(chosen)}")
+    if int(chosen.min()) < 0 or int(chosen.max()) >= length:
+        raise DataError(
+            f"indices must be in [0, {length}); got indices from {int(chosen.min())} to {int(chosen.max())}"
+        )
+    return chosen.to(torch.int64)
 
 
 def _check_images(images: object) -> None:

@@ -1,4 +1,4 @@
-"""One door to labelled images: the shipped sample, well-known datasets, the hub, and a user's own files."""
+"""Finding labelled images by name: the shipped sample, well-known datasets, the hub, and a user's own files."""
 
 from __future__ import annotations
 
@@ -8,11 +8,10 @@ import os
 import re
 from pathlib import Path
 
-from fedmend.data.arrays import read_npz
-from fedmend.data.decoding import reading
-from fedmend.data.folders import read_folder
+from fedmend.data.array_files import open_npz
+from fedmend.data.failures import as_data_error
 from fedmend.data.image_set import ImageSet
-from fedmend.data.tables import read_hub, read_parquet
+from fedmend.data.lazy_images import LazyImages
 from fedmend.errors import DataError
 
 SAMPLE = "fashion-mnist-sample"
@@ -31,18 +30,19 @@ _KINDS = (
 )
 
 
-def load_images(source: str | Path, split: str = "test") -> ImageSet:
-    """Load labelled images; all have 8 bits a channel, the same size, and 1 (grey) or 3 (RGB) channels.
+def open_images(source: str | Path, split: str = "test") -> LazyImages:
+    """Open labelled images: all labels are read, and images are decoded when they are asked for.
 
-    ``source`` is one of:
+    All have 8 bits a channel, and 1 (grey) or 3 (RGB) channels. ``source`` is one of:
 
     - ``fashion-mnist-sample``: 12,000 training and 2,000 test images that are part of this package.
     - ``mnist``, ``fashion-mnist``, ``cifar10`` or ``gtsrb``, with hyphens or underscores, in any case: if the
       environment variable FEDMEND_DATA is set, the file ``<FEDMEND_DATA>/<name>/<split>.parquet``, else the
       dataset on the Hugging Face hub. The hub's GTSRB is scaled to 32x32.
-    - ``owner/name``, where there is no such path: that dataset on the hub.
+    - ``owner/name``, where there is no such path: that dataset on the hub, by ``pip install 'fedmend[hub]'``.
     - a ``.parquet`` file: a column of encoded images and one of integer labels, as ``datasets`` writes them.
-    - a ``.npz`` file: arrays ``images``, ``labels`` and perhaps ``class_names`` (see ``arrays.read_npz``).
+    - a ``.npz`` file: arrays ``images``, ``labels`` and perhaps ``class_names`` (see
+      :func:`fedmend.data.array_files.open_npz`).
     - a folder with one sub-folder a class, perhaps inside one folder a split.
 
     A name comes before a file of that name: write ``./mnist`` for a folder of yours, or give a ``Path``.
@@ -65,52 +65,75 @@ def load_images(source: str | Path, split: str = "test") -> ImageSet:
         if not name.strip():
             raise DataError(_nothing_there(source))
         if name == SAMPLE:
-            return _load_sample(split)
+            return _open_sample(split)
         if name in _HUB_IDS:
-            return _load_known(name, split)
-    with reading(repr(str(source)), f"expected {_KINDS}"):
+            return _open_known(name, split)
+    with as_data_error(repr(str(source)), f"expected {_KINDS}"):
         path = Path(source).expanduser()
         if path.is_dir():
-            return read_folder(path, split)
+            return _open_folder(path, split)
         if path.exists():
-            return _load_file(path)
+            return _open_file(path)
     if isinstance(source, str) and re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", source) and not _names_a_file(path):
-        return read_hub(source, split)
+        return _open_hub(source, split)
     raise DataError(_nothing_there(source))
 
 
-def _load_sample(split: str) -> ImageSet:
+def load_images(source: str | Path, split: str = "test") -> ImageSet:
+    """Load all images of a source, decoded; see :func:`open_images`, which decodes only some.
+
+    Raises:
+        DataError: nothing is there, what is there is damaged or doesn't fit, or the images differ in size.
+    """
+    return open_images(source, split).load()
+
+
+def _open_sample(split: str) -> LazyImages:
     _check_split(split, SAMPLE)
     resource = importlib.resources.files("fedmend.data") / "sample" / f"{split}.npz"
-    with (
-        reading(f"{SAMPLE} ({split})", "the installation is damaged; install fedmend again"),
-        resource.open("rb") as file,
-    ):
-        return read_npz(file, SAMPLE)
+    with as_data_error(f"{SAMPLE} ({split})", "the installation is damaged; install fedmend again"):
+        return open_npz(lambda: resource.open("rb"), SAMPLE)
 
 
-def _load_known(name: str, split: str) -> ImageSet:
+def _open_parquet(path: Path) -> LazyImages:
+    from fedmend.data.tables import open_parquet  # here, since a scan of another source needs no pyarrow
+
+    return open_parquet(path)
+
+
+def _open_hub(dataset_id: str, split: str, size: tuple[int, int] | None = None) -> LazyImages:
+    from fedmend.data.hub import open_hub  # likewise
+
+    return open_hub(dataset_id, split, size)
+
+
+def _open_folder(folder: Path, split: str) -> LazyImages:
+    from fedmend.data.folders import open_folder  # likewise, and no Pillow
+
+    return open_folder(folder, split)
+
+
+def _open_known(name: str, split: str) -> LazyImages:
     _check_split(split, name)
     root = os.environ.get("FEDMEND_DATA")
     if not root:
-        return read_hub(_HUB_IDS[name], split, _HUB_SIZES.get(name))
-    with reading(f"{name} in FEDMEND_DATA", "set FEDMEND_DATA to a folder of datasets"):
+        return _open_hub(_HUB_IDS[name], split, _HUB_SIZES.get(name))
+    with as_data_error(f"{name} in FEDMEND_DATA", "set FEDMEND_DATA to a folder of datasets"):
         folders = [Path(root).expanduser() / spelling for spelling in (name, name.replace("-", "_"))]
         for folder in folders:
             if (folder / f"{split}.parquet").exists():
-                return read_parquet(folder / f"{split}.parquet")
+                return _open_parquet(folder / f"{split}.parquet")
     raise DataError(
         f"FEDMEND_DATA is set but there is no {folders[-1] / f'{split}.parquet'}; put the file there, or "
         "unset FEDMEND_DATA to load from the Hugging Face hub"
     )
 
 
-def _load_file(path: Path) -> ImageSet:
+def _open_file(path: Path) -> LazyImages:
     if path.suffix.lower() == ".parquet":
-        return read_parquet(path)
+        return _open_parquet(path)
     if path.suffix.lower() == ".npz":
-        with path.open("rb") as file:
-            return read_npz(file, str(path))
+        return open_npz(lambda: path.open("rb"), str(path))
     raise DataError(f"{path} is a file of a kind that can't be read as images; expected {_KINDS}")
 
 

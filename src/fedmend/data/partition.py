@@ -1,4 +1,4 @@
-"""Sharing a training set out among clients. Each split is a partition: no image twice, none left over."""
+"""Partitioning a training set among clients: every image goes to exactly one of them."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ _LARGEST_ALPHA = 1e6
 
 
 def iid(labels: Tensor, num_clients: int, generator: torch.Generator) -> list[Tensor]:
-    """Shuffle the images and deal them out evenly; client sizes differ by at most one.
+    """Shuffle the images and split them evenly; client sizes differ by at most one.
 
     Args:
         labels: integers >= 0, (N,).
         num_clients: in [1, N].
-        generator: where chance comes from; the same state gives the same split.
+        generator: on the CPU; the same state gives the same split.
 
     Returns:
         One int64 tensor of indices into ``labels`` a client, in rising order, never empty.
@@ -38,24 +38,22 @@ def k_label(
 ) -> list[Tensor]:
     """Give each client images of exactly K random labels (federated pruning paper, 5.1).
 
-    Every label is held by someone and every image is given out. A label's images are shared equally among its
-    holders, and a label has about as many holders as its number of images asks for. So a client holds roughly
-    the same number of images of each of its labels, and clients are of roughly equal size, as far as the
-    labels' frequencies allow: a label with far more images than clients to share them stays the larger part.
-    The paper doesn't say how it draws the labels; this is one way.
+    Every label has a holder. Its images are split equally among its holders, whose number is roughly proportional to
+    the number of its images. So clients have roughly equal sizes and roughly as many images of each of their labels,
+    as far as the labels' frequencies allow. The paper doesn't say how it draws the labels; this is one way.
 
     Args:
         labels: integers >= 0, (N,); only labels that occur count.
         num_clients: in [1, N].
         labels_per_client: K, in [1, number of labels that occur].
-        generator: where chance comes from; the same state gives the same split.
+        generator: on the CPU; the same state gives the same split.
 
     Returns:
         One int64 tensor of indices into ``labels`` a client, in rising order.
 
     Raises:
         DataError: the labels can't be used, ``num_clients * labels_per_client`` is less than the number of
-            labels, or there are too few images for every client to have one of each of its K labels.
+            labels, or there are too few images for each client to have one of each of its K labels.
     """
     labels = _checked(labels, num_clients)
     present, counts = np.unique(labels.numpy(), return_counts=True)
@@ -64,14 +62,14 @@ def k_label(
     if int(capacity.sum()) < num_clients * labels_per_client:
         raise DataError(
             f"too few images for {num_clients} clients with {labels_per_client} labels each: that takes "
-            f"{num_clients * labels_per_client} shares of a label, the images make {int(capacity.sum())}; "
+            f"{num_clients * labels_per_client} parts of labels, and the images make {int(capacity.sum())}; "
             "use fewer clients or labels a client"
         )
     holders = _holders(counts.tolist(), capacity.tolist(), num_clients * labels_per_client, generator)
     held, sizes = [0] * num_clients, [0] * num_clients
     parts: list[list[Tensor]] = [[] for _ in range(num_clients)]
     for position in torch.randperm(len(present), generator=generator).tolist():
-        # The clients with the fewest labels so far come first, so that all end with exactly K.
+        # Clients with the fewest labels so far come first, so that all end with exactly K.
         luck = torch.randperm(num_clients, generator=generator).tolist()
         ranked = sorted(luck, key=lambda client: (held[client], sizes[client]))
         number = holders[position]
@@ -85,15 +83,15 @@ def k_label(
 
 
 def dirichlet(labels: Tensor, num_clients: int, alpha: float, generator: torch.Generator) -> list[Tensor]:
-    """Share each class out in proportions drawn from a symmetric Dirichlet distribution (Hsu et al., 2019).
+    """Split each class in fractions drawn from a symmetric Dirichlet distribution (Hsu et al., 2019).
 
-    A client that would get nothing is given one image of the client that has the most.
+    A client that would get no image gets one from the client with the most.
 
     Args:
         labels: integers >= 0, (N,).
         num_clients: in [1, N].
-        alpha: in (0, 1,000,000]; small values give each client few classes, large ones come close to ``iid``.
-        generator: where chance comes from; the same state gives the same split.
+        alpha: in (0, 1,000,000]; small values give each client few classes, large ones come close to :func:`iid`.
+        generator: on the CPU; the same state gives the same split.
 
     Returns:
         One int64 tensor of indices into ``labels`` a client, in rising order, never empty.
@@ -111,8 +109,8 @@ def dirichlet(labels: Tensor, num_clients: int, alpha: float, generator: torch.G
     for label in np.unique(labels.numpy()).tolist():
         members = (labels == label).nonzero().flatten()
         members = members[torch.randperm(len(members), generator=generator)]
-        shares = np.cumsum(sampler.dirichlet(np.full(num_clients, float(alpha))))[:-1]
-        cuts = np.rint(shares.clip(0, 1) * len(members)).astype(int).tolist()
+        bounds = np.cumsum(sampler.dirichlet(np.full(num_clients, float(alpha))))[:-1]
+        cuts = np.rint(bounds.clip(0, 1) * len(members)).astype(int).tolist()
         for client, piece in enumerate(members.tensor_split(cuts)):
             parts[client].append(piece)
     return [part.sort().values for part in _fill_empty([torch.cat(pieces) for pieces in parts])]
@@ -128,7 +126,7 @@ def _fill_empty(parts: list[Tensor]) -> list[Tensor]:
 
 
 def _holders(counts: list[int], capacity: list[int], places: int, generator: torch.Generator) -> list[int]:
-    """How many clients hold each label: one at first, then one more for the most crowded, again and again."""
+    """How many clients hold each label: one, then repeatedly one more for the label with the most images a holder."""
     holders = [1] * len(counts)
     luck = torch.randperm(len(counts), generator=generator).tolist()
     crowded = [
@@ -159,7 +157,7 @@ def _check_k(labels_per_client: int, num_clients: int, num_labels: int) -> None:
 
 
 def _checked(labels: Tensor, num_clients: int) -> Tensor:
-    """The labels on the CPU, once they and the number of clients are known to be usable."""
+    """The labels on the CPU, after checking them and the number of clients."""
     integers = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
     if not isinstance(labels, Tensor) or labels.ndim != 1 or labels.dtype not in integers:
         came = (

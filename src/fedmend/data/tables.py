@@ -1,107 +1,110 @@
-"""Labelled images from columnar tables: parquet files and datasets of the Hugging Face hub."""
+"""Labelled images from parquet files, of which only the needed rows' images are read and decoded."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from torch import Tensor
 
-from fedmend.data.arrays import image_set_from
-from fedmend.data.decoding import decode, reading
-from fedmend.data.image_set import ImageSet
+from fedmend.data.decoding import decode
+from fedmend.data.failures import as_data_error
+from fedmend.data.lazy_images import LazyImages, opened_images
 from fedmend.errors import DataError
+
+# DLPack and scalars rather than to_numpy() and take(): those import pandas and pyarrow.compute, half a second.
 
 _IMAGE_COLUMNS = ("image", "img")
 _LABEL_COLUMNS = ("label", "labels", "fine_label")
+_ADVICE = "expected a parquet file with an image column and an integer label column"
 
 
-def read_parquet(path: Path) -> ImageSet:
-    """Read a parquet file with a column of encoded images and one of integer labels.
+def open_parquet(path: Path) -> LazyImages:
+    """Open a parquet file with a column of encoded images and one of integer labels, which is read at once.
 
-    Class names come from the metadata that the ``datasets`` library writes; without it they are the labels.
+    Class names come from the metadata that the ``datasets`` library writes; without it they are the labels. Images
+    are read by row group, of which only those with needed rows.
 
     Raises:
         DataError: the file is missing, damaged, or its columns can't be used.
     """
-    with reading(str(path), "expected a parquet file with an image column and an integer label column"):
+    where = str(path)
+    with as_data_error(where, _ADVICE):
         with pq.ParquetFile(path) as file:
             schema = file.schema_arrow
-            columns = _columns(schema, str(path))
-            table = file.read(columns=list(columns))
-        return table_to_images(table, columns, _class_names(schema, columns[1]), str(path))
+            image, label = image_and_label(schema, where)
+            labels = label_values(file.read(columns=[label]).column(label), label, where)
+        return opened_images(labels, _class_names(schema, label), partial(_decode, path, image), where)
 
 
-def read_hub(dataset_id: str, split: str, size: tuple[int, int] | None = None) -> ImageSet:
-    """Load a split of a dataset of the hub, scaled to ``size`` (H, W) if given.
-
-    Raises:
-        DataError: the dataset or split can't be had, or its columns can't be used.
-    """
-    what = f"split {split!r} of {dataset_id!r} from the Hugging Face hub"
-    advice = (
-        "check the name, the split and the network; without a network give a parquet file, or set "
-        "FEDMEND_DATA to a folder of datasets"
-    )
-    with reading(what, advice):
-        import datasets  # takes seconds to import, and only the hub needs it
-        from datasets.table import embed_table_storage
-
-        dataset = datasets.load_dataset(dataset_id, split=split)
-        if not isinstance(dataset, datasets.Dataset):
-            raise DataError(
-                f"can't read {what}: got a {type(dataset).__name__}, expected one split; {advice}"
-            )
-        columns = _columns(dataset.features.arrow_schema, dataset_id)
-        dataset = dataset.select_columns(list(columns))
-        table = dataset.with_format("arrow")[:]
-        if isinstance(dataset.features[columns[0]], datasets.Image):
-            # Images that are kept as files beside the dataset's own are read into the table.
-            table = embed_table_storage(table.cast(dataset.features.arrow_schema))
-        names = getattr(dataset.features[columns[1]], "names", None)
-        return table_to_images(table, columns, names and tuple(names), dataset_id, size)
+def _decode(path: Path, column: str, rows: list[int]) -> Tensor:
+    with as_data_error(str(path), _ADVICE):
+        return decode(_encoded(path, column, rows))
 
 
-def table_to_images(
-    table: Any,
-    columns: tuple[str, str],
-    class_names: tuple[str, ...] | None,
-    where: str,
-    size: tuple[int, int] | None = None,
-) -> ImageSet:
-    """Decode a table's image column; ``columns`` names it and the label column.
+def _encoded(path: Path, column: str, rows: list[int]) -> Iterator[tuple[str, bytes]]:
+    """The rows' encoded images, by one row group after another."""
+    with pq.ParquetFile(path) as file:
+        first, remaining = 0, rows
+        for group in range(file.num_row_groups):
+            after = first + file.metadata.row_group(group).num_rows
+            wanted = [row for row in remaining if row < after]
+            if wanted:
+                images = file.read_row_group(group, columns=[column]).column(column)
+                yield from encoded_images(images, [row - first for row in wanted], wanted, f"of {path}")
+            first, remaining = after, remaining[len(wanted) :]
+
+
+def label_values(labels: Any, column: str, where: str) -> np.ndarray[Any, Any]:
+    """A column of labels as integers, (N,).
 
     Raises:
-        DataError: a value is missing, an image is damaged, or a label is out of range.
+        DataError: the column is empty, or a label is missing.
     """
-    images, labels = (table.column(name) for name in columns)
     if labels.null_count:
-        raise DataError(f"column {columns[1]!r} of {where} has rows without a label; fill or drop them")
-    if len(table) == 0:
+        raise DataError(f"column {column!r} of {where} has rows without a label; fill or drop them")
+    if len(labels) == 0:
         raise DataError(f"{where} has no rows; at least one image is needed")
-    pixels = decode(_encoded(images, f"of {where}"), size)
-    return image_set_from(pixels, np.asarray(labels.to_numpy()), class_names, where)
+    return np.concatenate([np.from_dlpack(chunk) for chunk in labels.chunks])
 
 
-def _encoded(column: Any, where: str) -> Iterator[tuple[str, bytes]]:
-    row = 0
-    for chunk in column.chunks:
-        values = pc.struct_field(chunk, "bytes") if pa.types.is_struct(chunk.type) else chunk
-        for encoded in values.to_pylist():
+def encoded_images(
+    images: Any, positions: list[int], rows: list[int], where: str
+) -> Iterator[tuple[str, bytes]]:
+    """What to call each image in errors, and its encoded bytes.
+
+    Args:
+        images: a column of bytes, or of structs with bytes.
+        positions: where in the column the images are, rising.
+        rows: their numbers in the file, for errors.
+        where: what to call the source in errors.
+
+    Raises:
+        DataError: a row has no bytes.
+    """
+    start, done = 0, 0
+    for chunk in images.chunks:
+        values = (
+            chunk.flatten()[chunk.type.get_field_index("bytes")] if pa.types.is_struct(chunk.type) else chunk
+        )
+        while done < len(positions) and positions[done] < start + len(chunk):
+            encoded = values[positions[done] - start].as_py()
             if encoded is None:
                 raise DataError(
-                    f"row {row} {where} has no image bytes; embed the images in the file or drop the row"
+                    f"row {rows[done]} {where} has no image bytes; embed the images in the file or drop the row"
                 )
-            yield f"row {row} {where}", encoded
-            row += 1
+            yield f"row {rows[done]} {where}", encoded
+            done += 1
+        start += len(chunk)
 
 
-def _columns(schema: Any, where: str) -> tuple[str, str]:
+def image_and_label(schema: Any, where: str) -> tuple[str, str]:
     """The names of the image column and the label column."""
     came = ", ".join(f"{field.name}: {_short(field.type)}" for field in schema) or "none"
     images = [field.name for field in schema if _holds_images(field.type)]

@@ -7,18 +7,18 @@ from typing import ClassVar
 
 import torch
 
+from fedmend.checked_settings import Flag, NonNegative, settings
 from fedmend.detection import decision
 from fedmend.detection.base import Case, Finding, Need, Target
 from fedmend.detection.contrastive_objective import ContrastiveObjective, Exploration
 from fedmend.detection.decision import Thresholds
-from fedmend.detection.model_pair import ModelPair, model_pair
+from fedmend.detection.model_pair import ModelPair, accelerated_pair
 from fedmend.detection.patch_evidence import Evidence, measure_patch, most_frequent_target
 from fedmend.detection.search.recovery import Recovered
 from fedmend.detection.search.size_limited_search import SizeLimitedSearch
 from fedmend.inference import frozen
 from fedmend.progress import Progress, silent
 from fedmend.seeds import generator
-from fedmend.settings import Flag, NonNegative, settings
 
 
 @settings
@@ -68,7 +68,7 @@ class Contrastive:
         Raises:
             ModelError: a model has no layer ``layer``, or the loss became NaN or infinite.
         """
-        with model_pair(case, self.layer, half=self.half) as pair:
+        with accelerated_pair(case, self.layer, half=self.half) as pair:
             found = self.recover(pair, rng, progress)
             evidence = measure_patch(case, self.layer, found)
             verdict, reason = decision.decide(evidence, self.thresholds)

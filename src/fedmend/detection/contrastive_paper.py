@@ -7,15 +7,15 @@ from typing import ClassVar
 
 import torch
 
+from fedmend.checked_settings import Count, NonNegative, Positive, settings
 from fedmend.detection import decision
 from fedmend.detection.base import Case, Finding, Need, Target
 from fedmend.detection.contrastive_loss import StampedLoss
 from fedmend.detection.decision import PaperThresholds
-from fedmend.detection.model_pair import model_pair
+from fedmend.detection.model_pair import accelerated_pair
 from fedmend.detection.patch_evidence import measure_patch
 from fedmend.detection.search.penalty_search import PenaltySearch
 from fedmend.progress import Progress, silent
-from fedmend.settings import Count, NonNegative, Positive, settings
 
 
 @settings
@@ -58,7 +58,7 @@ class ContrastivePaper:
             ModelError: a model has no layer ``layer``, or the loss became NaN or infinite.
         """
         search = PenaltySearch(self.beta, self.steps, self.lr)
-        with model_pair(case, self.layer) as pair:
+        with accelerated_pair(case, self.layer) as pair:
             found = search(StampedLoss(pair, self.alpha), pair.images, rng, progress)
             evidence = measure_patch(case, self.layer, found)
         return Finding(

@@ -7,9 +7,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Literal
 
+from fedmend.checked_settings import Fraction, NonNegative, settings
 from fedmend.detection.base import Finding, Measure, Verdict, most_suspicious
 from fedmend.detection.patch_evidence import Evidence
-from fedmend.settings import Fraction, NonNegative, settings
 
 MIN_IMAGES = 10
 """A scan with images needs so many."""

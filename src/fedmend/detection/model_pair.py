@@ -41,7 +41,7 @@ class ModelPair:
 
 
 @contextmanager
-def model_pair(case: Case, layer: str, *, half: bool = False) -> Iterator[ModelPair]:
+def accelerated_pair(case: Case, layer: str, *, half: bool = False) -> Iterator[ModelPair]:
     """A case's models to search with, in eval mode and with frozen weights; put back at the end.
 
     Args:

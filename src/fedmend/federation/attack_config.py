@@ -7,11 +7,11 @@ from dataclasses import field
 from typing import Any, Literal, TypeAlias
 
 from fedmend.attacks import update_step_from_table
+from fedmend.checked_settings import Count, Flag, Natural, PositiveFraction, settings
 from fedmend.errors import ConfigError
 from fedmend.goals import goal_from_table
 from fedmend.kinds import find_kind
 from fedmend.local_training import LocalTraining
-from fedmend.settings import Count, Flag, Natural, PositiveFraction, settings
 from fedmend.triggers import TRIGGERS
 from fedmend.user_code import is_own
 

@@ -6,10 +6,10 @@ from dataclasses import asdict, field
 from typing import Any, Literal
 
 from fedmend.aggregation import aggregator_from_table
+from fedmend.checked_settings import Count, Natural, Positive, settings
 from fedmend.errors import ConfigError
 from fedmend.federation.attack_config import AttackConfig, Table, check_table
 from fedmend.local_training import LocalTraining
-from fedmend.settings import Count, Natural, Positive, settings
 
 
 @settings

@@ -11,12 +11,12 @@ from pydantic import TypeAdapter, ValidationError
 
 from fedmend.aggregation import AGGREGATORS
 from fedmend.attacks import UPDATE_STEPS
+from fedmend.checked_settings import explain, names_of
 from fedmend.errors import ConfigError
 from fedmend.federation.attack_config import AttackConfig
 from fedmend.federation.config import DataConfig, FederationConfig, ModelConfig, SimulationConfig
 from fedmend.goals import GOALS
 from fedmend.local_training import LocalTraining
-from fedmend.settings import explain, names_of
 from fedmend.triggers import TRIGGERS
 
 _ADAPTER = TypeAdapter(SimulationConfig)

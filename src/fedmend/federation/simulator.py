@@ -26,7 +26,7 @@ from fedmend.federation.attacker_folder import AttackRecord
 from fedmend.federation.config import SimulationConfig
 from fedmend.federation.rounds import Server, run_round
 from fedmend.federation.run_folder import RoundRecord, RunFolder
-from fedmend.federation.workers import begin_start, can_be_sent, check_workers, fitting
+from fedmend.federation.workers import begin_start, can_be_sent, check_workers, client_workers
 from fedmend.federation.world import Federation, attackers_in, build_federation, choose_clients
 from fedmend.models import build_model, channels_last, probe
 from fedmend.progress import Progress, silent
@@ -48,7 +48,8 @@ class Execution:
     Attributes:
         device: where to train.
         workers: how many clients train at once; above 1 each in a process of its own with one thread, and the script
-            that asks for them needs ``if __name__ == "__main__":`` (see :func:`fedmend.federation.workers.fitting`).
+            that asks for them needs ``if __name__ == "__main__":`` (see
+            :func:`fedmend.federation.workers.client_workers`).
             None: on a CPU as many as torch has threads, if the model can be sent to a process.
         progress: called once a round.
     """
@@ -79,7 +80,8 @@ def simulate(
 
     Raises:
         ConfigError: ``out`` holds a run and ``resume`` is false, or that run has other settings; or workers can't be
-            had (see :func:`fedmend.federation.workers.fitting`).
+            had (see
+            :func:`fedmend.federation.workers.client_workers`).
         FedmendError: data, model or checkpoint can't be used, or ``out`` can't be written.
     """
     device, progress = execution.device, execution.progress
@@ -104,7 +106,7 @@ def simulate(
         done = config.model.start_round
         run.save_round(done, model)
     records = _Records(run, federation, test_set, device)
-    with fitting(workers if done < last else 1) as fit:
+    with client_workers(workers if done < last else 1) as fit:
         records.fill_up_to(done, model)
         load_checkpoint(run.checkpoint(done), model)
         state = {name: value.to(device) for name, value in run.aggregator_state(done).items()}

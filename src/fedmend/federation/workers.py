@@ -51,7 +51,7 @@ def can_be_sent(model: nn.Module) -> bool:
 
 
 @contextmanager
-def fitting(workers: int) -> Iterator[Fit]:
+def client_workers(workers: int) -> Iterator[Fit]:
     """Within, a :class:`Fit` by that many processes at once; by 1 it is :func:`fit_one_by_one`.
 
     Each process has one thread, so the result is the same, bit for bit, for any number of processes above 1. They

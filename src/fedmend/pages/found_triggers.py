@@ -45,7 +45,7 @@ class FoundTriggers:
     left_out: int
 
 
-def found_triggers(
+def view_of_found_triggers(
     details: PruningDetails, num_heldout: int, class_names: Sequence[str]
 ) -> FoundTriggers | None:
     """Gather what there is to show; None if no client found anything."""

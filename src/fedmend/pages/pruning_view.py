@@ -10,7 +10,7 @@ from markupsafe import Markup
 
 from fedmend.pages import charts, svg, words
 from fedmend.pages.contents import PageContents, PruneEvaluation
-from fedmend.pages.found_triggers import FoundTriggers, found_triggers
+from fedmend.pages.found_triggers import FoundTriggers, view_of_found_triggers
 from fedmend.repairs.repair_report import PruningDetails, RepairReport
 
 MAX_IN_GRID = 128
@@ -77,7 +77,7 @@ class PruningView:
     weights: list[Weight]
 
 
-def pruning_view(contents: PageContents, class_names: Sequence[str]) -> PruningView | None:
+def view_of_pruning(contents: PageContents, class_names: Sequence[str]) -> PruningView | None:
     """Gather the section's parts; None without a repair by pruning."""
     repair, details, evaluation = contents.repair, contents.pruning, contents.prune_evaluation
     if repair is None or details is None:
@@ -90,7 +90,7 @@ def pruning_view(contents: PageContents, class_names: Sequence[str]) -> PruningV
         details=details,
         evaluation=evaluation,
         vote=words.VOTES[details.vote],
-        found=found_triggers(details, repair.num_heldout, class_names),
+        found=view_of_found_triggers(details, repair.num_heldout, class_names),
         chart=_chart(points, len(pruned)),
         points=points,
         stages=stages,

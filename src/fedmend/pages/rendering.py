@@ -13,10 +13,10 @@ from fedmend.pages import charts, pictures, words
 from fedmend.pages.attack_view import attack_views
 from fedmend.pages.contents import PageContents
 from fedmend.pages.finding_view import finding_views
-from fedmend.pages.pruning_view import pruning_view
-from fedmend.pages.repair_view import attack_rows, repair_settings, repair_view
+from fedmend.pages.pruning_view import view_of_pruning
+from fedmend.pages.repair_view import attack_rows, repair_settings, view_of_repair
 from fedmend.pages.rounds_chart import rounds_view
-from fedmend.pages.verdict_view import verdict_view
+from fedmend.pages.verdict_view import view_of_verdict
 
 Settings = list[tuple[str, list[tuple[str, str]]]]
 
@@ -64,13 +64,13 @@ def _view(contents: PageContents) -> dict[str, Any]:
     return {
         "contents": contents,
         "scan": contents.scan,
-        "first": verdict_view(contents),
+        "first": view_of_verdict(contents),
         "findings": findings,
         "rounds": rounds_view(contents),
         "attacks": attack_views(contents.attacks, names),
-        "repair": repair_view(contents),
+        "repair": view_of_repair(contents),
         "attack_rows": attack_rows(contents.evaluation),
-        "pruning": pruning_view(contents, names),
+        "pruning": view_of_pruning(contents, names),
         "heat_stops": ", ".join(pictures.HEAT_STOPS),
         "first_pictured": next((each.key for each in findings if each.pictured), None),
         "warnings": _warnings(contents),

@@ -31,7 +31,7 @@ class RepairView:
     facts: list[tuple[str, str]]
 
 
-def repair_view(contents: PageContents) -> RepairView | None:
+def view_of_repair(contents: PageContents) -> RepairView | None:
     """Gather the section's parts; None without a repair."""
     repair = contents.repair
     if repair is None:

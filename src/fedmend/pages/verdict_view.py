@@ -43,7 +43,7 @@ class VerdictView:
     accuracies: str
 
 
-def verdict_view(contents: PageContents) -> VerdictView:
+def view_of_verdict(contents: PageContents) -> VerdictView:
     """Gather the section's parts."""
     scan, repair = contents.scan, contents.repair
     verdict = words.VERDICTS[scan.verdict] if scan else None

@@ -29,7 +29,8 @@ class Participants:
         training: what honest clients do in a plain round.
         server: how a plain round is aggregated.
         seed: the federation's.
-        fit: how the clients of a round train: one by one, or in workers (see ``fedmend.federation.workers.fitting``).
+        fit: how the clients of a round train: one by one, or in workers (see
+            ``fedmend.federation.workers.client_workers``).
     """
 
     image_shape: tuple[int, int, int]

@@ -14,11 +14,11 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch.nn.utils import clip_grad_norm_
 
+from fedmend.checked_settings import Fraction, NonNegative, Positive, settings
 from fedmend.errors import DataError, ModelError
 from fedmend.inference import evaluating
 from fedmend.local_training import BelowOne, LocalTraining, noisy
 from fedmend.pixels import to_float
-from fedmend.settings import Fraction, NonNegative, Positive, settings
 
 
 @settings

@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 from torch import Tensor, nn
 
+from fedmend.checked_settings import Natural, Positive, settings
 from fedmend.detection import Finding
 from fedmend.pruning import MajorityVote, RankingVote, locate
 from fedmend.repairs.asking import (
@@ -35,7 +36,6 @@ from fedmend.repairs.pruning_stages import (
     prune_channels,
     tally,
 )
-from fedmend.settings import Natural, Positive, settings
 
 Rate = Annotated[float, Field(gt=0, lt=1, strict=True)]
 

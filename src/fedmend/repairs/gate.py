@@ -11,6 +11,7 @@ import torch
 from pydantic import Field, SkipValidation
 from torch import Tensor, nn
 
+from fedmend.checked_settings import Count, Fraction, settings
 from fedmend.detection import THOROUGH, Case, Detector, ScanReport, Target, scan
 from fedmend.detection.base import Verdict
 from fedmend.evaluation import accuracy, attack_success_rate
@@ -19,7 +20,6 @@ from fedmend.inference import predict
 from fedmend.progress import Progress, silent
 from fedmend.repairs.repair_report import TargetCheck
 from fedmend.seeds import derive_seed, generator
-from fedmend.settings import Count, Fraction, settings
 
 
 @settings

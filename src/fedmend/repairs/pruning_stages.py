@@ -9,6 +9,7 @@ from typing import Literal
 
 from torch import Tensor, nn
 
+from fedmend.checked_settings import Flag, Fraction, Positive, settings
 from fedmend.errors import ConfigError
 from fedmend.inference import device_of
 from fedmend.pruning import (
@@ -30,7 +31,6 @@ from fedmend.pruning import (
 )
 from fedmend.repairs.asking import AccuracySource
 from fedmend.repairs.repair_report import PruningDetails, Stage, StageName, VotedTrigger
-from fedmend.settings import Flag, Fraction, Positive, settings
 from fedmend.version_info import versions
 
 MOST_EXTREME = 1000

@@ -9,12 +9,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, one_hot
 
+from fedmend.checked_settings import Count, Fraction, Positive, PositiveFraction, settings
 from fedmend.detection import Finding
 from fedmend.errors import ConfigError, DataError, ModelError
 from fedmend.inference import BATCH_SIZE, device_of, evaluating, pixels_for
 from fedmend.repairs.base import Candidate, Context
 from fedmend.repairs.repair_report import UnlearningDetails
-from fedmend.settings import Count, Fraction, Positive, PositiveFraction, settings
 from fedmend.triggers import Patch
 
 

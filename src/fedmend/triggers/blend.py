@@ -8,9 +8,9 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from fedmend.checked_settings import Count, Natural, PositiveFraction, settings
 from fedmend.errors import ConfigError, DataError
 from fedmend.seeds import generator
-from fedmend.settings import Count, Natural, PositiveFraction, settings
 from fedmend.triggers.base import require_float, require_shape
 
 

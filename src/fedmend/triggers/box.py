@@ -7,8 +7,8 @@ from typing import Annotated, Any
 import torch
 from pydantic import Discriminator, Tag
 
+from fedmend.checked_settings import Count, Flag, Fraction, Natural, settings
 from fedmend.errors import ConfigError
-from fedmend.settings import Count, Flag, Fraction, Natural, settings
 from fedmend.triggers.base import Drawing
 from fedmend.triggers.patch import Patch
 

@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from fedmend.settings import Positive, PositiveFraction, settings
+from fedmend.checked_settings import Positive, PositiveFraction, settings
 from fedmend.triggers.base import require_float
 
 

@@ -6,8 +6,8 @@ from typing import Literal
 
 import torch
 
+from fedmend.checked_settings import Count, Natural, settings
 from fedmend.errors import ConfigError
-from fedmend.settings import Count, Natural, settings
 from fedmend.triggers.base import Drawing
 from fedmend.triggers.patch import Patch
 

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from fedmend.checked_settings import Count, settings
 from fedmend.errors import ConfigError, DataError
 from fedmend.inference import BATCH_SIZE, evaluating, pixels_for, predict
 from fedmend.seeds import generator
-from fedmend.settings import Count, settings
 from fedmend.triggers import Patch
 
 SWITCHED_IMAGES = 8

@@ -7,10 +7,10 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from fedmend.checked_settings import Count, NonNegative, Positive, settings
 from fedmend.detection.search.patches import Patches
 from fedmend.detection.search.recovery import STAGE, Recovered, has_settled
 from fedmend.progress import Progress, silent
-from fedmend.settings import Count, NonNegative, Positive, settings
 from fedmend.triggers import Patch
 
 

@@ -9,11 +9,11 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from fedmend.checked_settings import Count, Flag, Fraction, Positive, PositiveFraction, settings
 from fedmend.detection.search.judging import PROMISING, Best, Judge, Objective, smallest_mask
 from fedmend.detection.search.patches import Patches
 from fedmend.detection.search.recovery import STAGE, Recovered, has_settled
 from fedmend.progress import Progress, silent
-from fedmend.settings import Count, Flag, Fraction, Positive, PositiveFraction, settings
 from fedmend.triggers import Patch
 
 _FAINT = -2.5

@@ -40,7 +40,8 @@ def settings(cls: type[_T]) -> type[_T]:
         try:
             check(self, *args, **values)
         except ValidationError as error:
-            told = "; ".join(explain(dict(problem), made) for problem in error.errors())
+            problems = [_by_name(dict(problem), made) for problem in error.errors()]
+            told = "; ".join(explain(problem, made) for problem in problems)
             raise ConfigError(f"{made.__name__}: {told}") from error
 
     made.__init__ = checked  # type: ignore[method-assign]
@@ -68,6 +69,15 @@ def explain(problem: dict[str, Any], table: type, where: str | None = None) -> s
     if nearest:
         return f"unknown key {where}: did you mean {nearest[0]}?"
     return f"unknown key {where}: expected one of {', '.join(known) or 'none'}"
+
+
+def _by_name(problem: dict[str, Any], table: type) -> dict[str, Any]:
+    """The problem with a positional argument's number replaced by its name."""
+    first, *rest = problem["loc"] or ("settings",)
+    names = names_of(table)
+    return problem | {
+        "loc": (names[first] if isinstance(first, int) and first < len(names) else first, *rest)
+    }
 
 
 def names_of(table: type) -> list[str]:

@@ -1,0 +1,41 @@
+"""Writing model files: safetensors, whole or not at all."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from fedmend.checkpoints.plain_tensors import DTYPES
+from fedmend.checkpoints.wording import kind_of, shown
+from fedmend.errors import CheckpointError
+from fedmend.files import write_atomically
+
+
+def save_state(state: Mapping[str, Tensor], path: Path | str) -> None:
+    """Write a ``state_dict`` as safetensors, whole or not at all; tied tensors are written separately.
+
+    Args:
+        state: names to dense real tensors on any device.
+        path: the file; its folder is made if needed.
+
+    Raises:
+        CheckpointError: the state holds something other than dense real tensors.
+        OutputError: the file can't be written.
+    """
+    entries = {}
+    for name, value in state.items():
+        if not isinstance(value, Tensor) or value.dtype not in DTYPES or value.layout != torch.strided:
+            raise CheckpointError(
+                f"can't save {shown(name)}, a {kind_of(value)}: expected a dense real tensor"
+            )
+        entries[name] = value.detach().to("cpu", copy=True, memory_format=torch.contiguous_format)
+    content = safetensors.torch.save(entries, metadata={"format": "pt"})
+    write_atomically(Path(path), lambda temporary: _write(temporary, content))
+
+
+def _write(path: Path, content: bytes) -> None:
+    path.write_bytes(content)

@@ -1,0 +1,112 @@
+"""Labelled images whose labels are in memory and whose pixels are decoded on request."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fedmend.data.failures import as_data_error
+from fedmend.data.image_set import ImageSet, check_labels, checked_indices
+from fedmend.errors import DataError
+
+Decode = Callable[[list[int]], Tensor]
+"""Decodes the images at the given indices, rising and without repeats, to uint8 (M, C, H, W)."""
+
+_MOST_CLASSES = 100_000
+
+
+@dataclass(frozen=True, eq=False)
+class LazyImages:
+    """Images that are decoded only when asked for, with all their labels.
+
+    What is decoded together must have one size. It has one channel if all of it is grey, else three. A damaged image
+    raises only when it is decoded.
+
+    Attributes:
+        labels: int64, (N,), in [0, num_classes), N >= 1.
+        class_names: one name a class; a class may be without images.
+        decode: how images are decoded; use :meth:`subset` and :meth:`load`.
+
+    Raises:
+        DataError: a type, a shape or a label doesn't fit.
+    """
+
+    labels: Tensor
+    class_names: tuple[str, ...]
+    decode: Decode = field(repr=False)
+
+    def __post_init__(self) -> None:
+        check_labels(self.labels, self.class_names)
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def num_classes(self) -> int:
+        """How many classes have a name."""
+        return len(self.class_names)
+
+    @cached_property
+    def image_shape(self) -> tuple[int, int, int]:
+        """(C, H, W) of the first image, which is decoded for it."""
+        channels, height, width = self.subset([0]).images.shape[1:]
+        return channels, height, width
+
+    def subset(self, indices: Tensor | Sequence[int]) -> ImageSet:
+        """Decode the images at ``indices`` and no others; they come in that order.
+
+        Args:
+            indices: one or more whole numbers in [0, N), (M,).
+
+        Raises:
+            DataError: the indices can't be used, an image is damaged, or the images differ in size.
+        """
+        chosen = checked_indices(indices, len(self)).cpu()
+        rising, places = chosen.unique(sorted=True, return_inverse=True)
+        images = self.decode(rising.tolist())
+        if not torch.equal(rising, chosen):
+            images = images[places]
+        return ImageSet(images, self.labels[chosen], self.class_names)
+
+    def load(self) -> ImageSet:
+        """Decode all images.
+
+        Raises:
+            DataError: an image is damaged, or the images differ in size.
+        """
+        return ImageSet(self.decode(list(range(len(self)))), self.labels, self.class_names)
+
+
+def opened_images(
+    labels: np.ndarray[Any, Any], class_names: tuple[str, ...] | None, decode: Decode, where: str
+) -> LazyImages:
+    """LazyImages of an array of labels, (N,); without names the classes are "0", "1", ...
+
+    Args:
+        labels: integers in [0, 100,000).
+        class_names: one name a class, or None.
+        decode: see :data:`Decode`.
+        where: what to call the source in errors.
+
+    Raises:
+        DataError: the labels are no integers, are out of range, or have no name.
+    """
+    if labels.ndim != 1 or labels.dtype.kind not in "iu":
+        raise DataError(
+            f"labels of {where} must be integers of shape (N,); got {labels.dtype} {labels.shape}"
+        )
+    if len(labels) and not 0 <= int(labels.min()) <= int(labels.max()) < _MOST_CLASSES:
+        raise DataError(
+            f"labels of {where} must be in [0, {_MOST_CLASSES}); got labels from {labels.min()} to "
+            f"{labels.max()}; drop unlabelled images (-1) and count classes from 0"
+        )
+    if class_names is None:
+        class_names = tuple(str(label) for label in range(int(labels.max(initial=0)) + 1))
+    with as_data_error(where, "correct the file"):
+        return LazyImages(torch.from_numpy(labels.astype(np.int64)), class_names, decode)

@@ -1,0 +1,65 @@
+"""Words and settings that can't be used: one clear line, and nothing is written."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+Refused = Callable[..., None]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"model": "convnett"}, "did you mean convnet"),
+        ({"model": "no_such_module:make"}, "there is no module 'no_such_module'"),
+        ({"model": "planted:smal"}, "did you mean small"),
+        ({"model": "planted:NAMES"}, "is a tuple"),
+        ({"device": "nonsense"}, "there is no device 'nonsense'"),
+        ({"device": "cuda:99"}, "there is no device 'cuda:99'"),
+        ({"device": "meta"}, "there is no device 'meta'"),
+        ({"method": "neural"}, "there is no detector 'neural'; expected contrastive"),
+        ({"seed": "-1"}, "Invalid value for '--seed'"),
+        ({"images": "0"}, "Invalid value for '--images'"),
+        ({"modle": "convnet"}, "No such option '?--modle"),
+    ],
+)
+def test_wrong_words(
+    refused: Refused, files: Any, tmp_path: Path, changes: dict[str, str], message: str
+) -> None:
+    refused(files.scan(files.model("clean"), tmp_path / "out", **changes), message)
+
+
+def test_missing_words(refused: Refused, files: Any) -> None:
+    refused(["scan"], "Missing argument 'SUSPECT'")
+    refused(["scan", files.model("clean")], "Missing option '--model'")
+    refused(["scna"], "No such command 'scna'")
+
+
+def test_no_words_at_all_show_the_help(run: Callable[..., Any]) -> None:
+    result = run([])
+    assert result.code in (0, 2)
+    text = result.out + result.err
+    assert text.startswith("Usage: fedmend")
+    assert "\n  scan " in text
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[federation]\nclient = 3\n", r"unknown key \[federation\] client: did you mean clients\?"),
+        ("[fedration]\nclients = 3\n", "unknown key fedration: did you mean federation"),
+        ("lr = 0.1\n", r"lr belongs in \[training\]"),
+        ("[federation]\nclients = 'three'\n", r"\[federation\] clients: .*got 'three'"),
+        ("[attack]\ntarget_class = 99\n", "target_class is 99"),
+        ("seed = \n", "is not valid TOML"),
+        ("[model]\nstart = 'no.safetensors'\n", "there is no file no.safetensors"),
+    ],
+)
+def test_settings_that_cannot_be_used(
+    refused: Refused, tmp_path: Path, write_toml: Callable[[Path, str], str], text: str, message: str
+) -> None:
+    config = write_toml(tmp_path / "config.toml", text)
+    refused(["simulate", config, "--out", str(tmp_path / "run")], message)
+    refused(["simulate", str(tmp_path / "no.toml"), "--out", str(tmp_path / "run")], "can't read")

@@ -1,0 +1,61 @@
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import planted
+from fedmend.cli.case_loading import LoadedCase, choose_images, load_case
+from fedmend.data import ImageSet, load_images, open_images, stratified
+from fedmend.errors import DataError
+from fedmend.seeds import generator
+
+
+def loaded(files: Any, reference: bool = True, count: int | None = None, seed: int = 3) -> LoadedCase:
+    suspect, other = Path(files.model("clean")), Path(files.model("reference"))
+    return load_case(
+        suspect, other if reference else None, planted.ARCHITECTURE, files.images, "test", count, "cpu", seed
+    )
+
+
+def same(first: ImageSet, second: ImageSet) -> bool:
+    return torch.equal(first.images, second.images) and torch.equal(first.labels, second.labels)
+
+
+def test_a_case_holds_both_models_and_the_images_of_its_seed(files: Any, world: planted.World) -> None:
+    case, everything = loaded(files), load_images(files.images)
+    for model, original in ((case.suspect, world.clean), (case.reference, world.reference)):
+        assert model is not None
+        assert not model.training
+        assert all(torch.equal(a, b) for a, b in zip(model.parameters(), original.parameters(), strict=True))
+    assert same(case.chosen, everything.subset(stratified(everything, 12, generator(3, "images"))))
+    assert torch.bincount(case.chosen.labels).tolist() == [3, 3, 3, 3]
+    assert case.chosen.class_names == planted.NAMES
+    assert not same(case.chosen, loaded(files, seed=4).chosen)
+
+
+def test_a_case_without_a_reference(files: Any) -> None:
+    assert loaded(files, reference=False).reference is None
+
+
+def test_repair_images_are_drawn_by_a_seed_of_their_own(files: Any) -> None:
+    case, everything = loaded(files), load_images(files.images)
+    expected = everything.subset(stratified(everything, 40, generator(3, "repair images")))
+    assert same(case.repair_images(40, 3), expected)
+    assert same(case.repair_images(1000, 3), everything)
+
+
+def test_only_the_chosen_images_are_decoded(files: Any, tmp_path: Path) -> None:
+    """Values that are no pixels in all the others do no harm."""
+    with np.load(files.images) as given:
+        labels = given["labels"]
+        pixels = given["images"] / 255.0
+    chosen = stratified(open_images(files.images), 12, generator(0, "images")).numpy()
+    others = np.setdiff1d(np.arange(len(labels)), chosen)
+    pixels[others] = 7.0
+    np.savez(tmp_path / "spoiled.npz", images=pixels, labels=labels)
+    images = open_images(tmp_path / "spoiled.npz")
+    assert torch.equal(choose_images(images, None, 0).images, load_images(files.images).images[chosen])
+    with pytest.raises(DataError, match="divide"):
+        choose_images(images, 20, 0)
