@@ -23,6 +23,7 @@ from fedmend.data import ImageSet
 from fedmend.evaluation import accuracy, attack_success_rate
 from fedmend.federation import RunFolder, load_attacks, load_federation
 from fedmend.files import write_text
+from fedmend.pixels import to_float
 from fedmend.pruning import (
     MajorityVote,
     RankingVote,
@@ -37,11 +38,11 @@ from fedmend.pruning import (
     ranks,
     set_to_zero,
 )
-from fedmend.repairs import last_model
+from fedmend.repairs.simulated_run import round_model
 from models import SEED, Job
 
 DELTAS = (0.0, *(0.5 * step for step in range(10, 0, -1)))
-LIARS = (0, 3)
+LYING_CLIENTS = (0, 3)
 RATE = 0.5
 PATH = RESULTS / "curves.json"
 
@@ -54,19 +55,19 @@ class Attacked:
         self.run, self.config = run, run.config()
         self.train: ImageSet = load_images(self.config.data.source, "train")
         self.validation, self.others = test_images(self.config.data.source)
-        self.model = last_model(run, self.train).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.model = round_model(run, self.train)
         (self.attack,) = load_attacks(run, self.train)
-        self.point = locate(self.model, self.train.images[:1])
-        self.width = self.point.convolution.out_channels
+        self.layer = locate(self.model, self.train.images[:1])
+        self.width = self.layer.convolution.out_channels
 
     def figures(self, model: nn.Module) -> dict[str, float]:
         images, labels = self.others.images, self.others.labels
         asr = attack_success_rate(model, self.attack.trigger, self.attack.goal, images, labels)
         return {"accuracy": accuracy(model, images, labels), "asr": asr}
 
-    def activations(self, liars: int) -> list[Tensor]:
-        asked = load_federation(self.run, self.train, lying_clients=liars).clients
-        return [client.activations(self.model, self.point.name) for client in asked]
+    def activations(self, lying_clients: int) -> list[Tensor]:
+        asked = load_federation(self.run, self.train, lying_clients=lying_clients).clients
+        return [client.activations(self.model, self.layer.name) for client in asked]
 
     def along(self, sequence: Sequence[int]) -> dict[str, Any]:
         """Accuracy and ASR along a pruning sequence, and where 1,000 validation images say to stop."""
@@ -74,16 +75,14 @@ class Attacked:
         chosen = self.attack.attacked(self.others.labels)
         sources, targets = self.others.images[chosen], self.attack.goal.targets(self.others.labels)[chosen]
 
-        def measured(images: Tensor, labels: Tensor, **more: Any) -> Tensor:
-            return accuracies_along(
-                self.model, sequence, points, images, labels, layer=self.point.name, **more
-            )
+        def measured(images: Tensor, labels: Tensor) -> Tensor:
+            return accuracies_along(self.model, sequence, points, images, labels, self.layer.name)
 
         known = measured(self.validation.images, self.validation.labels)
         return {
             "points": points,
             "accuracy": measured(self.others.images, self.others.labels).tolist(),
-            "asr": measured(sources, targets, trigger=self.attack.trigger).tolist(),
+            "asr": measured(self.attack.trigger.apply(to_float(sources)), targets).tolist(),
             "stop": {rule: points[how_far(known, rule=rule)] for rule in ("step", "total")},
         }
 
@@ -105,12 +104,12 @@ def sequences(activations: Sequence[Tensor], width: int) -> dict[str, list[int]]
 
 
 def along_sequences(job: Job) -> dict[str, Any]:
-    """Figure 4, and the rules against liars in the vote."""
+    """Figure 4, and the rules against lying clients."""
     attacked = Attacked(job)
     return {
-        f"{name}, {liars} liars": attacked.along(sequence)
-        for liars in LIARS
-        for name, sequence in sequences(attacked.activations(liars), attacked.width).items()
+        f"{name}, {lying} liars": attacked.along(sequence)
+        for lying in LYING_CLIENTS
+        for name, sequence in sequences(attacked.activations(lying), attacked.width).items()
     }
 
 
@@ -119,7 +118,7 @@ def by_delta(job: Job) -> list[dict[str, float]]:
     attacked = Attacked(job)
     sequence = sequences(attacked.activations(0), attacked.width)["ranking, mean"]
     count = attacked.along(sequence)["stop"]["step"]
-    set_to_zero(attacked.model, channel_mask(attacked.point, sequence[:count]))
+    set_to_zero(attacked.model, channel_mask(attacked.layer, sequence[:count]))
     return [{"delta": delta} | _at_delta(attacked, delta) for delta in DELTAS]
 
 
@@ -133,11 +132,11 @@ def extreme_weights_alone(job: Job) -> dict[str, float]:
 
 
 def _at_delta(attacked: Attacked, delta: float) -> dict[str, float]:
-    weight = attacked.point.convolution.weight
+    weight = attacked.layer.convolution.weight
     if not delta:
         return {"zeroed": 0} | attacked.figures(attacked.model)
-    model, zeros = adjusted(attacked.model, attacked.point.name, delta)
-    zeroed = int((zeros[f"{attacked.point.name}.weight"] & (weight != 0)).sum())
+    model, mask = adjusted(attacked.model, attacked.layer.name, delta)
+    zeroed = int((mask[f"{attacked.layer.name}.weight"] & (weight != 0)).sum())
     return {"zeroed": zeroed} | attacked.figures(model)
 
 

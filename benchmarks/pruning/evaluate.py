@@ -19,15 +19,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from fedmend.repairs.vote_pruning import Stage
-from torch import nn
 from train import BRANCHES, RUNS, arguments
 
 from fedmend import accuracy, attack_success_rate, load_images
 from fedmend.data import ImageSet, stratified
-from fedmend.federation import RunFolder, load_attacks
+from fedmend.detection import Case
+from fedmend.federation import RunFolder, load_attacks, load_federation
 from fedmend.files import write_text
-from fedmend.repairs import PAPER_RECIPE, FederatedPruning
+from fedmend.repairs import PAPER_RECIPE, FederatedPruning, repair_by_votes
+from fedmend.repairs.repair_report import PruningDetails, Stage
+from fedmend.repairs.simulated_run import participants_of, round_model
 from fedmend.seeds import generator
 from models import Job, goes_on
 
@@ -43,8 +44,8 @@ def commit() -> str:
 
 COMMIT = commit()
 VALIDATION_IMAGES = 1000
-LIARS = 3
-LIARS_RECIPE = "fedmend, liars"
+LYING_CLIENTS = 3
+LYING_CLIENTS_RECIPE = "fedmend, liars"
 NO_IMAGES_RECIPE = "fedmend, no images"
 NO_IMAGES_PAIRS = ("fashion-mnist-2-3/9-0", "fashion-mnist-2-3/9-1", "fashion-mnist-2-3/9-7")
 RECIPES = {
@@ -55,7 +56,7 @@ RECIPES = {
     "paper, majority vote": replace(PAPER_RECIPE, vote="majority", fine_tuning_rounds=0),
     "paper, fine-tuned": PAPER_RECIPE,
     "fedmend": FederatedPruning(),
-    LIARS_RECIPE: FederatedPruning(),
+    LYING_CLIENTS_RECIPE: FederatedPruning(),
     NO_IMAGES_RECIPE: FederatedPruning(),
 }
 PAPER_RECIPES = [name for name in RECIPES if name.startswith("paper")]
@@ -74,37 +75,41 @@ def evaluate(task: tuple[Job, list[str]]) -> tuple[str, dict[str, Any]]:
         "target": attack.config.goal["target"],
         "shape": attack.config.trigger["pattern"],
     }
-    suspect: dict[str, tuple[float, float]] = {}
+    suspect, figures_of_suspect = round_model(run, train), None
     for name in names:
-        recipe, measured = RECIPES[name], dict(suspect)
-
-        def watch(stage: str, model: nn.Module, measured: dict[str, tuple[float, float]] = measured) -> None:
-            if stage in measured or stage.startswith("fine-tuning, round"):
-                return
-            measured[stage] = (
+        federation = load_federation(
+            run, train, lying_clients=LYING_CLIENTS if name == LYING_CLIENTS_RECIPE else 0
+        )
+        case = Case(suspect, images=validation.images, labels=validation.labels)
+        if name == NO_IMAGES_RECIPE:
+            case = Case(suspect)
+        started = time.perf_counter()
+        _, report, stages = repair_by_votes(case, participants_of(run, federation), RECIPES[name])
+        seconds = time.perf_counter() - started
+        details = report.details
+        assert isinstance(details, PruningDetails)
+        figures = [
+            (
                 accuracy(model, others.images, others.labels),
                 attack_success_rate(model, attack.trigger, attack.goal, others.images, others.labels),
             )
-
-        started = time.perf_counter()
-        _, report = recipe(
-            run,
-            validation=None if name == NO_IMAGES_RECIPE else validation,
-            data=train,
-            watch=watch,
-            liars=LIARS if name == LIARS_RECIPE else 0,
-        )
+            for model in list(stages.values())[0 if figures_of_suspect is None else 1 :]
+        ]
+        figures_of_suspect, *later = figures if figures_of_suspect is None else [figures_of_suspect, *figures]
         result[name] = {
-            "settings": report.settings,
-            "pruned": len(report.pruned),
+            "settings": json.loads(json.dumps(asdict(RECIPES[name]))),
+            "outcome": report.outcome,
+            "pruned": len(details.pruned),
             "found": [
-                [move.best.source_class, move.best.target_class, move.best.rate] for move in report.moves[:3]
+                [move.best.source_class, move.best.target_class, move.best.rate] for move in details.moves[:3]
             ],
-            "stages": [stage_of(stage, *measured[stage.name]) for stage in report.stages],
-            "seconds": time.perf_counter() - started,
+            "stages": [
+                stage_of(stage, *measured)
+                for stage, measured in zip(details.stages, [figures_of_suspect, *later], strict=True)
+            ],
+            "seconds": seconds,
             "commit": COMMIT,
         }
-        suspect = {"suspect": measured["suspect"]}
     return job.name, result
 
 
@@ -124,7 +129,7 @@ def main() -> None:
     options = arguments(__doc__)
     # One kind of recipe on all models after the other, so that a run that is stopped has the first of all.
     with multiprocessing.get_context("spawn").Pool(options.workers) as pool:
-        for names in (["fedmend"], [LIARS_RECIPE], [NO_IMAGES_RECIPE], PAPER_RECIPES):
+        for names in (["fedmend"], [LYING_CLIENTS_RECIPE], [NO_IMAGES_RECIPE], PAPER_RECIPES):
             for part in options.parts:
                 path = RESULTS / f"{part}.json"
                 file = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {"models": {}}

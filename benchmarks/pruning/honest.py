@@ -19,7 +19,7 @@ from fedmend.data import stratified
 from fedmend.detection import FewPixels, few_pixel_triggers
 from fedmend.federation import RunFolder
 from fedmend.files import write_text
-from fedmend.repairs import last_model
+from fedmend.repairs.simulated_run import round_model
 from fedmend.seeds import generator
 
 RUNS = Path(__file__).parents[1] / "runs" / "detection"
@@ -34,7 +34,7 @@ def main() -> None:
         test = load_images(source, "test")
         own = test.subset(stratified(test, IMAGES, generator(0, "x")))
         for name in ("trunk", *(f"clean-{index}" for index in range(6))):
-            model = last_model(RunFolder(RUNS / source / name), own)
+            model = round_model(RunFolder(RUNS / source / name), own)
             best = few_pixel_triggers(model, own.images, own.labels, search=FewPixels(most=1))[0]
             found = {"source": best.source_class, "target": best.target_class, "rate": best.rate}
             models[f"{source}/{name}"] = found

@@ -2,6 +2,7 @@ import re
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import planted
 from fedmend.checkpoints import save_state
 from fedmend.cli import main
 from fedmend.detection import THOROUGH, Case, Contrastive, ScanReport, SizeLimitedSearch, scan
+from fedmend.repairs import Gate
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,7 @@ def _one_thread() -> Iterator[None]:
 def _one_restart(monkeypatch: pytest.MonkeyPatch) -> None:
     """A repair searches thoroughly, with every restart it is given; here one is enough."""
     brief = replace(THOROUGH, search=replace(THOROUGH.search, restarts=1))
-    monkeypatch.setattr(sys.modules["fedmend.repairs.repairing"], "THOROUGH", brief)
+    monkeypatch.setattr(sys.modules["fedmend.cli.repair_command"], "Gate", partial(Gate, detector=brief))
 
 
 @pytest.fixture(scope="session")

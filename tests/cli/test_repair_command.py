@@ -12,8 +12,7 @@ from fedmend.cli import repair_command as COMMAND
 from fedmend.evaluation import accuracy, attack_success_rate
 from fedmend.goals import AllToOne
 from fedmend.models import build_model
-from fedmend.repairs.repairing import RepairReport
-from fedmend.repairs.unlearning import Unlearning
+from fedmend.repairs import REPAIRS, RepairReport, Unlearning
 
 FOUR = {"scan.json", "trigger.safetensors", "report.html", "repair.json"}
 
@@ -25,7 +24,7 @@ def names(folder: Path) -> set[str]:
 @pytest.fixture(autouse=True)
 def _thorough(monkeypatch: pytest.MonkeyPatch) -> None:
     """As few images as here need more epochs."""
-    monkeypatch.setitem(COMMAND.METHODS, "unlearn", Unlearning(epochs=10, lr=0.005))
+    monkeypatch.setitem(REPAIRS, "unlearn", Unlearning(epochs=10, lr=0.005))
 
 
 def test_a_backdoored_model_is_repaired(
@@ -93,3 +92,16 @@ def test_too_few_images_to_hold_some_out(refused: Callable[..., None], files: An
     np.savez(tmp_path / "few.npz", images=images.numpy(), labels=labels.numpy())
     arguments = files.repair(files.model("clean"), tmp_path, data=str(tmp_path / "few.npz"))
     refused(arguments, "at least 20 images")
+
+
+def test_what_goes_with_pruning_alone_is_refused(
+    refused: Callable[..., None], files: Any, tmp_path: Path
+) -> None:
+    arguments = files.repair(files.model("clean"), tmp_path)
+    for option in (["--vote", "majority"], ["--workers", "2"], ["--reference-round", "1"]):
+        refused([*arguments, *option], f"--method unlearn does not take {option[0]}")
+
+
+def test_unlearning_needs_a_model_and_data(refused: Callable[..., None], files: Any, tmp_path: Path) -> None:
+    words = ["repair", files.model("backdoored"), "--out", str(tmp_path / "repaired.safetensors")]
+    refused(words, "--method unlearn needs --model, --data")

@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
 
-sys.path.insert(0, str(Path(__file__).parent))  # for cornered.py
+sys.path.insert(0, str(Path(__file__).parent))  # for the helpers beside this file
 sys.path.insert(0, str(Path(__file__).parents[1] / "federation"))  # for tiny_data.py and tiny_nets.py
 
 
@@ -16,3 +17,15 @@ def _one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="session")
+def backdoored() -> nn.Module:
+    """The network of striped.py; tests leave it as it is."""
+    from striped import trained_with_a_backdoor
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    made = trained_with_a_backdoor()
+    torch.set_num_threads(before)
+    return made

@@ -8,7 +8,7 @@ from tiny_data import image_set
 from tiny_nets import conv, linear
 from torch import Tensor, nn
 
-from fedmend.errors import ConfigError, ModelError
+from fedmend.errors import ModelError
 from fedmend.federation import Client
 from fedmend.local_training import LocalTraining
 from fedmend.parameters import flatten
@@ -269,29 +269,6 @@ def test_what_needs_no_gradient_is_not_trained() -> None:
 def test_a_rate_that_is_too_high_is_told() -> None:
     with pytest.raises(ModelError, match=r"fine-tuning diverged.*smaller lr"):
         distil(net(), images(), task(net(seed=1), [CORNER], lr=3e38, training=replace(TRAINING, epochs=3)))
-
-
-@pytest.mark.parametrize(
-    "wrong",
-    [
-        *({"lr": 0.0}, {"lr": float("nan")}, {"lr": float("inf")}, {"decay": 0.0}, {"decay": -1.0}),
-        *({"temperature": 0.0}, {"max_gradient": 0.0}, {"max_gradient": float("inf")}),
-        *({"disturbed_weight": -0.1}, {"disturbed_weight": float("nan")}, {"disturbed_weight": float("inf")}),
-        *({"stamped_fraction": -0.1}, {"stamped_fraction": 1.1}, {"stamped_fraction": float("nan")}),
-        *({"pixel_noise": -0.1}, {"pixel_noise": 1.0}, {"pixel_noise": float("nan")}),
-    ],
-    ids=str,
-)
-def test_settings_out_of_range(wrong: dict[str, float]) -> None:
-    with pytest.raises(ConfigError, match="Distillation: "):
-        Distillation(**wrong)
-
-
-@pytest.mark.parametrize(
-    "edge", [{"disturbed_weight": 0.0}, {"stamped_fraction": 1.0}, {"pixel_noise": 0.0}], ids=str
-)
-def test_settings_at_the_edge(edge: dict[str, float]) -> None:
-    Distillation(**edge)
 
 
 # A client with this task
