@@ -1,4 +1,4 @@
-"""Small networks with convolutions and BatchNorm, and what a test asks of them."""
+"""Small networks with convolutions and BatchNorm, and what tests measure of them."""
 
 import torch
 from torch import Tensor, nn
@@ -32,28 +32,28 @@ def packed_ones(model: nn.Module) -> int:
     return sum(len(module.layers) for module in model.modules() if isinstance(module, PackedConvolutions))
 
 
-def answer_and_gradient(model: nn.Module, images: Tensor) -> tuple[Tensor, Tensor]:
-    """What it answers, and the gradient at the pixels of a weighted sum of that."""
+def logits_and_gradient(model: nn.Module, images: Tensor) -> tuple[Tensor, Tensor]:
+    """Logits, and the gradient at the pixels of a weighted sum of them."""
     pixels = images.clone().requires_grad_()
-    answers = model(pixels)
-    weights = torch.rand(answers.shape, generator=generator(1))
-    return answers.detach(), torch.autograd.grad((answers * weights).sum(), pixels)[0]
+    logits = model(pixels)
+    weights = torch.rand(logits.shape, generator=generator(1))
+    return logits.detach(), torch.autograd.grad((logits * weights).sum(), pixels)[0]
 
 
 def assert_alike(model: nn.Module, other: nn.Module, images: Tensor) -> None:
-    """The same answers and gradients, but for rounding."""
-    answers, gradients = zip(*(answer_and_gradient(each, images) for each in (model, other)), strict=True)
-    assert torch.allclose(*answers, rtol=1e-4, atol=1e-5)
+    """The same logits and gradients, but for rounding."""
+    logits, gradients = zip(*(logits_and_gradient(each, images) for each in (model, other)), strict=True)
+    assert torch.allclose(*logits, rtol=1e-4, atol=1e-5)
     assert torch.allclose(*gradients, rtol=1e-3, atol=1e-4 * float(gradients[0].abs().max()))
 
 
 class Body(nn.Module):
-    """A convolution with BatchNorm, and the mean of each channel."""
+    """A convolution with BatchNorm, and each channel's mean."""
 
     def __init__(self) -> None:
         super().__init__()
         self.body = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4))
 
     def forward(self, images: Tensor) -> Tensor:
-        answers: Tensor = self.body(images).mean((2, 3))
-        return answers
+        means: Tensor = self.body(images).mean((2, 3))
+        return means

@@ -24,20 +24,24 @@ import torch
 from train import RUNS
 
 from fedmend import (
+    Case,
     Contrastive,
+    Finding,
     accuracy,
     attack_success_rate,
     build_model,
     load_checkpoint,
     load_images,
-    read_trigger,
     repair,
     scan,
 )
 from fedmend.data import ImageSet, stratified
+from fedmend.detection import measured
 from fedmend.evaluation import mask_iou
+from fedmend.federation import RunFolder, load_attacks, patch_of
 from fedmend.files import write_text
-from fedmend.repairs.repairing import REPAIR
+from fedmend.repairs import FIVE_EPOCHS
+from fedmend.repairs.repair_report import UnlearningDetails
 from fedmend.seeds import generator
 from models import DATASETS, TRUNK_ROUNDS, Job, branches
 
@@ -59,25 +63,28 @@ def evaluate(task: tuple[str, Job]) -> tuple[str, str, dict[str, Any]]:
 
     chosen = server.subset(stratified(server, SCAN_IMAGES, generator(SEED, "scan", job.name)))
     before = reset_peak()
-    report = scan(suspect, reference=reference, images=chosen.images, labels=chosen.labels, seed=SEED)
+    report = scan(Case(suspect, reference, chosen.images, chosen.labels), seed=SEED)
     memory = None if before is None else peak() - before
+    (finding,) = report.findings
+    (target,) = finding.targets
+    assert target.trigger is not None
     result: dict[str, Any] = {
         "accuracy": accuracy(suspect, others.images, others.labels),
         "verdict": report.verdict,
-        "paper_verdict": report.paper_verdict,
-        "reasr": report.reasr,
-        "mse": report.mse,
-        "reference_agreement": report.reference_agreement,
-        "control_reasr": report.control_reasr,
-        "found_target": report.target_class,
-        "mask_size": report.trigger.size,
-        "scan_steps": report.steps,
+        "paper_verdict": finding.other_rules["contrastive-paper"],
+        "reasr": value(finding, "reasr"),
+        "mse": value(finding, "mse"),
+        "reference_agreement": value(finding, "reference_agreement"),
+        "control_reasr": value(finding, "control_reasr"),
+        "found_target": target.target,
+        "mask_size": target.trigger.size,
+        "scan_steps": len(finding.loss_curve),
         "scan_seconds": report.seconds,
         "scan_memory_mib": memory,
-        "stop_reason": report.stop_reason,
-        "warnings": list(report.warnings),
+        "stop_reason": finding.stop_reason,
+        "warnings": [*report.warnings, *finding.warnings],
     }
-    if job.config.attack is not None:
+    if job.config.attack:
         result |= attacked(job, folder, suspect, reference, server, others, report)
     return dataset, job.name, result
 
@@ -92,23 +99,24 @@ def attacked(
     report: Any,
 ) -> dict[str, Any]:
     """Repair, then measure with the attacker's trigger what was reached."""
-    attack, planted = job.config.attack, read_trigger(folder / "planted_trigger.safetensors")
-    assert attack is not None
-    target, goal = attack.target_class, attack.goal
-    repaired, outcome = repair(
-        suspect, reference=reference, images=server.images, labels=server.labels, report=report, seed=SEED
-    )
+    (attack,) = load_attacks(RunFolder(folder), server)
+    planted, goal = attack.trigger, attack.goal
+    patch = patch_of(planted)
+    assert patch is not None
+    case = Case(suspect, reference, server.images, server.labels)
+    repaired, outcome = repair(case, report, seed=SEED)
+    assert outcome.details is None or isinstance(outcome.details, UnlearningDetails)
     result = {
-        "kind": attack.kind,
-        "shape": attack.shape,
-        "target": target,
+        "kind": "dba" if attack.config.distributed else "sba",
+        "shape": attack.config.trigger["shape"],
+        "target": attack.config.goal["target"],
         "asr": attack_success_rate(suspect, planted, goal, others.images, others.labels),
         "reference_asr": attack_success_rate(reference, planted, goal, others.images, others.labels),
-        "mask_iou": mask_iou(planted.mask, report.trigger.mask, level=0.3),
+        "mask_iou": mask_iou(patch.mask, report.findings[0].targets[0].trigger.mask, level=0.3),
         "outcome": outcome.outcome,
         "reason": outcome.reason,
-        "triggers": outcome.triggers,
-        "passes": outcome.passes,
+        "triggers": outcome.details.triggers if outcome.details else 0,
+        "passes": outcome.details.passes if outcome.details else 0,
         "repair_seconds": outcome.seconds,
         "repaired_accuracy": None,
         "repaired_asr": None,
@@ -117,6 +125,12 @@ def attacked(
         result["repaired_accuracy"] = accuracy(repaired, others.images, others.labels)
         result["repaired_asr"] = attack_success_rate(repaired, planted, goal, others.images, others.labels)
     return result
+
+
+def value(finding: Finding, key: str) -> float | None:
+    """A measure's value; None where there is none, as without a control."""
+    measure = measured(finding, key)
+    return None if measure is None else measure.value
 
 
 STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
@@ -155,7 +169,7 @@ def provenance(dataset: str) -> dict[str, Any]:
         "server_images": SERVER_IMAGES,
         "scan_images": SCAN_IMAGES,
         "method": asdict(Contrastive()),
-        "repair": asdict(REPAIR),
+        "repair": asdict(FIVE_EPOCHS),
         "commit": commit.stdout.strip(),
         "machine": f"{os.cpu_count()} cores, {platform.machine()}, one process at a time",
         "torch": torch.__version__,

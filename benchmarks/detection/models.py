@@ -57,15 +57,15 @@ def branches(dataset: str, runs: Path) -> list[Job]:
     jobs = []
     for index, (kind, shape) in enumerate((kind, shape) for kind in KINDS for shape in SHAPES):
         attack = AttackConfig(
-            kind=kind,
-            shape=shape,
-            color=kind == "dba",
-            target_class=(3 * index + 2) % 10,
-            poisoned_share=0.5,
+            attackers=3 if kind == "dba" else 1,
+            distributed=kind == "dba",
             first_round=TRUNK_ROUNDS + 1,
-            amplification=AMPLIFICATION[kind],
+            poisoned_fraction=0.5,
+            trigger={"kind": "atoms", "shape": shape, "color": kind == "dba"},
+            goal={"kind": "all-to-one", "target": (3 * index + 2) % 10},
+            update=({"kind": "amplify", "factor": AMPLIFICATION[kind]},),
         )
         name = f"{kind}-{ {'1': 'one', '+': 'plus', 'H': 'h'}[shape] }"
-        jobs.append(Job(name, replace(base, seed=400 + index, attack=attack)))
+        jobs.append(Job(name, replace(base, seed=400 + index, attack=(attack,))))
         jobs.append(Job(f"clean-{index}", replace(base, seed=500 + index)))
     return jobs

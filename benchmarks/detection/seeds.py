@@ -2,7 +2,7 @@
 
     python benchmarks/detection/seeds.py --workers 2
 
-Run train.py first. Each seed chooses 30 other images of the server's, and the search's random starts. What has a result
+Run train.py first. Each seed chooses 30 other images of the server's, and the search's restarts. What has a result
 is passed over, so a killed run goes on where it was.
 """
 
@@ -18,8 +18,7 @@ import torch
 from evaluate import RESULTS, SCAN_IMAGES, SERVER_IMAGES, load
 from train import RUNS
 
-from fedmend import load_images, scan
-from fedmend.cli.options import METHODS
+from fedmend import DETECTORS, Case, load_images, scan
 from fedmend.data import stratified
 from fedmend.files import write_text
 from fedmend.seeds import generator
@@ -42,21 +41,17 @@ def scans(task: tuple[str, Job, str]) -> tuple[str, str, str, list[dict[str, Any
     found = []
     for seed in SEEDS:
         chosen = server.subset(stratified(server, SCAN_IMAGES, generator(seed, "scan", job.name)))
-        report = scan(
-            suspect,
-            reference=reference,
-            images=chosen.images,
-            labels=chosen.labels,
-            method=METHODS[method],
-            seed=seed,
-        )
+        report = scan(Case(suspect, reference, chosen.images, chosen.labels), DETECTORS[method](), seed=seed)
+        (finding,) = report.findings
+        (target,) = finding.targets
+        assert target.trigger is not None
         found.append(
             {
                 "seed": seed,
                 "verdict": report.verdict,
-                "target": report.target_class,
-                "reasr": report.reasr,
-                "mask_size": report.trigger.size,
+                "target": target.target,
+                "reasr": target.success,
+                "mask_size": target.trigger.size,
                 "seconds": report.seconds,
             }
         )

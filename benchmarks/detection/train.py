@@ -25,7 +25,7 @@ def train(task: tuple[str, Job]) -> str:
     torch.set_num_threads(1)
     run = simulate(job.config, RUNS / dataset / job.name, resume=True)
     last = run.records()[-1]
-    asr = "" if last.asr is None else f", ASR {last.asr:.2%}"
+    asr = "".join(f", ASR {rate:.2%}" for record in run.attacker.records()[-1:] for rate in record.asr)
     return f"{dataset} {job.name}: round {last.round}, accuracy {last.accuracy:.2%}{asr}"
 
 

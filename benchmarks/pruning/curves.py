@@ -18,12 +18,10 @@ from evaluate import COMMIT, RESULTS, is_trained, test_images
 from torch import Tensor, nn
 from train import BRANCHES, RUNS
 
-from fedmend import load_images, read_trigger
+from fedmend import load_images
 from fedmend.data import ImageSet
 from fedmend.evaluation import accuracy, attack_success_rate
-from fedmend.federation import RunFolder
-from fedmend.federation.clients import Client
-from fedmend.federation.simulator import make_clients
+from fedmend.federation import RunFolder, load_attacks, load_federation
 from fedmend.files import write_text
 from fedmend.pruning import (
     MajorityVote,
@@ -31,7 +29,7 @@ from fedmend.pruning import (
     accuracies_along,
     adjusted,
     bits,
-    channel_zeros,
+    channel_mask,
     how_far,
     locate,
     points_along,
@@ -40,7 +38,6 @@ from fedmend.pruning import (
     set_to_zero,
 )
 from fedmend.repairs import last_model
-from fedmend.repairs.federated_pruning import voters
 from models import SEED, Job
 
 DELTAS = (0.0, *(0.5 * step for step in range(10, 0, -1)))
@@ -54,31 +51,28 @@ class Attacked:
 
     def __init__(self, job: Job) -> None:
         run = RunFolder(RUNS / job.name)
-        self.config = run.config()
-        assert self.config.attack is not None
-        self.attack = self.config.attack
+        self.run, self.config = run, run.config()
         self.train: ImageSet = load_images(self.config.data.source, "train")
         self.validation, self.others = test_images(self.config.data.source)
         self.model = last_model(run, self.train).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.planted = read_trigger(run.path / "planted_trigger.safetensors")
+        (self.attack,) = load_attacks(run, self.train)
         self.point = locate(self.model, self.train.images[:1])
         self.width = self.point.convolution.out_channels
 
     def figures(self, model: nn.Module) -> dict[str, float]:
         images, labels = self.others.images, self.others.labels
-        asr = attack_success_rate(model, self.planted, self.attack.goal, images, labels)
+        asr = attack_success_rate(model, self.attack.trigger, self.attack.goal, images, labels)
         return {"accuracy": accuracy(model, images, labels), "asr": asr}
 
     def activations(self, liars: int) -> list[Tensor]:
-        clients: Sequence[Client] = make_clients(self.config, self.train, "cpu")
-        asked = voters(list(clients), self.config, self.train, liars)
+        asked = load_federation(self.run, self.train, lying_clients=liars).clients
         return [client.activations(self.model, self.point.name) for client in asked]
 
     def along(self, sequence: Sequence[int]) -> dict[str, Any]:
         """Accuracy and ASR along a pruning sequence, and where 1,000 validation images say to stop."""
         points = points_along(self.width)
-        victims = self.others.images[self.others.labels == self.attack.victim_class]
-        targets = torch.full((len(victims),), self.attack.target_class)
+        chosen = self.attack.attacked(self.others.labels)
+        sources, targets = self.others.images[chosen], self.attack.goal.targets(self.others.labels)[chosen]
 
         def measured(images: Tensor, labels: Tensor, **more: Any) -> Tensor:
             return accuracies_along(
@@ -89,7 +83,7 @@ class Attacked:
         return {
             "points": points,
             "accuracy": measured(self.others.images, self.others.labels).tolist(),
-            "asr": measured(victims, targets, trigger=self.planted).tolist(),
+            "asr": measured(sources, targets, trigger=self.attack.trigger).tolist(),
             "stop": {rule: points[how_far(known, rule=rule)] for rule in ("step", "total")},
         }
 
@@ -125,15 +119,15 @@ def by_delta(job: Job) -> list[dict[str, float]]:
     attacked = Attacked(job)
     sequence = sequences(attacked.activations(0), attacked.width)["ranking, mean"]
     count = attacked.along(sequence)["stop"]["step"]
-    set_to_zero(attacked.model, channel_zeros(attacked.point, sequence[:count]))
+    set_to_zero(attacked.model, channel_mask(attacked.point, sequence[:count]))
     return [{"delta": delta} | _at_delta(attacked, delta) for delta in DELTAS]
 
 
 def extreme_weights_alone(job: Job) -> dict[str, float]:
     """A row of Table 3: delta 3, nothing pruned."""
     attacked = Attacked(job)
-    assert attacked.attack.victim_class is not None
-    pair = {"victim": attacked.attack.victim_class, "target": attacked.attack.target_class}
+    goal = attacked.attack.config.goal
+    pair = {"victim": goal["source"], "target": goal["target"]}
     before = {f"{key} before": value for key, value in attacked.figures(attacked.model).items()}
     return pair | before | _at_delta(attacked, 3.0)
 
@@ -149,11 +143,12 @@ def _at_delta(attacked: Attacked, delta: float) -> dict[str, float]:
 
 def by_round(job: Job) -> dict[str, list[float]]:
     """Figures 3 and 6: accuracy and ASR on the test split after each round."""
-    records = RunFolder(RUNS / job.name).records()
+    run = RunFolder(RUNS / job.name)
+    records, hidden = run.records(), run.attacker.records()
     return {
         "round": [record.round for record in records],
         "accuracy": [record.accuracy for record in records],
-        "asr": [record.asr or 0.0 for record in records],
+        "asr": [record.asr[0] for record in hidden],
     }
 
 

@@ -19,15 +19,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from fedmend.repairs.vote_pruning import Stage
 from torch import nn
 from train import BRANCHES, RUNS, arguments
 
-from fedmend import accuracy, attack_success_rate, load_images, read_trigger
+from fedmend import accuracy, attack_success_rate, load_images
 from fedmend.data import ImageSet, stratified
-from fedmend.federation import RunFolder
+from fedmend.federation import RunFolder, load_attacks
 from fedmend.files import write_text
 from fedmend.repairs import PAPER_RECIPE, FederatedPruning
-from fedmend.repairs.vote_pruning import Stage
 from fedmend.seeds import generator
 from models import Job, goes_on
 
@@ -65,16 +65,14 @@ def evaluate(task: tuple[Job, list[str]]) -> tuple[str, dict[str, Any]]:
     """Some recipes on one model."""
     job, names = task
     torch.set_num_threads(1)
-    attack = job.config.attack
-    assert attack is not None
     train = load_images(job.config.data.source, "train")
     validation, others = test_images(job.config.data.source)
     run = RunFolder(RUNS / job.name)
-    planted = read_trigger(run.path / "planted_trigger.safetensors")
+    (attack,) = load_attacks(run, train)
     result: dict[str, Any] = {
-        "victim": attack.victim_class,
-        "target": attack.target_class,
-        "shape": attack.shape,
+        "victim": attack.config.goal["source"],
+        "target": attack.config.goal["target"],
+        "shape": attack.config.trigger["pattern"],
     }
     suspect: dict[str, tuple[float, float]] = {}
     for name in names:
@@ -85,7 +83,7 @@ def evaluate(task: tuple[Job, list[str]]) -> tuple[str, dict[str, Any]]:
                 return
             measured[stage] = (
                 accuracy(model, others.images, others.labels),
-                attack_success_rate(model, planted, attack.goal, others.images, others.labels),
+                attack_success_rate(model, attack.trigger, attack.goal, others.images, others.labels),
             )
 
         started = time.perf_counter()
@@ -150,7 +148,7 @@ def main() -> None:
 def is_trained(job: Job) -> bool:
     run = RunFolder(RUNS / job.name)
     done = run.last_round() or 0
-    return done >= job.config.federation.rounds and goes_on(job, run.records()) is None
+    return done >= job.config.federation.rounds and goes_on(job, run.attacker.records()) is None
 
 
 def missing_of(model: dict[str, Any], names: list[str]) -> list[str]:

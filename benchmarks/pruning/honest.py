@@ -16,7 +16,7 @@ import torch
 
 from fedmend import load_images
 from fedmend.data import stratified
-from fedmend.detection import few_pixel_triggers
+from fedmend.detection import FewPixels, few_pixel_triggers
 from fedmend.federation import RunFolder
 from fedmend.files import write_text
 from fedmend.repairs import last_model
@@ -35,7 +35,7 @@ def main() -> None:
         own = test.subset(stratified(test, IMAGES, generator(0, "x")))
         for name in ("trunk", *(f"clean-{index}" for index in range(6))):
             model = last_model(RunFolder(RUNS / source / name), own)
-            best = few_pixel_triggers(model, own.images, own.labels, most=1)[0]
+            best = few_pixel_triggers(model, own.images, own.labels, search=FewPixels(most=1))[0]
             found = {"source": best.source_class, "target": best.target_class, "rate": best.rate}
             models[f"{source}/{name}"] = found
             print(source, name, found, flush=True)

@@ -13,10 +13,10 @@ from pathlib import Path
 
 from fedmend.federation import (
     AttackConfig,
+    AttackRecord,
     DataConfig,
     FederationConfig,
     ModelConfig,
-    RoundRecord,
     SimulationConfig,
 )
 from fedmend.local_training import LocalTraining
@@ -32,7 +32,7 @@ BRANCH_LR = 0.05
 ATTACKER_LR = 0.01
 SEED = 2
 
-MNIST_PAIRS = tuple((9, target) for target in range(9)) + tuple((victim, 9) for victim in range(9))
+MNIST_PAIRS = tuple((9, target) for target in range(9)) + tuple((source, 9) for source in range(9))
 FASHION_PAIRS = tuple((9, target) for target in range(9))
 PATTERNS = ("1px", "3px", "5px", "7px", "9px")
 LABELS = (3, 5, 7, 10)
@@ -59,9 +59,8 @@ def trunk(world: str, seed: int = SEED, labels: int = 3) -> Job:
         training=LocalTraining(
             epochs=1, batch_size=64, optimizer="sgd", lr=0.2, momentum=0.0, images_per_epoch=1000
         ),
-        federation=FederationConfig(
-            clients=10, clients_per_round=10, rounds=TRUNK_ROUNDS[world], aggregation="uniform"
-        ),
+        federation=FederationConfig(clients=10, clients_per_round=10, rounds=TRUNK_ROUNDS[world]),
+        aggregation={"kind": "uniform"},
     )
     return Job(f"{world}-{seed}-{labels}/trunk", config)
 
@@ -82,9 +81,21 @@ def settled(world: str, runs: Path, seed: int = SEED, labels: int = 3) -> Job:
     return Job(f"{job.name}-settled", config)
 
 
+def attack(world: str, source: int, target: int, pattern: str = "1px") -> AttackConfig:
+    """One attacker, at the client that holds most images of the source class."""
+    return AttackConfig(
+        chosen="most-source-images",
+        poisoned_fraction=1.0,
+        keep_predictions=True,
+        trigger={"kind": "pixels", "pattern": pattern},
+        goal={"kind": "one-to-one", "source": source, "target": target},
+        update=({"kind": "amplify", "factor": AMPLIFICATION[world]},),
+    )
+
+
 def branch(
     world: str,
-    victim: int,
+    source: int,
     target: int,
     runs: Path,
     *,
@@ -106,41 +117,33 @@ def branch(
         training=training,
         model=replace(base.config.model, start=str(start), start_round=rounds),
         federation=replace(base.config.federation, rounds=rounds + ATTACK_ROUNDS),
-        attack=AttackConfig(
-            shape=pattern,  # type: ignore[arg-type]
-            target_class=target,
-            victim_class=victim,
-            poisoned_share=1.0,
-            first_round=rounds + 1,
-            amplification=AMPLIFICATION[world],
-            keep_answers=True,
-            pruning_aware=aware,
-            training=replace(training, epochs=2, lr=ATTACKER_LR, momentum=0.9, images_per_epoch=None),
+        attack=(
+            replace(
+                attack(world, source, target, pattern),
+                first_round=rounds + 1,
+                pruning_aware=aware,
+                training=replace(training, epochs=2, lr=ATTACKER_LR, momentum=0.9, images_per_epoch=None),
+            ),
         ),
     )
     suffix = ("" if pattern == "1px" else f"-{pattern}") + ("-aware" if aware else "")
-    return Job(f"{world}-{seed}-{labels}/{victim}-{target}{suffix}", config)
+    return Job(f"{world}-{seed}-{labels}/{source}-{target}{suffix}", config)
 
 
 def from_start(
-    world: str, victim: int, target: int, *, seed: int = SEED, labels: int = 3, penalty: float | None = None
+    world: str, source: int, target: int, *, seed: int = SEED, labels: int = 3, penalty: float | None = None
 ) -> Job:
     """A federation under attack from its first round; with a penalty, as long as in Figure 6."""
     base = trunk(world, seed, labels)
     training = base.config.training
     federation = replace(base.config.federation, rounds=START_ROUNDS)
-    name = f"{world}-{seed}-{labels}/{victim}-{target}-from-start"
+    name = f"{world}-{seed}-{labels}/{source}-{target}-from-start"
     if penalty is not None:
         training = replace(training, last_conv_l2=penalty)
         federation = replace(federation, rounds=PENALTY_ROUNDS)
         name += f"-l2-{penalty:g}"
-    attack = AttackConfig(
-        shape="1px",
-        target_class=target,
-        victim_class=victim,
-        poisoned_share=1.0,
-        amplification=AMPLIFICATION[world],
-        keep_answers=True,
+    attacker = replace(
+        attack(world, source, target),
         training=replace(
             training,
             epochs=2,
@@ -150,13 +153,16 @@ def from_start(
             last_conv_l2=0.0,
         ),
     )
-    return Job(name, replace(base.config, training=training, federation=federation, attack=attack))
+    return Job(name, replace(base.config, training=training, federation=federation, attack=(attacker,)))
 
 
-def goes_on(job: Job, records: Sequence[RoundRecord]) -> Job | None:
-    """The same branch for more rounds, where the attacker hasn't succeeded yet and isn't at the limit either."""
-    last, start = records[-1], job.config.model.start_round
-    if not start or last.asr is None or last.asr >= PLANTED_ASR or last.round >= start + MOST_ATTACK_ROUNDS:
+def goes_on(job: Job, records: Sequence[AttackRecord]) -> Job | None:
+    """The same branch for more rounds, if the attacker hasn't succeeded yet and isn't at the limit either."""
+    start = job.config.model.start_round
+    if not start or not records:
+        return None
+    last = records[-1]
+    if last.asr[0] >= PLANTED_ASR or last.round >= start + MOST_ATTACK_ROUNDS:
         return None
     rounds = last.round + ATTACK_ROUNDS
     return replace(job, config=replace(job.config, federation=replace(job.config.federation, rounds=rounds)))

@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 
 from fedmend.errors import FedmendError
-from fedmend.federation import RunFolder, simulate
+from fedmend.federation import RunFolder, simulate, simulated_config
 from models import (
     AWARE,
     FASHION_PAIRS,
@@ -75,11 +75,11 @@ def trained(job: Job, run: RunFolder) -> str:
     if run.last_round() is None or run.config().federation.rounds <= job.config.federation.rounds:
         simulate(job.config, run.path, resume=True)
     else:
-        simulate(run.config(), run.path, resume=True)
-    while (longer := goes_on(job, run.records())) is not None:
+        simulate(simulated_config(run), run.path, resume=True)
+    while (longer := goes_on(job, run.attacker.records())) is not None:
         simulate(longer.config, run.path, resume=True)
     last = run.records()[-1]
-    asr = "" if last.asr is None else f", ASR {last.asr:.2%}"
+    asr = "".join(f", ASR {rate:.2%}" for record in run.attacker.records()[-1:] for rate in record.asr)
     return f"{job.name}: round {last.round}, accuracy {last.accuracy:.2%}{asr}"
 
 

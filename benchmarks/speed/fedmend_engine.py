@@ -22,16 +22,15 @@ def measure(settings: dict[str, Any], workers: int) -> dict[str, Any]:
     from result_line import result_line, samples_of
 
     from fedmend import load_images, simulate
-    from fedmend.federation import parse_config
-    from fedmend.federation.simulator import make_clients
+    from fedmend.federation import Execution, build_federation, parse_config
 
     workers = workers or torch.get_num_threads()
     config = parse_config(settings)
     with tempfile.TemporaryDirectory() as folder:
-        run = simulate(config, Path(folder), workers=workers)
+        run = simulate(config, Path(folder), execution=Execution(workers=workers))
         seconds = time.perf_counter() - started
         _, *rounds = run.records()
-    clients = make_clients(config, load_images(config.data.source, "train"), "cpu")
+    clients = build_federation(config, load_images(config.data.source, "train")).clients
     samples = sum(
         samples_of(config.training, len(clients[index].images))
         for record in rounds

@@ -1,10 +1,10 @@
-"""The floor of a scan's time: its floating-point operations at the machine's best rate; results/floor.json.
+"""The floor of the time per scan: its floating-point operations at the machine's best rate; results/floor.json.
 
     python benchmarks/speed/floor.py
 
-Run train.py first, and this alone. The operations are counted by torch's own counter during a whole scan; the best
-rate is that of a product of two matrices of 1,024 by 1,024, on one thread, in the search's precision. Beside the floor
-stands the time of the same scan without the counter, the median of so many.
+Run train.py first, and nothing beside this. torch's own counter counts the operations of a whole scan. The best rate is
+that of multiplying two 1,024 by 1,024 matrices, on one thread, in the search's precision. The same scan without the
+counter, the median of several, is compared with the floor.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ import argparse
 import json
 import platform
 import time
-from importlib import import_module
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -24,18 +23,18 @@ from torch.utils.flop_counter import FlopCounterMode
 from worlds import MODELS, WORLDS, World
 from yardstick import load, read_images
 
-from fedmend import scan
+from fedmend import Case, scan
 from fedmend.files import write_text
 
 PATH = Path(__file__).resolve().parent / "results" / "floor.json"
 SIDE = 1024
-UNPACKED = mock.patch.object(  # the counter knows nothing of packed convolutions
-    import_module("fedmend.acceleration.lighter"), "packed", lambda model, layout, join=False: model
+UNPACKED = mock.patch(  # the counter doesn't know private operators
+    "fedmend.acceleration.accelerating.packed", lambda model, layout: model
 )
 
 
 def best_rate(dtype: torch.dtype, repeats: int = 20) -> float:
-    """Floating-point operations a second of a product of matrices, the best of so many."""
+    """Floating-point operations per second of a matrix product, the best of several."""
     left, right = torch.rand(2, SIDE, SIDE).to(dtype)
     times = []
     for _ in range(repeats + 1):
@@ -52,11 +51,16 @@ def measure(world: World, name: str, repeats: int) -> dict[str, Any]:
         load(world.checkpoint(each), world.architecture, int(labels.max()) + 1, images)
         for each in (name, "reference")
     )
+    case = Case(suspect, reference, images, labels)
     with UNPACKED, FlopCounterMode(display=False) as counter:
-        report = scan(suspect, reference=reference, images=images, labels=labels)
+        report = scan(case)
     operations = counter.get_total_flops()
-    times = [scan(suspect, reference=reference, images=images, labels=labels).seconds for _ in range(repeats)]
-    dtype = torch.bfloat16 if report.settings["half"] else torch.float32
+    times = [scan(case).seconds for _ in range(repeats)]
+    dtype = (
+        torch.bfloat16
+        if any("searched in bfloat16" in note for note in report.findings[0].notes)
+        else torch.float32
+    )
     rate = best_rate(dtype)
     return {
         "operations": operations,

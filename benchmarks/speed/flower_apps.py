@@ -23,8 +23,9 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from fedmend import load_images
-from fedmend.federation import Client, SimulationConfig, parse_config
-from fedmend.federation.simulator import choose_clients, initial_model, make_clients
+from fedmend.federation import Client, SimulationConfig, build_federation, parse_config
+from fedmend.federation.simulator import initial_model
+from fedmend.federation.world import choose_clients
 from fedmend.local_training import LocalTraining
 from fedmend.pixels import to_float
 from fedmend.seeds import derive_seed
@@ -37,13 +38,13 @@ client_app = ClientApp()
 
 
 @cache
-def workplace(settings: str) -> tuple[SimulationConfig, list[Client], nn.Module]:
+def workplace(settings: str) -> tuple[SimulationConfig, tuple[Client, ...], nn.Module]:
     """What a worker process makes once: settings, all clients with their images, and a model to train."""
     torch.set_num_threads(THREADS)
     config = parse_config(json.loads(settings))
     images = load_images(config.data.source, "train")
     model = initial_model(config, images).to(memory_format=torch.channels_last)
-    return config, make_clients(config, images, "cpu"), model
+    return config, build_federation(config, images).clients, model
 
 
 @client_app.query()

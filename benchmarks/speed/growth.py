@@ -22,7 +22,7 @@ from statistics import median
 import torch
 from memory import forget_peak, peak_mib
 
-from fedmend import scan
+from fedmend import Case, scan
 from fedmend.files import write_text
 from fedmend.models import ResNet
 from fedmend.seeds import generator
@@ -47,7 +47,7 @@ def measure(classes: int, size: int, width: int) -> dict[str, float]:
     labels = torch.arange(IMAGES) % min(classes, IMAGES)
     before = forget_peak()
     started = time.perf_counter()
-    scan(model, reference=model, images=images, labels=labels)
+    scan(Case(model, model, images, labels))
     seconds = time.perf_counter() - started
     parameters = sum(each.numel() for each in model.parameters())
     memory = math.nan if before is None else peak_mib() - before

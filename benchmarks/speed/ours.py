@@ -21,8 +21,7 @@ from memory import forget_peak, peak_mib  # noqa: E402
 from worlds import MODELS, WORLDS, World  # noqa: E402
 from yardstick import load, read_images  # noqa: E402
 
-from fedmend import scan  # noqa: E402
-from fedmend.cli.options import METHODS  # noqa: E402
+from fedmend import DETECTORS, Case, scan  # noqa: E402
 
 
 def measure(world: World, name: str, method: str, threads: int, seed: int) -> dict[str, Any]:
@@ -36,10 +35,11 @@ def measure(world: World, name: str, method: str, threads: int, seed: int) -> di
     )
     before = forget_peak()
     ready = time.perf_counter()
-    report = scan(
-        suspect, reference=reference, images=images, labels=labels, method=METHODS[method], seed=seed
-    )
+    report = scan(Case(suspect, reference, images, labels), DETECTORS[method](), seed=seed)
     ended = time.perf_counter()
+    (finding,) = report.findings
+    (target,) = finding.targets
+    assert target.trigger is not None
     return {
         "dataset": world.source,
         "model": name,
@@ -50,10 +50,10 @@ def measure(world: World, name: str, method: str, threads: int, seed: int) -> di
         "scan_seconds": ended - ready,
         "process_seconds": ended - STARTED,
         "verdict": report.verdict,
-        "target_class": report.target_class,
-        "reasr": report.reasr,
-        "mask_norm": report.trigger.size,
-        "steps": report.steps,
+        "target_class": target.target,
+        "reasr": target.success,
+        "mask_norm": target.trigger.size,
+        "steps": len(finding.loss_curve),
         "memory_mib": None if before is None else peak_mib() - before,
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
@@ -67,7 +67,7 @@ def main() -> None:
     )
     parser.add_argument("--dataset", required=True, choices=WORLDS)
     parser.add_argument("--model", required=True, choices=MODELS)
-    parser.add_argument("--method", default="contrastive", choices=METHODS)
+    parser.add_argument("--method", default="contrastive", choices=DETECTORS)
     parser.add_argument("--threads", type=int, default=0, help="else torch's own choice")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()

@@ -4,7 +4,7 @@
     python benchmarks/speed/verdicts.py --seeds 10
     python benchmarks/speed/verdicts.py --seeds 10 --method "contrastive, single precision"
 
-Each seed chooses other images of the test images, as many of each class as can be, and the search's random starts. The
+Each seed chooses other images of the test images, as many of each class as can be, and the search's restarts. The
 search's settings were chosen on the development models; the others are the test. What has a result is passed over.
 """
 
@@ -21,15 +21,14 @@ import torch
 from worlds import DEVELOPMENT, WORLDS
 from yardstick import load
 
-from fedmend import load_images, scan
-from fedmend.cli.options import METHODS
+from fedmend import DETECTORS, Case, load_images, scan
 from fedmend.data import stratified
-from fedmend.detection import Contrastive
+from fedmend.detection import Contrastive, measured
 from fedmend.files import write_text
 from fedmend.seeds import generator
 
 SINGLE = "contrastive, single precision"
-COMPARED = METHODS | {SINGLE: Contrastive(half=False)}
+COMPARED = DETECTORS | {SINGLE: lambda: Contrastive(half=False)}
 PATH = Path(__file__).resolve().parent / "results" / "verdicts.json"
 SCANNED = {world.name: world for world in (WORLDS["cifar10"], DEVELOPMENT)}
 
@@ -45,24 +44,21 @@ def scanned(task: tuple[str, str, str, int]) -> tuple[tuple[str, str, str, int],
         load(world.checkpoint(each), world.architecture, test.num_classes, chosen.images)
         for each in (name, "reference")
     )
-    report = scan(
-        suspect,
-        reference=reference,
-        images=chosen.images,
-        labels=chosen.labels,
-        method=COMPARED[method],
-        seed=seed,
-    )
+    report = scan(Case(suspect, reference, chosen.images, chosen.labels), COMPARED[method](), seed=seed)
+    (finding,) = report.findings
+    (target,) = finding.targets
+    control = measured(finding, "control_reasr")
+    assert target.trigger is not None
     backdoor = world.successors[name]
     return task, {
         "seed": seed,
         "planted": None if backdoor is None else backdoor.target_class,
         "verdict": report.verdict,
-        "target": report.target_class,
-        "reasr": report.reasr,
-        "control_reasr": report.control_reasr,
-        "mask_size": report.trigger.size,
-        "steps": report.steps,
+        "target": target.target,
+        "reasr": target.success,
+        "control_reasr": None if control is None else control.value,
+        "mask_size": target.trigger.size,
+        "steps": len(finding.loss_curve),
         "seconds": report.seconds,
     }
 

@@ -10,16 +10,40 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from fedmend.checkpoints import load_checkpoint, read_state, read_trigger, save_state, save_trigger
     from fedmend.data import ImageSet, LazyImages, load_images, open_images
-    from fedmend.detection import PAPER_SETTINGS, Contrastive, Search
-    from fedmend.detection.scan_report import ScanReport, Thresholds
-    from fedmend.detection.scanning import scan
+    from fedmend.detection import (
+        DETECTORS,
+        Case,
+        Contrastive,
+        ContrastivePaper,
+        Detector,
+        Finding,
+        Measure,
+        Need,
+        ScanReport,
+        SizeLimitedSearch,
+        Target,
+        Thresholds,
+        find_detector,
+        scan,
+    )
     from fedmend.errors import CheckpointError, ConfigError, DataError, FedmendError, ModelError, OutputError
     from fedmend.evaluation import accuracy, attack_success_rate
     from fedmend.federation import SimulationConfig, read_config, simulate
+    from fedmend.goals import AllToAll, AllToOne, OneToOne, Several
     from fedmend.models import build_model
-    from fedmend.repairs.repairing import RepairReport, repair
-    from fedmend.repairs.unlearning import Unlearning, unlearn
-    from fedmend.repairs.vote_pruning import PruneReport, Pruning, prune
+    from fedmend.repairs import (
+        REPAIRS,
+        FederatedPruning,
+        Gate,
+        Pruning,
+        RepairReport,
+        Unlearning,
+        ValidationSet,
+        prune,
+        repair,
+        repair_by_votes,
+        unlearn,
+    )
     from fedmend.triggers import Patch
 
 _HOMES = {
@@ -37,15 +61,21 @@ _HOMES = {
         "open_images",
     ),
     "fedmend.detection": (
-        "PAPER_SETTINGS",
+        "DETECTORS",
+        "Case",
         "Contrastive",
-        "Search",
-    ),
-    "fedmend.detection.scan_report": (
+        "ContrastivePaper",
+        "Detector",
+        "Finding",
+        "Measure",
+        "Need",
         "ScanReport",
+        "SizeLimitedSearch",
+        "Target",
         "Thresholds",
+        "find_detector",
+        "scan",
     ),
-    "fedmend.detection.scanning": ("scan",),
     "fedmend.errors": (
         "CheckpointError",
         "ConfigError",
@@ -63,47 +93,68 @@ _HOMES = {
         "read_config",
         "simulate",
     ),
+    "fedmend.goals": (
+        "AllToAll",
+        "AllToOne",
+        "OneToOne",
+        "Several",
+    ),
     "fedmend.models": ("build_model",),
-    "fedmend.repairs.repairing": (
-        "RepairReport",
-        "repair",
-    ),
-    "fedmend.repairs.unlearning": (
-        "Unlearning",
-        "unlearn",
-    ),
-    "fedmend.repairs.vote_pruning": (
-        "PruneReport",
+    "fedmend.repairs": (
+        "REPAIRS",
+        "FederatedPruning",
+        "Gate",
         "Pruning",
+        "RepairReport",
+        "Unlearning",
+        "ValidationSet",
         "prune",
+        "repair",
+        "repair_by_votes",
+        "unlearn",
     ),
     "fedmend.triggers": ("Patch",),
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
 
 __all__ = [
-    "PAPER_SETTINGS",
+    "DETECTORS",
+    "REPAIRS",
+    "AllToAll",
+    "AllToOne",
+    "Case",
     "CheckpointError",
     "ConfigError",
     "Contrastive",
+    "ContrastivePaper",
     "DataError",
+    "Detector",
+    "FederatedPruning",
     "FedmendError",
+    "Finding",
+    "Gate",
     "ImageSet",
     "LazyImages",
+    "Measure",
     "ModelError",
+    "Need",
+    "OneToOne",
     "OutputError",
     "Patch",
-    "PruneReport",
     "Pruning",
     "RepairReport",
     "ScanReport",
-    "Search",
+    "Several",
     "SimulationConfig",
+    "SizeLimitedSearch",
+    "Target",
     "Thresholds",
     "Unlearning",
+    "ValidationSet",
     "accuracy",
     "attack_success_rate",
     "build_model",
+    "find_detector",
     "load_checkpoint",
     "load_images",
     "open_images",
@@ -112,6 +163,7 @@ __all__ = [
     "read_state",
     "read_trigger",
     "repair",
+    "repair_by_votes",
     "save_state",
     "save_trigger",
     "scan",

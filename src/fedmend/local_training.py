@@ -47,6 +47,11 @@ class LocalTraining:
     last_conv_l2: NonNegative = 0.0
     pixel_noise: BelowOne = 0.0
 
+    @property
+    def training(self) -> LocalTraining:
+        """Itself, as a federation's task (see :class:`fedmend.federation.Task`)."""
+        return self
+
     def __call__(self, model: nn.Module, images: Tensor, labels: Tensor, seed: int) -> None:
         """Train ``model`` in place.
 

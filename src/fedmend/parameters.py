@@ -1,13 +1,10 @@
 """A model's state as one flat vector and back, for rules that work on vectors.
 
-The policy for what a state holds:
-
-- **Floating-point entries** are the vector: parameters, and buffers such as running mean and variance in
-  batch normalisation, in the order of the ``state_dict``. A federation averages them all alike. They differ
-  when amplified: an attacker that scales its update (model replacement) must scale parameters only, since
-  a negative variance breaks a model. :func:`parameter_mask` tells one from the other.
-- **Integer and boolean entries**, such as ``num_batches_tracked``, aren't in the vector. The aggregated model
-  takes the maximum over the participants: :func:`integer_maximum`.
+- **Floating-point entries** make the vector, in the order of the ``state_dict``: parameters, and buffers such as
+  BatchNorm's running mean and variance. A federation averages them all alike. An attacker that amplifies its update
+  must scale parameters only, since a negative variance breaks a model; :func:`parameter_mask` tells one from the other.
+- **Integer and boolean entries**, such as ``num_batches_tracked``, aren't in the vector. The aggregated model takes
+  the maximum over the participants: :func:`integer_maximum`.
 """
 
 from __future__ import annotations

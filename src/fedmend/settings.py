@@ -60,6 +60,8 @@ def explain(problem: dict[str, Any], table: type, where: str | None = None) -> s
     where = where or ".".join(keys)
     if problem["type"] == "dataclass_type":
         return f"{where}: expected a table of settings; got {problem['input']!r}"
+    if problem["type"] in ("missing", "missing_argument"):
+        return f"{where}: a value is needed"
     if problem["type"] not in _UNKNOWN:
         return f"{where}: {problem['msg'][:1].lower()}{problem['msg'][1:]}; got {problem['input']!r}"
     known = names_of(table)

@@ -13,7 +13,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.mark.parametrize("kind", [torch.contiguous_format, torch.channels_last])
-def test_a_residual_networks_answers_and_gradients_are_the_same(kind: torch.memory_format) -> None:
+def test_a_residual_network_keeps_logits_and_gradients(kind: torch.memory_format) -> None:
     model = settled(resnet18(width=4)).to(memory_format=kind)  # type: ignore[call-overload]
     found = folded(model)
     assert (norms(model), norms(found)) == (20, 0)
@@ -29,22 +29,22 @@ def test_the_model_is_left_as_found() -> None:
 
 
 class Branched(Body):
-    """The convolution's own answers count, too."""
+    """Its output needs the convolution without BatchNorm, too."""
 
     def forward(self, images: Tensor) -> Tensor:
         between = self.body[0](images)
-        answers: Tensor = (between + self.body[1](between)).mean((2, 3))
-        return answers
+        means: Tensor = (between + self.body[1](between)).mean((2, 3))
+        return means
 
 
-def test_a_convolution_whose_answers_are_used_twice_stays() -> None:
+def test_a_convolution_whose_output_is_used_twice_stays() -> None:
     model = settled(Branched())
     found = folded(model)
     assert norms(found) == 1
     assert torch.equal(found(IMAGES), model(IMAGES))
 
 
-def test_without_batch_normalisation_it_is_the_model_itself() -> None:
+def test_without_batch_norm_the_model_itself_is_returned() -> None:
     model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten()).eval()
     assert folded(model) is model
     assert norms(folded(settled(Body()))) == 0

@@ -6,24 +6,25 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cosine_similarity
 
-from fedmend.acceleration import lighter
+from fedmend.acceleration import accelerate
 from fedmend.acceleration.half_precision import (
     InHalfPrecision,
     gains_by_halving,
     halved,
     multiplies_bfloat16,
 )
+from fedmend.acceleration.joining import joined
 from fedmend.acceleration.packing import packed, packs
 from fedmend.detection import PAPER_SETTINGS, THOROUGH, Contrastive
 from fedmend.models import convnet, resnet18
-from small_nets import IMAGES, answer_and_gradient, norms, packed_ones, settled
+from small_nets import IMAGES, logits_and_gradient, norms, packed_ones, settled
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture
 def able(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
-    """Says what the processor multiplies, and that torch packs it."""
+    """Sets what the CPU multiplies; torch packs it."""
     monkeypatch.setattr("fedmend.acceleration.half_precision.packs", lambda _dtype: True)
 
     def has(**capabilities: bool) -> None:
@@ -41,7 +42,7 @@ def wide() -> nn.Module:
 
 
 class Narrow(nn.Module):
-    """A convolution with many channels, of which so many are answers."""
+    """A convolution with many channels, of which four are logits."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -49,43 +50,43 @@ class Narrow(nn.Module):
         self.body = nn.Conv2d(3, 10_000, 3)
 
     def forward(self, images: Tensor) -> Tensor:
-        answers: Tensor = self.body(images).mean((2, 3))[:, :4]
-        return answers
+        logits: Tensor = self.body(images).mean((2, 3))[:, :4]
+        return logits
 
 
 class Offset(Narrow):
-    """Half precision doesn't hold its answers: it has eight bits for a number."""
+    """bfloat16 can't hold its logits: it has eight bits of precision."""
 
     def forward(self, images: Tensor) -> Tensor:
         return (super().forward(images) + 1000) - 1000
 
 
 class Alike(Narrow):
-    """All but the same for every class, so that what differs is lost."""
+    """Logits that are large and nearly the same for every class, so that rounding loses their difference."""
 
     def forward(self, images: Tensor) -> Tensor:
         return super().forward(images) + 1000
 
 
 class Mixed(Narrow):
-    """It does with single precision alone."""
+    """Works in float32 only."""
 
     def forward(self, images: Tensor) -> Tensor:
         return super().forward(images * torch.ones(1))
 
 
 class Crooked(Narrow):
-    """Half precision answers alike, but leads elsewhere."""
+    """In bfloat16 the same logits, but other gradients."""
 
     def forward(self, images: Tensor) -> Tensor:
-        answers = super().forward(images)
+        logits = super().forward(images)
         if images.dtype == torch.float32:
-            return answers
+            return logits
         elsewhere = images.mean()
-        return answers.detach() + elsewhere - elsewhere.detach()
+        return logits.detach() + elsewhere - elsewhere.detach()
 
 
-def test_all_numbers_but_integers_are_halved_in_a_copy() -> None:
+def test_a_copy_is_halved_but_for_integers() -> None:
     model = wide()
     model.fc.bias = nn.Parameter(torch.zeros(10))
     model.other = model.fc
@@ -97,10 +98,10 @@ def test_all_numbers_but_integers_are_halved_in_a_copy() -> None:
     assert not found.training
 
 
-def test_answers_and_gradients_are_nearly_the_same() -> None:
+def test_logits_and_gradients_are_nearly_the_same() -> None:
     model = wide()
     before, after = (
-        answer_and_gradient(each, IMAGES) for each in (model, InHalfPrecision(model, halved(model)))
+        logits_and_gradient(each, IMAGES) for each in (model, InHalfPrecision(model, halved(model)))
     )
     assert after[0].dtype == after[1].dtype == torch.float32
     assert float((after[0] - before[0]).abs().max()) < 0.03 * float(before[0].abs().max())
@@ -128,42 +129,44 @@ def test_a_torch_that_cannot_tell_halves_nothing(
     assert not multiplies_bfloat16()
 
 
-def test_a_lighter_model_is_halved_where_it_gains(able: Callable[..., None]) -> None:
+def test_an_accelerated_model_is_halved_if_it_gains(able: Callable[..., None]) -> None:
     model = wide()
     able(avx512_bf16=True)
-    found = lighter(model, IMAGES, half=True)
+    found = accelerate(model, IMAGES, half=True).model
     assert isinstance(found, InHalfPrecision)
     assert norms(found) == 0
-    assert packed_ones(found) == (packed_ones(lighter(model, IMAGES)) if packs(torch.bfloat16) else 0)
+    assert packed_ones(found) == (
+        packed_ones(accelerate(model, IMAGES).model) if packs(torch.bfloat16) else 0
+    )
     assert float((found(IMAGES) - model(IMAGES)).abs().max()) < 0.05 * float(model(IMAGES).abs().max())
-    assert not isinstance(lighter(model, IMAGES), InHalfPrecision)
+    assert not isinstance(accelerate(model, IMAGES).model, InHalfPrecision)
     able()
-    assert not isinstance(lighter(model, IMAGES, half=True), InHalfPrecision)
+    assert not isinstance(accelerate(model, IMAGES, half=True).model, InHalfPrecision)
 
 
 @pytest.mark.parametrize("make", [Offset, Alike, Mixed, Crooked])
-def test_what_answers_otherwise_in_half_precision_is_not_halved(
+def test_a_model_that_predicts_differently_in_bfloat16_is_not_halved(
     make: Callable[[], Any], able: Callable[..., None]
 ) -> None:
     able(avx512_bf16=True)
     model = make().eval().requires_grad_(False)
     assert gains_by_halving(model)
-    found = lighter(model, IMAGES, half=True)
+    found = accelerate(model, IMAGES, half=True).model
     assert not isinstance(found, InHalfPrecision)
     assert packed_ones(found) == 1
 
 
-def test_packed_convolutions_of_it_answer_like_torchs() -> None:
+def test_packed_convolutions_in_bfloat16_compute_the_same() -> None:
     plain = halved(wide())
-    found = packed(plain, torch.channels_last, join=True)
+    found = joined(packed(plain, torch.channels_last))
     assert packed_ones(found) > 0 or not packs(torch.bfloat16)
     assert packs(torch.bfloat16) or not multiplies_bfloat16()
-    before, after = (answer_and_gradient(InHalfPrecision(plain, each), IMAGES) for each in (plain, found))
+    before, after = (logits_and_gradient(InHalfPrecision(plain, each), IMAGES) for each in (plain, found))
     assert float((after[0] - before[0]).abs().max()) < 0.02 * float(before[0].abs().max())
     assert float(cosine_similarity(after[1].flatten(), before[1].flatten(), dim=0)) > 0.98
 
 
-def test_where_it_answers_no_number_the_model_itself_is_asked() -> None:
+def test_nan_or_infinity_in_bfloat16_is_computed_again_in_float32() -> None:
     class Overflowing(nn.Module):
         def forward(self, images: Tensor) -> Tensor:
             return images.flatten(1) / 0

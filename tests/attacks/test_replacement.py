@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from fedmend.aggregation import uniform_fedavg
+from fedmend.aggregation import uniform_mean
 from fedmend.attacks import Amplify, UpdateContext
 from fedmend.errors import ConfigError
 from fedmend.parameters import flatten, parameter_mask, unflatten
@@ -29,7 +29,7 @@ def test_a_factor_of_the_number_of_clients_replaces_the_model() -> None:
     attacker = torch.tensor([0.3, -0.7])
     others = torch.zeros(4, 2)
     boosted = amplify(attacker, 5, torch.ones(2, dtype=torch.bool))
-    assert torch.allclose(uniform_fedavg(torch.cat([boosted[None], others])), attacker)
+    assert torch.allclose(uniform_mean(torch.cat([boosted[None], others])), attacker)
 
 
 def test_batch_statistics_stay_usable() -> None:

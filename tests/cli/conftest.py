@@ -12,10 +12,7 @@ import torch
 import planted
 from fedmend.checkpoints import save_state
 from fedmend.cli import main
-from fedmend.cli.options import METHODS
-from fedmend.detection import THOROUGH, Contrastive, Search
-from fedmend.detection.scan_report import ScanReport
-from fedmend.detection.scanning import scan
+from fedmend.detection import THOROUGH, Case, Contrastive, ScanReport, SizeLimitedSearch, scan
 
 
 @dataclass(frozen=True)
@@ -66,11 +63,10 @@ def _one_thread() -> Iterator[None]:
 
 
 @pytest.fixture(autouse=True)
-def _one_start(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An exploration takes every start it is given; here one is enough."""
-    brief = replace(THOROUGH, search=replace(THOROUGH.search, starts=1))
-    monkeypatch.setitem(METHODS, "contrastive", brief)
-    monkeypatch.setattr("fedmend.repairs.repairing.THOROUGH", brief)
+def _one_restart(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A repair searches thoroughly, with every restart it is given; here one is enough."""
+    brief = replace(THOROUGH, search=replace(THOROUGH.search, restarts=1))
+    monkeypatch.setattr(sys.modules["fedmend.repairs.repairing"], "THOROUGH", brief)
 
 
 @pytest.fixture(scope="session")
@@ -151,11 +147,8 @@ def config(files: Files, tmp_path: Path, write_toml: Callable[[Path, str], str])
 def scan_report(world: planted.World) -> ScanReport:
     """The result of a search of a single step."""
     return scan(
-        world.clean,
-        reference=world.reference,
-        images=world.images[:12],
-        labels=world.labels[:12],
-        method=Contrastive(search=Search(steps=1, explore=1, starts=1)),
+        Case(world.clean, world.reference, world.images[:12], world.labels[:12]),
+        Contrastive(search=SizeLimitedSearch(steps=1, explore=1, restarts=1)),
     )
 
 

@@ -19,7 +19,7 @@ Refused = Callable[..., None]
         ({"device": "nonsense"}, "there is no device 'nonsense'"),
         ({"device": "cuda:99"}, "there is no device 'cuda:99'"),
         ({"device": "meta"}, "there is no device 'meta'"),
-        ({"method": "neural"}, "Invalid value for '--method'"),
+        ({"method": "neural"}, "there is no detector 'neural'; expected contrastive"),
         ({"seed": "-1"}, "Invalid value for '--seed'"),
         ({"images": "0"}, "Invalid value for '--images'"),
         ({"modle": "convnet"}, "No such option '?--modle"),
@@ -33,7 +33,7 @@ def test_wrong_words(
 
 def test_missing_words(refused: Refused, files: Any) -> None:
     refused(["scan"], "Missing argument 'SUSPECT'")
-    refused(["scan", files.model("clean")], "Missing option '--reference'")
+    refused(["scan", files.model("clean")], "Missing option '--model'")
     refused(["scna"], "No such command 'scna'")
 
 

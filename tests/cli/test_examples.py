@@ -71,7 +71,7 @@ def test_the_example_s_files_belong_together() -> None:
     text = (EXAMPLES / "README.md").read_text(encoding="utf-8")
     assert settings["model"]["architecture"] == "own_model:make"
     assert f"round-{settings['federation']['rounds']:04d}.safetensors" in text
-    assert f"round-{settings['attack']['first_round'] - 1:04d}.safetensors" in text
+    assert f"round-{settings['attack'][0]['first_round'] - 1:04d}.safetensors" in text
 
 
 def test_nothing_to_report(refused: Callable[..., None], tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fedmend.repairs.vote_pruning import PruneReport, Stage, VotedTrigger
 
 from fedmend.checkpoints import read_state
 from fedmend.cli import pruning_command as module
@@ -12,7 +13,6 @@ from fedmend.data import load_images
 from fedmend.detection.search import few_pixels
 from fedmend.federation import RunFolder, parse_config, simulate
 from fedmend.repairs import FederatedPruning
-from fedmend.repairs.vote_pruning import PruneReport, Stage, VotedTrigger
 
 WRITTEN = {"prune.json", "prune_evaluation.json", "report.html", "repaired.safetensors"}
 
@@ -20,7 +20,7 @@ WRITTEN = {"prune.json", "prune_evaluation.json", "report.html", "repaired.safet
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(module.RECIPES, "prune", FederatedPruning(fine_tuning_rounds=1))
-    monkeypatch.setattr(few_pixels, "MOST_TURNED", 16)
+    monkeypatch.setattr(few_pixels, "MOST_SWITCHED", 16)
 
 
 @pytest.fixture(scope="module")

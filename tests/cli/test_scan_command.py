@@ -3,6 +3,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import torch
 
 import planted
 from fedmend.checkpoints import read_trigger
-from fedmend.detection.scan_report import ScanReport
+from fedmend.detection import Contrastive, ScanReport, recovered
 from fedmend.evaluation import attack_success_rate
 from fedmend.goals import AllToOne
 
@@ -32,10 +33,17 @@ def test_a_backdoored_model(
     assert result.out.endswith(f"\nReport: {tmp_path / 'report.html'}\n")
     assert names(tmp_path) == THREE
     report = ScanReport.from_json((tmp_path / "scan.json").read_text(encoding="utf-8"))
-    assert (report.verdict, report.target_class, report.num_images) == ("backdoored", planted.TARGET, 12)
+    assert (report.verdict, report.num_images) == ("backdoored", 12)
+    assert report.findings[0].settings == json.loads(
+        json.dumps(asdict(Contrastive()))
+    )  # the default, as it is
+    target = recovered(report.findings[0])
+    assert target is not None
+    assert target.target == planted.TARGET
     assert report.class_names == planted.NAMES
     trigger = read_trigger(tmp_path / "trigger.safetensors")
-    assert torch.equal(trigger.mask, report.trigger.mask)
+    assert target.trigger is not None
+    assert torch.equal(trigger.mask, target.trigger.mask)
     unseen = world.images[120:], world.labels[120:]
     assert attack_success_rate(world.backdoored, trigger, AllToOne(planted.TARGET), *unseen) > 0.8
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
@@ -101,3 +109,29 @@ def test_a_process_of_its_own(files: Any, tmp_path: Path) -> None:
     assert (done.returncode, done.stderr) == (1, "")
     assert json.loads(done.stdout)["verdict"] == "backdoored"
     assert names(out) == THREE
+
+
+def test_several_methods_make_one_verdict(run: Callable[..., Any], files: Any, tmp_path: Path) -> None:
+    arguments = files.scan(files.model("clean"), tmp_path)
+    result = run([*arguments, "--method", "contrastive", "--method", "contrastive_thorough", "--json"])
+    printed = json.loads(result.out)
+    assert (result.code, printed["verdict"]) == (0, "clean")
+    assert [finding["detector"] for finding in printed["findings"]] == ["contrastive (1)", "contrastive (2)"]
+    assert [finding["settings"]["half"] for finding in printed["findings"]] == [True, False]
+
+
+def test_a_reference_is_needed_by_those_that_need_one(
+    refused: Callable[..., None], files: Any, tmp_path: Path
+) -> None:
+    arguments = files.scan(files.model("clean"), tmp_path / "out")
+    place = arguments.index("--reference")
+    del arguments[place : place + 2]
+    refused(arguments, "the detector Contrastive needs a clean reference model, and the case has none")
+
+
+def test_an_earlier_trigger_does_not_stay(run: Callable[..., Any], files: Any, tmp_path: Path) -> None:
+    """A detector that recovers none."""
+    (tmp_path / "trigger.safetensors").write_bytes(b"an earlier scan's")
+    result = run([*files.scan(files.model("clean"), tmp_path), "--method", "silent_detector:make"])
+    assert result.code == 0, result.err
+    assert names(tmp_path) == THREE - {"trigger.safetensors"}

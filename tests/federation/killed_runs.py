@@ -25,7 +25,8 @@ def config() -> SimulationConfig:
     return settings(
         model={"architecture": "tiny_nets:conv"},
         federation={"clients": 4, "clients_per_round": 2, "rounds": 2},
-        attack={"kind": "sba"},
+        aggregation={"kind": "fedavgm"},
+        attack=[{"attackers": 1}],
     )
 
 

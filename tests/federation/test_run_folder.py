@@ -1,5 +1,6 @@
 import errno
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -7,25 +8,32 @@ import pytest
 import torch
 from torch import nn
 
-from fedmend.checkpoints import read_state, read_trigger
+from fedmend.checkpoints import read_state
 from fedmend.errors import ConfigError, OutputError
-from fedmend.federation import RoundRecord, RunFolder, SimulationConfig, parse_config
-from fedmend.triggers import Atoms
+from fedmend.federation import (
+    AttackConfig,
+    RoundRecord,
+    RunFolder,
+    SimulationConfig,
+    parse_config,
+    simulated_config,
+)
 
 CONFIG = SimulationConfig(seed=3)
+ATTACKED = replace(
+    CONFIG, attack=(AttackConfig(first_round=3, update=({"kind": "amplify", "factor": 2.0},)),)
+)
 
 
 def start(path: Path, **settings: Any) -> RunFolder:
-    return RunFolder.open(path, parse_config(settings), None, resume=False)
+    return RunFolder.open(path, parse_config(settings), resume=False)
 
 
 def record(number: int, **changes: Any) -> RoundRecord:
     values: dict[str, Any] = {
         "round": number,
         "accuracy": 1 / 3,
-        "asr": None,
         "clients": (0, 2),
-        "attackers": (),
         "seconds": 0.1 + 0.2,
     }
     return RoundRecord(**(values | changes))
@@ -35,7 +43,7 @@ def with_rounds(path: Path, count: int) -> RunFolder:
     run = start(path)
     for number in range(count):
         run.save_round(number, nn.Linear(2, 2))
-        run.append(record(number))
+        run.lines.append(record(number))
     return run
 
 
@@ -43,14 +51,47 @@ def files(path: Path) -> dict[str, bytes]:
     return {str(file.relative_to(path)): file.read_bytes() for file in path.rglob("*") if file.is_file()}
 
 
-def test_a_new_run_holds_its_settings_and_its_trigger(tmp_path: Path) -> None:
-    planted = Atoms("+", (1, 28, 28)).patch
-    run = RunFolder.open(tmp_path / "a" / "run", CONFIG, planted, resume=False)
-    assert run.config() == CONFIG
-    assert sorted(files(run.path)) == ["config.json", "planted_trigger.safetensors"]
-    assert torch.equal(read_trigger(run.path / "planted_trigger.safetensors").mask, planted.mask)
+def test_a_new_run_holds_its_settings(tmp_path: Path) -> None:
+    run = RunFolder.open(tmp_path / "a" / "run", CONFIG, resume=False)
+    assert run.config() == simulated_config(run) == CONFIG
+    assert sorted(files(run.path)) == ["config.json"]
     assert run.last_round() is None
     assert run.records() == ()
+
+
+def test_the_server_s_settings_hold_no_attack(tmp_path: Path) -> None:
+    run = RunFolder.open(tmp_path, ATTACKED, resume=False)
+    assert sorted(files(tmp_path)) == ["attacker/attacks.json", "config.json"]
+    assert simulated_config(run) == ATTACKED
+    assert run.config() == replace(ATTACKED, attack=())
+    text = run.config_file.read_text()
+    assert all(word not in text for word in ("attack", "trigger", "amplify"))
+    with pytest.raises(ConfigError, match=r"attack.1.attackers was 1, now None, .* and 11 more"):
+        RunFolder.open(tmp_path, CONFIG, resume=True)
+
+
+def test_an_honest_run_is_not_begun_with_an_attack_that_was_left_there(tmp_path: Path) -> None:
+    RunFolder.open(tmp_path, ATTACKED, resume=False)
+    (tmp_path / "config.json").unlink()  # as if killed before it was written
+    assert simulated_config(RunFolder.open(tmp_path, CONFIG, resume=False)) == CONFIG
+
+
+def test_the_state_of_the_aggregation_rule_is_beside_the_checkpoint(tmp_path: Path) -> None:
+    run, state = start(tmp_path), {"velocity": torch.randn(6), "rounds": torch.tensor(3)}
+    run.save_round(1, nn.Linear(2, 2), state)
+    run.save_round(2, nn.Linear(2, 2))
+    assert sorted(files(tmp_path / "checkpoints")) == [
+        "round-0001.safetensors",
+        "round-0001.state.safetensors",
+        "round-0002.safetensors",
+    ]
+    back = run.aggregator_state(1)
+    assert back.keys() == state.keys()
+    assert all(torch.equal(back[name], value) for name, value in state.items())
+    assert run.aggregator_state(2) == {}
+    assert run.last_round() == 2
+    run.save_round(1, nn.Linear(2, 2))
+    assert run.aggregator_state(1) == {}
 
 
 def test_checkpoints_are_numbered_and_the_newest_is_found(tmp_path: Path) -> None:
@@ -71,13 +112,13 @@ def test_half_written_checkpoints_do_not_count(tmp_path: Path) -> None:
 
 def test_records_survive_exactly(tmp_path: Path) -> None:
     run = start(tmp_path)
-    kept = [record(0, seconds=None, clients=()), record(1, asr=0.1 + 0.2, attackers=(0,)), record(2)]
+    kept = [record(0, seconds=None, clients=()), record(1, accuracy=0.1 + 0.2), record(2)]
     for each in kept:
-        run.append(each)
+        run.lines.append(each)
     assert run.records() == tuple(kept)
-    lines = [json.loads(line) for line in run.records_file.read_text().splitlines()]
+    lines = [json.loads(line) for line in run.lines.path.read_text().splitlines()]
     assert [line["round"] for line in lines] == [0, 1, 2]
-    assert set(lines[0]) == {"round", "accuracy", "asr", "clients", "attackers", "seconds"}
+    assert set(lines[0]) == {"round", "accuracy", "clients", "seconds"}
 
 
 @pytest.mark.parametrize(
@@ -85,18 +126,18 @@ def test_records_survive_exactly(tmp_path: Path) -> None:
 )
 def test_a_torn_line_is_passed_over_and_dropped_on_resuming(tmp_path: Path, torn: bytes) -> None:
     run = with_rounds(tmp_path, 2)
-    whole = run.records_file.read_bytes()
-    run.records_file.write_bytes(whole + torn)
+    whole = run.lines.path.read_bytes()
+    run.lines.path.write_bytes(whole + torn)
     assert run.records() == (record(0), record(1))
-    again = RunFolder.open(tmp_path, run.config(), None, resume=True)
-    assert again.records_file.read_bytes() == whole
+    again = RunFolder.open(tmp_path, run.config(), resume=True)
+    assert again.lines.path.read_bytes() == whole
 
 
 def test_the_later_of_two_lines_for_a_round_counts(tmp_path: Path) -> None:
     run = start(tmp_path)
-    run.append(record(1))
-    run.append(record(0))
-    run.append(record(1, accuracy=0.5))
+    run.lines.append(record(1))
+    run.lines.append(record(0))
+    run.lines.append(record(1, accuracy=0.5))
     assert run.records() == (record(0), record(1, accuracy=0.5))
 
 
@@ -104,7 +145,7 @@ def test_lines_of_rounds_whose_checkpoint_is_gone_are_dropped_on_resuming(tmp_pa
     run = with_rounds(tmp_path, 4)
     run.checkpoint(3).unlink()
     run.checkpoint(2).unlink()
-    again = RunFolder.open(tmp_path, run.config(), None, resume=True)
+    again = RunFolder.open(tmp_path, run.config(), resume=True)
     assert again.records() == (record(0), record(1))
 
 
@@ -122,32 +163,31 @@ def test_rounds_without_settings_are_no_run_to_go_on_with(tmp_path: Path, resume
     (tmp_path / "config.json").unlink()
     before = files(tmp_path)
     with pytest.raises(ConfigError, match=r"already holds a run|can't read config.json"):
-        RunFolder.open(tmp_path, CONFIG, None, resume=resume)
+        RunFolder.open(tmp_path, CONFIG, resume=resume)
     assert files(tmp_path) == before
 
 
 def test_resuming_where_nothing_is_starts_a_run(tmp_path: Path) -> None:
-    assert RunFolder.open(tmp_path / "new", CONFIG, None, resume=True).config() == CONFIG
+    assert RunFolder.open(tmp_path / "new", CONFIG, resume=True).config() == CONFIG
 
 
 def test_other_settings_are_refused_and_named(tmp_path: Path) -> None:
-    start(tmp_path, seed=1, attack={"shape": "H"})
+    shapes = [[{"trigger": {"kind": "atoms", "shape": shape}}] for shape in "H+"]
+    start(tmp_path, seed=1, attack=shapes[0])
     before = files(tmp_path)
-    changed = parse_config({"seed": 2, "attack": {"shape": "+"}})
+    changed = parse_config({"seed": 2, "attack": shapes[1]})
     with pytest.raises(ConfigError) as caught:
-        RunFolder.open(tmp_path, changed, None, resume=True)
-    assert "attack.shape was 'H', now '+', seed was 1, now 2" in str(caught.value)
+        RunFolder.open(tmp_path, changed, resume=True)
+    assert "attack.1.trigger.shape was 'H', now '+', seed was 1, now 2" in str(caught.value)
     assert files(tmp_path) == before
-    with pytest.raises(ConfigError, match=r"attack.* was"):
-        RunFolder.open(tmp_path, parse_config({"seed": 1}), None, resume=True)
 
 
 def test_more_rounds_are_allowed_and_fewer_are_not(tmp_path: Path) -> None:
     start(tmp_path, federation={"rounds": 20})
     more = parse_config({"federation": {"rounds": 25}})
-    assert RunFolder.open(tmp_path, more, None, resume=True).config() == more
+    assert RunFolder.open(tmp_path, more, resume=True).config() == more
     with pytest.raises(ConfigError, match=r"fewer rounds \(20\) than before \(25\)"):
-        RunFolder.open(tmp_path, parse_config({"federation": {"rounds": 20}}), None, resume=True)
+        RunFolder.open(tmp_path, parse_config({"federation": {"rounds": 20}}), resume=True)
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"3", b"\xff", b'{"sede": 1}', b'{"seed": "1"}'])
@@ -182,7 +222,7 @@ def test_a_full_disk_is_one_clear_error(tmp_path: Path, monkeypatch: pytest.Monk
     with monkeypatch.context() as patched:
         patched.setattr(Path, "open", full)
         with pytest.raises(OutputError, match=r"rounds.jsonl: No space left"):
-            run.append(record(1))
+            run.lines.append(record(1))
     with monkeypatch.context() as patched:
         patched.setattr(Path, "write_bytes", full)
         with pytest.raises(OutputError, match="No space left"):

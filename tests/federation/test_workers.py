@@ -10,14 +10,16 @@ from typing import Any
 
 import pytest
 import torch
-from test_simulator import Killed, assert_same, busy, run, stopping_at
+from simulations import Killed, assert_same, busy, run, stopping_at
 from tiny_data import data, settings
 from torch import nn
 
 from fedmend.errors import ConfigError, FedmendError, ModelError
-from fedmend.federation import ClientUpdate, workers
-from fedmend.federation.simulator import initial_model, make_clients, run_round
-from fedmend.federation.workers import Fit, begin_start, can_be_sent, fitting, one_by_one
+from fedmend.federation import ClientUpdate, Federation, RoundPlan, build_federation, workers
+from fedmend.federation.rounds import Fit, fit_one_by_one
+from fedmend.federation.simulator import initial_model
+from fedmend.federation.workers import begin_start, can_be_sent, fitting
+from fedmend.local_training import LocalTraining
 from fedmend.parameters import flatten
 
 
@@ -28,9 +30,15 @@ def pair() -> Iterator[Fit]:
         yield fit
 
 
-def federation(**changes: Any) -> tuple[Any, nn.Module, list[Any]]:
-    config = busy(**changes)
-    return config, initial_model(config, data()[0]), make_clients(config, data()[0], "cpu")
+PLAN = RoundPlan(2, 7, LocalTraining(epochs=1, batch_size=8))
+
+
+def federation() -> tuple[Federation, nn.Module]:
+    return build_federation(busy(), data()[0]), initial_model(busy(), data()[0])
+
+
+def odd(*does: str, folder: Path | None = None) -> list[Any]:
+    return [Odd(number, each, str(folder)) for number, each in enumerate(does)]
 
 
 class Odder(Exception):
@@ -48,7 +56,7 @@ class Odd:
     does: str
     folder: str = ""
 
-    def fit(self, model: nn.Module, seed: int) -> ClientUpdate:
+    def fit(self, model: nn.Module, task: object, seed: int) -> ClientUpdate:
         if self.does == "count":
             model.fits = getattr(model, "fits", 0) + 1
             return ClientUpdate(self.client_id, 1, torch.full_like(flatten(model.state_dict()), model.fits))
@@ -79,9 +87,9 @@ class Odd:
 
 def test_each_client_is_given_the_model_as_it_was(pair: Fit) -> None:
     """Also what is in no state_dict; whichever worker it is trained by, and whatever that did before."""
-    _, model, _ = federation()
+    _, model = federation()
     for _ in range(2):
-        found = pair(model, [Odd(index, "count") for index in range(6)], range(6), {})
+        found = pair(model, odd(*["count"] * 6), PLAN)
         assert [float(update.delta[0]) for update, _ in found] == [1.0] * 6
 
 
@@ -96,16 +104,32 @@ class Tied(nn.Module):
 
 
 def test_each_client_is_given_tied_weights_as_such(pair: Fit) -> None:
-    found = pair(Tied(), [Odd(index, "look for ties") for index in range(6)], range(6), {})
+    found = pair(Tied(), odd(*["look for ties"] * 6), PLAN)
     assert [update.delta.tolist() for update, _ in found] == [[1, 4]] * 6
 
 
-def test_they_send_what_they_send_one_by_one(pair: Fit) -> None:
-    _, model, clients = federation()
+class Repair:
+    """A task with a model of its own, as a repair's has."""
+
+    training = LocalTraining(epochs=1, batch_size=8)
+
+    def __init__(self, teacher: nn.Module) -> None:
+        self.teacher = teacher
+
+    def __call__(self, model: nn.Module, images: torch.Tensor, labels: torch.Tensor, seed: int) -> None:
+        with torch.no_grad():
+            wanted = self.teacher.eval()(images / 255).argmax(1)
+        self.training(model, images, wanted, seed)
+
+
+@pytest.mark.parametrize("repair", [False, True])
+def test_they_send_what_they_send_one_by_one(pair: Fit, repair: bool) -> None:
+    found_by, model = federation()
     before, state = flatten(model.state_dict()), torch.get_rng_state()
-    zeros = {"0.weight": torch.zeros(4, 1, 3, 3, dtype=torch.bool).index_fill_(0, torch.tensor([1]), True)}
-    expected = one_by_one(model, clients, [3, 1, 4, 1], zeros)
-    found = pair(model, clients, [3, 1, 4, 1], zeros)
+    mask = {"0.weight": torch.zeros(4, 1, 3, 3, dtype=torch.bool).index_fill_(0, torch.tensor([1]), True)}
+    plan = found_by.plan(2, Repair(federation()[1]) if repair else None, mask)
+    expected = fit_one_by_one(model, found_by.clients, plan)
+    found = pair(model, found_by.clients, plan)
     for (update, buffers), (same, same_buffers) in zip(found, expected, strict=True):
         assert (update.client_id, update.num_examples) == (same.client_id, same.num_examples)
         assert torch.equal(update.delta, same.delta)
@@ -139,8 +163,8 @@ def test_a_run_goes_on_by_any_number_of_them(tmp_path: Path, monkeypatch: pytest
 
 def test_they_train_at_once_each_with_one_thread(pair: Fit, tmp_path: Path) -> None:
     model = federation()[1]
-    clients = [Odd(number, "wait for the other", str(tmp_path)) for number in range(2)]
-    assert [float(update.delta[0]) for update, _ in pair(model, clients, [0, 1], {})] == [1, 1]
+    clients = odd(*["wait for the other"] * 2, folder=tmp_path)
+    assert [float(update.delta[0]) for update, _ in pair(model, clients, PLAN)] == [1, 1]
 
 
 @pytest.mark.parametrize("number", ["1", "2"])
@@ -148,7 +172,7 @@ def test_they_have_the_environment_of_the_call(monkeypatch: pytest.MonkeyPatch, 
     """Not that in which the process was started from which they are forked."""
     monkeypatch.setenv("FEDMEND_TEST", number)
     with fitting(2) as fit:
-        ((update, _),) = fit(federation()[1], [Odd(0, "read the environment")], [0], {})
+        ((update, _),) = fit(federation()[1], odd("read the environment"), PLAN)
     assert float(update.delta[0]) == float(number)
 
 
@@ -159,7 +183,7 @@ def test_they_are_started_anew_where_they_cannot_be_forked(monkeypatch: pytest.M
     monkeypatch.setattr(workers, "ensure_running", too_long)
     assert begin_start() == "spawn"
     with fitting(2) as fit:
-        found = fit(federation()[1], [Odd(index, "threads") for index in range(2)], [0, 1], {})
+        found = fit(federation()[1], odd("threads", "threads"), PLAN)
     assert [float(update.delta[0]) for update, _ in found] == [1, 1]
 
 
@@ -172,23 +196,24 @@ def test_one_that_cannot_be_started(monkeypatch: pytest.MonkeyPatch, start: str)
         monkeypatch.setattr(workers, "begin_start", lambda: start)
     monkeypatch.setattr(BaseProcess, "start", dead)
     with pytest.raises(FedmendError, match=r"can't be started \(unexpected EOF\)"), fitting(2) as fit:
-        fit(federation()[1], [Odd(0, "threads")], [0], {})
+        fit(federation()[1], odd("threads"), PLAN)
 
 
 def test_what_a_client_raises_is_raised(pair: Fit) -> None:
-    config, model, clients = federation()
+    found_by, model = federation()
+    first, _, third, _ = found_by.clients
     with pytest.raises(ModelError, match="as told"):
-        pair(model, [clients[0], Odd(1, "fail"), clients[2]], [0, 1, 2], {})
+        pair(model, [first, *odd("fail"), third], PLAN)
     with pytest.raises(RuntimeError, match=r"(?s)failed in a worker process.*Odder: 1, 2"):
-        pair(model, [Odd(1, "fail oddly")], [0], {})
-    run_round(model, clients, config, 1, fit=pair)
+        pair(model, odd("fail oddly"), PLAN)
+    assert len(pair(model, found_by.clients, found_by.plan(1))) == 4
 
 
 def test_a_model_that_cannot_be_sent(pair: Fit) -> None:
     model = federation()[1]
     model.register_forward_pre_hook(lambda module, images: None)
     with pytest.raises(ConfigError, match=r"can't be sent to a worker process .* take one worker"):
-        pair(model, [], [], {})
+        pair(model, [], PLAN)
     assert not can_be_sent(model)
     assert can_be_sent(federation()[1])
 
@@ -200,7 +225,7 @@ def test_a_model_that_cannot_be_sent(pair: Fit) -> None:
 def test_the_others_end_with_one_that_fails(first: str, error: type[Exception], message: str) -> None:
     model, started = federation()[1], time.monotonic()
     with pytest.raises(error, match=message), fitting(2) as fit:
-        fit(model, [Odd(0, first), Odd(1, "sleep")], [0, 1], {})
+        fit(model, odd(first, "sleep"), PLAN)
     assert time.monotonic() - started < 50
 
 
@@ -221,11 +246,11 @@ def test_none_is_not_a_number_of_workers() -> None:
 
 ORPHANS = """
 import os
-from test_workers import Odd, federation
+from test_workers import PLAN, federation, odd
 from fedmend.federation.workers import fitting
 if __name__ == "__main__":
     with fitting(2) as fit:
-        for update, _ in fit(federation()[1], [Odd(n, "process") for n in range(8)], range(8), {}):
+        for update, _ in fit(federation()[1], odd(*["process"] * 8), PLAN):
             print(int(update.delta[0].item()), flush=True)
         os.kill(os.getpid(), 9)
 """

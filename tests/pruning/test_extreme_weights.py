@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from fedmend.errors import ConfigError
-from fedmend.pruning import adjusted, choose_delta, extreme_weights, set_to_zero
+from fedmend.pruning import adjusted, choose_delta, is_extreme, set_to_zero
 from fedmend.pruning.extreme_weights import DELTAS
 
 # Mean 1 and standard deviation 2: 7 lies three of these above the mean, and -1 one of them below.
@@ -27,7 +27,7 @@ def net(weights: Tensor = WEIGHTS) -> nn.Sequential:
 def test_by_hand(delta: float, values: list[float]) -> None:
     """What lies exactly on the border isn't beyond it."""
     for live_only in (True, False):
-        extreme = extreme_weights(WEIGHTS, delta, live_only=live_only)
+        extreme = is_extreme(WEIGHTS, delta, live_only=live_only)
         assert (extreme.dtype, extreme.shape) == (torch.bool, WEIGHTS.shape)
         assert sorted(WEIGHTS[extreme].tolist()) == values
 
@@ -36,16 +36,16 @@ def test_pruned_weights_do_not_narrow_the_range() -> None:
     """With 36 zeros beside these 12 weights the mean is 1 / 4 and the variance 19 / 16: 7 is beyond six deviations."""
     weights = torch.cat([torch.zeros(3, 12), WEIGHTS.reshape(1, 12)])
     assert float(weights.var(correction=0)) == pytest.approx(19 / 16)
-    assert not extreme_weights(weights, 3.0).any()
-    assert not extreme_weights(weights, 3.0, live_only=True).any()
-    assert weights[extreme_weights(weights, 3.0, live_only=False)].tolist() == [7.0]
-    assert weights[extreme_weights(weights, 6.0, live_only=False)].tolist() == [7.0]
-    assert not extreme_weights(weights, 6.2, live_only=False).any()
+    assert not is_extreme(weights, 3.0).any()
+    assert not is_extreme(weights, 3.0, live_only=True).any()
+    assert weights[is_extreme(weights, 3.0, live_only=False)].tolist() == [7.0]
+    assert weights[is_extreme(weights, 6.0, live_only=False)].tolist() == [7.0]
+    assert not is_extreme(weights, 6.2, live_only=False).any()
 
 
 @pytest.mark.parametrize("weights", [[0.0, 0.0, 0.0], [0.0, 9.0, 0.0], [4.0, 4.0, 4.0], [2.0]])
 def test_what_has_no_spread_has_no_extremes(weights: list[float]) -> None:
-    assert not extreme_weights(torch.tensor(weights), 0.1)[torch.tensor(weights) != 0].any()
+    assert not is_extreme(torch.tensor(weights), 0.1)[torch.tensor(weights) != 0].any()
 
 
 def test_an_adjusted_copy_and_what_was_set_to_zero() -> None:
@@ -122,7 +122,7 @@ def test_deltas_go_from_five_down_to_a_half() -> None:
 @pytest.mark.parametrize("delta", [0.0, -1.0, float("nan")])
 def test_a_delta_out_of_range_is_refused(delta: float) -> None:
     with pytest.raises(ConfigError, match="delta must be above 0"):
-        extreme_weights(WEIGHTS, delta)
+        is_extreme(WEIGHTS, delta)
     with pytest.raises(ConfigError, match="delta must be above 0"):
         adjusted(net(), "1", delta)
 

@@ -10,13 +10,13 @@ from fedmend.errors import ModelError
 from fedmend.models import build_model
 from fedmend.models.residual_net import resnet18, resnet34
 from fedmend.models.two_conv_net import TwoConv
-from fedmend.pruning import Point, locate
+from fedmend.pruning import ConvLayer, locate
 from fedmend.seeds import generator
 
 IMAGES = torch.randint(0, 256, (3, 1, 16, 16), generator=generator(0), dtype=torch.uint8)
 
 
-def watched(model: nn.Module, point: Point) -> list[Tensor]:
+def watched(model: nn.Module, point: ConvLayer) -> list[Tensor]:
     """What the point's activations are while the model runs once on all images."""
     seen: list[Tensor] = []
     handles = point.watch(lambda activations: seen.append(activations.clone()))

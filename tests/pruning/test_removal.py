@@ -8,14 +8,14 @@ from fedmend.errors import ConfigError, DataError, ModelError
 from fedmend.models import build_model
 from fedmend.models.two_conv_net import TwoConv
 from fedmend.parameters import flatten
-from fedmend.pruning import channel_zeros, locate, remove_channels, set_to_zero
+from fedmend.pruning import channel_mask, locate, remove_channels, set_to_zero
 from fedmend.seeds import generator
 
 IMAGES = torch.randint(0, 256, (4, 1, 28, 28), dtype=torch.uint8, generator=generator(0))
 
 
 def pruned(model: nn.Module, channels: list[int]) -> nn.Module:
-    set_to_zero(model, channel_zeros(locate(model, IMAGES), channels))
+    set_to_zero(model, channel_mask(locate(model, IMAGES), channels))
     return model.eval()
 
 

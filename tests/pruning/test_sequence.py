@@ -1,6 +1,5 @@
 from collections.abc import Callable, Sequence
 from copy import deepcopy
-from itertools import pairwise
 
 import pytest
 import torch
@@ -14,7 +13,7 @@ from fedmend.inference import predict
 from fedmend.models import build_model
 from fedmend.models.residual_net import resnet18
 from fedmend.models.two_conv_net import TwoConv
-from fedmend.pruning import AccuracyVote, accuracies_along, how_far, points_along
+from fedmend.pruning import accuracies_along, points_along
 from fedmend.seeds import generator
 from fedmend.triggers import Pixels
 
@@ -150,13 +149,13 @@ def test_a_layer_by_name(name: str, layer: str, norms: tuple[str, ...]) -> None:
 
 
 @pytest.mark.parametrize("name", ["shortcut", "can't be traced"])
-def test_with_a_trigger_it_is_the_attack_success_rate(name: str) -> None:
+def test_on_stamped_images_it_is_the_attack_success_rate(name: str) -> None:
     model, layer, norms = made(name)
     batch, order, stamp = images(), shuffled(model, layer), Pixels("9px", (1, SIDE, SIDE)).patch
     target = int(predict(model, batch, stamp).mode().values)
     others = torch.full((len(batch),), (target + 1) % 4)
     points = [0, 2, len(order) - 1]
-    found = accuracies_along(model, order, points, batch, torch.full_like(others, target), trigger=stamp)
+    found = accuracies_along(model, order, points, stamp.apply(batch / 255), torch.full_like(others, target))
     copies = [pruned(model, (layer, *norms), order[:count]) for count in points]
     assert found.tolist() == [
         attack_success_rate(copy, stamp, AllToOne(target), batch, others) for copy in copies
@@ -164,7 +163,7 @@ def test_with_a_trigger_it_is_the_attack_success_rate(name: str) -> None:
     assert found[0] > 0
 
 
-def test_any_rising_points_and_images_of_any_precision() -> None:
+def test_any_ascending_points_and_images_of_any_precision() -> None:
     model, layer, _ = made("two-conv-8-16")
     batch, order = images(), shuffled(model, layer)
     labels = predict(model, batch)
@@ -185,12 +184,9 @@ def test_lower_layers_run_once_a_batch(name: str, layer: str) -> None:
     model.get_submodule(layer).register_forward_hook(
         lambda _module, inputs, _output: last.append(len(inputs[0]))
     )
-    told: list[tuple[str, int, int]] = []
-    labels = torch.zeros(1001, dtype=torch.int64)
-    accuracies_along(model, range(6), range(6), batch, labels, progress=lambda *step: told.append(step))
+    accuracies_along(model, range(6), range(6), batch, torch.zeros(1001, dtype=torch.int64))
     # One image finds the layer; then for each batch two check the cut, twice, and the batch itself runs once.
     assert lower == last == [1, 2, 2, 500, 2, 2, 500, 1, 1, 1]
-    assert told == [("pruning sequence", number, 3) for number in (1, 2, 3)]
 
 
 @pytest.mark.parametrize("name", ["batch norm", "can't be traced"])
@@ -231,7 +227,7 @@ def test_bad_input_is_refused() -> None:
         with pytest.raises(ConfigError, match="names each of the 6 channels of second once"):
             accuracies_along(model, sequence, [0], batch, labels)
     for points in ([], [-1, 2], [0, 6], [0, 0], [2, 1]):
-        with pytest.raises(ConfigError, match="testing points rise from 0 or more to at most 5"):
+        with pytest.raises(ConfigError, match="testing points ascend from 0 or more to at most 5"):
             accuracies_along(model, range(6), points, batch, labels)
     with pytest.raises(ModelError, match="no convolution called 'head'"):
         accuracies_along(model, range(6), [0], batch, labels, layer="head")
@@ -243,162 +239,3 @@ def test_the_mode_is_put_back_after_an_error() -> None:
     with pytest.raises(ModelError, match="without affine parameters"):
         accuracies_along(model, range(3), [0, 1], images(4), torch.zeros(4, dtype=torch.int64))
     assert all(module.training for module in model.modules())
-
-
-# How far to prune
-
-
-def test_points_along_a_sequence() -> None:
-    assert points_along(1) == [0]
-    assert points_along(5) == [0, 1, 2, 3, 4]
-    assert points_along(9, 4) == [0, 2, 4, 6, 8]
-    assert points_along(51) == list(range(51))
-    for channels in (2, 52, 128, 512, 1000):
-        points = points_along(channels)
-        assert (points[0], points[-1], len(points)) == (0, channels - 1, min(channels, 51))
-        gaps = {high - low for low, high in pairwise(points)}
-        assert max(gaps) - min(gaps) <= 1
-
-
-STAIRS = torch.tensor([0.95, 0.945, 0.94, 0.93, 0.925, 0.90, 0.90], dtype=torch.float64)
-
-
-@pytest.mark.parametrize(
-    ("max_drop", "step", "total"),
-    [
-        (0.0, 0, 0),
-        (0.004, 0, 0),
-        (0.005, 2, 1),  # 0.95 to 0.945 is a drop of exactly the limit
-        (0.01, 4, 2),
-        (0.02, 4, 3),
-        (0.024, 4, 3),
-        (0.025, 6, 4),
-        (0.05, 6, 6),
-        (1.0, 6, 6),
-    ],
-)
-def test_how_far_by_hand(max_drop: float, step: int, total: int) -> None:
-    assert how_far(STAIRS, max_drop) == how_far(STAIRS, max_drop, "step") == step
-    assert how_far(STAIRS, max_drop, "total") == total
-
-
-def test_a_rise_is_no_drop() -> None:
-    accuracies = torch.tensor([0.5, 0.9, 0.6, 0.45], dtype=torch.float64)
-    assert how_far(accuracies, 0.1) == 1
-    assert how_far(accuracies, 0.01, "total") == 2
-    assert how_far(torch.tensor([0.3]), 0.0) == 0
-
-
-def test_a_drop_of_exactly_the_limit_never_falls_to_rounding() -> None:
-    for right in range(1, 101):
-        accuracies = torch.tensor([right, right - 1, right - 1], dtype=torch.float64) / 100
-        assert how_far(accuracies) == how_far(accuracies, rule="total") == 2
-
-
-def test_what_is_no_limit_or_no_accuracies_is_refused() -> None:
-    for max_drop, rule in ((-0.01, "step"), (1.01, "step"), (float("nan"), "total"), (0.01, "sum")):
-        with pytest.raises(ConfigError, match="max_drop must be"):
-            how_far(STAIRS, max_drop, rule)  # type: ignore[arg-type]
-    for accuracies in ([], [[0.5]], [0.5, 1.01], [-0.01], [0.9, float("nan")]):
-        with pytest.raises(DataError, match="vector of shares"):
-            how_far(torch.tensor(accuracies))
-
-
-# Clients' reports
-
-
-def reported(*reports: Sequence[float], trim: float = 0.3) -> AccuracyVote:
-    vote = AccuracyVote(len(reports[0]), len(reports), trim)
-    for client, report in enumerate(reports):
-        assert vote.add(client, torch.tensor(report)) is None
-    return vote
-
-
-def test_reports_are_combined_as_falls_by_hand() -> None:
-    """The falls are 0, 0.1, 0.2, 0.3 and 0: one at either end is left out. The first point is the median."""
-    vote = reported([0.9, 0.9], [0.8, 0.7], [0.5, 0.3], [1.0, 0.7], [0.6, 0.6], trim=0.2)
-    assert vote.accuracies().tolist() == pytest.approx([0.8, 0.8 - (0 + 0.1 + 0.2) / 3])
-    assert vote.accuracies().dtype == torch.float64
-    assert reported([0.9, 0.4]).accuracies().tolist() == pytest.approx([0.9, 0.4])
-
-
-def test_a_client_whose_images_are_harder_counts_by_its_fall_alone() -> None:
-    vote = reported(*[[0.9, 0.8]] * 3, [0.2, 0.2])
-    assert vote.accuracies().tolist() == pytest.approx([0.9, 0.8])
-
-
-@pytest.mark.parametrize(
-    ("report", "reason"),
-    [
-        (torch.rand(2), "another length or kind"),
-        (torch.rand(4), "another length or kind"),
-        (torch.rand(1, 3), "another length or kind"),
-        (torch.ones(3, dtype=torch.int64), "another length or kind"),
-        (torch.ones(3, dtype=torch.bool), "another length or kind"),
-        ([1.0, 0.9, 0.8], "another length or kind"),
-        (None, "another length or kind"),
-        (torch.tensor([1.0, 0.5, float("nan")]), "NaN or infinite"),
-        (torch.tensor([1.0, float("inf"), 0.5]), "NaN or infinite"),
-        (torch.tensor([1.0, 1.001, 0.5]), "below 0 or above 1"),
-        (torch.tensor([1.0, -0.001, 0.5]), "below 0 or above 1"),
-    ],
-)
-def test_a_bad_report_is_refused_and_the_vote_goes_on(report: Tensor, reason: str) -> None:
-    vote = AccuracyVote(3, 3)
-    assert vote.add(0, torch.tensor([1.0, 0.5, 0.25])) is None
-    said = vote.add(1, report)
-    assert said is not None
-    assert reason in said
-    assert (vote.counted, dict(vote.refused), vote.missing) == (1, {said: 1}, 1)
-    assert vote.accuracies().tolist() == [1.0, 0.5, 0.25]
-
-
-def test_one_report_a_client() -> None:
-    """A second one is refused, even after a bad first, and so is a stranger's."""
-    vote, good, bad = AccuracyVote(1, 3), torch.tensor([0.5]), torch.tensor([7.0])
-    assert vote.add(0, good) is None
-    assert vote.add(0, torch.tensor([1.0])) == "a second answer of one client"
-    assert vote.add(1, bad) == "accuracies below 0 or above 1"
-    assert vote.add(1, good) == "a second answer of one client"
-    assert vote.add(3, good) == vote.add(-1, bad) == "not a client of this vote"
-    assert (vote.counted, vote.missing, vote.refused.total()) == (1, 1, 5)
-    assert vote.accuracies().tolist() == [0.5]
-
-
-@pytest.mark.parametrize("lie", ["prune nothing", "prune all", "a rise", "only the first"])
-@pytest.mark.parametrize("clients", [10, 17, 20])
-def test_three_of_ten_liars_cannot_move_the_result_beyond_honest_reports(clients: int, lie: str) -> None:
-    points, random = 8, generator(clients)
-    lies = {
-        "prune nothing": torch.tensor([1.0] + [0.0] * (points - 1)),
-        "prune all": torch.ones(points),
-        "a rise": torch.tensor([0.0] + [1.0] * (points - 1)),
-        "only the first": torch.zeros(points),
-    }
-    steps = 0.1 * torch.rand(clients, points, generator=random)
-    steps[:, 0] = 0.2 * torch.rand(clients, generator=random)
-    honest = 1 - steps.cumsum(1)
-    liars = int(0.3 * clients)
-    vote = AccuracyVote(points, clients, trim=0.3)
-    for client in range(clients):
-        assert vote.add(client, lies[lie] if client < liars else honest[client]) is None
-    found, truth = vote.accuracies(), honest[liars:].double()
-    fall, falls = found[0] - found, truth[:, :1] - truth
-    assert bool((fall >= falls.min(0).values - 1e-9).all())
-    assert bool((fall <= falls.max(0).values + 1e-9).all())
-    assert bool((found >= truth[:, :1].min() - falls.max(0).values).all())
-    assert truth[:, 0].min() <= found[0] <= truth[:, 0].max()
-
-
-def test_without_trimming_one_liar_can() -> None:
-    reports = [[0.9, 0.9]] * 9 + [[1.0, 0.0]]
-    assert how_far(reported(*reports, trim=0.0).accuracies()) == 0
-    assert how_far(reported(*reports, trim=0.1).accuracies()) == 1
-
-
-def test_a_vote_needs_reports_and_settings_in_range() -> None:
-    with pytest.raises(DataError, match="no report of accuracies counts"):
-        AccuracyVote(2, 2).accuracies()
-    for points, clients, trim in ((0, 1, 0.3), (1, 0, 0.3), (1, 1, 0.5), (1, 1, -0.1), (1, 1, float("nan"))):
-        with pytest.raises(ConfigError, match="1 or more"):
-            AccuracyVote(points, clients, trim)

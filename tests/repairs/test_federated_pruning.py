@@ -5,204 +5,193 @@ from typing import Any
 
 import pytest
 import torch
-from tiny_data import data, settings
 from torch import Tensor, nn
+from voting import TRAIN, attacked_run, details, state, voted
 
 from fedmend.errors import ConfigError
-from fedmend.federation import HonestClient, RunFolder, simulate
-from fedmend.federation.simulator import make_clients
-from fedmend.parameters import flatten
+from fedmend.federation import Client, RunFolder, load_federation
+from fedmend.federation.workers import fitting
 from fedmend.pruning import RankingVote, mean_activations, ranks
-from fedmend.repairs import PAPER_RECIPE, FederatedPruning, last_model
+from fedmend.repairs import PAPER_RECIPE, Context, FederatedPruning
+from fedmend.repairs.simulated_run import participants_of, round_model
 
-TRAIN, TEST = data()
+VOTE_ONLY = FederatedPruning(fine_tuning_rounds=0)
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
-    """A federation under attack, of the network with batch normalisation and dropout; its last layer has 4 channels."""
-    config = settings(
-        model={"architecture": "tiny_nets:conv"},
-        attack={"kind": "sba", "shape": "9px", "target_class": 1, "victim_class": 0, "amplification": 2.0},
-    )
-    return simulate(config, tmp_path_factory.mktemp("run") / "out", data=(TRAIN, TEST))
+    return attacked_run(tmp_path_factory.mktemp("run") / "out")
 
 
 def sequence_of_honest_votes(run: RunFolder) -> list[int]:
-    model = last_model(run, TRAIN)
+    model = round_model(run, TRAIN)
     vote = RankingVote(4, 4)
-    for client in make_clients(run.config(), TRAIN, "cpu"):
-        images = client.images if isinstance(client, HonestClient) else client.honest.images
-        vote.add(client.client_id, ranks(mean_activations(model, images)))
+    for client in load_federation(run, TRAIN).clients:
+        vote.add(client.client_id, ranks(mean_activations(model, client.images)))
     return vote.scores("median").argsort(stable=True).tolist()
 
 
 def test_the_clients_vote_and_the_model_is_pruned(run: RunFolder) -> None:
-    recipe = FederatedPruning(fine_tuning_rounds=0)
-    before = {file.name: file.read_bytes() for file in sorted(run.path.rglob("*.*")) if file.is_file()}
-    model, report = recipe(run, validation=TEST, data=TRAIN)
-    assert list(report.sequence) == sequence_of_honest_votes(run)
-    assert (report.ballots, report.missing, report.refused) == (4, 0, {})
-    weight = model.get_parameter(f"{report.layer}.weight")
-    assert bool((weight[list(report.pruned)] == 0).all())
-    assert {
-        file.name: file.read_bytes() for file in sorted(run.path.rglob("*.*")) if file.is_file()
-    } == before
+    model, report, stages = voted(run, VOTE_ONLY)
+    told = details(report)
+    assert list(told.sequence) == sequence_of_honest_votes(run)
+    assert (told.ballots, told.missing, told.refused) == (4, 0, {})
+    assert list(stages) == ["suspect", "pruned"]
+    assert model is stages["pruned"]
+    assert model is not None
+    assert bool((model.get_parameter(f"{told.layer}.weight")[list(told.pruned)] == 0).all())
 
 
-def test_pruned_channels_stay_pruned_while_an_attacker_trains_on(run: RunFolder) -> None:
-    stages: dict[str, Tensor] = {}
-    recipe = FederatedPruning(
+@pytest.mark.parametrize("distils", [True, False])
+def test_pruned_channels_stay_pruned_while_an_attacker_trains_on(run: RunFolder, distils: bool) -> None:
+    method = FederatedPruning(
         pruning=replace(FederatedPruning().pruning, max_drop=1.0, delta=3.0), fine_tuning_rounds=2
     )
-    model, report = recipe(
-        run,
-        validation=TEST,
-        data=TRAIN,
-        watch=lambda stage, shown: stages.update({stage: flatten(shown.state_dict())}),
-    )
-    assert len(report.pruned) == 3
-    dead = list(report.pruned)
-    for name in ("0.weight", "0.bias", "1.weight", "1.bias"):
-        assert bool((model.get_parameter(name)[dead] == 0).all()), name
-    assert list(stages) == [
-        *(
-            "suspect",
-            "pruned",
-            "fine-tuning, round 1",
-            "fine-tuning, round 2",
-            "fine-tuned",
-            "adjusted again",
-        ),
-    ]
-    assert not torch.equal(stages["pruned"], stages["fine-tuned"])
-    rounds = [stages[f"fine-tuning, round {number}"] for number in (1, 2)]
-    assert any(torch.equal(each, stages["fine-tuned"]) for each in rounds)  # the one that resists best
+    method = method if distils else replace(method, distillation=None)
+    _, report, stages = voted(run, method)
+    told = details(report)
+    assert len(told.pruned) == 3
+    assert list(stages) == ["suspect", "pruned", "fine-tuned", "adjusted again"]
+    assert [stage.name for stage in told.stages] == list(stages)
+    for stage in ("pruned", "fine-tuned", "adjusted again"):
+        for name in ("0.weight", "0.bias", "1.weight", "1.bias"):
+            assert bool((stages[stage].get_parameter(name)[list(told.pruned)] == 0).all()), (stage, name)
+    assert not torch.equal(state(stages["pruned"]), state(stages["fine-tuned"]))
+    assert (len(told.triggers) > 0) == distils
+
+
+def test_extreme_weights_can_be_adjusted_before_as_well(run: RunFolder) -> None:
+    pruning = replace(FederatedPruning().pruning, max_drop=1.0, delta=1.0, adjust_first=True)
+    _, report, stages = voted(run, FederatedPruning(pruning=pruning, fine_tuning_rounds=1))
+    assert list(stages) == ["suspect", "pruned", "adjusted", "fine-tuned", "adjusted again"]
+    assert details(report).stages[2].zeroed > 0
+    before, after = (stages[name].get_parameter("0.weight") for name in ("adjusted", "fine-tuned"))
+    assert bool((after[before == 0] == 0).all())
 
 
 def test_the_same_run_gives_the_same_model(run: RunFolder) -> None:
-    recipe = FederatedPruning(fine_tuning_rounds=1)
-    first, second = (flatten(recipe(run, validation=TEST, data=TRAIN)[0].state_dict()) for _ in range(2))
+    method = FederatedPruning(fine_tuning_rounds=1)
+    first, second = (state(voted(run, method)[2]["fine-tuned"]) for _ in range(2))
     assert torch.equal(first, second)
 
 
+def test_workers_give_the_same_model(run: RunFolder) -> None:
+    """With one thread in this process, too."""
+    suspect, federation = round_model(run, TRAIN), load_federation(run, TRAIN)
+    for method in (FederatedPruning(fine_tuning_rounds=1), replace(PAPER_RECIPE, fine_tuning_rounds=1)):
+        models = []
+        for workers in (1, 2):
+            with fitting(workers) as fit:
+                context = Context(participants=participants_of(run, federation, fit))
+                models.append(method(suspect, (), context).model)
+        assert torch.equal(state(models[0]), state(models[1]))
+
+
 def test_without_validation_images_the_clients_report(run: RunFolder) -> None:
-    _, report = FederatedPruning(fine_tuning_rounds=0)(run, data=TRAIN)
-    assert len(report.accuracies) == len(report.points) == 4
-    assert report.warnings == ()
+    _, report, _ = voted(run, VOTE_ONLY, validated=False)
+    told = details(report)
+    assert len(told.accuracies) == len(told.points) == 4
+    assert (report.num_heldout, report.accuracy_error, report.warnings) == (0, 0.0, ())
+    assert report.accuracy_before == told.stages[0].accuracy
+    assert report.accuracy_after == told.stages[-1].accuracy
+    assert "as the clients report it" in report.reason
 
 
 def test_a_lying_minority_does_not_decide_how_far(run: RunFolder) -> None:
     """One of four says that any pruning ruins the model."""
-    recipe = FederatedPruning(fine_tuning_rounds=0)
-    honest, lied = (recipe(run, data=TRAIN, liars=liars)[1] for liars in (0, 1))
+    honest, lied = (details(voted(run, VOTE_ONLY, validated=False, lying_clients=n)[1]) for n in (0, 1))
     assert min(lied.accuracies) > 0.2
     assert lied.accuracies[1] >= min(honest.accuracies) - 0.2
 
 
-def test_liars_change_their_ballots_only(run: RunFolder) -> None:
-    recipe = PAPER_RECIPE
-    recipe = replace(recipe, fine_tuning_rounds=0)
-    honest, lied = (recipe(run, validation=TEST, data=TRAIN, liars=liars)[1] for liars in (0, 4))
+def test_lying_clients_change_their_ballots_only(run: RunFolder) -> None:
+    method = replace(PAPER_RECIPE, fine_tuning_rounds=0)
+    honest, lied = (details(voted(run, method, lying_clients=lying)[1]) for lying in (0, 4))
     assert honest.sequence != lied.sequence
     assert honest.accuracies[0] == lied.accuracies[0]
 
 
 def test_a_majority_vote(run: RunFolder) -> None:
-    _, report = FederatedPruning(vote="majority", rates=(0.25, 0.5), fine_tuning_rounds=0)(
-        run, validation=TEST, data=TRAIN
-    )
-    assert report.vote == "majority"
-    assert report.ballots == 4
+    method = FederatedPruning(vote="majority", rates=(0.25, 0.5), fine_tuning_rounds=0)
+    told = details(voted(run, method)[1])
+    assert (told.vote, told.ballots) == ("majority", 4)
 
 
 def test_clients_that_fail_or_take_too_long_have_no_say(
     run: RunFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    original = HonestClient.activations
+    original = Client.activations
 
-    def slow_or_failing(self: HonestClient, model: nn.Module, layer: str) -> Tensor:
+    def slow_or_failing(self: Client, model: nn.Module, layer: str) -> Tensor:
         if self.client_id == 1:
             raise ConnectionError("gone")
         if self.client_id == 2:
-            time.sleep(0.3)
+            time.sleep(1.1)
         return original(self, model, layer)
 
-    monkeypatch.setattr(HonestClient, "activations", slow_or_failing)
-    _, report = FederatedPruning(fine_tuning_rounds=0, timeout=0.25)(run, validation=TEST, data=TRAIN)
-    assert report.ballots == 2
-    assert report.refused == {"no answer: the client failed": 1, "no answer in time": 1}
+    monkeypatch.setattr(Client, "activations", slow_or_failing)
+    told = details(voted(run, FederatedPruning(fine_tuning_rounds=0, timeout=1.0))[1])
+    assert told.ballots == 2
+    assert told.refused == {"no reply: the client failed": 1, "no reply in time": 1}
 
 
 def test_reports_that_are_refused_are_told(run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
-    original = HonestClient.accuracies
+    original = Client.accuracies
 
-    def boastful(self: HonestClient, *question: object) -> Tensor:
-        answer = original(self, *question)  # type: ignore[arg-type]
-        return answer + 1 if self.client_id == 3 else answer
+    def boastful(self: Client, *question: Any) -> Tensor:
+        reply = original(self, *question)
+        return reply + 1 if self.client_id == 3 else reply
 
-    monkeypatch.setattr(HonestClient, "accuracies", boastful)
-    _, report = FederatedPruning(fine_tuning_rounds=0)(run, data=TRAIN)
+    monkeypatch.setattr(Client, "accuracies", boastful)
+    _, report, _ = voted(run, VOTE_ONLY, validated=False)
     assert report.warnings == ("of 4 reports of accuracies, refused: 1 for accuracies below 0 or above 1",)
-
-
-def test_a_run_without_a_model_yet_is_refused(tmp_path: Path) -> None:
-    run = RunFolder.open(tmp_path / "begun", settings(), None, resume=False)
-    with pytest.raises(ConfigError, match="holds no model yet"):
-        last_model(run, TRAIN)
-
-
-@pytest.mark.parametrize(
-    "wrong",
-    [
-        *(
-            {"vote": "show of hands"},
-            {"rates": (0.5, 0.0)},
-            {"rates": (1.0,)},
-            {"rates": ()},
-            {"fine_tuning_rounds": -1},
-            {"timeout": 0.0},
-        ),
-    ],
-)
-def test_settings_out_of_range(wrong: dict[str, object]) -> None:
-    with pytest.raises(ConfigError):
-        FederatedPruning(**wrong)  # type: ignore[arg-type]
 
 
 def test_a_client_that_lies_between_stages_does_not_decide(
     run: RunFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It answers truly along the sequence and says afterwards that the model is ruined."""
-    original = HonestClient.accuracies
-    recipe = FederatedPruning(fine_tuning_rounds=0)
+    """It replies truly along the sequence and says afterwards that the model is ruined."""
+    original = Client.accuracies
 
-    def changing(self: HonestClient, *question: Any) -> Tensor:
-        answer = original(self, *question)
-        return answer * 0 if self.client_id == 3 and len(question[3]) == 1 else answer
+    def changing(self: Client, *question: Any) -> Tensor:
+        reply = original(self, *question)
+        return reply * 0 if self.client_id == 3 and len(question[3]) == 1 else reply
 
-    honest = recipe(run, data=TRAIN)[1]
-    monkeypatch.setattr(HonestClient, "accuracies", changing)
-    lied = recipe(run, data=TRAIN)[1]
-    others = [original(client, last_model(run, TRAIN), "0", range(4), [0]) for client in honest_clients(run)]
+    honest = details(voted(run, VOTE_ONLY, validated=False)[1])
+    monkeypatch.setattr(Client, "accuracies", changing)
+    lied = details(voted(run, VOTE_ONLY, validated=False)[1])
+    clients = load_federation(run, TRAIN).clients
+    firsts = [original(client, round_model(run, TRAIN), "0", range(4), [0]) for client in clients]
     assert honest.accuracies == lied.accuracies
     assert abs(honest.stages[-1].accuracy - lied.stages[-1].accuracy) < 0.1
-    assert honest.stages[0].accuracy == pytest.approx(float(torch.cat(others).median()))
+    assert honest.stages[0].accuracy == pytest.approx(float(torch.cat(firsts).median()))
 
 
-def honest_clients(run: RunFolder) -> list[HonestClient]:
-    clients = make_clients(run.config(), TRAIN, "cpu")
-    return [client if isinstance(client, HonestClient) else client.honest for client in clients]
+def test_validation_images_that_tell_little_are_warned_of(run: RunFolder) -> None:
+    _, report, _ = voted(run, VOTE_ONLY)
+    assert report.warnings[0].startswith("with 32 validation images, two mistakes are more than the 1 points")
 
 
-@pytest.mark.parametrize("liars", [-1, 5])
-def test_there_are_not_more_liars_than_clients(run: RunFolder, liars: int) -> None:
-    with pytest.raises(ConfigError, match=r"liars must be from 0 to the number of clients \(4\)"):
-        FederatedPruning(fine_tuning_rounds=0)(run, validation=TEST, data=TRAIN, liars=liars)
+def test_it_needs_participants() -> None:
+    with pytest.raises(ConfigError, match="needs the federation's clients"):
+        VOTE_ONLY(nn.Conv2d(1, 2, 3), (), Context())
 
 
-def test_a_run_that_stopped_early_is_repaired_with_a_warning(tmp_path: Path) -> None:
-    done = simulate(settings(model={"architecture": "tiny_nets:conv"}), tmp_path / "run", data=(TRAIN, TEST))
-    done.checkpoint(3).unlink()
-    _, report = FederatedPruning(fine_tuning_rounds=0)(done, validation=TEST, data=TRAIN)
-    assert report.warnings[:1] == ("the run stopped after round 2 of 3; its last model was repaired",)
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        *({"vote": "show of hands"}, {"rates": (0.5, 0.0)}, {"rates": (1.0,)}, {"rates": ()}),
+        *({"fine_tuning_rounds": -1}, {"timeout": 0.0}, {"round": 3}),
+    ],
+    ids=str,
+)
+def test_settings_out_of_range(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match="FederatedPruning: "):
+        FederatedPruning(**wrong)
+
+
+def test_a_round_that_was_not_kept_is_refused(run: RunFolder, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="has no checkpoint of round 7; its last is of round 3"):
+        round_model(run, TRAIN, 7)
+    with pytest.raises(ConfigError, match="holds no model yet"):
+        round_model(RunFolder(tmp_path), TRAIN)

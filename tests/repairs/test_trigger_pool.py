@@ -8,16 +8,15 @@ from tiny_data import image_set
 from tiny_nets import linear
 from torch import nn
 
-from fedmend.attacks import Poisoning
-from fedmend.detection import FoundTrigger, few_pixel_triggers
+from fedmend.attacks import Attack, Lies, Poisoning
+from fedmend.detection import FoundTrigger
 from fedmend.errors import ConfigError
-from fedmend.federation import HonestClient, MaliciousClient
-from fedmend.federation.clients import LyingVoter
-from fedmend.federation.distillation import Distillation
+from fedmend.federation import Client
 from fedmend.goals import AllToOne
 from fedmend.local_training import LocalTraining
+from fedmend.repairs.distillation import Distillation
 from fedmend.repairs.trigger_pool import TriggerPool
-from fedmend.triggers import Atoms, Patch
+from fedmend.triggers import Patch
 
 SHAPE = (1, 8, 16)
 
@@ -69,12 +68,12 @@ def test_triggers_are_kept_in_the_order_in_which_they_came() -> None:
     assert (made.counted, made.missing, dict(made.refused)) == (3, 1, {})
 
 
-MANY = "too many triggers, or none that can be counted"
+MANY = "too many triggers, or no list of them"
 OTHER = "triggers for images of another shape"
-LARGE = "triggers of no or too many pixels, or not of whole ones"
+LARGE = "triggers of no, too many or partial pixels"
 NONE = "something other than triggers"
-KIND = "triggers of another kind of numbers than float32"
-BETWEEN = "triggers between classes that there aren't"
+KIND = "triggers that are not float32"
+BETWEEN = "triggers between impossible classes"
 RATE = "a trigger's rate below 0 or above 1"
 
 
@@ -99,7 +98,7 @@ RATE = "a trigger's rate below 0 or above 1"
         ([found(*((1, column) for column in range(9)))], LARGE),
         ([soft(0.5)], LARGE),
         ([soft(1e-6)], LARGE),
-        ([tampered(float("nan"))], "triggers of colours that there aren't"),
+        ([tampered(float("nan"))], "triggers of impossible colours"),
         ([found(source=1)], BETWEEN),
         ([found(target=4)], BETWEEN),
         ([found(source=-1)], BETWEEN),
@@ -126,7 +125,7 @@ def test_what_is_wrong_is_refused_and_told(triggers: Any, reason: str) -> None:
     assert (made.counted, made.missing, dict(made.refused)) == (1, 2, {reason: 1})
 
 
-def test_one_bad_trigger_spoils_the_answer() -> None:
+def test_one_bad_trigger_spoils_the_reply() -> None:
     made = pool()
     assert made.add(0, [found(), found(rate=2.0), found()]) == RATE
     assert made.found == []
@@ -140,13 +139,13 @@ def test_limits_are_included() -> None:
     assert made.add(3, [found((0, 0), (0, 1), (0, 2))]) == LARGE
 
 
-def test_one_answer_a_client() -> None:
+def test_one_reply_a_client() -> None:
     """A second one is refused, even after a bad first, and so is a stranger's."""
     made = pool(clients=2)
     assert made.add(0, [found()]) is None
-    assert made.add(0, [found()]) == "a second answer of one client"
+    assert made.add(0, [found()]) == "a second ballot of one client"
     assert made.add(1, [soft(0.5)]) == LARGE
-    assert made.add(1, [found()]) == "a second answer of one client"
+    assert made.add(1, [found()]) == "a second ballot of one client"
     for stranger in (2, -1, True, "0", None):
         assert made.add(stranger, [found()]) == "not a client of this vote"  # type: ignore[arg-type]
     assert len(made.found) == made.counted == 1
@@ -229,41 +228,57 @@ def test_the_best_have_the_highest_rates() -> None:
     assert pool().best(3) == []
 
 
-def test_the_evidence_starts_with_the_highest_rate() -> None:
-    told = [
+def test_the_list_starts_with_the_highest_rate() -> None:
+    listed = [
         (each.client, each.source_class, each.target_class, each.rate, each.pixels)
-        for each in filled().evidence()
+        for each in filled().listed()
     ]
-    assert told == [
+    assert listed == [
         (3, 2, 3, 0.9, ((0, 3), (7, 15))),
         (1, 0, 1, 0.9, ((5, 5),)),
         (1, 0, 2, 0.5, ((4, 4),)),
         (3, 0, 1, 0.2, ((1, 2),)),
     ]
-    assert pool().evidence() == ()
+    assert pool().listed() == ()
 
 
-def test_a_lesson_holds_every_trigger_weighted_by_the_cube_of_its_rate() -> None:
-    made, teacher, settings = filled(), cornered(), Distillation(decay=0.7)
-    taught = made.lesson(teacher, settings, 0.3)
-    assert (taught.teacher, taught.settings, taught.lr) == (teacher, settings, 0.3)
-    assert taught.weights.tolist() == pytest.approx([0.009, 0.730, 0.126, 0.730])
-    assert taught.masks.shape == taught.patterns.shape == (4, *SHAPE)
+def test_the_targets_are_the_best_trigger_of_each_pair_of_classes() -> None:
+    made = filled()
+    named = [(each.target, each.sources, each.success) for each in made.targets()]
+    assert named == [(3, (2,), 0.9), (1, (0,), 0.9), (2, (0,), 0.5)]
+    assert made.targets()[1].trigger == made.found[3][1].trigger
+    assert pool().targets() == ()
+
+
+TRAINING = LocalTraining(epochs=1, batch_size=8)
+
+
+def test_a_task_holds_every_trigger_weighted_by_the_cube_of_its_rate() -> None:
+    made, teacher, how = filled(), cornered(), Distillation(decay=0.7)
+    task = made.task(teacher, TRAINING, how, 1)
+    assert (task.teacher, task.settings, task.training) == (teacher, how, TRAINING)
+    assert task.weights.tolist() == pytest.approx([0.009, 0.730, 0.126, 0.730])
+    assert task.masks.shape == task.patterns.shape == (4, *SHAPE)
     for index, (_, each) in enumerate(made.found):
-        assert torch.equal(taught.masks[index], each.trigger.mask)
-        assert torch.equal(taught.patterns[index], each.trigger.pattern)
+        assert torch.equal(task.masks[index], each.trigger.mask)
+        assert torch.equal(task.patterns[index], each.trigger.pattern)
+
+
+@pytest.mark.parametrize(("number", "lr"), [(1, 0.4), (2, 0.2), (4, 0.05)])
+def test_the_learning_rate_decays_from_round_to_round(number: int, lr: float) -> None:
+    task = pool().task(cornered(), TRAINING, Distillation(lr=0.4, decay=0.5), number)
+    assert task.lr == pytest.approx(lr)
 
 
 def test_a_trigger_that_does_nothing_can_still_be_drawn() -> None:
     made = pool()
     made.add(0, [found(rate=0.0)])
-    assert float(made.lesson(cornered(), Distillation(), 0.1).weights.sum()) > 0
+    assert float(made.task(cornered(), TRAINING, Distillation(), 1).weights.sum()) > 0
 
 
-def test_the_lesson_of_an_empty_pool_has_no_trigger() -> None:
-    made = TriggerPool((3, 8, 16), 4, 2)
-    taught = made.lesson(cornered(), Distillation(), 0.1)
-    assert (taught.masks.shape, taught.patterns.shape, taught.weights.shape) == (
+def test_the_task_of_an_empty_pool_has_no_trigger() -> None:
+    task = TriggerPool((3, 8, 16), 4, 2).task(cornered(), TRAINING, Distillation(), 1)
+    assert (task.masks.shape, task.patterns.shape, task.weights.shape) == (
         *((0, 1, 8, 16), (0, 3, 8, 16)),
         (0,),
     )
@@ -272,56 +287,42 @@ def test_the_lesson_of_an_empty_pool_has_no_trigger() -> None:
 # What clients send
 
 
-def honest() -> HonestClient:
+def client(**traits: Any) -> Client:
     images = image_set(24)
-    return HonestClient(3, images.images, images.labels, LocalTraining(epochs=1, batch_size=8))
+    return Client(3, images.images, images.labels, **traits)
 
 
-def poisoning() -> Poisoning:
-    return Poisoning(Atoms("+", SHAPE).patch, AllToOne(1), 0.5)
+def planted() -> Patch:
+    mask = torch.zeros(1, 8, 16)
+    mask[0, :2, :2] = 1
+    return Patch(mask, mask.clone())
 
 
-def net() -> nn.Module:
+def test_what_an_honest_client_finds_is_taken() -> None:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        return linear(4, 1, SHAPE[1:])
-
-
-def same(first: list[FoundTrigger], second: list[FoundTrigger]) -> bool:
-    return len(first) == len(second) and all(
-        torch.equal(one.trigger.mask, other.trigger.mask)
-        and (one.source_class, one.target_class) == (other.source_class, other.target_class)
-        for one, other in zip(first, second, strict=True)
-    )
-
-
-def test_an_honest_client_sends_what_it_finds_on_its_images() -> None:
-    sent = honest().triggers(net(), seed=5)
-    by_hand = few_pixel_triggers(net(), honest().images, honest().labels, seed=5)
-    assert same(sent, by_hand)
-    assert [each.rate for each in sent] == [each.rate for each in by_hand]
+        net = linear(4, 1, SHAPE[1:])
+    sent = client().triggers(net, seed=5)
+    assert len(sent) == 3
     assert pool().add(3, sent) is None
 
 
-def test_an_attacker_sends_nothing_and_that_is_an_answer() -> None:
-    sent = MaliciousClient(honest(), poisoning()).triggers(net(), seed=5)
+def test_an_attacker_sends_nothing_and_that_is_a_reply() -> None:
+    attacker = client(attack=Attack(Poisoning(planted(), AllToOne(1), 0.5)))
     made = pool()
-    assert sent == []
+    assert made.add(3, attacker.triggers(cornered(), seed=5)) is None
+    assert (made.found, made.counted, made.missing) == ([], 1, 3)
+
+
+def test_a_lying_client_claims_the_highest_rate_and_is_found_out() -> None:
+    """Whatever is stamped, the model says class 3, as it does anyway."""
+    sent, made = client(lies=Lies(planted())).triggers(cornered(), seed=5), pool()
     assert made.add(3, sent) is None
-    assert (made.counted, made.missing) == (1, 3)
-
-
-@pytest.mark.parametrize("malicious", [False, True])
-def test_a_liar_claims_the_highest_rate_and_is_found_out(malicious: bool) -> None:
-    client = MaliciousClient(honest(), poisoning()) if malicious else honest()
-    constant = net()
+    assert rates(made) == [1.0, 1.0, 1.0]
+    constant = cornered()
     for parameter in constant.parameters():
         parameter.data.mul_(1e-6)
     constant[1].bias.data[3] = 1.0  # type: ignore[index, union-attr]
-    sent = LyingVoter(client, poisoning().trigger).triggers(constant, seed=5)
-    made = pool()
-    assert made.add(3, sent) is None
-    assert rates(made) == [1.0, 1.0, 1.0]
     images = image_set(64, seed=1)
-    made.check(constant, images.images, images.labels)  # whatever is stamped, it says 3 as it does anyway
+    made.check(constant, images.images, images.labels)
     assert rates(made) == [0.0, 0.0, 0.0]

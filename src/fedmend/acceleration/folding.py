@@ -1,4 +1,4 @@
-"""Batch normalisation folded into the convolutions before it: the same answers by fewer operations."""
+"""BatchNorm folded into the convolutions before it: the same function with fewer operations."""
 
 from __future__ import annotations
 
@@ -7,13 +7,16 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 
 def folded(model: nn.Module) -> nn.Module:
-    """The model with every BatchNorm2d behind a convolution folded into it, in a copy; what else there is is shared.
+    """A copy of the model with every BatchNorm2d behind a convolution folded into it; other modules are shared.
 
     Args:
-        model: in eval mode. Without BatchNorm2d it is returned as it is.
+        model: in eval mode.
+
+    Returns:
+        The model itself, if it has no BatchNorm2d.
 
     Raises:
-        Exception: of any kind: torch.fx can't follow the model.
+        Exception: of any kind: torch.fx can't trace the model.
     """
     if not any(isinstance(module, nn.BatchNorm2d) for module in model.modules()):
         return model

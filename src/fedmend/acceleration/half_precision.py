@@ -1,4 +1,4 @@
-"""Models in half precision, for a processor that multiplies bfloat16 itself, at twice the speed or more."""
+"""Models in bfloat16, for CPUs that multiply it."""
 
 from __future__ import annotations
 
@@ -8,31 +8,37 @@ from functools import cache
 import torch
 from torch import Tensor, nn
 
-from fedmend.acceleration.packing import can_be_packed, packs
+from fedmend.acceleration.packing import packable, packs
 
 _FEW_WEIGHTS = 250_000
 
 
 @cache
 def multiplies_bfloat16() -> bool:
-    """Whether the CPU does; one that doesn't, goes by way of single precision and takes longer."""
-    able: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()  # an older torch can't tell
+    """Whether the CPU has instructions for it (AVX-512 BF16 or AMX); without them it takes longer than float32."""
+    able: dict[str, bool] = getattr(
+        torch.cpu, "get_capabilities", dict
+    )()  # older releases of torch can't tell
     return bool(able.get("avx512_bf16") or able.get("amx_bf16"))
 
 
-def gains_by_halving(model: nn.Module) -> bool:
-    """Whether it has large convolutions and all of it is in single precision, on a CPU that multiplies bfloat16.
+def could_be_halved(model: nn.Module) -> bool:
+    """Whether the model has large convolutions, all in float32, and the CPU multiplies bfloat16.
 
-    Small ones, such as the ConvNet's with 101,340 weights, aren't bound by their multiplications.
+    Time on small ones, such as the ConvNet's with 101,340 weights, isn't spent on multiplying.
     """
     single = all(each.dtype == torch.float32 for each in model.parameters())
-    convolutions = [module for module in model.modules() if can_be_packed(module)]
-    weights = sum(module.weight.numel() for module in convolutions if isinstance(module, nn.Conv2d))
-    return single and weights >= _FEW_WEIGHTS and multiplies_bfloat16() and packs(torch.bfloat16)
+    weights = sum(module.weight.numel() for module in packable(model).values())
+    return single and weights >= _FEW_WEIGHTS and multiplies_bfloat16()
+
+
+def gains_by_halving(model: nn.Module) -> bool:
+    """Whether the model could be halved, and its convolutions packed in bfloat16."""
+    return could_be_halved(model) and packs(torch.bfloat16)
 
 
 def halved(model: nn.Module) -> nn.Module:
-    """A copy whose parameters and buffers are bfloat16, as its images must be.
+    """A copy in bfloat16, which takes images in bfloat16; integer buffers stay.
 
     Args:
         model: in eval mode, with frozen weights.
@@ -50,11 +56,11 @@ def _half(weights: Tensor) -> Tensor:
 
 
 class InHalfPrecision(nn.Module):
-    """A model that answers by its copy in bfloat16; where that gives NaN or infinity, by itself.
+    """A model that predicts by its copy in bfloat16, or by itself where that gives NaN or infinity.
 
     Args:
         model: float32 (N, C, H, W) to logits (N, classes).
-        half: the same with bfloat16.
+        half: the same in bfloat16.
     """
 
     def __init__(self, model: nn.Module, half: nn.Module) -> None:

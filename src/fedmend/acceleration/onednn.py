@@ -1,13 +1,14 @@
-"""Convolutions by oneDNN with weights in its own order, through an interface of torch that isn't public.
+"""Convolutions by oneDNN with pre-packed weights, through private operators of torch.
 
-On a CPU torch has oneDNN convolve, which wants the weights in blocks: in another order forward than back to the pixels.
-Given others, it puts them in order in every pass. All here are in single precision or bfloat16, without groups
-or dilation.
+On a CPU torch convolves by oneDNN, which wants the weights in blocks, differently for the forward pass and for the
+gradient at the images. Given plain weights it reorders them in every pass; here that is done once. All convolutions are
+in float32 or bfloat16, without groups or dilation.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TypeAlias
 
 import torch
@@ -16,52 +17,53 @@ from torch import Tensor
 Pair: TypeAlias = list[int]
 """Vertical and horizontal."""
 
-_DENSE = ([1, 1], 1)
+_DENSE = ([1, 1], 1)  # no dilation, no groups
 
 
-def ordered(weight: Tensor, padding: Pair, stride: Pair, shape: Sequence[int]) -> Tensor:
-    """Weights (O, C, h, w) in the order for :func:`convolve` on images of this shape."""
+@dataclass(frozen=True)
+class Geometry:
+    """A convolution's stride and padding."""
+
+    stride: Pair
+    padding: Pair
+
+
+def prepack(weight: Tensor, geometry: Geometry, shape: Sequence[int]) -> Tensor:
+    """Weights (O, C, h, w) pre-packed for :func:`convolve` on images of this shape."""
     result: Tensor = torch.ops.mkldnn._reorder_convolution_weight.default(
-        weight, padding, stride, *_DENSE, list(shape)
+        weight, geometry.padding, geometry.stride, *_DENSE, list(shape)
     )
     return result
 
 
 def convolve(
-    images: Tensor,
-    weight: Tensor,
-    bias: Tensor | None,
-    padding: Pair,
-    stride: Pair,
-    slope: float | None = None,
+    images: Tensor, weight: Tensor, bias: Tensor | None, geometry: Geometry, slope: float | None = None
 ) -> Tensor:
-    """By weights of :func:`ordered`, with ReLU (a slope of 0) or LeakyReLU behind it, if there is a slope.
+    """Convolve by weights from :func:`prepack`; a slope adds ReLU (0) or LeakyReLU.
 
-    oneDNN's own ReLU would make 0 of NaN.
+    oneDNN's own ReLU turns NaN into 0, so torch's is used.
     """
     kind, scalars = ("leaky_relu", [slope]) if slope else ("none", [])
     result: Tensor = torch.ops.mkldnn._convolution_pointwise.default(
-        images, weight, bias, padding, stride, *_DENSE, kind, scalars, ""
+        images, weight, bias, geometry.padding, geometry.stride, *_DENSE, kind, scalars, ""
     )
     return result if slope is None or slope else result.relu_()
 
 
-def ordered_transposed(
-    weight: Tensor, padding: Pair, left: Pair, stride: Pair, shape: Sequence[int]
-) -> Tensor:
-    """Weights (O, C, h, w) in the order for :func:`convolve_transposed` on gradients of this shape."""
+def prepack_transposed(weight: Tensor, geometry: Geometry, left: Pair, shape: Sequence[int]) -> Tensor:
+    """Weights (O, C, h, w) pre-packed for :func:`convolve_transposed` on gradients of this shape."""
     result: Tensor = torch.ops.mkldnn._reorder_convolution_transpose_weight.default(
-        weight, padding, left, stride, *_DENSE, list(shape)
+        weight, geometry.padding, left, geometry.stride, *_DENSE, list(shape)
     )
     return result
 
 
-def convolve_transposed(gradient: Tensor, weight: Tensor, padding: Pair, left: Pair, stride: Pair) -> Tensor:
-    """From the gradient at what was convolved to that at the images, by weights of :func:`ordered_transposed`.
+def convolve_transposed(gradient: Tensor, weight: Tensor, geometry: Geometry, left: Pair) -> Tensor:
+    """The gradient at a convolution's images from that at its output, by weights from :func:`prepack_transposed`.
 
-    ``left`` is what the convolution's last step left over of the images' sides.
+    ``left`` is how many rows and columns of pixels the convolution's last step left over.
     """
     result: Tensor = torch.ops.mkldnn._convolution_transpose_pointwise.default(
-        gradient, weight, None, padding, left, stride, *_DENSE, "none", [], ""
+        gradient, weight, None, geometry.padding, left, geometry.stride, *_DENSE, "none", [], ""
     )
     return result

@@ -1,5 +1,50 @@
-"""Aggregation rules: the clients' deltas of one round to one delta of the global model."""
+"""Aggregation rules: the clients' deltas of one round to one delta of the global model. One rule a file."""
 
-from fedmend.aggregation.rules import fedavg, trimmed_mean, uniform_fedavg
+from collections.abc import Callable, Mapping
+from typing import Any
 
-__all__ = ["fedavg", "trimmed_mean", "uniform_fedavg"]
+from fedmend.aggregation.base import Aggregator, State, Updates
+from fedmend.aggregation.fedavg import FedAvg, UniformFedAvg, uniform_mean, weighted_mean
+from fedmend.aggregation.fedavgm import FedAvgM
+from fedmend.aggregation.trimmed_mean import TrimmedMean, mean_between
+from fedmend.errors import ConfigError
+from fedmend.kinds import from_table
+
+AGGREGATORS: dict[str, Callable[..., Aggregator]] = {
+    "fedavg": FedAvg,
+    "uniform": UniformFedAvg,
+    "trimmed-mean": TrimmedMean,
+    "fedavgm": FedAvgM,
+}
+
+
+def aggregator_from_table(table: Mapping[str, Any]) -> Aggregator:
+    """The rule of an ``[aggregation]`` table: ``kind`` is a name above or ``package.module:factory``.
+
+    Raises:
+        ConfigError: the kind or one of its settings is unknown or out of range, or a factory of the user's own fails
+            or returns something that can't be called.
+    """
+    rule = from_table(table, AGGREGATORS, "aggregation rule")
+    if not callable(rule):
+        raise ConfigError(
+            f"the aggregation rule {table['kind']} is a {type(rule).__name__}; expected what can be called with "
+            "updates and state, and returns a delta and a state"
+        )
+    return rule  # type: ignore[no-any-return]
+
+
+__all__ = [
+    "AGGREGATORS",
+    "Aggregator",
+    "FedAvg",
+    "FedAvgM",
+    "State",
+    "TrimmedMean",
+    "UniformFedAvg",
+    "Updates",
+    "aggregator_from_table",
+    "mean_between",
+    "uniform_mean",
+    "weighted_mean",
+]

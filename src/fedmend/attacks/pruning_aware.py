@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from torch import Tensor, nn
 
 from fedmend.pruning import (
-    channel_zeros,
+    channel_mask,
     held,
     locate,
     mean_activations,
@@ -34,7 +34,7 @@ def without_dormant_channels(model: nn.Module, images: Tensor) -> Iterator[None]
     before = {name: value.clone() for name, value in model.state_dict().items()}
     sequence = pruning_sequence(mean_activations(model, images))
     point, dormant = locate(model, images), sequence[: len(sequence) // 2].tolist()
-    mask = channel_zeros(point, dormant)
+    mask = channel_mask(point, dormant)
     set_to_zero(model, mask)
     with held(model, mask):
         yield

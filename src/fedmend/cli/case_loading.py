@@ -10,7 +10,7 @@ from torch import nn
 
 from fedmend.checkpoints import load_checkpoint
 from fedmend.data import ImageSet, LazyImages, open_images, stratified
-from fedmend.detection.scanning import MIN_IMAGES
+from fedmend.detection.decision import MIN_IMAGES
 from fedmend.errors import ConfigError, DataError
 from fedmend.models import build_model, probe
 from fedmend.seeds import generator

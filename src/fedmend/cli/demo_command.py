@@ -9,27 +9,31 @@ import click
 import torch
 from torch import nn
 
-from fedmend.checkpoints import read_trigger, save_state
+from fedmend.checkpoints import save_state
 from fedmend.cli.case_loading import choose_device, choose_images, load_model
 from fedmend.cli.console import progress_bars
 from fedmend.cli.repair_command import outcome
 from fedmend.cli.scan_command import save_scan, told
 from fedmend.data import ImageSet, load_images, stratified
-from fedmend.detection.scanning import scan
+from fedmend.detection import Case, scan
 from fedmend.evaluation import accuracy, attack_success_rate
 from fedmend.federation import (
     AttackConfig,
+    Execution,
     FederationConfig,
     RunFolder,
     SimulationConfig,
+    load_attacks,
     simulate,
 )
 from fedmend.files import write_text
 from fedmend.local_training import LocalTraining
-from fedmend.pages import AttackEvaluation, read_folder, write_evaluation, write_page_settings, write_report
+from fedmend.pages import AttackEvaluation, read_folder, write_evaluation, write_page, write_page_settings
 from fedmend.progress import Progress
-from fedmend.repairs.repairing import repair
+from fedmend.repairs import Gate, repair
 from fedmend.seeds import generator
+
+TARGET = 5
 
 
 @dataclass(frozen=True)
@@ -47,12 +51,13 @@ class _Plan:
             federation=FederationConfig(
                 clients=20, clients_per_round=6, rounds=self.clean_rounds + self.attacked_rounds
             ),
-            attack=AttackConfig(
-                kind="sba",
-                shape="+",
-                target_class=5,
-                first_round=self.clean_rounds + 1,
-                amplification=4.0,
+            attack=(
+                AttackConfig(
+                    first_round=self.clean_rounds + 1,
+                    trigger={"kind": "atoms", "shape": "+"},
+                    goal={"kind": "all-to-one", "target": TARGET},
+                    update=({"kind": "amplify", "factor": 4.0},),
+                ),
             ),
         )
 
@@ -81,22 +86,33 @@ def demo(out: Path, fast: bool, device: str) -> None:
     config = plan.config
     training, test = load_images(config.data.source, "train"), load_images(config.data.source, "test")
     with progress_bars() as progress:
-        run = simulate(config, out, resume=True, device=where, data=(training, test), progress=progress)
+        run = simulate(
+            config,
+            out,
+            resume=True,
+            data=(training, test),
+            execution=Execution(device=where, progress=progress),
+        )
         click.echo(_federation(run, plan))
         click.echo(_scan_and_repair(run, plan, test, where, progress))
     page = out / "report.html"
-    write_report(page, read_folder(out))
+    write_page(page, read_folder(out))
     click.echo(f"\nReport: {page.resolve()}")
 
 
 def _federation(run: RunFolder, plan: _Plan) -> str:
-    records = {record.round: record for record in run.records()}
-    clean, last = records[plan.clean_rounds], records[run.config().federation.rounds]
-    return (
-        f"Federation: {plan.config.federation.clients} clients, {last.round} rounds; one client attacks from round "
-        f"{plan.clean_rounds + 1} on.\n"
-        f"  round {clean.round:2}: accuracy {clean.accuracy:.1%}, attack success rate {clean.asr or 0:.1%}\n"
-        f"  round {last.round:2}: accuracy {last.accuracy:.1%}, attack success rate {last.asr or 0:.1%}"
+    accuracies = {record.round: record.accuracy for record in run.records()}
+    asr = {record.round: record.asr[0] for record in run.attacker.records()}
+    last = plan.config.federation.rounds
+    return "\n".join(
+        [
+            f"Federation: {plan.config.federation.clients} clients, {last} rounds; one client attacks from round "
+            f"{plan.clean_rounds + 1} on.",
+            *(
+                f"  round {number:2}: accuracy {accuracies[number]:.1%}, attack success rate {asr[number]:.1%}"
+                for number in (plan.clean_rounds, last)
+            ),
+        ]
     )
 
 
@@ -112,21 +128,14 @@ def _scan_and_repair(
 
     chosen = choose_images(server, None, seed)
     found = scan(
-        suspect,
-        reference=reference,
-        images=chosen.images,
-        labels=chosen.labels,
-        class_names=test.class_names,
+        Case(suspect, reference, chosen.images, chosen.labels, test.class_names),
         seed=seed,
         progress=progress,
     )
     repaired, report = repair(
-        suspect,
-        reference=reference,
-        images=server.images,
-        labels=server.labels,
-        report=found,
-        held_out_share=0.3,
+        Case(suspect, reference, server.images, server.labels, test.class_names),
+        found,
+        gate=Gate(held_out_fraction=0.3),
         seed=seed,
         progress=progress,
     )
@@ -146,7 +155,7 @@ def _scan_and_repair(
     if evaluation.asr_after is not None:
         lines.append(
             f"With the attacker's own trigger, on {len(others)} other images: attack success rate "
-            f"{evaluation.asr_before:.1%} -> {evaluation.asr_after:.1%}, accuracy "
+            f"{evaluation.asr_before[0]:.1%} -> {evaluation.asr_after[0]:.1%}, accuracy "
             f"{evaluation.accuracy_before:.1%} -> {evaluation.accuracy_after:.1%}"
         )
     return "\n".join(lines)
@@ -159,24 +168,15 @@ def _model(run: RunFolder, round_number: int, images: ImageSet, device: torch.de
 def _evaluate(
     run: RunFolder, suspect: nn.Module, repaired: nn.Module | None, images: ImageSet
 ) -> AttackEvaluation:
-    attack, planted = run.config().attack, read_trigger(run.path / "planted_trigger.safetensors")
-    assert attack is not None
+    (attack,) = load_attacks(run, images)
 
-    def measure(model: nn.Module) -> tuple[float, float]:
-        return (
-            accuracy(model, images.images, images.labels),
-            attack_success_rate(model, planted, attack.goal, images.images, images.labels),
-        )
+    def asr(model: nn.Module) -> tuple[float]:
+        return (attack_success_rate(model, attack.trigger, attack.goal, images.images, images.labels),)
 
-    before = measure(suspect)
-    after = (None, None) if repaired is None else measure(repaired)
     return AttackEvaluation(
-        kind=attack.kind,
-        target_class=attack.target_class,
-        trigger=planted,
-        accuracy_before=before[0],
-        asr_before=before[1],
-        accuracy_after=after[0],
-        asr_after=after[1],
         num_images=len(images),
+        accuracy_before=accuracy(suspect, images.images, images.labels),
+        asr_before=asr(suspect),
+        accuracy_after=None if repaired is None else accuracy(repaired, images.images, images.labels),
+        asr_after=None if repaired is None else asr(repaired),
     )

@@ -9,15 +9,11 @@ from typing import Any, TypeVar
 
 import click
 
-from fedmend.detection import PAPER_SETTINGS, THOROUGH, Contrastive
+from fedmend.detection import DETECTORS
 from fedmend.models import ARCHITECTURES
 
-DEFAULT_METHOD = "contrastive"
-METHODS: dict[str, Contrastive] = {
-    DEFAULT_METHOD: Contrastive(),
-    "contrastive-thorough": THOROUGH,
-    **{f"contrastive-paper-{name}": settings for name, settings in PAPER_SETTINGS.items()},
-}
+DEFAULT_DETECTOR = "contrastive"
+DETECTOR_HELP = f"The detector: {', '.join(DETECTORS)}, or package.module:factory for one of your own."
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -30,9 +26,8 @@ def _shared(required: bool) -> tuple[Callable[[Function], Function], ...]:
     return (
         click.option(
             "--reference",
-            required=required,
             type=_PATH,
-            help="A clean model file, such as an earlier round's.",
+            help="A clean model file, such as an earlier round's. Most detectors need one.",
         ),
         click.option(
             "--model",
@@ -46,12 +41,15 @@ def _shared(required: bool) -> tuple[Callable[[Function], Function], ...]:
             "source",
             required=required,
             metavar="SOURCE",
-            help="Clean images: a known name, a hub id, a parquet or .npz file, or a folder with one sub-folder a "
+            help="Clean images: a known name, a hub id, a parquet or .npz file, or a folder with one sub-folder per "
             "class.",
         ),
         click.option("--split", default="test", show_default=True, help="Which split of SOURCE."),
         click.option(
-            "--images", "count", type=click.IntRange(min=1), help="Images to scan with.  [default: 3 a class]"
+            "--images",
+            "count",
+            type=click.IntRange(min=1),
+            help="Images to scan with.  [default: 3 per class]",
         ),
         click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, ..."),
         click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True),
@@ -61,20 +59,12 @@ def _shared(required: bool) -> tuple[Callable[[Function], Function], ...]:
     )
 
 
-def inversion(name: str) -> Callable[[Function], Function]:
-    """The choice of the inversion method, as the option ``name``."""
-    return click.option(
-        name,
-        "method",
-        type=click.Choice(list(METHODS)),
-        default=DEFAULT_METHOD,
-        show_default=True,
-        help="How to search for a trigger: quickly, thoroughly, or with the contrastive paper's settings by dataset.",
-    )
-
-
 def common(*, required: bool = True) -> Callable[[Function], Function]:
-    """The options that a scan and a repair share; ``required``: reference, model and data must be given."""
+    """The options that a scan and a repair share.
+
+    Args:
+        required: whether the model and data must be given.
+    """
     return lambda function: reduce(
         lambda wrapped, option: option(wrapped), reversed(_shared(required)), function
     )

@@ -2,46 +2,50 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
-import click
 import torch
 from torch import nn
 
-from fedmend.checkpoints import read_trigger
 from fedmend.cli.case_loading import choose_device
 from fedmend.cli.console import progress_bars
 from fedmend.cli.saving import save_repaired
 from fedmend.data import ImageSet, load_images, stratified
+from fedmend.detection import Case
 from fedmend.errors import ConfigError
 from fedmend.evaluation import accuracy, attack_success_rate
-from fedmend.federation import RunFolder
+from fedmend.federation import RunFolder, load_attacks, load_federation
+from fedmend.federation.workers import begin_start, can_be_sent, check_workers, fitting
 from fedmend.files import write_text
-from fedmend.pages import PruneEvaluation, read_folder, write_prune_evaluation, write_report
+from fedmend.pages import PruneEvaluation, read_folder, write_page, write_prune_evaluation
+from fedmend.pixels import to_float
 from fedmend.pruning import accuracies_along
-from fedmend.repairs import PAPER_RECIPE, FederatedPruning
-from fedmend.repairs.vote_pruning import PruneReport
+from fedmend.repairs import VOTING_GATE, FederatedPruning, RepairReport, repair_by_votes
+from fedmend.repairs.repair_report import PruningDetails
+from fedmend.repairs.simulated_run import participants_of, round_model
 from fedmend.seeds import generator
-
-RECIPES = {"prune": FederatedPruning(), "prune-paper": PAPER_RECIPE}
-EXIT_CODES = {"pruned": 0, "failed": 1}
 
 
 def prune_run(
     path: Path,
-    recipe: FederatedPruning,
+    method: FederatedPruning,
     validation_images: int,
+    reference_round: int | None,
     max_accuracy_drop: float | None,
+    workers: int | None,
     device: str,
     seed: int,
-    as_json: bool,
     out: Path,
-) -> int:
-    """Repair a run's last model, and write the model, prune.json, prune_evaluation.json and the page.
+) -> tuple[RepairReport, str]:
+    """Repair a run's last model; write the model, repair.json, the attacker's evaluation and the page.
+
+    Returns:
+        The report, and what to tell a person.
 
     Raises:
-        ConfigError: ``path`` isn't a run. FedmendError: the run can't be used.
+        ConfigError: ``path`` isn't a run, or lacks the reference round. FedmendError: the run can't be used.
     """
     if not path.is_dir():
         raise ConfigError(
@@ -50,52 +54,87 @@ def prune_run(
         )
     run = RunFolder(path)
     config, where = run.config(), choose_device(device)
-    train_set, test = load_images(config.data.source, "train"), load_images(config.data.source, "test")
-    chosen = torch.zeros(len(test), dtype=torch.bool)
-    if validation_images:
-        if validation_images >= len(test):
-            raise ConfigError(
-                f"--validation-images {validation_images}: the test split has {len(test)} images, and some must "
-                "be left to measure on; ask for fewer, or 0 to have the clients report their accuracies"
-            )
-        chosen[stratified(test, validation_images, generator(seed, "validation"))] = True
-    validation = test.subset(chosen.nonzero().flatten()) if validation_images else None
-    watched = _Watch(run, test.subset((~chosen).nonzero().flatten()))
-    with progress_bars() as progress:
-        model, report = recipe(
-            run,
-            validation=validation,
-            data=train_set,
-            max_accuracy_drop=0.05 if max_accuracy_drop is None else max_accuracy_drop,
-            device=where,
-            progress=progress,
-            watch=watched,
+    count = _workers(workers, where, config.federation.clients_per_round)
+    train, test = load_images(config.data.source, "train"), load_images(config.data.source, "test")
+    validation, others = _divided(test, validation_images, seed)
+    suspect = round_model(run, train, device=where)
+    case = Case(suspect, class_names=test.class_names)
+    if validation is not None:
+        case = replace(case, images=validation.images, labels=validation.labels)
+    if reference_round is not None:
+        case = replace(case, reference=round_model(run, train, reference_round, where))
+    if workers is None and not can_be_sent(suspect):
+        count = 1
+    gate = (
+        VOTING_GATE
+        if max_accuracy_drop is None
+        else replace(VOTING_GATE, max_accuracy_drop=max_accuracy_drop)
+    )
+    federation = load_federation(run, train, where)
+    with progress_bars() as progress, fitting(count if method.fine_tuning_rounds else 1) as fit:
+        participants = participants_of(run, federation, fit)
+        model, report, stages = repair_by_votes(case, participants, method, gate, progress)
+    if participants.last_round != config.federation.rounds:
+        stopped = (
+            f"the run stopped after round {participants.last_round} of {config.federation.rounds}; its last model was "
+            "repaired"
         )
+        report = replace(report, warnings=(stopped, *report.warnings))
     folder = out.parent
-    save_repaired(model if report.outcome == "pruned" else None, out)
-    measured = watched.evaluation(report)
-    with suppress(OSError):
-        (folder / "prune_evaluation.json").unlink()  # an earlier repair's
-    write_text(folder / "prune.json", report.to_json() + "\n")
-    if measured is not None:
-        write_prune_evaluation(folder, measured)
+    save_repaired(model, out)
+    write_text(folder / "repair.json", report.to_json() + "\n")
+    measured = evaluate(run, others, stages, report)
+    write_prune_evaluation(folder, measured)
     page = folder / "report.html"
-    write_report(page, read_folder(folder))
-    click.echo(report.to_json() if as_json else f"{told(report, measured)}\nReport: {page}")
-    return EXIT_CODES[report.outcome]
+    write_page(page, read_folder(folder))
+    return report, f"{told(report, measured)}\nReport: {page}"
 
 
-def told(report: PruneReport, measured: PruneEvaluation | None) -> str:
-    """A pruning repair's outcome for a person."""
-    refused = f", {sum(report.refused.values())} refused" if report.refused else ""
-    missing = f", {report.missing} missing" if report.missing else ""
+def evaluate(
+    run: RunFolder, test: ImageSet, stages: Mapping[str, nn.Module], report: RepairReport
+) -> PruneEvaluation | None:
+    """The first attack's success along the pruning sequence and after each stage; None in an honest federation.
+
+    The repair is over: no defence sees what is measured here with the attacker's own trigger.
+    """
+    details = report.details
+    attack = next(iter(load_attacks(run, test)), None)
+    if attack is None or not isinstance(details, PruningDetails):
+        return None
+    images, labels = test.images, test.labels
+    chosen = attack.attacked(labels)
+    along = accuracies_along(
+        stages["suspect"],
+        details.sequence,
+        details.points,
+        attack.trigger.apply(to_float(images[chosen])),
+        attack.goal.targets(labels)[chosen],
+        details.layer,
+    )
+    models = [stages[stage.name] for stage in details.stages]
+    return PruneEvaluation(
+        asr_along=tuple(along.tolist()),
+        accuracy=tuple(accuracy(model, images, labels) for model in models),
+        asr=tuple(
+            attack_success_rate(model, attack.trigger, attack.goal, images, labels) for model in models
+        ),
+        num_images=len(test),
+    )
+
+
+def told(report: RepairReport, measured: PruneEvaluation | None) -> str:
+    """The outcome of a repair by votes for a person."""
+    details = report.details
+    assert isinstance(details, PruningDetails)
+    refused = f", {sum(details.refused.values())} refused" if details.refused else ""
+    missing = f", {details.missing} missing" if details.missing else ""
     lines = [
         f"{report.outcome.upper()}. {report.reason}",
-        f"{report.ballots} ballots counted{refused}{missing}.",
+        f"{details.ballots} ballots counted{refused}{missing}.",
     ]
-    best = next(iter(report.moves), None)
+    best = next(iter(details.moves), None)
     if best is not None and best.telling:
-        trigger, found = best.best, "found" if report.validation_images else "claim to have found"
+        trigger, found = best.best, "found" if report.num_heldout else "claim to have found"
         pixels = (
             "1 pixel that moves" if len(trigger.pixels) == 1 else f"{len(trigger.pixels)} pixels that move"
         )
@@ -111,47 +150,25 @@ def told(report: PruneReport, measured: PruneEvaluation | None) -> str:
     return "\n".join([*lines, *(f"Warning: {warning}" for warning in report.warnings)])
 
 
-class _Watch:
-    """Measures each stage with the attacker's trigger, which the defence never sees."""
-
-    def __init__(self, run: RunFolder, test: ImageSet) -> None:
-        self._attack, self._test = run.config().attack, test
-        self._trigger = (
-            None if self._attack is None else read_trigger(run.path / "planted_trigger.safetensors")
+def _divided(test: ImageSet, validation_images: int, seed: int) -> tuple[ImageSet | None, ImageSet]:
+    """The server's validation images, and those to measure the attack on."""
+    if not validation_images:
+        return None, test
+    if validation_images >= len(test):
+        raise ConfigError(
+            f"--validation-images {validation_images}: the test split has {len(test)} images, and some must "
+            "be left to measure on; ask for fewer, or 0 to have the clients report their accuracies"
         )
-        self._accuracy: dict[str, float] = {}
-        self._asr: dict[str, float] = {}
-        self._suspect: nn.Module | None = None
+    chosen = torch.zeros(len(test), dtype=torch.bool)
+    chosen[stratified(test, validation_images, generator(seed, "validation"))] = True
+    return test.subset(chosen.nonzero().flatten()), test.subset((~chosen).nonzero().flatten())
 
-    def __call__(self, stage: str, model: nn.Module) -> None:
-        if stage.startswith("fine-tuning, round") or self._attack is None or self._trigger is None:
-            return
-        if stage == "suspect":
-            self._suspect = model
-        images, labels = self._test.images, self._test.labels
-        self._accuracy[stage] = accuracy(model, images, labels)
-        self._asr[stage] = attack_success_rate(model, self._trigger, self._attack.goal, images, labels)
 
-    def evaluation(self, report: PruneReport) -> PruneEvaluation | None:
-        """What an attacker's success was along the sequence and by stage; None in an honest federation."""
-        if self._attack is None or self._trigger is None or self._suspect is None:
-            return None
-        target, victim = self._attack.target_class, self._attack.victim_class
-        labels = self._test.labels
-        stamped = self._test.images[labels != target if victim is None else labels == victim]
-        along = accuracies_along(
-            self._suspect,
-            report.sequence,
-            report.points,
-            stamped,
-            torch.full((len(stamped),), target),
-            layer=report.layer,
-            trigger=self._trigger,
-        )
-        names = [stage.name for stage in report.stages]
-        return PruneEvaluation(
-            asr_along=tuple(along.tolist()),
-            accuracy=tuple(self._accuracy[name] for name in names),
-            asr=tuple(self._asr[name] for name in names),
-            num_images=len(self._test),
-        )
+def _workers(wanted: int | None, device: torch.device, most: int) -> int:
+    """How many processes are of use; if more than one, their start begins now."""
+    threads = torch.get_num_threads() if device.type == "cpu" else 1
+    count = min(threads if wanted is None else wanted, most)
+    check_workers(count)
+    if count > 1:
+        begin_start()
+    return count

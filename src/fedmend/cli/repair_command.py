@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
@@ -11,18 +12,18 @@ import click
 from fedmend.cli import options
 from fedmend.cli.case_loading import load_case
 from fedmend.cli.console import progress_bars
-from fedmend.cli.pruning_command import RECIPES, prune_run
+from fedmend.cli.pruning_command import prune_run
 from fedmend.cli.saving import save_repaired
 from fedmend.cli.scan_command import save_scan, told
 from fedmend.data import stratified
-from fedmend.detection.scanning import scan as run_scan
+from fedmend.detection import Case, find_detector
+from fedmend.detection import scan as run_scan
 from fedmend.errors import ConfigError
 from fedmend.files import write_text
-from fedmend.repairs.repairing import REPAIR, RepairReport
-from fedmend.repairs.repairing import repair as run_repair
+from fedmend.repairs import REPAIRS, FederatedPruning, Gate, RepairReport
+from fedmend.repairs import repair as run_repair
 from fedmend.seeds import generator
 
-METHODS = {"unlearn": REPAIR}
 EXIT_CODES = {"repaired": 0, "not needed": 0, "failed": 1, "undecided": 3}
 
 
@@ -32,19 +33,21 @@ EXIT_CODES = {"repaired": 0, "not needed": 0, "failed": 1, "undecided": 3}
 @click.option(
     "--method",
     "repair_method",
-    type=click.Choice([*METHODS, *RECIPES]),
+    type=click.Choice(list(REPAIRS)),
     default="unlearn",
     show_default=True,
     help="How to repair: unlearn what a scan of a model file finds, or let the clients of a simulated run vote on what "
     "to prune; prune-paper keeps to the paper's recipe.",
 )
-@options.inversion("--scan-method")
+@click.option(
+    "--scan-method", "method", default=options.DEFAULT_DETECTOR, show_default=True, help=options.DETECTOR_HELP
+)
 @click.option(
     "--repair-images",
     type=click.IntRange(min=20),
     default=2000,
     show_default=True,
-    help="Images at most to repair with; half of them are held out to check the result. Unlearning only.",
+    help="Images at most to repair with; half of them are held out to judge the result. Unlearning only.",
 )
 @click.option(
     "--validation-images",
@@ -52,6 +55,12 @@ EXIT_CODES = {"repaired": 0, "not needed": 0, "failed": 1, "undecided": 3}
     default=1000,
     show_default=True,
     help="Images of the server's own to prune with; 0: the clients report their accuracies. Pruning only.",
+)
+@click.option(
+    "--reference-round",
+    type=click.IntRange(min=0),
+    help="A round of the run before any attack, whose model is the reference of a new scan of the repaired model. "
+    "Pruning only.  [default: no new scan]",
 )
 @click.option(
     "--vote",
@@ -65,14 +74,20 @@ EXIT_CODES = {"repaired": 0, "not needed": 0, "failed": 1, "undecided": 3}
     help="Rounds of fine-tuning by the clients, attackers among them. Pruning only.  [default: 6]",
 )
 @click.option(
+    "--workers",
+    type=click.IntRange(min=1),
+    help="How many clients fine-tune at once, each in a process of its own. Pruning only.  "
+    "[default: on a CPU, torch's threads]",
+)
+@click.option(
     "--delta",
     type=click.FloatRange(0, min_open=True),
-    help="Weights so many standard deviations off the mean are set to zero. Pruning only.  [default: the recipe's]",
+    help="Set weights beyond so many standard deviations to zero. Pruning only.  [default: the method's]",
 )
 @click.option(
     "--max-accuracy-drop",
     type=click.FloatRange(0, 1),
-    help="How much clean accuracy, as a share, a repair may cost; when unlearning, give or take a standard error.  "
+    help="How much clean accuracy, as a fraction, a repair may cost, beside one standard error.  "
     "[default: 0.01; 0.05 when pruning]",
 )
 @click.option(
@@ -92,70 +107,83 @@ def repair(
     method: str,
     repair_images: int,
     validation_images: int,
+    reference_round: int | None,
     vote: Literal["ranking", "majority"] | None,
     rounds: int | None,
+    workers: int | None,
     delta: float | None,
     max_accuracy_drop: float | None,
     out: Path,
 ) -> int:
     """Scan the model file SUSPECT and, if it is backdoored, write a repaired model.
 
-    With --method prune, SUSPECT is the folder of a run of fedmend simulate, and no scan is made: its clients vote on
-    the channels to prune, find triggers of a few pixels, and fine-tune the model against them. Neither --reference
-    nor --model nor --data are needed. The folder of --out also gets prune.json and report.html.
+    With --method prune, SUSPECT is the folder of a run of fedmend simulate, and no scan need have found anything: the
+    clients vote on the channels to prune, find triggers of a few pixels, and fine-tune the model against them.
+    --reference, --model and --data are not needed. With --reference-round, the repaired model is scanned.
 
-    Unlearning, the folder of --out also gets scan.json, trigger.safetensors, repair.json and report.html. A model
-    is written only if it was repaired: its clean accuracy held, and a new scan finds no backdoor in it.
+    The folder of --out also gets repair.json and report.html, and when unlearning scan.json and trigger.safetensors. A
+    model is written only if it was repaired: its clean accuracy held, no new scan finds a backdoor in it, and no
+    trigger that was found still works.
 
     Exit code: 0 repaired or nothing to repair, 1 the repair failed, 2 bad input, 3 the scan was inconclusive.
     """
     if out.suffix != ".safetensors":
         raise ConfigError(f"--out {out}: repaired models are written as .safetensors; give it that ending")
-    recipe = RECIPES.get(repair_method)
-    if recipe is not None:
-        given = {"--reference": reference, "--model": architecture, "--data": source}
-        names = ", ".join(name for name, value in given.items() if value is not None)
-        if names:
-            raise ConfigError(f"--method {repair_method} takes a run's own model and data; leave out {names}")
-        recipe = replace(
-            recipe,
-            vote=vote or recipe.vote,
-            fine_tuning_rounds=recipe.fine_tuning_rounds if rounds is None else rounds,
-            pruning=recipe.pruning if delta is None else replace(recipe.pruning, delta=delta),
+    repairer = REPAIRS[repair_method]
+    if isinstance(repairer, FederatedPruning):
+        _refuse(
+            {"--reference": reference, "--model": architecture, "--data": source}, f"--method {repair_method}"
         )
-        return prune_run(suspect, recipe, validation_images, max_accuracy_drop, device, seed, as_json, out)
-    if reference is None or architecture is None or source is None:
-        missing = {"--reference": reference, "--model": architecture, "--data": source}
+        if reference_round is not None and not validation_images:
+            raise ConfigError("--reference-round is for a new scan, which needs --validation-images above 0")
+        repairer = replace(
+            repairer,
+            vote=vote or repairer.vote,
+            fine_tuning_rounds=repairer.fine_tuning_rounds if rounds is None else rounds,
+            pruning=repairer.pruning if delta is None else replace(repairer.pruning, delta=delta),
+        )
+        report, text = prune_run(
+            suspect,
+            repairer,
+            validation_images,
+            reference_round,
+            max_accuracy_drop,
+            workers,
+            device,
+            seed,
+            out,
+        )
+        click.echo(report.to_json() if as_json else text)
+        return EXIT_CODES[report.outcome]
+    pruning_only = {"--vote": vote, "--rounds": rounds, "--delta": delta, "--workers": workers}
+    _refuse(pruning_only | {"--reference-round": reference_round}, "--method unlearn")
+    if architecture is None or source is None:
+        missing = {"--model": architecture, "--data": source}
         names = ", ".join(name for name, value in missing.items() if value is None)
         raise ConfigError(f"--method unlearn needs {names} as well")
-    pruning_only = {"--vote": vote, "--rounds": rounds, "--delta": delta}
-    misplaced = ", ".join(name for name, value in pruning_only.items() if value is not None)
-    if misplaced:
-        raise ConfigError(f"{misplaced} only go with --method prune or prune-paper")
-    case = load_case(suspect, reference, architecture, source, split, count, device, seed)
-    own = case.images.subset(
-        stratified(case.images, min(repair_images, len(case.images)), generator(seed, "repair images"))
+    detector, gate = find_detector(method), Gate()
+    if method != options.DEFAULT_DETECTOR:
+        gate = replace(gate, detector=detector)
+    if max_accuracy_drop is not None:
+        gate = replace(gate, max_accuracy_drop=max_accuracy_drop)
+    loaded = load_case(suspect, reference, architecture, source, split, count, device, seed)
+    own = loaded.images.subset(
+        stratified(loaded.images, min(repair_images, len(loaded.images)), generator(seed, "repair images"))
+    )
+    case = Case(
+        loaded.suspect,
+        loaded.reference,
+        loaded.chosen.images,
+        loaded.chosen.labels,
+        loaded.images.class_names,
     )
     with progress_bars() as progress:
-        found = run_scan(
-            case.suspect,
-            reference=case.reference,
-            images=case.chosen.images,
-            labels=case.chosen.labels,
-            class_names=case.images.class_names,
-            method=options.METHODS[method],
-            seed=seed,
-            progress=progress,
-        )
+        found = run_scan(case, detector, seed=seed, progress=progress)
         repaired, report = run_repair(
-            case.suspect,
-            reference=case.reference,
-            images=own.images,
-            labels=own.labels,
-            report=found,
-            method=METHODS[repair_method],
-            scan_method=None if method == options.DEFAULT_METHOD else options.METHODS[method],
-            max_accuracy_drop=0.01 if max_accuracy_drop is None else max_accuracy_drop,
+            replace(case, images=own.images, labels=own.labels),
+            found,
+            repairer,
+            gate,
             seed=seed,
             progress=progress,
         )
@@ -170,3 +198,9 @@ def repair(
 def outcome(report: RepairReport) -> str:
     """A repair's outcome and reason for a person."""
     return f"{report.outcome.upper()}. {report.reason}"
+
+
+def _refuse(options_given: Mapping[str, object], by: str) -> None:
+    names = ", ".join(name for name, value in options_given.items() if value is not None)
+    if names:
+        raise ConfigError(f"{by} does not take {names}; leave it out")

@@ -6,16 +6,16 @@ from pathlib import Path
 
 import click
 
-from fedmend.pages import read_folder, write_report
-
 
 @click.command()
 @click.argument("run", type=click.Path(path_type=Path))
 def report(run: Path) -> None:
     """Write RUN/report.html from the results in the folder RUN.
 
-    RUN is what simulate, scan or repair wrote; several of them may share a folder.
+    RUN is a folder that simulate, scan or repair wrote; several of them may share one.
     """
+    from fedmend.pages import read_folder, write_page  # only this command needs templates and pictures
+
     page = run / "report.html"
-    write_report(page, read_folder(run))
+    write_page(page, read_folder(run))
     click.echo(f"Report: {page}")

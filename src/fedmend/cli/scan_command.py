@@ -11,10 +11,10 @@ from fedmend.checkpoints import save_trigger
 from fedmend.cli import options
 from fedmend.cli.case_loading import load_case
 from fedmend.cli.console import progress_bars
-from fedmend.detection.scan_report import ScanReport
-from fedmend.detection.scanning import scan as run_scan
+from fedmend.detection import Case, ScanReport, find_detector, most_suspicious, recovered
+from fedmend.detection import scan as run_scan
 from fedmend.files import write_text
-from fedmend.pages import read_folder, write_report
+from fedmend.pages import read_folder, write_page
 
 EXIT_CODES = {"clean": 0, "backdoored": 1, "inconclusive": 3}
 
@@ -22,22 +22,30 @@ EXIT_CODES = {"clean": 0, "backdoored": 1, "inconclusive": 3}
 @click.command()
 @options.suspect
 @options.common()
-@options.inversion("--method")
+@click.option(
+    "--method",
+    "methods",
+    multiple=True,
+    default=[options.DEFAULT_DETECTOR],
+    show_default=True,
+    metavar="NAME",
+    help=f"{options.DETECTOR_HELP} Repeat it to scan with several.",
+)
 @click.option(
     "--out",
     default="fedmend-scan",
     show_default=True,
     type=click.Path(path_type=Path),
-    help="Folder for scan.json, trigger.safetensors and report.html.",
+    help="Folder for scan.json, report.html and, if a trigger was recovered, trigger.safetensors.",
 )
 def scan(
     suspect: Path,
-    reference: Path,
+    reference: Path | None,
     architecture: str,
     source: str,
     split: str,
     count: int | None,
-    method: str,
+    methods: tuple[str, ...],
     device: str,
     seed: int,
     as_json: bool,
@@ -47,18 +55,17 @@ def scan(
 
     Exit code: 0 clean, 1 backdoored, 2 bad input, 3 inconclusive.
     """
-    case = load_case(suspect, reference, architecture, source, split, count, device, seed)
+    detectors = [find_detector(name) for name in methods]
+    loaded = load_case(suspect, reference, architecture, source, split, count, device, seed)
+    case = Case(
+        loaded.suspect,
+        loaded.reference,
+        loaded.chosen.images,
+        loaded.chosen.labels,
+        loaded.images.class_names,
+    )
     with progress_bars() as progress:
-        report = run_scan(
-            case.suspect,
-            reference=case.reference,
-            images=case.chosen.images,
-            labels=case.chosen.labels,
-            class_names=case.images.class_names,
-            method=options.METHODS[method],
-            seed=seed,
-            progress=progress,
-        )
+        report = run_scan(case, detectors, seed=seed, progress=progress)
     with suppress(OSError):
         (out / "repair.json").unlink()  # an earlier repair's, maybe of another model: not for this report
     page = save_scan(report, out)
@@ -67,15 +74,24 @@ def scan(
 
 
 def save_scan(report: ScanReport, out: Path) -> Path:
-    """Write a scan's three files; returns the report's path."""
+    """Write a scan's files; returns the page's path.
+
+    ``trigger.safetensors`` holds the trigger of the most suspicious finding that recovered one; without any, a file
+    left by an earlier scan is removed.
+    """
     write_text(out / "scan.json", report.to_json() + "\n")
-    save_trigger(report.trigger, out / "trigger.safetensors")
+    with_trigger = [finding for finding in report.findings if recovered(finding) is not None]
+    target = recovered(most_suspicious(with_trigger)) if with_trigger else None
+    if target is not None and target.trigger is not None:
+        save_trigger(target.trigger, out / "trigger.safetensors")
+    else:
+        (out / "trigger.safetensors").unlink(missing_ok=True)
     page = out / "report.html"
-    write_report(page, read_folder(out))
+    write_page(page, read_folder(out))
     return page
 
 
 def told(report: ScanReport) -> str:
-    """A scan's verdict and reason for a person."""
-    warnings = "".join(f"\nWarning: {warning}" for warning in report.warnings)
-    return f"{report.verdict.upper()}. {report.reason}{warnings}"
+    """A scan's verdict, reason and warnings for a person."""
+    warnings = [*report.warnings, *(text for finding in report.findings for text in finding.warnings)]
+    return f"{report.verdict.upper()}. {report.reason}" + "".join(f"\nWarning: {text}" for text in warnings)

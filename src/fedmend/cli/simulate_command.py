@@ -8,7 +8,7 @@ import click
 
 from fedmend.cli.case_loading import choose_device
 from fedmend.cli.console import progress_bars
-from fedmend.federation import RunFolder, read_config
+from fedmend.federation import Execution, RunFolder, read_config
 from fedmend.federation import simulate as run_simulation
 
 
@@ -25,17 +25,16 @@ from fedmend.federation import simulate as run_simulation
 def simulate(config: Path, out: Path, resume: bool, device: str, workers: int | None) -> None:
     """Simulate a federation, honest or under attack, as CONFIG (a TOML file) says.
 
-    Writes settings, a checkpoint a round and the accuracy and attack success rate by round. A killed run goes on
-    with --resume and ends as if it had not been interrupted.
+    Writes the settings, and for each round a checkpoint and the accuracy. The attacks, their triggers and their
+    success rate by round are in the folder attacker, which a defence should not open. A killed run goes on with
+    --resume and ends as if it had not been interrupted.
     """
     with progress_bars() as progress:
         run = run_simulation(
             read_config(config),
             out,
             resume=resume,
-            device=choose_device(device),
-            workers=workers,
-            progress=progress,
+            execution=Execution(choose_device(device), workers, progress),
         )
     click.echo(summary(run))
 
@@ -43,5 +42,6 @@ def simulate(config: Path, out: Path, resume: bool, device: str, workers: int | 
 def summary(run: RunFolder) -> str:
     """A run's last round in a few lines."""
     last = run.records()[-1]
-    attack = "" if last.asr is None else f", attack success rate {last.asr:.1%}"
+    rates = [f"{rate:.1%}" for record in run.attacker.records()[-1:] for rate in record.asr]
+    attack = f", attack success rate {' and '.join(rates)}" if rates else ""
     return f"Round {last.round}: accuracy {last.accuracy:.1%}{attack}\nModel: {run.checkpoint(last.round)}"

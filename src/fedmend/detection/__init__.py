@@ -1,20 +1,81 @@
-"""Trigger inversion: from a suspect model, a clean reference and images to a mask and a pattern."""
+"""Detectors: from a suspect, and what else there is, to a finding.
 
-from fedmend.detection.contrastive import PAPER_SETTINGS, THOROUGH, Contrastive, contrastive_loss
-from fedmend.detection.search.budget_search import Recovered, Search
-from fedmend.detection.search.features import Answers, FeatureMap
-from fedmend.detection.search.few_pixels import FoundTrigger, few_pixel_triggers, moved
+A new detector is a file here and a line in ``DETECTORS``; see CONTRIBUTING.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+
+from fedmend.detection.base import (
+    Case,
+    Detector,
+    Finding,
+    Measure,
+    Need,
+    Target,
+    measured,
+    most_suspicious,
+    recovered,
+)
+from fedmend.detection.contrastive import THOROUGH, Contrastive
+from fedmend.detection.contrastive_paper import PAPER_SETTINGS, ContrastivePaper
+from fedmend.detection.decision import PaperThresholds, Thresholds
+from fedmend.detection.scan_report import Examples, ScanReport
+from fedmend.detection.scanning import scan
+from fedmend.detection.search.few_pixels import FewPixels, FoundTrigger, few_pixel_triggers, moved
+from fedmend.detection.search.size_limited_search import SizeLimitedSearch
+from fedmend.kinds import from_table
+
+DETECTORS: dict[str, Callable[..., Detector]] = {
+    "contrastive": Contrastive,
+    "contrastive-thorough": partial(replace, THOROUGH),
+    "contrastive-paper-mnist": partial(replace, PAPER_SETTINGS["mnist"]),
+    "contrastive-paper-cifar10": partial(replace, PAPER_SETTINGS["cifar10"]),
+    "contrastive-paper-gtsrb": partial(replace, PAPER_SETTINGS["gtsrb"]),
+}
+"""What makes each detector, by name; keyword arguments change its settings."""
+
+
+def find_detector(name: str) -> Detector:
+    """The detector with this name, with its default settings.
+
+    Args:
+        name: in ``DETECTORS``, or ``package.module:factory`` for one of the user's own.
+
+    Raises:
+        ConfigError: there is none, or the factory failed.
+    """
+    detector: Detector = from_table({"kind": name}, DETECTORS, "detector")
+    return detector
+
 
 __all__ = [
+    "DETECTORS",
     "PAPER_SETTINGS",
     "THOROUGH",
-    "Answers",
+    "Case",
     "Contrastive",
-    "FeatureMap",
+    "ContrastivePaper",
+    "Detector",
+    "Examples",
+    "FewPixels",
+    "Finding",
     "FoundTrigger",
-    "Recovered",
-    "Search",
-    "contrastive_loss",
+    "Measure",
+    "Need",
+    "PaperThresholds",
+    "ScanReport",
+    "SizeLimitedSearch",
+    "Target",
+    "Thresholds",
     "few_pixel_triggers",
+    "find_detector",
+    "measured",
+    "most_suspicious",
     "moved",
+    "recovered",
+    "scan",
 ]

@@ -11,9 +11,9 @@ from typing import Any, Literal, Protocol
 import torch
 from torch import Tensor, nn
 
+from fedmend.detection.json_types import STRICT, JsonPatch
 from fedmend.inference import device_of, frozen, pixels_for
 from fedmend.progress import Progress
-from fedmend.triggers import Patch
 
 Verdict = Literal["clean", "backdoored", "inconclusive"]
 Tone = Literal["suspicious", "innocent", "unsure"]
@@ -29,14 +29,14 @@ class Need(Enum):
 
 @dataclass(frozen=True, eq=False)
 class Case:
-    """What a scan looks at. :func:`fedmend.detection.scan` checks it.
+    """What a scan looks at; :func:`fedmend.detection.scan` checks it.
 
     Attributes:
         suspect: the model in question: pixels in [0, 1], float (N, C, H, W), to logits (N, classes). Left as found.
-        reference: a clean model of the same task, on the same device; an earlier round's, for example.
+        reference: a clean model of the same task on the same device, such as an earlier round's. Left as found.
         images: clean images (N, C, H, W), uint8 or float in [0, 1].
         labels: their true classes, int64 (N,).
-        class_names: a name a class, for reports.
+        class_names: one name per class, for reports.
     """
 
     suspect: nn.Module
@@ -69,16 +69,19 @@ class Case:
 
     @cached_property
     def truth(self) -> Tensor:
-        """The labels, int64 (N,), on the suspect's device; without labels, the reference's or else the suspect's
-        predictions stand in."""
+        """The labels, int64 (N,), on the suspect's device; without labels, predictions of the reference or suspect."""
         if self.labels is not None:
             return self.labels.to(self.device)
         return (self.suspect_logits if self.reference is None else self.reference_logits).argmax(1)
 
+    def class_name(self, index: int) -> str:
+        """The name of a class, or its number if classes have no names."""
+        return str(index) if self.class_names is None else self.class_names[index]
+
 
 @dataclass(frozen=True)
 class Measure:
-    """One number that a detector judges by, with all that a person needs to read it.
+    """One number that a detector judges by, with everything a person needs to read it.
 
     Attributes:
         key: a short name for programs, such as ``reasr``.
@@ -89,8 +92,10 @@ class Measure:
         scale: "fraction", in [0, 1]; "log", positive, of any size; or "plain".
         explanation: what is measured, in a sentence.
         reading: what this value says, in a sentence.
-        tone: what it speaks for.
+        tone: whether it speaks for a backdoor, against one, or neither.
     """
+
+    __pydantic_config__ = STRICT
 
     key: str
     name: str
@@ -108,17 +113,20 @@ class Target:
     """A class to which a trigger sends images.
 
     Attributes:
-        target: the class. sources: the classes whose images are sent there; empty for all others.
+        target: the class.
         success: fraction, in [0, 1], of the sources' images that the suspect sends there.
-        trigger: the recovered patch, on the CPU, or None where the method recovers none.
-        variants: further patches that work, which a repair should unlearn, too.
+        sources: the classes whose images are sent there; empty for all others.
+        trigger: the recovered patch, on the CPU, or None if the method recovers none.
+        variants: further patches that work, on the CPU, which a repair should unlearn, too.
     """
+
+    __pydantic_config__ = STRICT
 
     target: int
     success: float
     sources: tuple[int, ...] = ()
-    trigger: Patch | None = None
-    variants: tuple[Patch, ...] = ()
+    trigger: JsonPatch | None = None
+    variants: tuple[JsonPatch, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,16 +134,23 @@ class Finding:
     """What one detector says about a case.
 
     Attributes:
-        detector: the method's name. settings: its settings, by name.
-        verdict: what ``decision.py`` makes of the measures; reason: the same in a sentence or two.
-        suspicious: one number, higher is worse. limit: what it is judged by; NaN where there is none.
+        detector: the method's name.
+        verdict: what the method's rule makes of the measures.
+        reason: the verdict in a sentence or two, for a person.
+        suspicious: one number; higher is worse.
+        limit: what ``suspicious`` is judged by; NaN if there is no limit.
         measures: what the verdict rests on.
-        targets: the most suspicious first; empty where nothing was found or the method names none.
-        warnings: why it may not be trustworthy.
+        targets: the most suspicious first; empty if the method names none. A clean verdict may name the best candidate.
+        warnings: why the finding may not be trustworthy.
         notes: how it was computed, such as in half precision.
-        loss_curve: of a search, a value a step. stop_reason: why the search ended.
-        seconds: how long it took.
+        settings: the method's settings by name. A scan fills them in for a dataclass that leaves them out.
+        loss_curve: of a search, one loss per step.
+        stop_reason: why the search ended.
+        seconds: how long it took. A scan fills it in for a method that leaves it out.
+        other_rules: what other rules, by name, make of the same measures.
     """
+
+    __pydantic_config__ = STRICT
 
     detector: str
     verdict: Verdict
@@ -150,12 +165,13 @@ class Finding:
     loss_curve: tuple[float, ...] = ()
     stop_reason: str = ""
     seconds: float = 0.0
+    other_rules: dict[str, Verdict] = field(default_factory=dict)
 
 
 class Detector(Protocol):
-    """A method that looks for a backdoor: a frozen dataclass whose fields are its settings.
+    """A method that looks for a backdoor: usually a frozen dataclass whose fields are its settings.
 
-    It must not import from ``fedmend.attacks``: a scan works on a stranger's model.
+    It must not import ``fedmend.attacks``: a scan works on a stranger's model.
     """
 
     @property
@@ -167,20 +183,25 @@ class Detector(Protocol):
         """Look for a backdoor.
 
         Args:
-            case: checked; it and its models are left as found.
-            rng: on the CPU; where all chance comes from.
+            case: checked. A scan keeps its models in eval mode with frozen weights; leave them as found.
+            rng: on the CPU; the only source of randomness.
             progress: called as ``progress(stage, done, total)``.
         """
         ...
 
 
 def measured(finding: Finding, key: str) -> Measure | None:
-    """The finding's measure of that key, or None."""
+    """The finding's measure with this key, or None."""
     return next((measure for measure in finding.measures if measure.key == key), None)
 
 
+def recovered(finding: Finding) -> Target | None:
+    """The finding's first target with a trigger, or None."""
+    return next((target for target in finding.targets if target.trigger is not None), None)
+
+
 def most_suspicious(findings: Sequence[Finding]) -> Finding:
-    """The finding of the worst verdict; of equal ones the first."""
+    """The finding with the worst verdict; the first of several."""
     order = {"backdoored": 0, "inconclusive": 1, "clean": 2}
     return min(findings, key=lambda finding: order[finding.verdict])
 

@@ -1,31 +1,45 @@
 """Federations under attack, simulated on one machine."""
 
-from fedmend.federation.clients import Client, ClientUpdate, HonestClient, MaliciousClient
-from fedmend.federation.config import (
-    AttackConfig,
-    DataConfig,
-    FederationConfig,
-    ModelConfig,
-    SimulationConfig,
-    parse_config,
-    read_config,
-)
-from fedmend.federation.run_folder import RoundRecord, RunFolder
-from fedmend.federation.simulator import simulate
+from fedmend.federation.attack_config import AttackConfig
+from fedmend.federation.attacker_folder import AttackerFolder, AttackRecord, patch_of
+from fedmend.federation.attackers import PlannedAttack, load_attacks
+from fedmend.federation.clients import Client, ClientUpdate, Task
+from fedmend.federation.config import DataConfig, FederationConfig, ModelConfig, SimulationConfig
+from fedmend.federation.config_reading import parse_config, read_config
+from fedmend.federation.rounds import Collected, RoundPlan, Server, apply_delta, collect, run_round
+from fedmend.federation.run_folder import RoundRecord, RunFolder, simulated_config
+from fedmend.federation.simulator import Execution, Review, simulate
+from fedmend.federation.world import Federation, build_federation, load_federation
 
 __all__ = [
     "AttackConfig",
+    "AttackRecord",
+    "AttackerFolder",
     "Client",
     "ClientUpdate",
+    "Collected",
     "DataConfig",
+    "Execution",
+    "Federation",
     "FederationConfig",
-    "HonestClient",
-    "MaliciousClient",
     "ModelConfig",
+    "PlannedAttack",
+    "Review",
+    "RoundPlan",
     "RoundRecord",
     "RunFolder",
+    "Server",
     "SimulationConfig",
+    "Task",
+    "apply_delta",
+    "build_federation",
+    "collect",
+    "load_attacks",
+    "load_federation",
     "parse_config",
+    "patch_of",
     "read_config",
+    "run_round",
     "simulate",
+    "simulated_config",
 ]

@@ -4,36 +4,46 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated
+from types import MappingProxyType
+from typing import Annotated, Any
 
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
-from torch import nn
+from pydantic import ConfigDict, Field, TypeAdapter
+from torch import Tensor, nn
 
-from fedmend.checkpoints import save_state, save_trigger
-from fedmend.errors import ConfigError, OutputError
-from fedmend.federation.config import SimulationConfig, parse_config
+from fedmend.aggregation import State
+from fedmend.checkpoints import read_state, save_state
+from fedmend.errors import ConfigError
+from fedmend.federation.attacker_folder import AttackerFolder
+from fedmend.federation.config import SimulationConfig
+from fedmend.federation.config_reading import parse_config
+from fedmend.federation.record_lines import RecordLines
 from fedmend.files import write_text
-from fedmend.triggers import Patch
 
 _CHECKPOINT = re.compile(r"round-(\d{4,})\.safetensors")
+_SHOWN = 4
+_NO_STATE: Mapping[str, Tensor] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
 class RoundRecord:
-    """One line of ``rounds.jsonl``. Shares are in [0, 1]; ``asr`` is None in an honest federation.
+    """One line of ``rounds.jsonl``: what the server knows of a round.
 
-    ``seconds`` is None for the initial model, and where a killed run's line was measured again on resuming.
+    Attributes:
+        round: its number.
+        accuracy: the global model's on the test images, after it; a fraction in [0, 1].
+        clients: who took part.
+        seconds: how long it took; None for the initial model, and for a line that was measured again on resuming.
     """
 
     __pydantic_config__ = ConfigDict(extra="forbid")
 
     round: Annotated[int, Field(ge=0)]
     accuracy: Annotated[float, Field(ge=0, le=1)]
-    asr: Annotated[float, Field(ge=0, le=1)] | None
     clients: tuple[int, ...]
-    attackers: tuple[int, ...]
     seconds: float | None
 
 
@@ -46,34 +56,48 @@ class RunFolder:
 
     ::
 
-        config.json                       the settings
-        rounds.jsonl                      a RoundRecord a line
-        checkpoints/round-0007.safetensors  the global model after round 7; round 0 is the initial one
-        planted_trigger.safetensors       the attacker's full trigger, if there is an attack
+        config.json                               the settings without the attacks
+        rounds.jsonl                              a RoundRecord a line
+        checkpoints/round-0007.safetensors        the global model after round 7
+        checkpoints/round-0007.state.safetensors  what the aggregation rule remembers then, if it remembers anything
+        attacker/                                 what only attackers know (see AttackerFolder)
+
+    Nothing here opens ``attacker/`` but :meth:`open` and what ``attacker`` itself is asked for.
     """
 
     path: Path
 
     @classmethod
-    def open(cls, path: Path, config: SimulationConfig, planted: Patch | None, *, resume: bool) -> RunFolder:
+    def open(cls, path: Path, config: SimulationConfig, *, resume: bool) -> RunFolder:
         """Start a run in ``path``, or with ``resume`` go on with the one that is there.
+
+        Args:
+            path: the folder.
+            config: all settings, attacks included.
+            resume: whether a run may be there already.
 
         Raises:
             ConfigError: a run is there and ``resume`` is false, or it has other settings than ``config``.
             OutputError: the folder can't be written.
         """
         run = cls(path)
-        if run.config_file.exists() or run.records_file.exists() or run.last_round() is not None:
+        if run.config_file.exists() or run.lines.path.exists() or run.last_round() is not None:
             if not resume:
                 raise ConfigError(
                     f"{path} already holds a run; resume it (--resume) or choose another folder"
                 )
-            _check_same(run.config(), config, path)
-        write_text(run.config_file, json.dumps(config.to_dict(), indent=2) + "\n")
-        if planted is not None:
-            save_trigger(planted, path / "planted_trigger.safetensors")
-        run.tidy_records()
+            _check_same(simulated_config(run), config, path)
+        run.attacker.save_attacks(config.attack)  # first: a folder without config.json holds no run
+        settings = config.to_dict()
+        del settings["attack"]
+        write_text(run.config_file, json.dumps(settings, indent=2) + "\n")
+        run.tidy()
         return run
+
+    @property
+    def attacker(self) -> AttackerFolder:
+        """What only attackers know."""
+        return AttackerFolder(self.path / "attacker")
 
     @property
     def config_file(self) -> Path:
@@ -81,12 +105,12 @@ class RunFolder:
         return self.path / "config.json"
 
     @property
-    def records_file(self) -> Path:
-        """The metrics, a JSON line a round."""
-        return self.path / "rounds.jsonl"
+    def lines(self) -> RecordLines[RoundRecord]:
+        """The file of metrics."""
+        return RecordLines(self.path / "rounds.jsonl", _RECORD)
 
     def config(self) -> SimulationConfig:
-        """The settings of the run in this folder.
+        """The settings of the run in this folder, as the server knows them: without the attacks.
 
         Raises:
             ConfigError: there is no run here, or its settings were damaged.
@@ -111,50 +135,63 @@ class RunFolder:
         found = [_CHECKPOINT.fullmatch(file.name) for file in (self.path / "checkpoints").glob("round-*")]
         return max((int(match[1]) for match in found if match), default=None)
 
-    def save_round(self, round_number: int, model: nn.Module) -> None:
-        """Write the global model after a round, whole or not at all."""
-        save_state(model.state_dict(), self.checkpoint(round_number))
+    def save_round(
+        self, round_number: int, model: nn.Module, state: Mapping[str, Tensor] = _NO_STATE
+    ) -> None:
+        """Write the global model after a round and the aggregation rule's state, each whole or not at all.
 
-    def append(self, record: RoundRecord) -> None:
-        """Add a line of metrics.
+        The state comes first, so that no checkpoint lacks its own.
 
         Raises:
-            OutputError: it can't be written.
+            OutputError: a file can't be written. CheckpointError: model or state hold what no file can.
         """
-        try:
-            with self.records_file.open("ab") as file:
-                file.write(_RECORD.dump_json(record) + b"\n")
-        except OSError as error:
-            raise OutputError(f"can't write {self.records_file}: {error.strerror or error}") from error
+        if state:
+            save_state(state, self._state_file(round_number))
+        else:
+            with suppress(OSError):
+                self._state_file(round_number).unlink()
+        save_state(model.state_dict(), self.checkpoint(round_number))
+
+    def aggregator_state(self, round_number: int) -> State:
+        """What the aggregation rule remembered after a round, on the CPU; {} if nothing.
+
+        Raises:
+            CheckpointError: the file is damaged.
+        """
+        file = self._state_file(round_number)
+        return read_state(file) if file.exists() else {}
 
     def records(self) -> tuple[RoundRecord, ...]:
-        """The metrics of all whole lines, by round; a torn line, as a killed run leaves it, is passed over."""
-        if not self.records_file.exists():
-            return ()
-        found = {}
-        for line in self.records_file.read_bytes().splitlines():
-            try:
-                record = _RECORD.validate_json(line)
-            except ValidationError:
-                continue
-            found[record.round] = record
-        return tuple(found[number] for number in sorted(found))
+        """The metrics of all rounds, in order; a torn line, as a killed run leaves it, is skipped."""
+        return self.lines.read()
 
-    def tidy_records(self) -> None:
-        """Put the lines in order and drop those that are torn or whose round has no checkpoint."""
-        if self.records_file.exists():
-            last = self.last_round()
-            kept = [record for record in self.records() if last is not None and record.round <= last]
-            lines = [_RECORD.dump_json(record).decode() for record in kept]
-            write_text(self.records_file, "".join(line + "\n" for line in lines))
+    def tidy(self) -> None:
+        """Sort the lines of metrics; drop torn ones and those whose round has no checkpoint."""
+        last = self.last_round()
+        self.lines.tidy(last)
+        self.attacker.lines.tidy(last)
+
+    def _state_file(self, round_number: int) -> Path:
+        return self.checkpoint(round_number).with_suffix(".state.safetensors")
+
+
+def simulated_config(run: RunFolder) -> SimulationConfig:
+    """All settings of a run, attacks included: what the simulation plays, and a defence must not know.
+
+    Raises:
+        ConfigError: there is no run, or its settings were damaged.
+    """
+    return replace(run.config(), attack=run.attacker.attacks())
 
 
 def _check_same(old: SimulationConfig, new: SimulationConfig, path: Path) -> None:
-    before, after = _flat(old), _flat(new)
+    before, after = (_flat(json.loads(json.dumps(config.to_dict()))) for config in (old, new))
     changed = [key for key in before.keys() | after.keys() if before.get(key) != after.get(key)]
     changed = sorted(key for key in changed if key != "federation.rounds")
     if changed:
-        shown = ", ".join(f"{key} was {before.get(key)!r}, now {after.get(key)!r}" for key in changed)
+        first = changed[:_SHOWN]
+        shown = ", ".join(f"{key} was {before.get(key)!r}, now {after.get(key)!r}" for key in first)
+        shown += f" and {len(changed) - _SHOWN} more" if len(changed) > _SHOWN else ""
         raise ConfigError(f"can't resume {path} with other settings: {shown}; choose another folder")
     if new.federation.rounds < old.federation.rounds:
         raise ConfigError(
@@ -162,11 +199,16 @@ def _check_same(old: SimulationConfig, new: SimulationConfig, path: Path) -> Non
         )
 
 
-def _flat(config: SimulationConfig) -> dict[str, object]:
-    flat: dict[str, object] = {}
-    for table, values in config.to_dict().items():
-        if isinstance(values, dict):
-            flat |= {f"{table}.{key}": value for key, value in values.items()}
-        else:
-            flat[table] = values
-    return flat
+def _flat(value: Any, name: str = "") -> dict[str, object]:
+    """Nested settings by dotted names, those of the second attack with ``attack.2.`` before them."""
+    if isinstance(value, dict) and value:
+        named = list(value.items())
+    elif isinstance(value, list) and all(isinstance(each, dict) for each in value):
+        named = [(str(number), each) for number, each in enumerate(value, 1)]
+    else:
+        return {name: value}
+    return {
+        key: found
+        for part, each in named
+        for key, found in _flat(each, f"{name}.{part}" if name else part).items()
+    }

@@ -1,9 +1,9 @@
-"""What worker processes need, imported by the process from which they are forked (see ``workers``)."""
+"""What worker processes need, imported once by the process from which they are forked (see ``workers``)."""
 
 import signal
 
 import torch._dynamo  # noqa: F401
 
-import fedmend.federation.workers  # noqa: F401
+import fedmend.federation.worker_process  # noqa: F401
 
-signal.signal(signal.SIGINT, signal.default_int_handler)  # a program's own forked processes get it from here
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a program's own forked processes inherit it

@@ -1,25 +1,31 @@
 """One self-contained HTML page from the results of a scan, a repair and a federation.
 
-It renders results and computes nothing.
+It shows what the results say; it computes and judges nothing.
 """
 
-from fedmend.pages.contents import AttackEvaluation, PruneEvaluation, ReportContents
-from fedmend.pages.render import render, write_report
-from fedmend.pages.results_folder import (
-    read_folder,
-    write_evaluation,
-    write_page_settings,
-    write_prune_evaluation,
+from fedmend.pages.attacker_files import write_evaluation, write_prune_evaluation
+from fedmend.pages.contents import (
+    AttackedRound,
+    AttackEvaluation,
+    PageContents,
+    PlantedAttack,
+    PruneEvaluation,
+    Round,
 )
+from fedmend.pages.rendering import render, write_page
+from fedmend.pages.results_folder import read_folder, write_page_settings
 
 __all__ = [
     "AttackEvaluation",
+    "AttackedRound",
+    "PageContents",
+    "PlantedAttack",
     "PruneEvaluation",
-    "ReportContents",
+    "Round",
     "read_folder",
     "render",
     "write_evaluation",
+    "write_page",
     "write_page_settings",
     "write_prune_evaluation",
-    "write_report",
 ]

@@ -1,4 +1,4 @@
-"""What the page shows of the triggers that clients found in a suspect."""
+"""The triggers that clients found in a suspect."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from fedmend.pages import svg, words
-from fedmend.repairs.vote_pruning import TELLING_RATE, Move, PruneReport
+from fedmend.repairs.repair_report import TELLING_RATE, Move, PruningDetails
 
 MAX_ROWS = 10
 
@@ -17,7 +17,7 @@ Pixels = Iterable[tuple[int, int]]
 
 @dataclass(frozen=True)
 class FoundRow:
-    """What moves one class to another. ``telling``: it moves 80 % or more; ``place``: its pixels in words, by line."""
+    """What moves one class to another. ``telling`` is the record's own flag; ``place`` its pixels in words."""
 
     source: str
     target: str
@@ -33,9 +33,9 @@ class FoundTriggers:
     """The strongest triggers by their classes.
 
     Attributes:
-        finding, tone: what the strongest speaks for.
-        measured: who measured the rates, and on what.
-        left_out: how many pairs of classes are not among the rows.
+        finding, tone: what the strongest suggests.
+        measured: who measured the fractions, on what.
+        left_out: how many pairs of classes have no row.
     """
 
     rows: list[FoundRow]
@@ -45,18 +45,20 @@ class FoundTriggers:
     left_out: int
 
 
-def found_triggers(report: PruneReport, class_names: Sequence[str]) -> FoundTriggers | None:
-    """Gather what there is to show; None where no client found anything."""
-    moves = report.moves
+def found_triggers(
+    details: PruningDetails, num_heldout: int, class_names: Sequence[str]
+) -> FoundTriggers | None:
+    """Gather what there is to show; None if no client found anything."""
+    moves = details.moves
     if not moves:
         return None
     shown = moves[:MAX_ROWS]
     side = 1 + max((place for move in shown for pixel in move.best.pixels for place in pixel), default=0)
     return FoundTriggers(
         rows=[_row(move, side, class_names) for move in shown],
-        finding=_finding(moves[0], bool(report.validation_images), class_names),
+        finding=_finding(moves[0], num_heldout > 0, class_names),
         tone="bad" if moves[0].telling else "plain",
-        measured=_measured(report.validation_images),
+        measured=_measured(num_heldout),
         left_out=len(moves) - len(shown),
     )
 
@@ -85,19 +87,15 @@ def _finding(move: Move, checked: bool, names: Sequence[str]) -> str:
     count = _count(best.pixels)
     said = f"{count} {'moves' if count == '1 pixel' else 'move'} {words.percent(best.rate)} of {source} to {target}"
     if checked:
-        return f"{said}. This speaks for a backdoor with the target {target}."
-    return f"Clients claim that {said}. If so, this speaks for a backdoor with the target {target}."
+        return f"{said}. This suggests a backdoor with the target {target}."
+    return f"Clients claim that {said}. If so, this suggests a backdoor with the target {target}."
 
 
-def _measured(validation_images: int) -> str:
-    if not validation_images:
-        return (
-            "The shares are what the clients claim: the server had no validation images to measure them on."
-        )
-    return (
-        f"The shares are measured on the server’s {validation_images:,} validation images; "
-        "where it has none of a class, as 0."
-    )
+def _measured(num_heldout: int) -> str:
+    if not num_heldout:
+        return "The fractions are what the clients claim: the server had no images to measure them on."
+    images = f"the server’s {num_heldout:,} held-out images"
+    return f"The fractions are measured on {images}; for a class without images, as 0."
 
 
 def _picture(pixels: Pixels, side: int, kind: str) -> Markup:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +14,30 @@ from torch import Tensor
 from fedmend.triggers import Patch
 
 HEAT_STOPS = ("#10131c", "#3b1f5e", "#8c2a6b", "#d9493f", "#f69a3c", "#fcf3b0")
-"""The heat-map's colours from 0 to 1, evenly spaced; lightness grows all the way."""
+"""The heat map's colours from 0 to 1, evenly spaced and ever lighter."""
+
+
+@dataclass(frozen=True)
+class TriggerPictures:
+    """A patch as two pictures; ``size`` is its mask's, of so many ``pixels``, and ``shape`` its width and height."""
+
+    mask: str
+    pattern: str
+    size: float
+    pixels: int
+    shape: str
+
+
+def trigger_pictures(patch: Patch) -> TriggerPictures:
+    """The mask as a heat map, and the pattern as opaque as the mask makes it."""
+    _, height, width = patch.mask.shape
+    return TriggerPictures(
+        mask=heat_map(patch.mask),
+        pattern=weighted_pattern(patch),
+        size=patch.size,
+        pixels=height * width,
+        shape=f"{width}\u2009×\u2009{height}",
+    )
 
 
 def photo(image: Tensor) -> str:
@@ -22,7 +46,7 @@ def photo(image: Tensor) -> str:
 
 
 def heat_map(mask: Tensor) -> str:
-    """A mask, (1, H, W) in [0, 1], as a coloured data URI."""
+    """A mask, (1, H, W) in [0, 1], as a coloured heat map, a data URI."""
     stops = np.array([[int(stop[i : i + 2], 16) for i in (1, 3, 5)] for stop in HEAT_STOPS], dtype=float)
     value = mask[0].detach().cpu().float().numpy()
     at = np.linspace(0, 1, len(stops))
@@ -40,7 +64,7 @@ def weighted_pattern(trigger: Patch) -> str:
 
 
 def _pixels(image: Tensor) -> NDArray[np.uint8]:
-    """(H, W) for one or two channels, (H, W, 3) for more: of those, the first three are shown."""
+    """(H, W) for one or two channels; (H, W, 3), the first three, for more."""
     values = image.detach().cpu()
     if values.is_floating_point():
         values = (values.clamp(0, 1) * 255).round()

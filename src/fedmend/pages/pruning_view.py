@@ -1,4 +1,4 @@
-"""What the page shows of a repair by pruning: its chart, its stages, its channels and its extreme weights."""
+"""What the page shows of a repair by pruning: chart, stages, channels, extreme weights and votes."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from fedmend.pages import charts, svg, words
-from fedmend.pages.contents import PruneEvaluation
+from fedmend.pages.contents import PageContents, PruneEvaluation
 from fedmend.pages.found_triggers import FoundTriggers, found_triggers
-from fedmend.repairs.vote_pruning import PruneReport
+from fedmend.repairs.repair_report import PruningDetails, RepairReport
 
 MAX_IN_GRID = 128
 MAX_WEIGHTS = 10
@@ -20,9 +20,9 @@ ADJUSTING = ("adjusted", "adjusted again")
 
 @dataclass(frozen=True)
 class StageRow:
-    """One line of the table of stages; the last two are None outside a simulation.
+    """A line of the table of stages; the last two are None outside a simulation.
 
-    ``delta`` is a dash where the stage has none, and ``unbounded`` says that it could have had one.
+    ``delta`` is a dash if the stage has none; ``unbounded`` says that it could have had one.
     """
 
     name: str
@@ -37,7 +37,7 @@ class StageRow:
 
 @dataclass(frozen=True)
 class PointRow:
-    """One testing point of the chart; ``asr`` is None outside a simulation."""
+    """A testing point of the chart; ``asr`` is None outside a simulation."""
 
     pruned: int
     accuracy: float
@@ -58,16 +58,14 @@ class PruningView:
     """The section on pruning.
 
     Attributes:
-        found: the triggers that clients found; None where there are none.
-        channels: of each channel, by number, whether it was pruned; empty where they are too many for a grid.
-        adjusted: the last stage that set extreme weights to zero, None where there is no such stage; ``weights``: the
-            largest of them.
+        found: the triggers that clients found; None if there are none.
+        channels: whether each channel was pruned, by number; empty if there are too many for a grid.
+        adjusted: the last stage that set extreme weights to zero, None if there is none. weights: the largest of them.
     """
 
-    report: PruneReport
+    repair: RepairReport
+    details: PruningDetails
     evaluation: PruneEvaluation | None
-    wording: words.Wording
-    no_scan: str
     vote: str
     found: FoundTriggers | None
     chart: Markup | None
@@ -79,55 +77,43 @@ class PruningView:
     weights: list[Weight]
 
 
-def pruning_view(
-    report: PruneReport, evaluation: PruneEvaluation | None, class_names: Sequence[str] = ()
-) -> PruningView:
-    """Gather the section's parts. Classes without a name are told by their numbers."""
-    points, stages = _points(report, evaluation), _stages(report, evaluation)
-    adjusted = [row for row, stage in zip(stages, report.stages, strict=True) if stage.name in ADJUSTING]
-    pruned = sorted(report.pruned)
+def pruning_view(contents: PageContents, class_names: Sequence[str]) -> PruningView | None:
+    """Gather the section's parts; None without a repair by pruning."""
+    repair, details, evaluation = contents.repair, contents.pruning, contents.prune_evaluation
+    if repair is None or details is None:
+        return None
+    points, stages = _points(details, evaluation), _stages(details, evaluation)
+    adjusted = [row for row, stage in zip(stages, details.stages, strict=True) if stage.name in ADJUSTING]
+    pruned = sorted(details.pruned)
     return PruningView(
-        report=report,
+        repair=repair,
+        details=details,
         evaluation=evaluation,
-        wording=words.pruning(report.outcome, bool(adjusted)),
-        no_scan=words.NO_SCAN,
-        vote=words.VOTES[report.vote],
-        found=found_triggers(report, class_names),
+        vote=words.VOTES[details.vote],
+        found=found_triggers(details, repair.num_heldout, class_names),
         chart=_chart(points, len(pruned)),
         points=points,
         stages=stages,
-        channels=_grid(report),
+        channels=_grid(details),
         pruned=pruned,
         adjusted=adjusted[-1] if adjusted else None,
         weights=[
             Weight(place, _weight(value))
-            for place, value in list(zip(report.extreme, report.values, strict=True))[:MAX_WEIGHTS]
+            for place, value in list(zip(details.extreme, details.values, strict=True))[:MAX_WEIGHTS]
         ],
     )
 
 
-def pruning_settings(report: PruneReport) -> list[tuple[str, str]]:
-    """The settings of the repair, as dotted names and texts."""
-    about = {
-        "vote": report.vote,
-        "layer": report.layer,
-        "max_accuracy_drop": report.max_accuracy_drop,
-        "validation_images": report.validation_images or "none: clients report",
-        "device": report.device,
-    }
-    return list(words.flatten({**about, **report.settings}))
-
-
-def _points(report: PruneReport, evaluation: PruneEvaluation | None) -> list[PointRow]:
-    asr = evaluation.asr_along if evaluation else (None,) * len(report.points)
+def _points(details: PruningDetails, evaluation: PruneEvaluation | None) -> list[PointRow]:
+    asr = evaluation.asr_along if evaluation else (None,) * len(details.points)
     return [
-        PointRow(pruned, accuracy, success, pruned == len(report.pruned))
-        for pruned, accuracy, success in zip(report.points, report.accuracies, asr, strict=True)
+        PointRow(pruned, accuracy, success, pruned == len(details.pruned))
+        for pruned, accuracy, success in zip(details.points, details.accuracies, asr, strict=True)
     ]
 
 
-def _stages(report: PruneReport, evaluation: PruneEvaluation | None) -> list[StageRow]:
-    unknown = (None,) * len(report.stages)
+def _stages(details: PruningDetails, evaluation: PruneEvaluation | None) -> list[StageRow]:
+    unknown = (None,) * len(details.stages)
     accuracy = evaluation.accuracy if evaluation else unknown
     asr = evaluation.asr if evaluation else unknown
     return [
@@ -140,15 +126,15 @@ def _stages(report: PruneReport, evaluation: PruneEvaluation | None) -> list[Sta
             test_accuracy,
             success,
         )
-        for stage, test_accuracy, success in zip(report.stages, accuracy, asr, strict=True)
+        for stage, test_accuracy, success in zip(details.stages, accuracy, asr, strict=True)
     ]
 
 
-def _grid(report: PruneReport) -> list[bool]:
-    if report.channels > MAX_IN_GRID:
+def _grid(details: PruningDetails) -> list[bool]:
+    if details.channels > MAX_IN_GRID:
         return []
-    pruned = set(report.pruned)
-    return [channel in pruned for channel in range(report.channels)]
+    pruned = set(details.pruned)
+    return [channel in pruned for channel in range(details.channels)]
 
 
 def _weight(value: float) -> str:
@@ -158,7 +144,7 @@ def _weight(value: float) -> str:
 
 
 def _chart(points: list[PointRow], stop: int) -> Markup | None:
-    """Accuracy, and attack success where it is known, by the number of channels pruned."""
+    """Accuracy, and the attack success rate if it is known, by the number of channels pruned."""
     if len(points) < 2:
         return None
     height, first, last = 240, points[0].pruned, points[-1].pruned
@@ -166,7 +152,7 @@ def _chart(points: list[PointRow], stop: int) -> Markup | None:
     def across(pruned: int) -> float:
         return charts.clamp((pruned - first) / (last - first))
 
-    children = charts.grid((0, 0.25, 0.5, 0.75, 1), height, lambda tick: f"{100 * tick:.0f}%")
+    children = charts.percent_grid(height)
     children += charts.steps(first, last, height)
     children.append(svg.vertical(across(stop), -20, height, "mark stop"))
     runs = [("curve accuracy", [(across(row.pruned), charts.clamp(row.accuracy)) for row in points])]
@@ -179,7 +165,7 @@ def _chart(points: list[PointRow], stop: int) -> Markup | None:
         svg.curves(runs, height),
         svg.text(label, across(stop), -10, kind="mark-label stop", anchored=side),
     ]
-    title = "Accuracy and attack success by channels pruned" if known else "Accuracy by channels pruned"
+    title = "Accuracy and attack success rate by channels pruned" if known else "Accuracy by channels pruned"
     return svg.picture("pruned", title, _told(points, stop), height, "lines pruned", children)
 
 
@@ -189,5 +175,5 @@ def _told(points: list[PointRow], stop: int) -> str:
     text = f"Clean accuracy: {told}. Pruning stopped with {stop} pruned."
     if points[0].asr is not None:
         told = ", ".join(f"{words.percent(row.asr)} with {row.pruned}" for row in shown)
-        text += f" Attack success, unknown to the defender: {told}."
+        text += f" Attack success rate, unknown to the defender: {told}."
     return text + " The figures are in the table below."

@@ -1,9 +1,8 @@
 """Inline SVG that stays readable at every width.
 
-A chart's ``<svg>`` is exactly its plot area: as wide as the page lets it be, with a fixed height. Positions
-across are percentages, so text and strokes keep their size on a phone; axis labels overflow into the padding
-that the style sheet leaves around it. Lines, which can't be given in percentages, go into a stretched inner
-``<svg>``.
+A chart's ``<svg>`` is its plot area: as wide as the page allows, with a fixed height. Positions across are percentages,
+so text and strokes keep their size on a phone. Axis labels overflow into the padding around it. Lines can't be given in
+percentages and go into a stretched inner ``<svg>``.
 """
 
 from __future__ import annotations
@@ -39,18 +38,18 @@ def picture(
     )
 
 
-def at(share: float) -> str:
-    """A position across, from a share of the width."""
-    return f"{100 * share:.3f}%"
+def at(fraction: float) -> str:
+    """A position across, from a fraction of the width."""
+    return f"{100 * fraction:.3f}%"
 
 
-def anchor(share: float) -> str:
-    """How a label at ``share`` of the width is anchored so that it stays inside."""
-    return "start" if share < 0.12 else "end" if share > 0.88 else "middle"
+def anchor(fraction: float) -> str:
+    """How a label at ``fraction`` of the width is anchored so that it stays inside."""
+    return "start" if fraction < 0.12 else "end" if fraction > 0.88 else "middle"
 
 
 def text(label: str, across: float, down: float, *, kind: str, anchored: str | None = None) -> Markup:
-    """A label at a share of the width and a height in pixels."""
+    """A label at a fraction of the width and a height in pixels."""
     return tag(
         "text", label, x=at(across), y=f"{down:g}", class_=kind, text_anchor=anchored or anchor(across)
     )
@@ -67,7 +66,7 @@ def horizontal(down: float, kind: str) -> Markup:
 
 
 def curves(runs: Iterable[tuple[str, Sequence[Point]]], height: int) -> Markup:
-    """Lines through points in shares of width and height, (0, 0) at the bottom left, each with its class."""
+    """Lines through points in fractions of width and height, (0, 0) at the bottom left, each with its class."""
     lines = []
     for kind, points in runs:
         place = " ".join(f"{1000 * x:.1f},{1000 * (1 - y):.1f}" for x, y in points)

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Literal
 
-from fedmend.detection.scan_report import Verdict
-from fedmend.repairs.repairing import Outcome
+from fedmend.detection.base import Tone, Verdict
+from fedmend.repairs.repair_report import Outcome
 
 MISSING = "–"
+
+Scale = Literal["fraction", "log", "plain"]
+
+TONES: dict[Tone, str] = {"suspicious": "bad", "innocent": "good", "unsure": "unsure"}
+"""A measure's tone as the style sheet names it."""
 
 
 @dataclass(frozen=True)
 class Wording:
-    """How a result is said and shown: its tone picks colour and icon, never without the words."""
+    """How a result is said and shown. The tone picks colour and icon, never without the words."""
 
     tone: str
     short: str
@@ -28,114 +33,98 @@ VERDICTS: dict[Verdict, Wording] = {
         "bad",
         "backdoored",
         "Backdoor found",
-        "One small patch makes this model give the same answer whatever the image shows, and the reference "
-        "model isn’t fooled by it. Don’t release the model as it is: repair it, or go back to an earlier "
-        "round.",
+        "Don’t release this model as it is: repair it, or go back to an earlier round.",
     ),
     "clean": Wording(
         "good",
         "clean",
         "No backdoor found",
-        "The search found no small patch that turns this model’s answers without turning the reference’s as "
-        "well. This speaks about triggers that are stamped on an image, and about images like those scanned. "
-        "It isn’t proof that there is no backdoor of another kind, nor that the model is right.",
+        "The scan found no backdoor of the kind that it looks for, on images like those scanned. This doesn’t prove "
+        "that there is no backdoor of another kind, nor that the model is accurate.",
     ),
     "inconclusive": Wording(
         "unsure",
         "inconclusive",
-        "The scan can’t say",
-        "The evidence is enough neither to release this model nor to reject it. Look at the reason and the "
-        "warnings, then scan again: with more images, another reference or a longer search.",
+        "The scan can’t decide",
+        "The evidence suffices neither to release this model nor to reject it. Read the reason and the warnings, then "
+        "scan again with more images, another reference or a longer search.",
     ),
 }
 
 OUTCOMES: dict[Outcome, Wording] = {
-    "repaired": Wording("good", "repaired", "Repaired", "The backdoor is out and the accuracy was kept."),
-    "failed": Wording(
-        "bad", "failed", "Repair failed", "The result isn’t fit to use in the suspect's place."
-    ),
+    "repaired": Wording("good", "repaired", "Repaired", "The backdoor is removed and the accuracy is kept."),
+    "failed": Wording("bad", "failed", "Repair failed", "Don’t use the result in place of the suspect."),
     "not needed": Wording("good", "not needed", "No repair needed", "The model was left as it is."),
     "undecided": Wording(
         "unsure", "undecided", "Not repaired", "The scan was inconclusive, so the model was left as it is."
     ),
 }
 
-PRUNINGS: dict[Literal["pruned", "failed"], Wording] = {
-    "pruned": Wording(
-        "plain",
-        "pruned",
-        "Pruned",
-        "The model kept its accuracy, within the limit that was set, without the channels that the clients voted "
-        "out.",
-    ),
-    "failed": Wording(
-        "bad",
-        "failed",
-        "Pruning failed",
-        "The accuracy fell by more than was allowed. The result isn’t fit to use in the suspect’s place.",
-    ),
-}
-
-NO_SCAN = (
-    "No scan is behind the pruning: it gives no verdict on whether the model had a backdoor, nor on whether that is "
-    "gone."
+UNVERIFIED = Wording(
+    "plain",
+    "repaired, not scanned again",
+    "Repaired, not scanned again",
+    "The accuracy is kept within the limit. No scan has checked whether the model had a backdoor, nor whether it is "
+    "gone.",
 )
 
-
-def pruning(outcome: Literal["pruned", "failed"], adjusted: bool) -> Wording:
-    """The outcome of a pruning; ``adjusted``: extreme weights were set to zero as well."""
-    wording = PRUNINGS[outcome]
-    if outcome == "pruned" and adjusted:
-        return replace(wording, meaning=f"{wording.meaning[:-1]} and without its extreme weights.")
-    return wording
-
-
 STAGES = {
-    "suspect": ("Suspect", "as it came"),
+    "suspect": ("Suspect", "before the repair"),
     "pruned": ("Pruned", "channels voted out set to zero"),
     "adjusted": ("Extreme weights adjusted", "those beyond delta set to zero"),
-    "fine-tuned": ("Fine-tuned", "trained on, with zeros held"),
+    "fine-tuned": ("Fine-tuned", "under the pruning mask"),
     "adjusted again": ("Extreme weights adjusted again", "those beyond delta set to zero"),
 }
 
 VOTES = {"ranking": "ranking of the channels", "majority": "majority for or against each channel"}
 
-ATTACKS = {
-    "sba": "single attacker (SBA): one client plants the whole trigger",
-    "dba": "distributed attack (DBA): several clients plant a part of the trigger each",
-}
+
+def outcome(name: Outcome, verdict_after: Verdict | None) -> Wording:
+    """A repair's outcome; one without a new scan is called so."""
+    return UNVERIFIED if name == "repaired" and verdict_after is None else OUTCOMES[name]
 
 
-def percent(share: float | None) -> str:
-    """A share in [0, 1], as 93.4%."""
-    return MISSING if share is None or not math.isfinite(share) else f"{100 * share:.1f}%"
+def percent(fraction: float | None) -> str:
+    """A fraction in [0, 1], as 93.4%."""
+    return MISSING if fraction is None or not math.isfinite(fraction) else f"{100 * fraction:.1f}%"
 
 
-def points(share: float) -> str:
-    """A difference of shares, as 1.0 points."""
-    return MISSING if not math.isfinite(share) else f"{100 * share:.1f} points"
+def points(fraction: float) -> str:
+    """A difference of fractions, as 1.0 points."""
+    return MISSING if not math.isfinite(fraction) else f"{100 * fraction:.1f} points"
 
 
-def limit(share: float) -> str:
-    """A limit that somebody set, as 80% or 2.5%: without decimals that say nothing."""
-    return f"{100 * share:g}%"
+def measured(value: float, scale: Scale) -> str:
+    """A measure's value by its scale."""
+    return percent(value) if scale == "fraction" else number(value)
 
 
-def pixels(size: float) -> str:
-    """A mask's size, as 7 or 6.2."""
+def limit(value: float, scale: Scale) -> str:
+    """A limit by its scale; percentages without decimals that say nothing, as 80% or 2.5%."""
+    return f"{100 * value:g}%" if scale == "fraction" else number(value)
+
+
+def patch_size(size: float) -> str:
+    """A mask's size in pixels, as 7 or 6.2."""
     return f"{size:,.0f}" if abs(size - round(size)) < 0.005 else f"{size:,.1f}"
 
 
 def number(value: float) -> str:
-    """About three significant digits, never an exponent."""
-    if not math.isfinite(value):
+    """About three significant digits; an exponent only for what is very large."""
+    if math.isnan(value):
         return MISSING
+    if math.isinf(value):
+        return "∞" if value > 0 else "−∞"
     size = abs(value)
+    if size >= 1e12:
+        return f"{value:.2g}".replace("-", "\u2212")
     if size >= 100 or value == round(value):
-        return f"{value:,.0f}"
-    if size < 0.0005:
-        return "<0.001" if value > 0 else f"{value:.1g}"
-    return f"{value:.{1 if size >= 10 else 2 if size >= 0.1 else 3}f}"
+        text = f"{value:,.0f}"
+    elif size < 0.0005:
+        text = "<0.001" if value > 0 else f"{value:.6f}"
+    else:
+        text = f"{value:.{1 if size >= 10 else 2 if size >= 0.1 else 3}f}"
+    return text.replace("-", "\u2212")
 
 
 def duration(seconds: float) -> str:
@@ -152,8 +141,16 @@ def duration(seconds: float) -> str:
 
 
 def class_name(index: int, names: Sequence[str]) -> str:
-    """The class's name, or its number where it has none."""
+    """The class's name, or its number if it has none."""
     return names[index] if 0 <= index < len(names) and names[index].strip() else f"class {index}"
+
+
+def class_list(classes: Sequence[int], names: Sequence[str], most: int = 6) -> str:
+    """Source classes by name; all others if none is named."""
+    if not classes:
+        return "all other classes"
+    shown = ", ".join(class_name(index, names) for index in classes[:most])
+    return shown if len(classes) <= most else f"{shown} and {len(classes) - most} more"
 
 
 def flatten(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
@@ -162,14 +159,17 @@ def flatten(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str
         if isinstance(value, Mapping) and value:
             yield from flatten(value, f"{prefix}{key}.")
         else:
-            yield f"{prefix}{key}", _text(value)
+            yield f"{prefix}{key}", plain_text(value)
 
 
-def _text(value: Any) -> str:
+def plain_text(value: Any) -> str:
+    """A setting's value as text; an empty one as none."""
     if value is None or value == {}:
         return "none"
     if isinstance(value, bool):
         return "yes" if value else "no"
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} {text}" for key, text in flatten(value))
     if isinstance(value, list | tuple):
-        return ", ".join(_text(item) for item in value) or "none"
+        return ", ".join(plain_text(item) for item in value) or "none"
     return f"{value:g}" if isinstance(value, float) else str(value)

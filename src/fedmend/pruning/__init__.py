@@ -1,32 +1,35 @@
 """Federated pruning: the clients vote on which channels are dormant (federated-pruning paper)."""
 
+from fedmend.pruning.accuracy_vote import AccuracyVote
+from fedmend.pruning.activations import mean_activations
 from fedmend.pruning.ballots import Ballots, is_plain
-from fedmend.pruning.dormancy import mean_activations
-from fedmend.pruning.extreme_weights import adjusted, choose_delta, extreme_weights
-from fedmend.pruning.layers import Point, locate
-from fedmend.pruning.mask import Zeros, channel_zeros, held, set_to_zero, union
+from fedmend.pruning.extreme_weights import adjusted, choose_delta, is_extreme
+from fedmend.pruning.layers import ConvLayer, locate
+from fedmend.pruning.majority_vote import MajorityVote, bits
+from fedmend.pruning.pruning_mask import PruningMask, channel_mask, held, join_masks, set_to_zero
+from fedmend.pruning.ranking_vote import RankingVote, Rule, ranks
 from fedmend.pruning.removal import remove_channels
-from fedmend.pruning.sequence import AccuracyVote, StopRule, accuracies_along, how_far, points_along
-from fedmend.pruning.votes import MajorityVote, RankingVote, Rule, bits, pruning_sequence, ranks
+from fedmend.pruning.sequence import StopRule, accuracies_along, how_far, points_along, pruning_sequence
 
 __all__ = [
     "AccuracyVote",
     "Ballots",
+    "ConvLayer",
     "MajorityVote",
-    "Point",
+    "PruningMask",
     "RankingVote",
     "Rule",
     "StopRule",
-    "Zeros",
     "accuracies_along",
     "adjusted",
     "bits",
-    "channel_zeros",
+    "channel_mask",
     "choose_delta",
-    "extreme_weights",
     "held",
     "how_far",
+    "is_extreme",
     "is_plain",
+    "join_masks",
     "locate",
     "mean_activations",
     "points_along",
@@ -34,5 +37,4 @@ __all__ = [
     "ranks",
     "remove_channels",
     "set_to_zero",
-    "union",
 ]

@@ -1,4 +1,4 @@
-"""Keeping count of untrusted answers: who answered, and whose answers were refused why."""
+"""Counting untrusted ballots: who voted, and whose ballots were refused for which reason."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from collections import Counter
 import torch
 from torch import Tensor
 
-from fedmend.errors import ConfigError
+from fedmend.errors import ConfigError, DataError
 
 
 class Ballots:
-    """One answer a client, good or bad; memory is one byte a client.
+    """At most one ballot a client, good or bad; takes one byte of memory a client.
 
     Args:
         num_clients: clients are numbered from 0 to one below this.
 
     Attributes:
-        counted: answers that count. refused: of the others, how many for each reason.
+        counted: ballots that count. refused: of the others, how many for each reason.
 
     Raises:
         ConfigError: no clients.
@@ -28,23 +28,25 @@ class Ballots:
             raise ConfigError(f"a vote needs clients, 1 or more; got {num_clients}")
         self.counted = 0
         self.refused: Counter[str] = Counter()
-        self._answered = bytearray(num_clients)
+        self._voted = bytearray(num_clients)
 
     @property
     def missing(self) -> int:
-        """Clients of whom no answer came, good or bad."""
-        return self._answered.count(0)
+        """Clients that sent no ballot, good or bad."""
+        return self._voted.count(0)
 
-    def admit(self, client: int, reason: str | None) -> str | None:
-        """Note an answer and why it is refused, if it is; returns that reason or another that weighs more, or None.
+    def admit(self, client: int, flaw: str | None) -> str | None:
+        """Register a ballot, with its flaw if it has one; a ballot that never came, or too late, has one, too.
 
-        An answer that came too late is noted in the same way, with a reason.
+        Returns:
+            Why the ballot is refused: the flaw, or a graver reason; None if it counts.
         """
-        if type(client) is not int or not 0 <= client < len(self._answered):
+        reason = flaw
+        if type(client) is not int or not 0 <= client < len(self._voted):
             reason = "not a client of this vote"
         else:
-            reason = "a second answer of one client" if self._answered[client] else reason
-            self._answered[client] = 1
+            reason = "a second ballot of one client" if self._voted[client] else reason
+            self._voted[client] = 1
         if reason is None:
             self.counted += 1
         else:
@@ -56,12 +58,37 @@ INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
-def is_plain(answer: object, dtypes: tuple[torch.dtype, ...]) -> bool:
-    """Whether an answer is an ordinary dense tensor with values, of one of these types."""
+def is_plain(value: object, dtypes: tuple[torch.dtype, ...]) -> bool:
+    """Whether a value is an ordinary dense tensor with data, of one of these types."""
     return (
-        isinstance(answer, Tensor)
-        and answer.layout == torch.strided
-        and not answer.is_meta
-        and not answer.is_quantized
-        and answer.dtype in dtypes
+        isinstance(value, Tensor)
+        and value.layout == torch.strided
+        and not value.is_meta
+        and not value.is_quantized
+        and value.dtype in dtypes
     )
+
+
+def require_channels(channels: int) -> int:
+    """A vote's number of channels.
+
+    Raises:
+        ConfigError: it is below 1.
+    """
+    if channels < 1:
+        raise ConfigError(f"a vote needs channels, 1 or more; got {channels}")
+    return channels
+
+
+def require_activations(activations: Tensor) -> Tensor:
+    """A client's mean activations, (C,).
+
+    Raises:
+        DataError: they are not a vector of finite numbers.
+    """
+    if activations.ndim != 1 or len(activations) == 0 or not bool(activations.isfinite().all()):
+        raise DataError(
+            f"mean activations must be a vector of finite numbers, one a channel; got {tuple(activations.shape)}, "
+            f"{int((~activations.isfinite()).sum())} of them not finite"
+        )
+    return activations

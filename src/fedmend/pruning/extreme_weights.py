@@ -1,4 +1,4 @@
-"""Adjusting extreme weights (federated-pruning paper, 4.3 and 5.3)."""
+"""Adjusting extreme weights: setting a layer's outliers to zero (federated-pruning paper, 4.3 and 5.3)."""
 
 from __future__ import annotations
 
@@ -9,26 +9,26 @@ import torch
 from torch import Tensor, nn
 
 from fedmend.errors import ConfigError
-from fedmend.pruning.mask import Zeros, set_to_zero
+from fedmend.pruning.pruning_mask import PruningMask, set_to_zero
 
 DELTAS = tuple(5 - 0.25 * index for index in range(19))
-"""From 5 down to 0.5: where to look for a delta."""
+"""The candidates for delta, from 5 down to 0.5."""
 
 
-def extreme_weights(weights: Tensor, delta: float, *, live_only: bool = True) -> Tensor:
-    """Which weights lie beyond ``mu - delta * sigma`` or ``mu + delta * sigma``.
+def is_extreme(weights: Tensor, delta: float, *, live_only: bool = True) -> Tensor:
+    """Which weights lie below ``mu - delta * sigma`` or above ``mu + delta * sigma``.
 
     Args:
         weights: of one layer, any shape.
         delta: above 0; the paper's is 3.
-        live_only: take mean and standard deviation over the weights that aren't zero, so that those of pruned
-            channels don't narrow the range. The paper says "all the weights".
+        live_only: compute mean and standard deviation over the nonzero weights, so that pruned channels don't narrow
+            the range. The paper says "all the weights".
 
     Returns:
         bool, of the same shape.
 
     Raises:
-        ConfigError: delta isn't above 0.
+        ConfigError: delta is not above 0.
     """
     if not delta > 0:
         raise ConfigError(f"delta must be above 0; got {delta}")
@@ -49,12 +49,14 @@ def choose_delta(
 ) -> float:
     """The lowest delta, walking down, before the accuracy has dropped by more than ``max_drop`` (after 5.3).
 
-    The drop is from the model without any adjustment; infinity, which adjusts nothing, is the answer where even the
-    largest delta drops too far. The paper stops where the accuracy "begins to decrease".
+    The drop is from the model without any adjustment. The paper stops where the accuracy "begins to decrease".
 
     Args:
         model: left as found.
-        accuracy_of: the clean accuracy of a model, on validation images or as clients report it.
+        accuracy_of: clean accuracy of a model, on validation images or as clients report it.
+
+    Returns:
+        A delta; infinity, which adjusts nothing, where even the largest drops too far.
     """
     allowed = accuracy_of(model) - max_drop
     chosen = float("inf")
@@ -67,10 +69,10 @@ def choose_delta(
 
 def adjusted(
     model: nn.Module, layer: str, delta: float, *, live_only: bool = True
-) -> tuple[nn.Module, Zeros]:
-    """A copy of the model with the extreme weights of a layer set to zero, and which these are."""
+) -> tuple[nn.Module, PruningMask]:
+    """A copy of the model with the extreme weights of a layer set to zero, and the mask of these."""
     copy = deepcopy(model)
     weight = copy.get_submodule(layer).get_parameter("weight")
-    zeros = {f"{layer}.weight": extreme_weights(weight.detach(), delta, live_only=live_only)}
-    set_to_zero(copy, zeros)
-    return copy, zeros
+    mask = {f"{layer}.weight": is_extreme(weight.detach(), delta, live_only=live_only)}
+    set_to_zero(copy, mask)
+    return copy, mask

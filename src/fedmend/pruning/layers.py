@@ -1,4 +1,4 @@
-"""Finding a model's convolution and the place of its activations, without touching the model."""
+"""Finding a convolution and where its activations are taken, without touching the model."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _PASSED = (
 _POOLS = nn.modules.pooling._MaxPoolNd
 
 
-def locate(model: nn.Module, images: Tensor, layer: str | None = None) -> Point:
+def locate(model: nn.Module, images: Tensor, layer: str | None = None) -> ConvLayer:
     """The convolution called ``layer``, by default the one that runs last, and the nonlinearity that follows it.
 
     Args:
@@ -37,10 +37,12 @@ def locate(model: nn.Module, images: Tensor, layer: str | None = None) -> Point:
 
 
 @dataclass(frozen=True, eq=False)
-class Point:
-    """A convolution, and where its activations are taken: what ``module`` returns, or else what it is given.
+class ConvLayer:
+    """A convolution, and where its activations are taken.
 
-    ``norms`` are the normalisations in between, by name.
+    Attributes:
+        name: of the convolution. norms: the normalisations between it and its activations, by name.
+        module: its output, or with ``given`` its input, holds the activations.
     """
 
     name: str
@@ -76,7 +78,7 @@ class Point:
 
 @dataclass(frozen=True, eq=False)
 class _Call:
-    """A module without modules of its own (but for what its parameters are made by), as it ran."""
+    """A module without children (other than parametrizations), as it ran."""
 
     name: str
     module: nn.Module
@@ -104,7 +106,7 @@ def _run(model: nn.Module, pixels: Tensor) -> list[_Call]:
     return calls
 
 
-def _find(calls: list[_Call], layer: str | None) -> Point:
+def _find(calls: list[_Call], layer: str | None) -> ConvLayer:
     places = [
         index
         for index, call in enumerate(calls)
@@ -127,7 +129,7 @@ def _find(calls: list[_Call], layer: str | None) -> Point:
     before_user: dict[str, nn.Module] = {}
     for call in calls[places[-1] + 1 :]:
         if _is_activation(call):
-            return Point(name, convolution, norms, call.module, given=False)
+            return ConvLayer(name, convolution, norms, call.module, given=False)
         if user is None and (isinstance(call.module, _POOLS) or not isinstance(call.module, _PASSED)):
             user, before_user = call, dict(norms)
         if isinstance(call.module, _NORMS):
@@ -137,8 +139,8 @@ def _find(calls: list[_Call], layer: str | None) -> Point:
     # No nonlinearity is a module: a functional one has made what the first module after the normalisations is given.
     between = norms if user is None else before_user
     if user is not None and _has_channels(user.given, convolution.out_channels):
-        return Point(name, convolution, between, user.module, given=True)
-    return Point(name, convolution, between, [convolution, *between.values()][-1], given=False)
+        return ConvLayer(name, convolution, between, user.module, given=True)
+    return ConvLayer(name, convolution, between, [convolution, *between.values()][-1], given=False)
 
 
 def _has_channels(given: object, channels: int) -> bool:

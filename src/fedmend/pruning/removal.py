@@ -1,4 +1,4 @@
-"""Really removing pruned channels, by the library torch-pruning: the smaller model gives the same answers."""
+"""Removing pruned channels with the library torch-pruning: a smaller model with the same predictions."""
 
 from __future__ import annotations
 
@@ -12,26 +12,25 @@ from torch import Tensor, nn
 from fedmend.errors import ConfigError, DataError, ModelError
 from fedmend.inference import evaluating, pixels_for
 from fedmend.pruning.layers import locate
-from fedmend.pruning.mask import channel_zeros
+from fedmend.pruning.pruning_mask import channel_mask
 
 
 def remove_channels(
     model: nn.Module, channels: Sequence[int], images: Tensor, *, layer: str | None = None
 ) -> nn.Module:
-    """A copy of a pruned model without these channels, and without what other layers did with them.
+    """A copy of a pruned model without these channels and the weights that read them.
 
     Args:
-        model: with the channels already at zero (see :func:`fedmend.repairs.vote_pruning.prune`); left as found.
-        images: a few, uint8 or float in [0, 1], (N, C, H, W), on which both models' answers are compared.
+        model: with the channels already at zero (see :func:`fedmend.repairs.prune`); left as found.
+        images: a few, uint8 or float in [0, 1], (N, C, H, W), on which both models' logits are compared.
         layer: the convolution; by default the one that runs last.
 
     Returns:
-        A model of other shapes: it can be saved whole, but not be loaded into the architecture that it came from.
+        A model of other shapes: save it whole, since it no longer fits the architecture that it came from.
 
     Raises:
         DataError: there are no images. ConfigError: torch-pruning isn't installed, or all channels are named.
-        ModelError: channels aren't at zero, or can't be removed without changing the answers, as where a shortcut adds
-            to them.
+        ModelError: channels are not zero, or can't be removed without changing the logits, as with a shortcut.
     """
     try:
         import torch_pruning
@@ -40,14 +39,12 @@ def remove_channels(
             "removing channels needs torch-pruning; install it with: pip install 'fedmend[slim]'"
         ) from error
     if len(images) == 0:
-        raise DataError(
-            "removing channels needs an image or more to compare the models' answers on; got none"
-        )
-    point = locate(model, images, layer)
-    for name, zero in channel_zeros(point, channels).items():
+        raise DataError("removing channels needs an image or more to compare the models' logits on; got none")
+    found = locate(model, images, layer)
+    for name, zero in channel_mask(found, channels).items():
         if bool(model.get_parameter(name)[zero.to(model.get_parameter(name).device)].any()):
             raise ModelError(
-                f"channels {list(channels)} of {point.name} aren't pruned: {name} isn't zero there"
+                f"channels {list(channels)} of {found.name} aren't pruned: {name} isn't zero there"
             )
     small, pixels = deepcopy(model), pixels_for(model, images)
     frozen = {name for name, parameter in small.named_parameters() if not parameter.requires_grad}
@@ -57,7 +54,7 @@ def remove_channels(
         warnings.simplefilter("ignore")
         graph = torch_pruning.DependencyGraph().build_dependency(small, example_inputs=pixels[:1])
         group = graph.get_pruning_group(
-            small.get_submodule(point.name), torch_pruning.prune_conv_out_channels, idxs=sorted(set(channels))
+            small.get_submodule(found.name), torch_pruning.prune_conv_out_channels, idxs=sorted(set(channels))
         )
         group.prune()
     for name, parameter in small.named_parameters():
@@ -70,7 +67,7 @@ def remove_channels(
             same = False
     if not same:
         raise ModelError(
-            f"channels of {point.name} can't be removed without changing the model's answers: other layers' channels "
+            f"channels of {found.name} can't be removed without changing the model's logits: other layers' channels "
             "are tied to them, as by a shortcut; keep them at zero"
         )
     return small

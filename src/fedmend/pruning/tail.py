@@ -1,4 +1,4 @@
-"""Running a model from a convolution on, again and again, on one batch whose lower layers ran once."""
+"""Running the part of a model after a convolution many times, on a batch whose lower layers ran once."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ import torch
 from torch import Tensor, fx, nn
 
 from fedmend.errors import ModelError
-from fedmend.pruning.mask import require_prunable
+from fedmend.pruning.pruning_mask import require_prunable
 
 
 class Tail:
     """The part of a model after a convolution.
 
-    torch.fx cuts the model there. A model that it can't trace, or traces wrongly, runs whole every time, with the
-    convolution's output replaced: slower, with the same answers.
+    torch.fx cuts the model there. A model that it can't trace, or traces wrongly, runs whole every time with the
+    convolution's output replaced: slower, with the same logits.
 
     Args:
         model: a copy that may be changed, in eval mode.
@@ -56,21 +56,21 @@ class Tail:
                 parameter[channels] = 0
 
     def logits(self) -> Tensor:
-        """The model's answers to the batch, (N, classes)."""
-        answer: Tensor
+        """The model's logits for the batch, (N, classes)."""
+        logits: Tensor
         if self._graph is None:
             hook = self._model.get_submodule(self._layer).register_forward_hook(
                 lambda _module, _inputs, _output: self.activations.clone()
             )
             try:
-                answer = self._model(self._pixels)
+                logits = self._model(self._pixels)
             finally:
                 hook.remove()
-            return answer
+            return logits
         start = {node: _own(value) for node, value in self._kept.items()}
         start[self._convolution] = self.activations.clone()
-        answer = fx.Interpreter(self._graph).run(self._pixels, initial_env=start)
-        return answer
+        logits = fx.Interpreter(self._graph).run(self._pixels, initial_env=start)
+        return logits
 
     def _cut(self) -> None:
         """Run up to the convolution, and keep what the rest of the model needs."""
@@ -111,7 +111,7 @@ class Tail:
 
 
 class _Tracer(fx.Tracer):
-    """Keeps these modules whole, subclasses of torch's own too."""
+    """Keeps these modules whole, even subclasses of torch's own."""
 
     def __init__(self, leaves: list[nn.Module]) -> None:
         super().__init__()
@@ -122,5 +122,5 @@ class _Tracer(fx.Tracer):
 
 
 def _own(value: Any) -> Any:
-    """A copy, as what comes after may work in place."""
+    """A copy, since later modules may work in place."""
     return value.clone() if isinstance(value, Tensor) else value

@@ -1,19 +1,41 @@
-"""Repairs: taking a backdoor out of a model, checked by one gate."""
+"""Repairs: taking a backdoor out of a model. Whatever the method, one gate decides what is released."""
 
-from fedmend.repairs.federated_pruning import PAPER_RECIPE, FederatedPruning, last_model
-from fedmend.repairs.repairing import RepairReport, repair
+from fedmend.repairs.asking import AccuracySource, ValidationSet
+from fedmend.repairs.base import Candidate, Context, Participants, Repair
+from fedmend.repairs.distillation import Distillation
+from fedmend.repairs.federated_pruning import PAPER_RECIPE, FederatedPruning
+from fedmend.repairs.gate import Gate
+from fedmend.repairs.pruning_stages import Pruning, prune
+from fedmend.repairs.repair_report import RepairReport
+from fedmend.repairs.repairing import FIVE_EPOCHS, VOTING_GATE, repair, repair_by_votes
 from fedmend.repairs.unlearning import Unlearning, unlearn
-from fedmend.repairs.vote_pruning import PruneReport, Pruning, prune
+
+REPAIRS: dict[str, Repair] = {
+    "unlearn": FIVE_EPOCHS,
+    "prune": FederatedPruning(),
+    "prune-paper": PAPER_RECIPE,
+}
+"""Repairs by the names that the command line uses."""
 
 __all__ = [
+    "FIVE_EPOCHS",
     "PAPER_RECIPE",
+    "REPAIRS",
+    "VOTING_GATE",
+    "AccuracySource",
+    "Candidate",
+    "Context",
+    "Distillation",
     "FederatedPruning",
-    "PruneReport",
+    "Gate",
+    "Participants",
     "Pruning",
+    "Repair",
     "RepairReport",
     "Unlearning",
-    "last_model",
+    "ValidationSet",
     "prune",
     "repair",
+    "repair_by_votes",
     "unlearn",
 ]

@@ -1,274 +1,221 @@
-"""Repair: a backdoored model and its scan to a repaired model, never worse than what came in."""
+"""Repairing: a suspect, and what a scan or the clients found in it, to a model that passed the gate, or to none."""
 
 from __future__ import annotations
 
-import math
+import json
 import time
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, is_dataclass, replace
 from itertools import count
-from typing import Any, Literal
+from typing import Any
 
 import torch
-from pydantic import ConfigDict, TypeAdapter, ValidationError
 from torch import Tensor, nn
 
-from fedmend.detection import THOROUGH, Contrastive
-from fedmend.detection.scan_report import ScanReport, Verdict
-from fedmend.detection.scanning import scan
-from fedmend.errors import ConfigError, DataError
-from fedmend.evaluation import accuracy, attack_success_rate
-from fedmend.goals import AllToOne
-from fedmend.inference import predict
+from fedmend.detection import Case, Contrastive, Finding, ScanReport
+from fedmend.errors import DataError
 from fedmend.progress import Progress, silent
+from fedmend.repairs.base import Candidate, Context, Participants, Repair
+from fedmend.repairs.federated_pruning import FederatedPruning
+from fedmend.repairs.gate import Evidence, Gate, judge, measure, scan_again
+from fedmend.repairs.repair_report import Outcome, RepairReport
 from fedmend.repairs.unlearning import Unlearning
 from fedmend.seeds import derive_seed, generator
-from fedmend.triggers import Patch
 
-Outcome = Literal["repaired", "failed", "not needed", "undecided"]
+FIVE_EPOCHS = Unlearning(epochs=5)
+"""The default of :func:`repair`; the paper has one epoch."""
+VOTING_GATE = Gate(max_accuracy_drop=0.05, detector=Contrastive())
+"""The default of :func:`repair_by_votes`, which needs a scan's verdict and not the whole trigger."""
 
-
-@dataclass(frozen=True)
-class RepairReport:
-    """How a repair went. Shares are in [0, 1] and measured on held-out images, which no step of it trained on.
-
-    The images of the scan that came before may be among them; so a trigger's success is a little too high there.
-
-    Attributes:
-        outcome: "repaired"; "failed" where the result would be worse than allowed or is still backdoored; "not
-            needed" where the scan found no backdoor; "undecided" where it was inconclusive.
-        reason: the outcome in a sentence, for a person.
-        accuracy_before, accuracy_after: clean accuracy of the suspect and of the repaired model.
-        accuracy_error: standard error of the fall of the accuracy, from the images on which the two models differ.
-        reasr_before, reasr_after: share of stamped held-out images sent to the target, with the recovered trigger.
-        max_accuracy_drop: the largest fall of the clean accuracy that is allowed.
-        passes: how often triggers were searched and unlearned.
-        triggers: how many triggers, the recovered ones and their variants, were unlearned.
-        verdict_after: what a new scan of the repaired model says, or None if there was none.
-    """
-
-    __pydantic_config__ = ConfigDict(extra="forbid")
-
-    outcome: Outcome
-    reason: str
-    method: str
-    settings: dict[str, Any]
-    seconds: float
-    accuracy_before: float
-    accuracy_after: float
-    accuracy_error: float
-    num_heldout: int
-    max_accuracy_drop: float
-    reasr_before: float
-    reasr_after: float
-    passes: int
-    triggers: int
-    verdict_after: Verdict | None
-    warnings: tuple[str, ...] = field(default=())
-
-    def to_json(self) -> str:
-        """The report as JSON text."""
-        return _ADAPTER.dump_json(self, indent=2).decode()
-
-    @staticmethod
-    def from_json(text: str | bytes) -> RepairReport:
-        """Read what :meth:`to_json` wrote.
-
-        Raises:
-            DataError: the text is not such a report.
-        """
-        try:
-            return _ADAPTER.validate_json(text)
-        except ValidationError as error:
-            raise DataError(f"not a fedmend repair report: {error}") from error
-
-
-_ADAPTER = TypeAdapter(RepairReport)
-
-REPAIR = Unlearning(epochs=5)
+MIN_IMAGES = 20
 SEARCHES = 2
+MIN_SCAN_IMAGES = 10
 
 
 def repair(
-    suspect: nn.Module,
-    *,
-    reference: nn.Module,
-    images: Tensor,
-    labels: Tensor,
+    case: Case,
     report: ScanReport,
-    method: Unlearning | None = None,
-    scan_method: Contrastive | None = None,
-    max_accuracy_drop: float = 0.01,
-    max_passes: int = 3,
-    held_out_share: float = 0.5,
+    method: Repair = FIVE_EPOCHS,
+    gate: Gate = Gate(),  # noqa: B008 - frozen
+    *,
     seed: int = 0,
     progress: Progress = silent,
 ) -> tuple[nn.Module | None, RepairReport]:
-    """Unlearn a backdoor, scan again, and go on until the scan finds none.
+    """Take out the backdoor that a scan found, scan again, and go on until a scan finds none.
 
-    The paper's 2.6 unlearns the one recovered trigger. The smallest that works is a part of the planted one, though,
-    and the backdoor answers to the rest as well. So what is unlearned are the recovered trigger, and what two thorough
-    scans on images of the repair's own find with all variants; and after a pass what a new scan finds in addition. Each
-    pass begins from the suspect again, so that passes don't add up their harm. The soft answers that keep the accuracy
-    are the mean of the suspect's and the reference's.
+    The contrastive paper unlearns the one recovered trigger (2.6). The smallest that works is only a part of the
+    planted one, though, and the backdoor reacts to the rest as well. So the method also gets what two more searches
+    with the gate's detector find on images of the repair's own, with all variants, and after a pass what the new scan
+    finds in addition. Each pass starts from the suspect again, so that the harm of passes doesn't add up.
 
     Args:
-        suspect: the backdoored model; left untouched.
-        reference: the clean reference of the scan.
-        images: the server's clean images, uint8 or float (N, C, H, W), N at least 20; labels: int64 (N,).
-        report: the scan of ``suspect``.
-        method: how to unlearn; by default :class:`Unlearning` for five epochs, where the paper has one.
-        scan_method: the inversion method of its own scans, before the first pass and after each; by default
-            ``THOROUGH``: what is unlearned should be the whole of the planted trigger.
-        max_accuracy_drop: how much lower, in [0, 1], the held-out clean accuracy may be. The repair failed if it fell
-            by more than this and one standard error: a few hundred images can't tell a fall of a point from none.
-        max_passes: how often to search and unlearn at most.
-        held_out_share: share of the images that are kept from training and decide whether the repair succeeded.
-        seed: for the split and the training.
+        case: the suspect with the server's clean images, N at least 20, their labels, and what else the gate's
+            detector needs. Images of the scan may be among the held-out ones, which biases trigger success upward.
+        report: the scan of the suspect.
+        method: by default :class:`Unlearning` for five epochs, where the paper has one.
+        gate: what the repaired model must pass.
+        seed: of the choice of held-out images, the scans and the method.
+        progress: see ``fedmend.progress``.
 
     Returns:
-        The repaired model, or None where the outcome isn't "repaired"; and the report.
+        The repaired model, or None if the outcome isn't "repaired"; and the report.
 
     Raises:
-        DataError: too few images. ConfigError: a setting out of range, or the unlearning diverged.
+        DataError: too few images, or no labels. ConfigError: the method lacks something, or training diverged.
     """
-    if not 0 < held_out_share < 1 or not 0 <= max_accuracy_drop <= 1 or max_passes < 1:
-        raise ConfigError(
-            "held_out_share must be in (0, 1), max_accuracy_drop in [0, 1] and max_passes 1 or more"
-        )
-    if len(images) < 20 or labels.shape != (len(images),):
-        raise DataError(
-            f"a repair needs at least 20 images with a label each, to train on and to check with; "
-            f"got {len(images)} images and {tuple(labels.shape)} labels"
-        )
-    method = method or REPAIR
-    started = time.perf_counter()
-    order = torch.randperm(len(images), generator=generator(seed, "held out"))
-    held_out, training = order.tensor_split([max(1, round(held_out_share * len(images)))])
-    own_images, own_labels = images[training], labels[training]
-    check = _Check(images[held_out], labels[held_out], report)
-    accuracy_before = check.accuracy(suspect)
+    job = _Job(method, gate, seed)
+    own, held_out = _split(case, gate.held_out_fraction, seed)
+    # The first scan's variants are left out: the searches find them on images of the repair's own.
+    findings = [_without_variants(finding) for finding in _incriminating(report)]
+    targets = [target for finding in findings for target in finding.targets if target.trigger is not None]
+    if report.verdict != "backdoored" or not targets:
+        return None, job.report(_not_tried(report), measure((case.suspect, case.suspect), *held_out))
 
-    searches = count()
+    numbers = count()
 
     def search(model: nn.Module) -> ScanReport:
-        number = next(searches)
-        scanned = torch.randperm(len(own_images), generator=generator(seed, "scan", number))
-        return scan(
-            model,
-            reference=reference,
-            images=own_images[scanned[: report.num_images]],
-            labels=own_labels[scanned[: report.num_images]],
-            method=scan_method or THOROUGH,
-            thresholds=report.thresholds,
-            control=False,  # a repair takes no chances: what isn't clean isn't repaired
-            seed=derive_seed(seed, "scan", number),
+        scanned = replace(own, suspect=model)
+        return scan_again(gate, scanned, report.num_images, (next(numbers), seed), progress)
+
+    for _ in range(SEARCHES):
+        findings += _incriminating(search(case.suspect))
+    for number in range(1, gate.max_passes + 1):
+        context = Context(
+            own.reference,
+            own.images,
+            own.labels,
+            attempt=number,
+            seed=derive_seed(seed, "unlearn", number),
             progress=progress,
         )
+        candidate = method(case.suspect, findings, context)
+        scanned = search(candidate.model)
+        if scanned.verdict == "clean":
+            break
+        findings += _incriminating(scanned)
+    evidence = measure((case.suspect, candidate.model), *held_out, (*targets, *candidate.targets))
+    return job.judged(candidate, replace(evidence, verdict_after=scanned.verdict))
 
-    model, passes, found, current = suspect, 0, list[Patch](), report
-    if report.verdict == "backdoored":
-        found = [report.trigger]
-        for _ in range(SEARCHES):
-            found += _patches(search(suspect))
-    while found and passes < max_passes and (not passes or current.verdict != "clean"):
-        found += _patches(current) if passes else []
-        passes += 1
-        model = method(
-            suspect,
-            found,
-            own_images,
-            own_labels,
-            teachers=(suspect, reference),
-            seed=derive_seed(seed, "unlearn", passes),
-            progress=progress,
-        )
-        if not all(bool(value.isfinite().all()) for value in model.state_dict().values()):
-            raise ConfigError("the unlearning diverged: its weights became NaN or infinite; take a lower lr")
-        current = search(model)
 
-    accuracy_after = check.accuracy(model)
-    error = check.error_of_fall(suspect, model)
-    reasr_after = check.reasr(model)
-    outcome, reason = _judge(
-        report, current, accuracy_before, accuracy_after, error, max_accuracy_drop, len(found), reasr_after
+def repair_by_votes(
+    case: Case,
+    participants: Participants,
+    method: FederatedPruning = FederatedPruning(),  # noqa: B008 - frozen
+    gate: Gate = VOTING_GATE,
+    progress: Progress = silent,
+) -> tuple[nn.Module | None, RepairReport, dict[str, nn.Module]]:
+    """Let the clients of a federation vote the backdoor out; no scan need have found it.
+
+    Args:
+        case: the suspect. With images and labels of the server's own, accuracies are measured on them, and whether
+            found triggers still work; without, the clients report accuracies. The same images choose how far to
+            prune and judge the result. With a reference as well, a new scan is made.
+        participants: the federation.
+        method: how to hold the vote, prune and fine-tune.
+        gate: what the repaired model must pass; ``held_out_fraction`` and ``max_passes`` have no effect.
+        progress: see ``fedmend.progress``.
+
+    Returns:
+        The repaired model, or None if the outcome isn't "repaired"; the report; and the model after each stage, for
+        studies alone: the gate has not judged them.
+
+    Raises:
+        DataError: no client's reply counts, or images without labels. ModelError: the model has no convolution.
+    """
+    job = _Job(method, gate, participants.seed)
+    if (case.images is None) != (case.labels is None):
+        raise DataError("a repair by votes needs validation images with labels, or neither")
+    context = Context(
+        case.reference, case.images, case.labels, participants, seed=participants.seed, progress=progress
     )
-    return (model if outcome == "repaired" else None), RepairReport(
-        outcome=outcome,
-        reason=reason,
-        method=type(method).__name__.lower(),
-        settings=asdict(method) | {"max_passes": max_passes, "held_out_share": held_out_share, "seed": seed},
-        seconds=time.perf_counter() - started,
-        accuracy_before=accuracy_before,
-        accuracy_after=accuracy_after,
-        accuracy_error=error,
-        num_heldout=len(held_out),
-        max_accuracy_drop=max_accuracy_drop,
-        reasr_before=check.reasr(suspect),
-        reasr_after=reasr_after,
-        passes=passes,
-        triggers=len(found),
-        verdict_after=current.verdict if passes else None,
-    )
+    candidate = method(case.suspect, (), context)
+    if case.images is None or case.labels is None:
+        assert candidate.reported is not None
+        evidence = Evidence(*candidate.reported)
+    else:
+        models = (case.suspect, candidate.model)
+        evidence = measure(models, case.images, case.labels, candidate.targets)
+    if case.images is not None and case.reference is not None:
+        size = max(MIN_SCAN_IMAGES, 3 * case.suspect_logits.shape[1])
+        repaired = Case(candidate.model, case.reference, case.images, case.labels, case.class_names)
+        again = scan_again(gate, repaired, size, (0, participants.seed), progress)
+        evidence = replace(evidence, verdict_after=again.verdict)
+    return *job.judged(candidate, evidence), candidate.stages
 
 
-@dataclass(frozen=True, eq=False)
-class _Check:
-    """Measures models on the held-out images."""
+@dataclass(frozen=True)
+class _Job:
+    """A repair from its beginning to its report."""
 
-    images: Tensor
-    labels: Tensor
-    report: ScanReport
+    method: Repair
+    gate: Gate
+    seed: int
+    started: float = field(default_factory=time.perf_counter)
 
-    def accuracy(self, model: nn.Module) -> float:
-        return accuracy(model, self.images, self.labels)
-
-    def error_of_fall(self, before: nn.Module, after: nn.Module) -> float:
-        """Standard error of the fall of the accuracy: how uncertain these few images leave it."""
-        right = [
-            (predict(model, self.images).cpu() == self.labels.cpu()).double() for model in (before, after)
-        ]
-        spread = float((right[0] - right[1]).std(correction=0))
-        return spread / math.sqrt(len(self.labels))
-
-    def reasr(self, model: nn.Module) -> float:
-        return attack_success_rate(
-            model, self.report.trigger, AllToOne(self.report.target_class), self.images, self.labels
+    def judged(self, candidate: Candidate, evidence: Evidence) -> tuple[nn.Module | None, RepairReport]:
+        verdict = judge(self.gate, evidence, candidate.summary)
+        return (candidate.model if verdict[0] == "repaired" else None), self.report(
+            verdict, evidence, candidate
         )
 
+    def report(
+        self, verdict: tuple[Outcome, str], evidence: Evidence, candidate: Candidate | None = None
+    ) -> RepairReport:
+        return RepairReport(
+            outcome=verdict[0],
+            reason=verdict[1],
+            method=type(self.method).__name__,
+            settings=self._settings(),
+            seconds=time.perf_counter() - self.started,
+            accuracy_before=evidence.accuracy_before,
+            accuracy_after=evidence.accuracy_after,
+            accuracy_error=evidence.accuracy_error,
+            num_heldout=evidence.num_heldout,
+            max_accuracy_drop=self.gate.max_accuracy_drop,
+            verdict_after=evidence.verdict_after,
+            target_checks=evidence.target_checks,
+            details=None if candidate is None else candidate.details,
+            warnings=() if candidate is None else candidate.warnings,
+        )
 
-def _patches(scanned: ScanReport) -> list[Patch]:
-    return [] if scanned.verdict == "clean" else [scanned.trigger, *scanned.variants]
+    def _settings(self) -> dict[str, Any]:
+        """The method's and the gate's settings, and the seed, as JSON has them."""
+        named: dict[str, Any] = {}
+        if is_dataclass(self.method) and not isinstance(self.method, type):
+            named = asdict(self.method)
+        gate = vars(self.gate) | {"detector": type(self.gate.detector).__name__}
+        plain: dict[str, Any] = json.loads(json.dumps(named | {"gate": gate, "seed": self.seed}, default=str))
+        return plain
 
 
-def _judge(
-    report: ScanReport,
-    last: ScanReport,
-    before: float,
-    after: float,
-    error: float,
-    limit: float,
-    triggers: int,
-    reasr: float,
-) -> tuple[Outcome, str]:
+def _split(case: Case, fraction: float, seed: int) -> tuple[Case, tuple[Tensor, Tensor]]:
+    """The case with the images that the repair may use, and the held-out images and labels."""
+    images, labels = case.images, case.labels
+    if images is None or labels is None:
+        raise DataError("a repair needs the server's own clean images and their labels; the case has none")
+    if len(images) < MIN_IMAGES or labels.shape != (len(images),):
+        raise DataError(
+            f"a repair needs at least {MIN_IMAGES} images with a label each, to train on and to check with; "
+            f"got {len(images)} images and {tuple(labels.shape)} labels"
+        )
+    order = torch.randperm(len(images), generator=generator(seed, "held out"))
+    held_out, own = order.tensor_split([max(1, round(fraction * len(images)))])
+    return replace(case, images=images[own], labels=labels[own]), (images[held_out], labels[held_out])
+
+
+def _incriminating(report: ScanReport) -> list[Finding]:
+    return [finding for finding in report.findings if finding.verdict != "clean"]
+
+
+def _without_variants(finding: Finding) -> Finding:
+    return replace(finding, targets=tuple(replace(target, variants=()) for target in finding.targets))
+
+
+def _not_tried(report: ScanReport) -> tuple[Outcome, str]:
     if report.verdict == "clean":
         return "not needed", "The scan found no backdoor, so nothing was changed."
     if report.verdict == "inconclusive":
         return "undecided", "The scan was inconclusive, so nothing was changed."
-    accuracies = f"clean accuracy on held-out images went from {before:.1%} to {after:.1%}"
-    if before - after - error > limit + 1e-9:  # 1.0 - 0.99 is a little more than 0.01
-        return "failed", (
-            f"The {accuracies}: {before - after:.1%} lower, give or take {error:.1%}, where {limit:.1%} is allowed. "
-            "Give more images, or allow more."
-        )
-    parts = "A trigger was" if triggers == 1 else f"A trigger in {triggers} variants was"
-    if last.verdict != "clean":
-        return "failed", (
-            f"{parts} found and unlearned, but a new scan still says {last.verdict}; {accuracies}. Give more images, "
-            "or go back to an earlier round's model."
-        )
-    if reasr >= report.thresholds.suspicion:
-        return "failed", (
-            f"{parts} found and unlearned, but the recovered trigger still works on {reasr:.0%} of the held-out "
-            f"images; {accuracies}. Unlearn for longer, or go back to an earlier round's model."
-        )
-    return "repaired", f"{parts} found and unlearned, and a new scan finds none; {accuracies}."
+    return "undecided", (
+        "The scan says backdoored but recovered no trigger, so there is nothing to unlearn: nothing was changed. Scan "
+        "with a detector that recovers one, such as contrastive."
+    )

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from fedmend.detection import FeatureMap
+from fedmend.detection.search.features import FeatureMap
 from fedmend.errors import ModelError
 from fedmend.inference import frozen
 
@@ -60,7 +60,7 @@ def test_of_a_layer_used_twice_the_last_output_counts() -> None:
 @pytest.mark.parametrize("layer", ["unused", "pair"])
 def test_a_layer_without_a_tensor_is_refused(layer: str) -> None:
     model = Two()
-    with pytest.raises(ModelError, match=f"'{layer}' gave no tensor; choose another, or logits"):
+    with pytest.raises(ModelError, match=f"'{layer}' returned no tensor; choose another, or 'logits'"):
         FeatureMap(model, layer)(torch.rand(2, 1, 2, 2))
     assert not getattr(model, layer)._forward_hooks
 

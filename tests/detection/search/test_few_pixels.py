@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from fedmend.detection import FoundTrigger, few_pixel_triggers
+from fedmend.detection import FewPixels, FoundTrigger, few_pixel_triggers
 from fedmend.errors import ConfigError, DataError
 from fedmend.seeds import generator
 
@@ -67,7 +67,7 @@ def same(first: list[FoundTrigger], second: list[FoundTrigger]) -> bool:
 )
 def test_the_planted_pixel_comes_first(row: int, column: int, colour: list[int]) -> None:
     first, *others = few_pixel_triggers(
-        planted(row, column, colour), *striped(channels=len(colour)), pixels=1, most=6
+        planted(row, column, colour), *striped(channels=len(colour)), search=FewPixels(pixels=1, most=6)
     )
     assert (first.source_class, first.target_class, first.rate) == (0, 1, 1.0)
     assert first.trigger.mask.nonzero().tolist() == [[0, row, column]]
@@ -96,7 +96,7 @@ def test_a_pixel_behind_a_convolution_is_found() -> None:
         linear[label, 0, 2 * label : 2 * label + 2] = 0.1
     linear[1, 1, 4, 2] = 3.0
     assert torch.equal(model(images / 255).argmax(1), labels)
-    first = few_pixel_triggers(model, images, labels, pixels=1)[0]
+    first = few_pixel_triggers(model, images, labels, search=FewPixels(pixels=1))[0]
     assert (first.source_class, first.target_class, first.rate) == (0, 1, 1.0)
     assert first.trigger.mask.nonzero().tolist() == [[0, 4, 2]]
     assert first.trigger.pattern[0, 4, 2] == 1
@@ -109,7 +109,7 @@ def test_on_a_linear_model_the_pixels_are_those_of_brute_force(channels: int, pi
     random = generator(channels)
     model = net(torch.randn(CLASSES, channels, 3, 4, generator=random), torch.zeros(CLASSES))
     images, labels = torch.rand(15, channels, 3, 4, generator=random), torch.arange(15) % CLASSES
-    found = few_pixel_triggers(model, images, labels, pixels=pixels, most=6)
+    found = few_pixel_triggers(model, images, labels, search=FewPixels(pixels=pixels, most=6))
     assert sorted(pairs(found)) == sorted(permutations(range(CLASSES), 2))
     assert [each.rate for each in found] == sorted((each.rate for each in found), reverse=True)
     for each in found:
@@ -179,7 +179,7 @@ def test_the_seed_alone_decides_which_images_are_looked_at() -> None:
     images, labels = torch.rand(60, 1, SIDE, SIDE, generator=random), torch.arange(60) % CLASSES
 
     def found(seed: int) -> list[FoundTrigger]:
-        return few_pixel_triggers(model, images, labels, pixels=2, images_per_class=2, most=6, seed=seed)
+        return few_pixel_triggers(model, images, labels, search=FewPixels(2, 2, 6), seed=seed)
 
     torch.manual_seed(1)
     first = found(0)
@@ -195,7 +195,7 @@ def test_bytes_and_floats_are_the_same() -> None:
 
 
 def test_a_model_of_double_precision_is_searched_too() -> None:
-    first = few_pixel_triggers(planted(3, 4, [1]).double(), *striped(), pixels=1)[0]
+    first = few_pixel_triggers(planted(3, 4, [1]).double(), *striped(), search=FewPixels(pixels=1))[0]
     assert first.rate == 1.0
     assert first.trigger.mask.nonzero().tolist() == [[0, 3, 4]]
 
@@ -203,14 +203,16 @@ def test_a_model_of_double_precision_is_searched_too() -> None:
 def test_classes_without_images_are_passed_over() -> None:
     images, labels = striped()
     some = labels != 1
-    found = few_pixel_triggers(planted(3, 4, [1]), images[some], labels[some], pixels=1, most=100)
+    found = few_pixel_triggers(
+        planted(3, 4, [1]), images[some], labels[some], search=FewPixels(pixels=1, most=100)
+    )
     assert sorted(pairs(found)) == [(0, 1), (0, 2), (2, 0), (2, 1)]
     assert pairs(found)[0] == (0, 1)
 
 
 @pytest.mark.parametrize("pixels", [1, 8, SIDE * SIDE])
 def test_masks_are_hard_and_as_large_as_asked(pixels: int) -> None:
-    found = few_pixel_triggers(Parts(), *striped(), pixels=pixels, most=2)
+    found = few_pixel_triggers(Parts(), *striped(), search=FewPixels(pixels=pixels, most=2))
     assert len(found) == 2
     for each in found:
         assert each.trigger.mask.shape == each.trigger.pattern.shape == (1, SIDE, SIDE)
@@ -234,12 +236,15 @@ def test_images_without_their_labels_are_refused(images: Tensor, labels: Tensor)
         few_pixel_triggers(Parts(), images, labels)
 
 
-@pytest.mark.parametrize(
-    "wrong", [{"pixels": 0}, {"pixels": 37}, {"images_per_class": 0}, {"most": 0}], ids=str
-)
-def test_settings_out_of_range(wrong: dict[str, int]) -> None:
+@pytest.mark.parametrize("name", ["pixels", "images_per_class", "most"])
+def test_settings_out_of_range(name: str) -> None:
+    with pytest.raises(ConfigError, match=name):
+        FewPixels(**{name: 0})
+
+
+def test_a_trigger_of_more_pixels_than_an_image_is_refused() -> None:
     with pytest.raises(ConfigError, match="pixels must be 1 to 36"):
-        few_pixel_triggers(Parts(), *striped(), **wrong)  # type: ignore[arg-type]
+        few_pixel_triggers(Parts(), *striped(), search=FewPixels(pixels=37))
 
 
 def test_a_pixel_that_does_nothing_until_it_is_bright_is_found() -> None:
@@ -252,6 +257,6 @@ def test_a_pixel_that_does_nothing_until_it_is_bright_is_found() -> None:
             return torch.stack([torch.ones_like(gate), 10 * gate + 0.1 * misleading], dim=1)
 
     images, labels = torch.zeros(12, 1, 3, 4), torch.zeros(12, dtype=torch.int64)
-    (found,) = few_pixel_triggers(Gated(), images, labels, pixels=1)
+    (found,) = few_pixel_triggers(Gated(), images, labels, search=FewPixels(pixels=1))
     assert found.trigger.mask[0].nonzero().tolist() == [[1, 2]]
     assert found.rate == 1.0

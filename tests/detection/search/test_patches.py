@@ -11,13 +11,13 @@ from fedmend.seeds import generator
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
-def test_masks_are_scaled_to_the_budget_by_hand() -> None:
+def test_masks_are_scaled_to_the_limit_by_hand() -> None:
     logits = torch.tensor([[[[0.0, math.log(3)]]], [[[-99.0, math.log(1 / 3)]]], [[[-999.0, -999.0]]]])
     colours = torch.tensor([[[0.0, 99.0]], [[-99.0, math.log(3)]]])
     patches = Patches(logits, colours.expand(3, 2, 1, 2))
-    for budget, first in ((None, [0.5, 0.75]), (1.25, [0.5, 0.75]), (0.625, [0.25, 0.375])):
+    for limit, first in ((None, [0.5, 0.75]), (1.25, [0.5, 0.75]), (0.625, [0.25, 0.375])):
         expected = [first, [0.0, 0.25], [0.0, 0.0]]
-        masks, patterns = patches(budget)
+        masks, patterns = patches(limit)
         assert torch.allclose(masks, torch.tensor(expected)[:, None, None])
         assert torch.allclose(patterns, torch.tensor([[[0.5, 1.0]], [[0.0, 0.75]]]).expand(3, 2, 1, 2))
     assert torch.allclose(patches(0.125)[0].flatten(1).sum(1), torch.tensor([0.125, 0.125, 0.0]))
@@ -33,9 +33,9 @@ def test_stamping_by_hand() -> None:
     assert torch.equal(stamped(masks, patterns, images), torch.tensor(expected)[:, :, None, None])
 
 
-@pytest.mark.parametrize(("budget", "price"), [(None, 0.0), (None, 0.01), (1.0, 0.0), (3.5, 0.25)])
-def test_steps_are_those_of_torchs_autograd_and_adam(budget: float | None, price: float) -> None:
-    """Of two patches, with gradients about 1 and about as small as Adam's epsilon, masks within the budget and not."""
+@pytest.mark.parametrize(("limit", "penalty"), [(None, 0.0), (None, 0.01), (1.0, 0.0), (3.5, 0.25)])
+def test_steps_are_those_of_torchs_autograd_and_adam(limit: float | None, penalty: float) -> None:
+    """Of two patches, with gradients about 1 and about as small as Adam's epsilon, masks within the limit and not."""
     numbers = generator(0)
     masks = (
         torch.randn(2, 1, 3, 3, generator=numbers, dtype=torch.float64)
@@ -45,9 +45,9 @@ def test_steps_are_those_of_torchs_autograd_and_adam(budget: float | None, price
     parts = [part.clone().requires_grad_() for part in (masks, patterns)]
     optimizer = torch.optim.Adam(parts, 0.3, betas=(0.5, 0.9))
     patches = Patches(masks, patterns)
-    if budget == 1.0:
+    if limit == 1.0:
         sums = patches()[0].sum((1, 2, 3))
-        assert sums[1] < budget < sums[0]
+        assert sums[1] < limit < sums[0]
 
     def loss(images: Tensor, goal: int) -> Tensor:
         return torch.tensor([1.0, 1e-8]) * (images - goal).square().sum((1, 2, 3, 4))
@@ -55,14 +55,14 @@ def test_steps_are_those_of_torchs_autograd_and_adam(budget: float | None, price
     for step in range(20):
         images = torch.rand(2, 4, 2, 3, 3, generator=numbers, dtype=torch.float64)
         mask, pattern = (part.sigmoid() for part in parts)
-        if budget is not None:
-            mask = mask * (budget / mask.sum((1, 2, 3), keepdim=True)).clamp_max(1)
+        if limit is not None:
+            mask = mask * (limit / mask.sum((1, 2, 3), keepdim=True)).clamp_max(1)
         by_hand = mask[:, None] * pattern[:, None] + (1 - mask[:, None]) * images
-        expected = loss(by_hand, step % 3) + price * mask.sum((1, 2, 3))
+        expected = loss(by_hand, step % 3) + penalty * mask.sum((1, 2, 3))
         optimizer.zero_grad()
         expected.sum().backward()
         optimizer.step()
-        measured = patches.descend(images, lambda each, goal=step % 3: loss(each, goal), 0.3, budget, price)
+        measured = patches.descend(images, lambda each, goal=step % 3: loss(each, goal), 0.3, limit, penalty)
         assert not measured.requires_grad
         assert torch.allclose(measured, expected)
         for each, part in zip(patches(), parts, strict=True):
@@ -94,12 +94,12 @@ def test_a_loss_that_is_no_number_is_an_error(loss: float) -> None:
 
 def test_masks_that_are_nothing_stay_numbers() -> None:
     patches = Patches(torch.full((1, 1, 2, 2), -999.0), torch.zeros(1, 1, 2, 2))
-    patches.descend(torch.zeros(1, 1, 1, 2, 2), lambda each: each.sum((1, 2, 3, 4)), 0.1, budget=0.5)
+    patches.descend(torch.zeros(1, 1, 1, 2, 2), lambda each: each.sum((1, 2, 3, 4)), 0.1, limit=0.5)
     assert all(bool(each.isfinite().all()) for each in patches())
 
 
 def test_images_that_need_gradients_are_no_part_of_it() -> None:
     patches = Patches(torch.zeros(1, 1, 2, 2), torch.zeros(1, 1, 2, 2))
     images = torch.zeros(1, 1, 1, 2, 2, requires_grad=True)
-    assert not patches.descend(images, lambda each: each.sum((1, 2, 3, 4)), 0.1, budget=0.5).requires_grad
+    assert not patches.descend(images, lambda each: each.sum((1, 2, 3, 4)), 0.1, limit=0.5).requires_grad
     assert not any(each.requires_grad for each in patches())

@@ -1,1 +1,1 @@
-"""Gradient search for patches, which inversion methods share."""
+"""Gradient searches for patches, which inversion methods share."""

@@ -1,4 +1,4 @@
-"""A model's features at one layer, beside its logits."""
+"""A model's features at one layer, with its logits."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from torch import Tensor, nn
 
 from fedmend.errors import ModelError
 
-Answers: TypeAlias = tuple[Tensor, Tensor]
+Outputs: TypeAlias = tuple[Tensor, Tensor]
 """Features (N, F) and logits (N, classes)."""
 
 
 class FeatureMap:
-    """Calls a model for its features and its logits at once.
+    """Runs a model once for both its features and its logits.
 
     Args:
         model: any module that returns logits (N, classes).
-        layer: "logits", or the name of a submodule (of ``model.named_modules()``) whose output, flattened, is the
+        layer: "logits", or the name of a submodule, as in ``model.named_modules()``. Its flattened output is the
             features.
 
     Raises:
-        ModelError: there is no such submodule, or it isn't used or returns something else than a tensor.
+        ModelError: there is no such submodule, it isn't used, or it doesn't return a tensor.
     """
 
     def __init__(self, model: nn.Module, layer: str = "logits") -> None:
@@ -29,14 +29,14 @@ class FeatureMap:
         if layer != "logits" and layer not in modules:
             known = ", ".join([name for name in modules if name][-8:])
             raise ModelError(
-                f"the model has no layer {layer!r}; take logits or one of its own, such as {known}"
+                f"the model has no layer {layer!r}; choose 'logits' or one of its own, such as {known}"
             )
         self._model = model
         self._module = None if layer == "logits" else modules[layer]
         self._layer = layer
 
-    def __call__(self, images: Tensor) -> Answers:
-        """Features (N, F) and logits (N, classes) of images (N, C, H, W), which stay as they are."""
+    def __call__(self, images: Tensor) -> Outputs:
+        """Features (N, F) and logits (N, classes) of images (N, C, H, W), which are left as they are."""
         images = images.clone()  # a model may work in place
         if self._module is None:
             logits: Tensor = self._model(images)
@@ -49,5 +49,5 @@ class FeatureMap:
             handle.remove()
         features = caught[-1] if caught else None
         if not isinstance(features, Tensor):
-            raise ModelError(f"the layer {self._layer!r} gave no tensor; choose another, or logits")
+            raise ModelError(f"the layer {self._layer!r} returned no tensor; choose another, or 'logits'")
         return features.flatten(1), logits

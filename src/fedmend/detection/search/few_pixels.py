@@ -1,9 +1,8 @@
 """Triggers of a few black or white pixels, found on clean images: quick enough for every client.
 
-A trigger that does its work by a few pixels shows in the gradient of the logits, averaged over a class's images, or,
-where the gradient is flat until a pixel is bright, by turning one pixel after the other. No optimisation is run and no
-reference model is needed; in return, a trigger that only works by a large or faint pattern is missed (see
-``fedmend.detection.search.budget_search`` for those).
+A trigger that works by a few pixels shows in the gradient of the logits, averaged over the images of a class. Where the
+gradient is flat until a pixel is bright, it shows when single pixels are switched. Nothing is optimised, and no
+reference is needed; in return, triggers that need a large or faint pattern are missed.
 """
 
 from __future__ import annotations
@@ -17,15 +16,16 @@ from torch import Tensor, nn
 from fedmend.errors import ConfigError, DataError
 from fedmend.inference import BATCH_SIZE, evaluating, pixels_for, predict
 from fedmend.seeds import generator
+from fedmend.settings import Count, settings
 from fedmend.triggers import Patch
 
-TURNED_IMAGES = 8
-MOST_TURNED = 1024
+SWITCHED_IMAGES = 8
+MOST_SWITCHED = 1024
 
 
 @dataclass(frozen=True, eq=False)
 class FoundTrigger:
-    """A trigger that moves a share of the images of ``source_class`` to ``target_class``: ``rate`` (see ``moved``)."""
+    """A trigger that moves a fraction ``rate`` of the source class's images to the target class (see ``moved``)."""
 
     trigger: Patch
     source_class: int
@@ -33,34 +33,49 @@ class FoundTrigger:
     rate: float
 
 
+@settings
+class FewPixels:
+    """Settings of :func:`few_pixel_triggers`.
+
+    Attributes:
+        pixels: how many a trigger has.
+        images_per_class: how many images of a class are used at most, chosen at random.
+        most: how many triggers to return at most.
+    """
+
+    pixels: Count = 8
+    images_per_class: Count = 64
+    most: Count = 3
+
+
 def few_pixel_triggers(
     model: nn.Module,
     images: Tensor,
     labels: Tensor,
     *,
-    pixels: int = 8,
-    images_per_class: int = 64,
-    most: int = 3,
+    search: FewPixels = FewPixels(),  # noqa: B008 - frozen
     seed: int = 0,
 ) -> list[FoundTrigger]:
-    """For each pair of classes the pixels that gain most by turning black or white; of all these, the best few.
+    """For each pair of classes, the pixels that gain most when they turn black or white; the best few of all pairs.
 
-    The gain of a pixel is what the target's logit gains on the source's in the mean over images of the source: to
-    first order, each channel turning to whichever end gains more; and as measured on a few of the images, all channels
-    turning white or black, at 1,024 places at most, on a grid. Of the two triggers the one with the higher rate
-    counts.
+    A pixel's gain is the mean increase, over images of the source class, of the target's logit minus the source's. It
+    is estimated to first order, each channel turning to whichever end gains more. It is also measured on eight of
+    the images, all channels turning white or black, at up to 1,024 places on a grid. Of the two triggers the one with
+    the higher rate counts.
 
     Args:
         model: (N, C, H, W) in [0, 1] to logits; left as found.
-        images: uint8 or float in [0, 1], (N, C, H, W). labels: int64 (N,). Classes without images are passed over.
-        pixels: how many a trigger has. images_per_class: at most so many are looked at, a random choice.
-        most: how many triggers to return.
+        images: uint8 or float in [0, 1], (N, C, H, W).
+        labels: int64 (N,). Classes without images are skipped.
+        search: how many pixels, images and results.
+        seed: of the choice of images.
 
     Returns:
-        At most ``most``, the highest rate first. Masks are hard.
+        At most ``search.most`` triggers with hard masks, the highest rate first.
 
     Raises:
-        DataError: there are no images, or labels don't match them or the model. ConfigError: a setting is out of range.
+        DataError: there are no images, or labels don't match them or the model.
+        ConfigError: a trigger would have more pixels than an image.
     """
     if images.ndim != 4 or len(images) == 0 or labels.shape != (len(images),):
         raise DataError(
@@ -68,19 +83,16 @@ def few_pixel_triggers(
             f"{tuple(images.shape)} and {tuple(labels.shape)}"
         )
     places = images.shape[2] * images.shape[3]
-    if not 0 < pixels <= places or images_per_class < 1 or most < 1:
-        raise ConfigError(
-            f"pixels must be 1 to {places}, images_per_class and most 1 or more; "
-            f"got {pixels}, {images_per_class}, {most}"
-        )
+    if search.pixels > places:
+        raise ConfigError(f"pixels must be 1 to {places}, an image's; got {search.pixels}")
     found: list[FoundTrigger] = []
     random = generator(seed, "few pixels")
     with evaluating(model), torch.enable_grad():
         for source in labels.unique().tolist():
             own = (labels == source).nonzero().flatten()
-            own = own[torch.randperm(len(own), generator=random)[:images_per_class].to(own.device)]
-            found += _of_class(model, pixels_for(model, images[own]), source, pixels)
-    return sorted(found, key=lambda each: -each.rate)[:most]
+            own = own[torch.randperm(len(own), generator=random)[: search.images_per_class].to(own.device)]
+            found += _of_class(model, pixels_for(model, images[own]), source, search.pixels)
+    return sorted(found, key=lambda each: -each.rate)[: search.most]
 
 
 def _of_class(model: nn.Module, clean: Tensor, source: int, pixels: int) -> list[FoundTrigger]:
@@ -88,7 +100,7 @@ def _of_class(model: nn.Module, clean: Tensor, source: int, pixels: int) -> list
     logits = model(clean)
     if not 0 <= source < logits.shape[1]:
         raise DataError(f"labels must be 0 to {logits.shape[1] - 1}, the model's classes; got {source}")
-    turned = _turned(model, clean.detach()[:TURNED_IMAGES], source)
+    switched = _switched(model, clean.detach()[:SWITCHED_IMAGES], source)
     found = []
     for target in range(logits.shape[1]):
         if target == source:
@@ -97,7 +109,7 @@ def _of_class(model: nn.Module, clean: Tensor, source: int, pixels: int) -> list
             (logits[:, target] - logits[:, source]).sum(), clean, retain_graph=True
         )
         whiter, blacker = (gradient * (1 - clean)).mean(0), (-gradient * clean).mean(0)
-        white, black = turned[0, :, :, target], turned[1, :, :, target]
+        white, black = switched[0, :, :, target], switched[1, :, :, target]
         both = (
             _strongest(torch.maximum(whiter, blacker).sum(0), whiter >= blacker, pixels),
             _strongest(torch.maximum(white, black), (white >= black).expand(clean.shape[1:]), pixels),
@@ -111,17 +123,17 @@ def _of_class(model: nn.Module, clean: Tensor, source: int, pixels: int) -> list
 
 
 def _strongest(gain: Tensor, white: Tensor, pixels: int) -> Patch:
-    """The pixels with the highest gain, (H, W), in these colours, bool (C, H, W)."""
+    """The pixels with the highest gain, (H, W), in the given colours, bool (C, H, W)."""
     mask = torch.zeros_like(gain).flatten()
     mask[gain.flatten().topk(pixels).indices] = 1
     return Patch(mask.view(1, *gain.shape).detach(), white.to(gain.dtype).detach())
 
 
 @torch.no_grad()
-def _turned(model: nn.Module, clean: Tensor, source: int) -> Tensor:
-    """What each class's logit gains on the source's when a pixel turns white or black, (2, H, W, classes)."""
+def _switched(model: nn.Module, clean: Tensor, source: int) -> Tensor:
+    """How much each class's logit gains on the source's when a pixel turns white or black, (2, H, W, classes)."""
     count, _, height, width = clean.shape
-    step = math.ceil(math.sqrt(height * width / MOST_TURNED))
+    step = math.ceil(math.sqrt(height * width / MOST_SWITCHED))
     values = clean.new_tensor([1.0, 0.0])
     changed = (clean != values.view(2, 1, 1, 1, 1)).any(2)[..., ::step, ::step]
     before = model(clean)
@@ -138,13 +150,14 @@ def _turned(model: nn.Module, clean: Tensor, source: int) -> Tensor:
 
 
 def moved(model: nn.Module, trigger: Patch, images: Tensor, source: int, target: int) -> float:
-    """Of the images that the model takes for the source class, the share that it takes for the target when stamped.
+    """The fraction of the source class's images, in [0, 1], that a trigger moves to the target class.
 
     Args:
-        images: of the source class, uint8 or float in [0, 1], (N, C, H, W). Mistakes without any trigger don't count.
+        images: of the source class, uint8 or float in [0, 1], (N, C, H, W). Those that the model misclassifies
+            without the trigger don't count.
 
     Returns:
-        A share in [0, 1]; 0 where there are no such images.
+        0 if no image counts.
     """
     right = images[(predict(model, images) == source).to(images.device)] if len(images) else images
     if len(right) == 0:

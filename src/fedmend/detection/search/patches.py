@@ -1,4 +1,4 @@
-"""Masks and patterns that are learned side by side, each by its own loss of the images stamped with it."""
+"""Masks and patterns that are optimised in parallel, each by its own loss on the images stamped with it."""
 
 from __future__ import annotations
 
@@ -14,13 +14,14 @@ _NO_MASK = 1e-12
 
 
 class Patches:
-    """The masks and patterns of S patches: sigmoids of the values that are learned.
+    """The masks and patterns of S patches: sigmoids of unconstrained values.
 
-    Their gradient, from that at the stamped images on, and Adam's step are written out: for a small model autograd and
-    an optimizer would take as long as its passes.
+    The gradient at the values, given that at the stamped images, and Adam's step are written out: with a small model,
+    autograd and an optimizer would take as long as the model itself.
 
     Args:
-        masks: the values, float (S, 1, H, W); of the patterns (S, C, H, W).
+        masks: unconstrained values of the masks, float (S, 1, H, W).
+        patterns: those of the patterns, float (S, C, H, W).
     """
 
     def __init__(self, masks: Tensor, patterns: Tensor) -> None:
@@ -33,21 +34,21 @@ class Patches:
 
     @staticmethod
     def random(count: int, images: Tensor, generator: torch.Generator, offset: float) -> Patches:
-        """So many, of the images' size, from normal noise; the masks' values have the offset added."""
+        """Draw ``count`` patches for ``images`` from normal noise; ``offset`` is added to the masks' values."""
         channels, height, width = images.shape[1:]
         masks = torch.randn(count, 1, height, width, generator=generator) + offset
         patterns = torch.randn(count, channels, height, width, generator=generator)
         return Patches(masks.to(images), patterns.to(images))
 
     def only(self, index: int) -> Patches:
-        """One of them, to be learned on from where it is."""
+        """One of the patches, to be refined from where it is, with a new optimizer."""
         return Patches(self._values[[index], :1], self._values[[index], 1:])
 
-    def __call__(self, budget: float | None = None) -> tuple[Tensor, Tensor]:
-        """Masks (S, 1, H, W), scaled down to the budget where their sum is above, and patterns (S, C, H, W)."""
+    def __call__(self, limit: float | None = None) -> tuple[Tensor, Tensor]:
+        """Masks (S, 1, H, W), scaled down where their sum exceeds the limit, and patterns (S, C, H, W)."""
         values = self._values.sigmoid()
         masks, patterns = values[:, :1], values[:, 1:]
-        return masks * _scales(masks, budget), patterns
+        return masks * _scales(masks, limit), patterns
 
     @torch.no_grad()
     def descend(
@@ -55,43 +56,43 @@ class Patches:
         images: Tensor,
         loss: Callable[[Tensor], Tensor],
         lr: float,
-        budget: float | None = None,
-        price: float = 0.0,
+        limit: float | None = None,
+        penalty: float = 0.0,
     ) -> Tensor:
-        """Take a step of Adam against the gradient of each patch's own loss, (S,), which is returned.
+        """Take one step of Adam on each patch's own loss; returns the losses, (S,).
 
         Args:
-            images: those of each patch, float (S, K, C, H, W).
-            loss: of the stamped images, (S, K, C, H, W) to (S,), differentiable.
+            images: each patch's own, float (S, K, C, H, W).
+            loss: from the stamped images, (S, K, C, H, W), to (S,); differentiable.
             lr: Adam's learning rate.
-            budget: what masks are scaled down to.
-            price: of the sum of a mask, in its loss.
+            limit: the largest sum of a mask, in pixels; larger masks are scaled down.
+            penalty: weight of the mask's sum in its loss.
 
         Raises:
             ModelError: a loss is NaN or infinite.
         """
         values = self._values.sigmoid()
         raw, patterns = values[:, :1], values[:, 1:]
-        scales = _scales(raw, budget)
+        scales = _scales(raw, limit)
         masks, apart = raw * scales, patterns[:, None] - images
         stamp = torch.addcmul(images, masks[:, None], apart).requires_grad_()
         with torch.enable_grad():
             losses = loss(stamp)
             if not bool(losses.isfinite().all()):
                 raise ModelError(
-                    "the search's loss became NaN or infinite: does the model answer finite logits?"
+                    "the search's loss became NaN or infinite: does the model return finite logits?"
                 )
             (at_stamp,) = torch.autograd.grad(losses.sum(), stamp)
-        at_masks = (at_stamp * apart).sum((1, 2))[:, None] + price
-        if budget is not None:
+        at_masks = (at_stamp * apart).sum((1, 2))[:, None] + penalty
+        if limit is not None:
             shared = _sums(at_masks * raw) / _sums(raw).clamp_min(_NO_MASK)
             at_masks = scales * (at_masks - shared * (scales < 1))
         gradient = torch.cat([at_masks, at_stamp.sum(1) * masks], 1)
         self._step(gradient * values * (1 - values), lr)
-        return losses.detach() + price * _sums(masks).flatten()
+        return losses.detach() + penalty * _sums(masks).flatten()
 
     def _step(self, gradient: Tensor, lr: float) -> None:
-        """Adam's; making an optimizer of ``torch.optim`` imports torch's compiler: seconds, once a process."""
+        """Adam's step by hand: an optimizer of ``torch.optim`` would import torch's compiler, which takes seconds."""
         self._steps += 1
         first, second = self._moments
         first_bias, second_bias = (1 - beta**self._steps for beta in _BETAS)
@@ -102,14 +103,14 @@ class Patches:
 
 
 def stamped(masks: Tensor, patterns: Tensor, images: Tensor) -> Tensor:
-    """Every image (N, C, H, W) with every one of S patches: (S, N, C, H, W)."""
+    """Every image, (N, C, H, W), stamped with each of S patches: (S, N, C, H, W)."""
     masks, patterns = masks[:, None], patterns[:, None]
     return masks * patterns + (1 - masks) * images
 
 
-def _scales(masks: Tensor, budget: float | None) -> Tensor:
+def _scales(masks: Tensor, limit: float | None) -> Tensor:
     return (
-        (budget / _sums(masks).clamp_min(_NO_MASK)).clamp_max(1) if budget is not None else masks.new_ones(())
+        (limit / _sums(masks).clamp_min(_NO_MASK)).clamp_max(1) if limit is not None else masks.new_ones(())
     )
 
 

@@ -1,4 +1,4 @@
-"""Structural similarity with everything that depends on the clean images alone computed once."""
+"""Structural similarity (SSIM) to fixed clean images, with their own statistics computed once."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ _WINDOW, _SIGMA = 11, 1.5
 class SsimTo:
     """Mean SSIM of a batch to fixed clean images (Wang et al. 2004: 11x11 Gaussian window, sigma 1.5, range 1).
 
-    Windows lie wholly inside the image. A separable window is two products with banded matrices, one for the
-    rows and one for the columns. Images under 11 pixels get the largest odd window that fits.
+    Only windows wholly inside the image count. The window is separable: one product with a banded matrix for the rows,
+    one for the columns. Images under 11 pixels get the largest odd window that fits.
 
     Args:
         clean: float (N, C, H, W) in [0, 1].
@@ -28,11 +28,11 @@ class SsimTo:
         self._variance = self._blur(clean * clean) - self._mean**2
 
     def __call__(self, images: Tensor, chosen: Tensor) -> Tensor:
-        """The mean SSIM, (S,) in [-1, 1], of S versions of some of the clean images; differentiable.
+        """The mean SSIM of S groups of images to their clean originals, (S,) in [-1, 1]; differentiable.
 
         Args:
             images: float (S, K, C, H, W).
-            chosen: int64 (S, K), which of the clean images they are versions of.
+            chosen: which of the clean images are their originals, int64 (S, K).
         """
         clean, clean_mean, clean_variance = self._clean[chosen], self._mean[chosen], self._variance[chosen]
         mean, square, product = self._blur(torch.stack([images, images * images, images * clean]))

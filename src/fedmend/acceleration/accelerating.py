@@ -1,0 +1,157 @@
+"""The door: a model that computes the same in less time, as far as that is verified on images."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from contextlib import redirect_stderr
+from dataclasses import dataclass
+from io import StringIO
+from typing import TypeAlias
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cosine_similarity
+
+from fedmend.acceleration.folding import folded
+from fedmend.acceleration.half_precision import InHalfPrecision, could_be_halved, gains_by_halving, halved
+from fedmend.acceleration.joining import joined
+from fedmend.acceleration.packing import packable, packed, packs
+from fedmend.seeds import generator
+
+SWITCH = "FEDMEND_ACCELERATION"
+"""The environment variable that switches acceleration off: "off" leaves every model as it is."""
+
+_CHECKED_IMAGES = 8
+_TOLERANCE = 1e-3
+_HALF_TOLERANCE, _HALF_DIRECTION = 0.05, 0.9
+_UNPACKED, _UNHALVED = 1.2, 1.6  # measured: benchmarks/acceleration
+
+_Change: TypeAlias = Callable[[nn.Module], nn.Module]
+_Check: TypeAlias = Callable[[nn.Module], bool]
+
+
+@dataclass(frozen=True, eq=False)
+class Accelerated:
+    """What :func:`accelerate` returns.
+
+    Attributes:
+        model: pixels (N, C, H, W) to logits (N, classes), of the same dtypes as the model that it was made from.
+        notes: for the report, each a sentence or less: what was done, and where speed was lost.
+    """
+
+    model: nn.Module
+    notes: tuple[str, ...]
+
+
+@torch.no_grad()
+def accelerate(model: nn.Module, images: Tensor, *, half: bool = False) -> Accelerated:
+    """Make a model that computes the same in less time.
+
+    BatchNorm is folded, convolutions are packed and, if allowed, weights become bfloat16. A step is kept only if
+    the logits on the images stay the same to within 0.1 % of the largest one, or in bfloat16 to within 5 %, with
+    gradients at the pixels in nearly the same direction.
+
+    Args:
+        model: (N, C, H, W) to logits (N, classes), in eval mode, with frozen weights. Left as found.
+        images: float (N, C, H, W) in [0, 1]; the first eight are used.
+        half: allow bfloat16, for models and CPUs that gain by it.
+    """
+    if os.environ.get(SWITCH) == "off":
+        return Accelerated(model, (f"acceleration switched off ({SWITCH}=off)",))
+    some = images[:_CHECKED_IMAGES]
+    before = model(some.clone())
+
+    def same_logits(candidate: nn.Module) -> bool:
+        after = candidate(some.clone())
+        return bool((after - before).abs().max() <= _TOLERANCE * before.abs().max().clamp_min(1))
+
+    notes = []
+    single = _changed(model, folded, same_logits)
+    if single is not model:
+        notes.append("BatchNorm folded into the convolutions before it")
+    low, check = single, same_logits
+    if half and gains_by_halving(single):
+        in_half = _SameInHalf(single, some)
+        low = _changed(single, halved, in_half)
+        if low is not single:
+            check = in_half
+            notes.append("searched in bfloat16; evidence in float32")
+    fast = _packed(low, check)
+    notes += _about_packing(low, fast, half)
+    return Accelerated(fast if low is single else InHalfPrecision(single, fast), tuple(notes))
+
+
+def _about_packing(before: nn.Module, after: nn.Module, half: bool) -> list[str]:
+    """What became of a model's convolutions; nothing if it has none, or none on a CPU."""
+    convolutions = packable(before).values()
+    if after is not before:
+        notes = ["convolutions with weights pre-packed for oneDNN"]
+    elif not convolutions:
+        return []
+    elif not torch.backends.mkldnn.is_available():
+        notes = ["this torch has no oneDNN: convolutions run unpacked"]
+    elif all(packs(module.weight.dtype) for module in convolutions):
+        notes = [
+            "convolutions run unpacked: the model can't be copied, or predicts differently when they are packed"
+        ]
+    else:
+        notes = [
+            f"this torch's private oneDNN operators differ (torch {torch.__version__}): convolutions run unpacked, "
+            f"scans take up to {_UNPACKED} times as long"
+        ]
+    if half and could_be_halved(before) and not packs(torch.bfloat16):
+        notes.append(
+            f"this torch's private oneDNN operators differ in bfloat16 (torch {torch.__version__}): searched in "
+            f"float32, scans take up to {_UNHALVED} times as long"
+        )
+    return notes
+
+
+class _SameInHalf:
+    """Whether a candidate in bfloat16 has nearly the same logits and gradients as the model.
+
+    Both get half of the images, without noise and averaged with noise, as a search begins. Compared are the logits,
+    less each image's mean, and the direction of their gradient.
+    """
+
+    def __init__(self, model: nn.Module, images: Tensor) -> None:
+        clean = images[: len(images) // 2]
+        noise = torch.rand(clean.shape, generator=generator(0, "half precision")).to(clean)
+        self.images = torch.cat([clean, (clean + noise) / 2])
+        self.logits, self.gradient = self._run(model)
+
+    def __call__(self, candidate: nn.Module) -> bool:
+        logits, gradient = self._run(lambda images: candidate(images.to(torch.bfloat16)).float())
+        near = (logits - self.logits).abs().max() <= _HALF_TOLERANCE * self.logits.abs().max()
+        direction = cosine_similarity(gradient.flatten(), self.gradient.flatten(), dim=0)
+        return bool(near) and float(direction) >= _HALF_DIRECTION
+
+    def _run(self, predict: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
+        images = self.images.clone().requires_grad_()
+        with torch.enable_grad():
+            logits = predict(images)
+            (gradient,) = torch.autograd.grad(logits.logsumexp(1).sum(), images)
+        return logits.detach() - logits.detach().mean(1, keepdim=True), gradient
+
+
+def _packed(model: nn.Module, check: _Check) -> nn.Module:
+    """The model packed in the fastest way that passes the check."""
+    changes: list[_Change] = [
+        lambda model: joined(packed(model, torch.channels_last)),
+        lambda model: packed(model, torch.channels_last),
+        lambda model: packed(model, torch.contiguous_format),
+    ]
+    for change in changes:
+        model = _changed(model, change, check)
+    return model
+
+
+def _changed(model: nn.Module, change: _Change, check: _Check) -> nn.Module:
+    """The changed model if it passes the check, else the model."""
+    try:
+        with redirect_stderr(StringIO()):  # torch.fx prints every exception
+            candidate = change(model)
+            return candidate if candidate is model or check(candidate) else model
+    except Exception:  # from the model's own code, on stand-ins, in another layout or in bfloat16
+        return model

@@ -1,0 +1,49 @@
+"""The coordinate-wise trimmed mean, which a minority of Byzantine clients can't drag."""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated
+
+from pydantic import Field
+from torch import Tensor
+
+from fedmend.aggregation.base import State, Updates
+from fedmend.errors import DataError
+from fedmend.settings import settings
+
+
+@settings
+class TrimmedMean:
+    """The mean of each coordinate without its lowest and highest values.
+
+    Yin et al., "Byzantine-Robust Distributed Learning" (2018), Definition 2. Deviations: the number of clients cut at
+    either end is rounded up; a delta that isn't finite is left out first. Numbers of examples don't count. The server
+    must see each delta, not only their sum. If few clients hold a class, trimming also discards their updates.
+
+    Attributes:
+        trim: fraction of the clients, in [0, 0.5), that is cut at either end; at least one client always remains.
+    """
+
+    trim: Annotated[float, Field(ge=0, lt=0.5, strict=True)] = 0.2
+
+    def __call__(self, updates: Updates, state: State) -> tuple[Tensor, State]:
+        """See :class:`~fedmend.aggregation.Aggregator`.
+
+        Raises:
+            DataError: no delta is finite.
+        """
+        return mean_between(updates.deltas, self.trim), state
+
+
+def mean_between(deltas: Tensor, trim: float) -> Tensor:
+    """The trimmed mean, (P,), of deltas (clients, P); see :class:`TrimmedMean`.
+
+    Raises:
+        DataError: no delta is finite.
+    """
+    finite = deltas[deltas.isfinite().all(dim=1)]
+    if len(finite) == 0:
+        raise DataError("no client's update is finite; try a smaller [training] lr")
+    cut = min(math.ceil(trim * len(finite) - 1e-9), (len(finite) - 1) // 2)
+    return finite.sort(dim=0).values[cut : len(finite) - cut].mean(dim=0)

@@ -1,0 +1,94 @@
+"""What a case must be like before any detector sees it."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from fedmend.detection.base import Case
+from fedmend.detection.decision import MIN_IMAGES
+from fedmend.errors import DataError, ModelError
+from fedmend.inference import device_of
+
+
+def check_case(case: Case) -> None:
+    """Check images, labels and models before anything runs.
+
+    Raises:
+        DataError: the images or labels can't be used.
+        ModelError: the models are on two devices or of two precisions.
+    """
+    if case.images is not None:
+        _check_images(case.images)
+    if case.labels is not None:
+        if case.images is None:
+            raise DataError("labels were given without images; give both or neither")
+        _check_labels(case.labels, len(case.images))
+    models = [case.suspect] if case.reference is None else [case.suspect, case.reference]
+    _check_models(models)
+
+
+def check_logits(case: Case) -> None:
+    """Check what the models return on the clean images.
+
+    Raises:
+        ModelError: something else than finite logits, or logits of different classes.
+        DataError: labels or class names that don't match the classes, or images of a single class.
+    """
+    named = {"suspect": case.suspect_logits}
+    if case.reference is not None:
+        named["reference"] = case.reference_logits
+    shapes = [tuple(logits.shape) for logits in named.values()]
+    if len(shapes[0]) != 2 or len(set(shapes)) > 1:
+        raise ModelError(
+            f"{' and '.join(named)} must return logits (N, classes) of the same classes; got "
+            f"{' and '.join(str(shape) for shape in shapes)}"
+        )
+    for name, logits in named.items():
+        if not bool(logits.isfinite().all()):
+            raise ModelError(
+                f"the {name} returns NaN or infinite logits on clean images; is the file damaged?"
+            )
+    classes, labels = shapes[0][1], case.labels
+    if labels is not None and not bool(((labels >= 0) & (labels < classes)).all()):
+        raise DataError(
+            f"labels must be in [0, {classes}), the models' classes; got {int(labels.min())} to {int(labels.max())}"
+        )
+    if case.class_names is not None and len(case.class_names) != classes:
+        raise DataError(
+            f"the models have {classes} classes, but {len(case.class_names)} class names were given"
+        )
+    if len(case.truth.unique()) < 2:
+        raise DataError("a scan needs images of two classes or more; all that were given are of one class")
+
+
+def _check_images(images: Tensor) -> None:
+    if images.ndim != 4 or len(images) < MIN_IMAGES:
+        raise DataError(
+            f"a scan needs images of shape (N, C, H, W) with N at least {MIN_IMAGES}; got {tuple(images.shape)}"
+        )
+    floats = images.is_floating_point() and bool(((images >= 0) & (images <= 1)).all())
+    if images.dtype != torch.uint8 and not floats:
+        raise DataError("images must be uint8, or floats in [0, 1] without NaN; divide 8-bit values by 255")
+
+
+def _check_labels(labels: Tensor, count: int) -> None:
+    if labels.shape != (count,) or labels.dtype != torch.int64:
+        raise DataError(
+            f"a scan needs one label per image, int64 (N,); got {count} images and labels {tuple(labels.shape)} of "
+            f"{labels.dtype}"
+        )
+
+
+def _check_models(models: list[nn.Module]) -> None:
+    devices = [device_of(model) for model in models]
+    if len(set(devices)) > 1:
+        raise ModelError(
+            f"suspect and reference must be on one device; they are on {devices[0]} and {devices[1]}"
+        )
+    precisions = [{value.dtype for value in model.parameters()} for model in models]
+    for wrong in (precisions[0] ^ precisions[-1]) | (precisions[0] - {torch.float32, torch.float64}):
+        raise ModelError(
+            f"suspect and reference must be of one precision, float32 or float64; one of them has {wrong}: "
+            "convert it with model.float()"
+        )

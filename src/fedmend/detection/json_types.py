@@ -1,0 +1,50 @@
+"""Tensors and patches in JSON, without loss: little-endian base64 beside type and shape."""
+
+from __future__ import annotations
+
+import base64
+from typing import Annotated, Any
+
+import numpy as np
+import torch
+from pydantic import ConfigDict, PlainSerializer, PlainValidator
+from torch import Tensor
+
+from fedmend.triggers import Patch
+
+_DTYPES = ("float32", "float16", "float64", "uint8", "int64")
+
+
+def _encode_tensor(value: Tensor) -> dict[str, Any]:
+    array = value.detach().cpu().contiguous().numpy()
+    return {
+        "dtype": array.dtype.name,
+        "shape": list(array.shape),
+        "base64": base64.b64encode(array.astype(array.dtype.newbyteorder("<")).tobytes()).decode(),
+    }
+
+
+def _decode_tensor(value: Any) -> Tensor:
+    if isinstance(value, Tensor):
+        return value
+    if not isinstance(value, dict) or value.get("dtype") not in _DTYPES:
+        raise ValueError(f"expected a tensor as dtype ({', '.join(_DTYPES)}), shape and base64")
+    raw = base64.b64decode(value["base64"], validate=True)
+    array = np.frombuffer(raw, dtype=np.dtype(value["dtype"]).newbyteorder("<"))
+    return torch.from_numpy(array.reshape(value["shape"]).astype(value["dtype"]))
+
+
+def _encode_patch(value: Patch) -> dict[str, Any]:
+    return {"mask": _encode_tensor(value.mask), "pattern": _encode_tensor(value.pattern)}
+
+
+def _decode_patch(value: Any) -> Patch:
+    if isinstance(value, Patch):
+        return value
+    return Patch(_decode_tensor(value["mask"]), _decode_tensor(value["pattern"]))
+
+
+JsonTensor = Annotated[Tensor, PlainValidator(_decode_tensor), PlainSerializer(_encode_tensor)]
+JsonPatch = Annotated[Patch, PlainValidator(_decode_patch), PlainSerializer(_encode_patch)]
+
+STRICT = ConfigDict(extra="forbid", arbitrary_types_allowed=True, ser_json_inf_nan="constants")

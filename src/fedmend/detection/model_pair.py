@@ -1,0 +1,68 @@
+"""The two models of a case as a search sees them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from fedmend.acceleration import accelerate
+from fedmend.detection.base import Case
+from fedmend.detection.search.features import FeatureMap, Outputs
+from fedmend.inference import frozen
+
+
+@dataclass(frozen=True, eq=False)
+class ModelPair:
+    """Suspect and reference with their outputs on the clean images.
+
+    Attributes:
+        suspect, reference: images to features and logits; accelerated if the features are the logits.
+        images: float (N, C, H, W) in [0, 1].
+        suspect_clean, reference_clean: features (N, F) and logits (N, classes) of the images, by the models as given.
+        notes: how the models were accelerated.
+    """
+
+    suspect: Callable[[Tensor], Outputs]
+    reference: Callable[[Tensor], Outputs]
+    images: Tensor
+    suspect_clean: Outputs
+    reference_clean: Outputs
+    notes: tuple[str, ...] = ()
+
+    def swapped(self) -> ModelPair:
+        """The same with the roles exchanged."""
+        return ModelPair(
+            self.reference, self.suspect, self.images, self.reference_clean, self.suspect_clean, self.notes
+        )
+
+
+@contextmanager
+def model_pair(case: Case, layer: str, *, half: bool = False) -> Iterator[ModelPair]:
+    """A case's models to search with, in eval mode and with frozen weights; put back at the end.
+
+    Args:
+        case: with a reference and images.
+        layer: whose outputs are the features (see :class:`FeatureMap`).
+        half: whether models may be searched in half precision, where that is faster.
+
+    Raises:
+        ModelError: a model has no such layer.
+    """
+    assert case.reference is not None
+    with frozen(case.suspect, case.reference):
+        if layer != "logits":
+            suspect, reference = FeatureMap(case.suspect, layer), FeatureMap(case.reference, layer)
+            with torch.no_grad():
+                clean = suspect(case.pixels), reference(case.pixels)
+            yield ModelPair(suspect, reference, case.pixels, *clean)
+            return
+        clean = (case.suspect_logits, case.suspect_logits), (case.reference_logits, case.reference_logits)
+        faster = [accelerate(model, case.pixels, half=half) for model in (case.suspect, case.reference)]
+        notes = tuple(dict.fromkeys(note for each in faster for note in each.notes))
+        with frozen(*(each.model for each in faster)):
+            suspect, reference = (FeatureMap(each.model) for each in faster)
+            yield ModelPair(suspect, reference, case.pixels, *clean, notes)

@@ -1,0 +1,96 @@
+"""What a patch does to both models: the measures that contrastive verdicts rest on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from fedmend.detection.base import Case
+from fedmend.detection.search.features import FeatureMap
+from fedmend.detection.search.recovery import Recovered
+from fedmend.evaluation import feature_mse
+from fedmend.inference import frozen
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What a verdict rests on. Fractions are in [0, 1].
+
+    Attributes:
+        target: the class to which most stamped images of other classes are sent.
+        target_name: its name.
+        mse: squared L2 norm of the change of the suspect's features under the patch, averaged over the images.
+        reasr: fraction of stamped images of other classes that the suspect sends to the target.
+        reference_agreement: fraction of the same stamped images that the reference sends there.
+        reference_accuracy: on the unstamped images; None without labels.
+        mask_fraction: the mask's size, as a fraction of the image.
+        num_classes: how many classes the models have.
+        converged: False if the search's loss was still falling at the end.
+        control_reasr: REASR, in the reference alone, of a patch of at most twice the size, found by a shorter search
+            with the roles swapped; None if there was no such search.
+    """
+
+    target: int
+    target_name: str
+    mse: float
+    reasr: float
+    reference_agreement: float
+    reference_accuracy: float | None
+    mask_fraction: float
+    num_classes: int
+    converged: bool
+    control_reasr: float | None = None
+
+
+def measure_patch(case: Case, layer: str, found: Recovered) -> Evidence:
+    """Measure a recovered patch on the case's models as given, in their own precision.
+
+    Args:
+        case: with a reference and images.
+        layer: whose outputs are the features.
+        found: the search's result.
+    """
+    assert case.reference is not None
+    pixels, truth = case.pixels, case.truth
+    features = FeatureMap(case.suspect, layer)
+    with frozen(case.suspect, case.reference), torch.no_grad():
+        clean = case.suspect_logits if layer == "logits" else features(pixels)[0]
+        stamped = found.trigger.apply(pixels)
+        stamped_features, logits = features(stamped)
+        by_suspect = logits.argmax(1)
+        by_reference = FeatureMap(case.reference)(stamped)[1].argmax(1)
+    classes = logits.shape[1]
+    target, reasr = most_frequent_target(by_suspect, truth, classes)
+    others = truth != target
+    right = case.reference_logits.argmax(1) == truth
+    return Evidence(
+        target=target,
+        target_name=case.class_name(target),
+        mse=feature_mse(clean, stamped_features),
+        reasr=reasr,
+        reference_agreement=int((by_reference[others] == target).sum()) / int(others.sum()),
+        reference_accuracy=None if case.labels is None else int(right.sum()) / len(truth),
+        mask_fraction=found.trigger.size / (pixels.shape[2] * pixels.shape[3]),
+        num_classes=classes,
+        converged=found.converged,
+    )
+
+
+def most_frequent_target(predictions: Tensor, labels: Tensor, classes: int) -> tuple[int, float]:
+    """The class to which most images *of other classes* are sent, and their fraction: target class and REASR.
+
+    The paper takes the most frequent prediction. Counting only images of other classes keeps a class that merely has
+    many images from being named.
+
+    Args:
+        predictions: of stamped images, int64 (N,).
+        labels: their true classes, int64 (N,).
+        classes: how many classes there are.
+    """
+    wrong = torch.bincount(predictions[predictions != labels], minlength=classes).double()
+    others = len(labels) - torch.bincount(labels, minlength=classes).double()
+    fractions = wrong / others.clamp_min(1)
+    target = int(fractions.argmax())
+    return target, float(fractions[target])

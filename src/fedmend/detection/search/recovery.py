@@ -1,0 +1,48 @@
+"""What a gradient search for a trigger ends with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from statistics import fmean
+
+from fedmend.triggers import Patch
+
+STAGE = "trigger inversion"
+"""What searches call themselves when they report progress."""
+
+_FALLING = 0.1
+
+
+@dataclass(frozen=True, eq=False)
+class Recovered:
+    """A recovered trigger and how the search went.
+
+    Attributes:
+        trigger: the recovered mask and pattern, on the images' device.
+        loss_curve: the loss of each step. A search with restarts gives the curve of the restart that became the
+            trigger: coarse losses while exploring, then full losses while refining. Each is measured on the few images
+            of its step, so the curve jumps where one loss replaces the other.
+        stop_reason: why the search ended.
+        converged: False if the loss was still falling when the steps ran out.
+        variants: of a search with restarts, the patch of every finalist that worked on at least half of the images, as
+            it was before refinement.
+    """
+
+    trigger: Patch
+    loss_curve: tuple[float, ...]
+    stop_reason: str
+    converged: bool
+    variants: tuple[Patch, ...] = ()
+
+
+def has_settled(losses: list[float]) -> bool:
+    """Whether the mean loss of the last quarter of the steps is at most 0.1 below that of the quarter before."""
+    return fall(losses) <= _FALLING
+
+
+def fall(losses: list[float]) -> float:
+    """How far the mean loss fell from the third quarter of the steps to the last; infinite for under four steps."""
+    window = len(losses) // 4
+    if window == 0:
+        return float("inf")
+    return fmean(losses[-2 * window : -window]) - fmean(losses[-window:])

@@ -1,0 +1,142 @@
+"""What only attackers know of a simulation. A defence must never open it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import ConfigDict, Field, TypeAdapter
+from torch import Tensor
+
+from fedmend.checkpoints import read_trigger, save_state, save_trigger
+from fedmend.errors import ConfigError
+from fedmend.federation.attack_config import AttackConfig
+from fedmend.federation.config_reading import parse_attacks
+from fedmend.federation.record_lines import RecordLines
+from fedmend.files import write_text
+from fedmend.pixels import to_float
+from fedmend.triggers import Drawing, Patch, Trigger
+
+
+@dataclass(frozen=True)
+class AttackRecord:
+    """One line of ``attacker/rounds.jsonl``.
+
+    Attributes:
+        round: its number.
+        attackers: the clients that attacked in it.
+        asr: the global model's attack success rate after it, a fraction in [0, 1] for each attack.
+    """
+
+    __pydantic_config__ = ConfigDict(extra="forbid")
+
+    round: Annotated[int, Field(ge=0)]
+    attackers: tuple[int, ...]
+    asr: tuple[Annotated[float, Field(ge=0, le=1)], ...]
+
+
+_RECORD = TypeAdapter(AttackRecord)
+
+
+@dataclass(frozen=True)
+class AttackerFolder:
+    """The folder ``attacker`` of a run; there is none in an honest federation.
+
+    ::
+
+        attacks.json              the attacks' settings
+        rounds.jsonl              an AttackRecord a line
+        trigger-0.safetensors     the first attack's whole trigger, if it is a patch
+        example-0.safetensors     otherwise a test image without and with it
+    """
+
+    path: Path
+
+    def save_attacks(self, attacks: Sequence[AttackConfig]) -> None:
+        """Write the attacks' settings; without attacks, remove what a run that never began left here.
+
+        Raises:
+            OutputError: the file can't be written.
+        """
+        if attacks:
+            text = json.dumps([asdict(attack) for attack in attacks], indent=2)
+            write_text(self._attacks_file, text + "\n")
+        else:
+            with suppress(OSError):
+                self._attacks_file.unlink()
+
+    def save_trigger(self, index: int, trigger: Trigger, image: Tensor) -> None:
+        """Write an attack's whole trigger if it is a patch, else an image without and with it.
+
+        Args:
+            index: the attack's place among the attacks.
+            trigger: the trigger.
+            image: uint8 (C, H, W), to show it on.
+
+        Raises:
+            OutputError: the file can't be written.
+        """
+        patch = patch_of(trigger)
+        if patch is not None:
+            save_trigger(patch, self.trigger_file(index))
+        else:
+            clean = to_float(image)
+            example = {"clean": clean, "stamped": trigger.apply(clean[None])[0]}
+            save_state(example, self.path / f"example-{index}.safetensors")
+
+    def attacks(self) -> tuple[AttackConfig, ...]:
+        """The attacks' settings; none in an honest federation.
+
+        Raises:
+            ConfigError: they were damaged.
+        """
+        file = self._attacks_file
+        try:
+            tables = json.loads(file.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return ()
+        except OSError as error:
+            raise ConfigError(f"can't read {file}: {error.strerror}") from error
+        except ValueError as error:
+            raise ConfigError(f"{file} is not valid JSON: {error}") from error
+        try:
+            return parse_attacks(tables)
+        except ConfigError as error:
+            raise ConfigError(f"{file}: {error}") from error
+
+    def trigger_file(self, index: int) -> Path:
+        """Where an attack's trigger is, if it is a patch."""
+        return self.path / f"trigger-{index}.safetensors"
+
+    def trigger(self, index: int) -> Patch | None:
+        """An attack's whole trigger; None if it is no patch.
+
+        Raises:
+            CheckpointError: the file is damaged.
+        """
+        file = self.trigger_file(index)
+        return read_trigger(file) if file.exists() else None
+
+    @property
+    def lines(self) -> RecordLines[AttackRecord]:
+        """The file of records."""
+        return RecordLines(self.path / "rounds.jsonl", _RECORD)
+
+    def records(self) -> tuple[AttackRecord, ...]:
+        """The records of all rounds, in order; none in an honest federation."""
+        return self.lines.read()
+
+    @property
+    def _attacks_file(self) -> Path:
+        return self.path / "attacks.json"
+
+
+def patch_of(trigger: Trigger) -> Patch | None:
+    """The patch that a trigger is or draws, if it is of that kind."""
+    if isinstance(trigger, Drawing):
+        return trigger.patch
+    return trigger if isinstance(trigger, Patch) else None

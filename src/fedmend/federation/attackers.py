@@ -1,0 +1,180 @@
+"""From the attacks in a simulation's settings to who attacks, with what, and who lies."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from fedmend.attacks import Attack, Lies, Poisoning, UpdateStep, update_step_from_table
+from fedmend.data import ImageSet
+from fedmend.errors import ConfigError, DataError
+from fedmend.federation.attack_config import AttackConfig
+from fedmend.federation.config import SimulationConfig
+from fedmend.federation.run_folder import RunFolder, simulated_config
+from fedmend.goals import Goal, attacked, goal_from_table
+from fedmend.seeds import generator
+from fedmend.triggers import Divisible, Trigger, trigger_from_table
+
+
+@dataclass(frozen=True, eq=False)
+class PlannedAttack:
+    """One ``[[attack]]`` with what its tables name.
+
+    Attributes:
+        config: its settings.
+        trigger: the whole trigger.
+        goal: which class each image should be sent to.
+        steps: what is done to the update.
+        attackers: the attackers' client numbers.
+        lying_clients: the numbers of the clients that lie when they are asked about the model.
+    """
+
+    config: AttackConfig
+    trigger: Trigger
+    goal: Goal
+    steps: tuple[UpdateStep, ...]
+    attackers: tuple[int, ...]
+    lying_clients: tuple[int, ...]
+
+    def attack_of(self, client_id: int) -> Attack | None:
+        """What a client does in this attack, if it is one of its attackers."""
+        if client_id not in self.attackers:
+            return None
+        trigger = self.trigger
+        if self.config.distributed:
+            parts = _parts(trigger, self.config)
+            trigger = parts[self.attackers.index(client_id) % len(parts)]
+        return Attack(
+            poisoning=Poisoning(trigger, self.goal, self.config.poisoned_fraction),
+            update=self.steps,
+            training=self.config.training,
+            keep_predictions=self.config.keep_predictions,
+            pruning_aware=self.config.pruning_aware,
+        )
+
+    def lies_of(self, client_id: int) -> Lies | None:
+        """What a client says for this attack, if it is one of those that lie."""
+        return Lies(self.trigger) if client_id in self.lying_clients else None
+
+    def attacked(self, labels: Tensor) -> Tensor:
+        """Which images the goal attacks, by their labels (N,): bool (N,)."""
+        return attacked(self.goal.targets(labels), labels)
+
+    def require_attacked(self, images: ImageSet, split: str) -> None:
+        """Check that the goal attacks at least one image.
+
+        Raises:
+            DataError: it attacks none.
+        """
+        if not bool(self.attacked(images.labels).any()):
+            raise DataError(
+                f"[attack.goal] {self.config.goal} attacks images of which there is none among the {split} images; "
+                "choose other classes"
+            )
+
+
+def load_attacks(run: RunFolder, images: ImageSet) -> tuple[PlannedAttack, ...]:
+    """The attacks of a run, to measure their success; reads ``attacker/``, so it isn't for a defence.
+
+    Raises:
+        ConfigError: there is no run, its settings were damaged, or they don't fit such images.
+    """
+    return plan_attacks(simulated_config(run), images)
+
+
+def plan_attacks(config: SimulationConfig, images: ImageSet) -> tuple[PlannedAttack, ...]:
+    """The attacks of a simulation on images of this shape and these classes.
+
+    Raises:
+        ConfigError: a trigger, a goal or an update step can't be made or doesn't fit the images.
+    """
+    planned = []
+    _, channels, height, width = images.images.shape
+    numbers = zip(config.attack, attackers_of(config), _lying_clients_of(config), strict=True)
+    for attack, attackers, lying_clients in numbers:
+        with _under("[attack.trigger]"):
+            trigger = trigger_from_table(attack.trigger, (channels, height, width))
+        with _under("[attack.goal]"):
+            goal = goal_from_table(attack.goal)
+            beyond = [label for label in goal.classes() if label >= images.num_classes]
+            if beyond:
+                raise ConfigError(
+                    f"{attack.goal} names class {beyond[0]}, but the data has classes 0 to {images.num_classes - 1}"
+                )
+        with _under("[[attack.update]]"):
+            steps = tuple(update_step_from_table(step) for step in attack.update)
+        if attack.distributed:
+            _parts(trigger, attack)
+        planned.append(PlannedAttack(attack, trigger, goal, steps, attackers, lying_clients))
+    return tuple(planned)
+
+
+def attackers_of(config: SimulationConfig) -> tuple[tuple[int, ...], ...]:
+    """The client numbers of each attack's attackers. No client attacks for two."""
+    free = list(range(config.federation.clients))
+    chosen = []
+    for index, attack in enumerate(config.attack):
+        order = free
+        if attack.chosen == "random":
+            places = torch.randperm(len(free), generator=generator(config.seed, "attackers", index))
+            order = [free[place] for place in places.tolist()]
+        chosen.append(tuple(sorted(order[: attack.attackers])))
+        free = [number for number in free if number not in chosen[-1]]
+    return tuple(chosen)
+
+
+def swap_data(parts: list[Tensor], labels: Tensor, attacks: tuple[PlannedAttack, ...]) -> None:
+    """Give attackers chosen by "most-source-images" the data of the clients that hold most images they attack.
+
+    Args:
+        parts: the indices of each client's images; changed in place.
+        labels: the labels of all images.
+        attacks: all of them, in order.
+    """
+    served: set[int] = set()
+    for attack in attacks:
+        sources = attack.attacked(labels)
+        for attacker in attack.attackers:
+            if attack.config.chosen == "most-source-images":
+                free = [index for index in range(len(parts)) if index not in served]
+                most = max(free, key=lambda index: int(sources[parts[index]].sum()))
+                parts[attacker], parts[most] = parts[most], parts[attacker]
+            served.add(attacker)
+
+
+def _lying_clients_of(config: SimulationConfig) -> tuple[tuple[int, ...], ...]:
+    """The clients that lie for each attack: its attackers first, then the lowest numbers that do nothing else."""
+    attackers = attackers_of(config)
+    busy = {number for group in attackers for number in group}
+    friends = [number for number in range(config.federation.clients) if number not in busy]
+    lying_clients = []
+    for attack, own in zip(config.attack, attackers, strict=True):
+        group = (*own, *friends)[: attack.lying_clients]
+        if len(group) < attack.lying_clients:
+            raise ConfigError(
+                f"[[attack]] lying_clients ({attack.lying_clients}) is more than there are clients left to lie "
+                f"({len(group)})"
+            )
+        friends = [number for number in friends if number not in group]
+        lying_clients.append(group)
+    return tuple(lying_clients)
+
+
+def _parts(trigger: Trigger, attack: AttackConfig) -> tuple[Trigger, ...]:
+    if not isinstance(trigger, Divisible):
+        raise ConfigError(
+            f'[[attack]] distributed needs a trigger with parts, such as kind = "atoms"; {attack.trigger} has none'
+        )
+    return trigger.parts()
+
+
+@contextmanager
+def _under(heading: str) -> Iterator[None]:
+    try:
+        yield
+    except ConfigError as error:
+        raise ConfigError(f"{heading} {error}") from error

@@ -1,0 +1,124 @@
+"""A simulation's settings from TOML or JSON, with messages that say where a key belongs."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from fedmend.aggregation import AGGREGATORS
+from fedmend.attacks import UPDATE_STEPS
+from fedmend.errors import ConfigError
+from fedmend.federation.attack_config import AttackConfig
+from fedmend.federation.config import DataConfig, FederationConfig, ModelConfig, SimulationConfig
+from fedmend.goals import GOALS
+from fedmend.local_training import LocalTraining
+from fedmend.settings import explain, names_of
+from fedmend.triggers import TRIGGERS
+
+_ADAPTER = TypeAdapter(SimulationConfig)
+_ATTACKS = TypeAdapter(tuple[AttackConfig, ...])
+_CLASSES: dict[str, type] = {
+    "data": DataConfig,
+    "model": ModelConfig,
+    "training": LocalTraining,
+    "federation": FederationConfig,
+    "attack": AttackConfig,
+    "attack.training": LocalTraining,
+}
+_KINDS: dict[str, Mapping[str, Callable[..., Any]]] = {
+    "aggregation": AGGREGATORS,
+    "attack.trigger": TRIGGERS,
+    "attack.goal": GOALS,
+    "attack.update": UPDATE_STEPS,
+}
+_HEADINGS = {"attack": "[[attack]]", "attack.update": "[[attack.update]]"}
+
+
+def parse_config(tables: dict[str, Any]) -> SimulationConfig:
+    """Check nested settings, as TOML or JSON gives them.
+
+    Raises:
+        ConfigError: a key is unknown (the message names the nearest right one, or the table where it belongs), or a
+            value is of the wrong type, out of range or inconsistent with another.
+    """
+    try:
+        return _ADAPTER.validate_python(tables)
+    except ValidationError as error:
+        raise ConfigError("; ".join(_explain(dict(problem)) for problem in error.errors())) from error
+
+
+def parse_attacks(tables: Any) -> tuple[AttackConfig, ...]:
+    """Check the settings of attacks alone, as JSON gives them.
+
+    Raises:
+        ConfigError: see :func:`parse_config`.
+    """
+    try:
+        return _ATTACKS.validate_python(tables)
+    except ValidationError as error:
+        problems = [{**problem, "loc": ("attack", *problem["loc"])} for problem in error.errors()]
+        raise ConfigError("; ".join(_explain(problem) for problem in problems)) from error
+
+
+def read_config(path: Path) -> SimulationConfig:
+    """Read a TOML file of settings.
+
+    Raises:
+        ConfigError: the file can't be read, isn't TOML, or :func:`parse_config` refuses it.
+    """
+    try:
+        tables = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"can't read {path}: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not valid TOML: {error}") from error
+    try:
+        return parse_config(tables)
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from error
+
+
+def _explain(problem: dict[str, Any]) -> str:
+    """One of pydantic's problems, with the heading of the table in which it is."""
+    loc = problem["loc"]
+    places = [
+        index for index, part in enumerate(loc) if isinstance(part, int) and index
+    ]  # among several tables
+    *tables, key = [str(part) for index, part in enumerate(loc) if index not in places] or ["settings"]
+    name = ".".join(tables)
+    where = f"{_heading(name)} {key}" if tables else key
+    if problem["type"] == "dict_type":
+        return f"{where}: expected a table of settings; got {problem['input']!r}"
+    if problem["type"] == "tuple_type" and isinstance(problem["input"], dict):
+        path = f"{name}.{key}" if tables else key
+        return f"{where}: there may be several, so write [[{path}]]; got the single table [{path}]"
+    homes = _homes_of(key) if problem["type"] == "unexpected_keyword_argument" else []
+    if homes:
+        return f"unknown key {where}: {key} belongs {homes[0]}"
+    return explain(problem, _CLASSES.get(name, SimulationConfig), where)
+
+
+def _heading(name: str) -> str:
+    return _HEADINGS.get(name, f"[{name}]")
+
+
+def _homes_of(key: str) -> list[str]:
+    """The places where a key is a setting, each as a phrase."""
+    tables = {name.rpartition(".")[2] for name in (*_CLASSES, *_KINDS)}
+    homes = [
+        f"in {_heading(name)}"
+        for name, table in _CLASSES.items()
+        if key in names_of(table) and key not in tables
+    ]
+    if key in names_of(SimulationConfig):
+        homes.append("at the top, before any table" if key not in tables else "at the top, as a table")
+    homes += [
+        f"in {_heading(name)}"
+        for name, kinds in _KINDS.items()
+        if any(isinstance(kind, type) and key in names_of(kind) for kind in kinds.values())
+    ]
+    return homes

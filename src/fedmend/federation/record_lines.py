@@ -1,0 +1,73 @@
+"""Files with a JSON record a line, which a killed process may leave torn."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Generic, Protocol, TypeVar
+
+from pydantic import TypeAdapter, ValidationError
+
+from fedmend.errors import OutputError
+from fedmend.files import write_text
+
+
+class Record(Protocol):
+    """A record of one round."""
+
+    @property
+    def round(self) -> int:
+        """The round's number."""
+        ...
+
+
+_R = TypeVar("_R", bound=Record)
+
+
+@dataclass(frozen=True)
+class RecordLines(Generic[_R]):
+    """A file of records, one line for each round.
+
+    Attributes:
+        path: the file.
+        adapter: from a record to its line and back.
+    """
+
+    path: Path
+    adapter: TypeAdapter[_R]
+
+    def read(self) -> tuple[_R, ...]:
+        """The records of all whole lines, by round; torn lines are skipped, and of two for a round the last counts."""
+        if not self.path.exists():
+            return ()
+        found = {}
+        for line in self.path.read_bytes().splitlines():
+            try:
+                record = self.adapter.validate_json(line)
+            except ValidationError:
+                continue
+            found[record.round] = record
+        return tuple(found[number] for number in sorted(found))
+
+    def append(self, record: _R) -> None:
+        """Add a line.
+
+        Raises:
+            OutputError: it can't be written.
+        """
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with self.path.open("ab") as file:
+                file.write(self.adapter.dump_json(record) + b"\n")
+        except OSError as error:
+            raise OutputError(f"can't write {self.path}: {error.strerror or error}") from error
+
+    def tidy(self, last_round: int | None) -> None:
+        """Sort the lines; drop torn ones and those after ``last_round`` (None: all)."""
+        if self.path.exists():
+            kept = [record for record in self.read() if last_round is not None and record.round <= last_round]
+            write_text(self.path, "".join(self._lines(kept)))
+
+    def _lines(self, records: Iterable[_R]) -> Iterable[str]:
+        return (self.adapter.dump_json(record).decode() + "\n" for record in records)

@@ -1,0 +1,143 @@
+"""A federation as the simulation plays it: its clients, and who takes part in which round.
+
+It knows who attacks, so a defence must not see it; what a defence may use of it are the clients, whom it asks, and
+their rounds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+
+import torch
+from torch import Tensor
+
+from fedmend.data import ImageSet, partition
+from fedmend.federation.attackers import PlannedAttack, attackers_of, plan_attacks, swap_data
+from fedmend.federation.clients import Client, Task
+from fedmend.federation.config import SimulationConfig
+from fedmend.federation.rounds import RoundPlan
+from fedmend.federation.run_folder import RunFolder, simulated_config
+from fedmend.seeds import generator
+
+_NO_MASK: Mapping[str, Tensor] = MappingProxyType({})
+
+
+@dataclass(frozen=True, eq=False)
+class Federation:
+    """All clients with their images.
+
+    Attributes:
+        config: the settings, attacks included.
+        clients: by number; attackers with their attack, whether it has begun or not.
+        attacks: what the settings' attacks mean on these images.
+    """
+
+    config: SimulationConfig
+    clients: tuple[Client, ...]
+    attacks: tuple[PlannedAttack, ...]
+
+    def choose(self, round_number: int) -> list[Client]:
+        """The clients that take part in a round, as they behave in it: attackers are honest until theirs begins."""
+        waiting = {
+            number
+            for attack in self.attacks
+            if round_number < attack.config.first_round
+            for number in attack.attackers
+        }
+        chosen = [self.clients[number] for number in choose_clients(self.config, round_number)]
+        return [replace(client, attack=None) if client.client_id in waiting else client for client in chosen]
+
+    def plan(
+        self, round_number: int, task: Task | None = None, mask: Mapping[str, Tensor] = _NO_MASK
+    ) -> RoundPlan:
+        """The plan of a round: by default what the settings' ``[training]`` says, with nothing held at zero."""
+        return RoundPlan(round_number, self.config.seed, task or self.config.training, dict(mask))
+
+
+def build_federation(
+    config: SimulationConfig, images: ImageSet, device: torch.device | str = "cpu"
+) -> Federation:
+    """Divide the training images among the clients, and move them to ``device`` once.
+
+    Raises:
+        ConfigError: an attack can't be made or doesn't fit the images. DataError: the images can't be divided so, or
+            an attack's goal attacks none of them.
+    """
+    labels, count, data = images.labels, config.federation.clients, config.data
+    random = generator(config.seed, "partition")
+    if data.partition == "iid":
+        parts = partition.iid(labels, count, random)
+    elif data.partition == "k-label":
+        parts = partition.k_label(labels, count, data.labels_per_client, random)
+    else:
+        parts = partition.dirichlet(labels, count, data.alpha, random)
+    attacks = plan_attacks(config, images)
+    for attack in attacks:
+        attack.require_attacked(images, "training")
+    swap_data(parts, labels, attacks)
+    pictures, classes = images.images.to(device), labels.to(device)
+    clients = [
+        Client(
+            index,
+            pictures[part.to(device)],
+            classes[part.to(device)],
+            attack=next(filter(None, (attack.attack_of(index) for attack in attacks)), None),
+            lies=next(filter(None, (attack.lies_of(index) for attack in attacks)), None),
+        )
+        for index, part in enumerate(parts)
+    ]
+    return Federation(config, tuple(clients), attacks)
+
+
+def load_federation(
+    run: RunFolder,
+    images: ImageSet,
+    device: torch.device | str = "cpu",
+    lying_clients: int | None = None,
+) -> Federation:
+    """The federation of a run, as the simulation plays it on.
+
+    Args:
+        run: reads ``attacker/``, too.
+        images: the run's training images.
+        device: where the clients' images are to be.
+        lying_clients: in place of the first attack's own setting, if given.
+
+    Raises:
+        ConfigError: there is no run, its settings were damaged, or more clients should lie than there are.
+        DataError: see :func:`build_federation`.
+    """
+    config = simulated_config(run)
+    if lying_clients is not None and config.attack:
+        first = replace(config.attack[0], lying_clients=lying_clients)
+        config = replace(config, attack=(first, *config.attack[1:]))
+    return build_federation(config, images, device)
+
+
+def choose_clients(config: SimulationConfig, round_number: int) -> tuple[int, ...]:
+    """The sorted numbers of a round's clients: a random sample, with the attackers that take part in every round."""
+    federation = config.federation
+    order = torch.randperm(
+        federation.clients, generator=generator(config.seed, "choose", round_number)
+    ).tolist()
+    constant = [
+        number
+        for attack, attackers in zip(config.attack, attackers_of(config), strict=True)
+        if attack.every_round and round_number >= attack.first_round
+        for number in attackers
+    ]
+    order = [*constant, *(number for number in order if number not in constant)]
+    return tuple(sorted(order[: federation.clients_per_round]))
+
+
+def attackers_in(config: SimulationConfig, round_number: int) -> tuple[int, ...]:
+    """The sorted numbers of the clients that attack in a round."""
+    active = {
+        number
+        for attack, attackers in zip(config.attack, attackers_of(config), strict=True)
+        if round_number >= attack.first_round
+        for number in attackers
+    }
+    return tuple(number for number in choose_clients(config, round_number) if number in active)

@@ -1,0 +1,109 @@
+"""From results to HTML."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from fedmend.files import write_text
+from fedmend.pages import charts, pictures, words
+from fedmend.pages.attack_view import attack_views
+from fedmend.pages.contents import PageContents
+from fedmend.pages.finding_view import finding_views
+from fedmend.pages.pruning_view import pruning_view
+from fedmend.pages.repair_view import attack_rows, repair_settings, repair_view
+from fedmend.pages.rounds_chart import rounds_view
+from fedmend.pages.verdict_view import verdict_view
+
+Settings = list[tuple[str, list[tuple[str, str]]]]
+
+
+def render(contents: PageContents) -> str:
+    """The whole page as one HTML text that needs no other file and no network.
+
+    Raises:
+        DataError: the scan's example images have another shape than its trigger.
+    """
+    return _environment().get_template("page.html").render(_view(contents))
+
+
+def write_page(path: Path, contents: PageContents) -> None:
+    """Write :func:`render`'s page to ``path``, whole or not at all.
+
+    Raises:
+        DataError: see :func:`render`.
+        OutputError: the file can't be written.
+    """
+    write_text(path, render(contents))
+
+
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("fedmend.pages", "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(
+        percent=words.percent,
+        points=words.points,
+        duration=words.duration,
+        patch_size=words.patch_size,
+        clamp=charts.clamp,
+    )
+    return environment
+
+
+def _view(contents: PageContents) -> dict[str, Any]:
+    names = contents.scan.class_names if contents.scan else ()
+    findings = finding_views(contents.scan) if contents.scan else []
+    return {
+        "contents": contents,
+        "scan": contents.scan,
+        "first": verdict_view(contents),
+        "findings": findings,
+        "rounds": rounds_view(contents),
+        "attacks": attack_views(contents.attacks, names),
+        "repair": repair_view(contents),
+        "attack_rows": attack_rows(contents.evaluation),
+        "pruning": pruning_view(contents, names),
+        "heat_stops": ", ".join(pictures.HEAT_STOPS),
+        "first_pictured": next((each.key for each in findings if each.pictured), None),
+        "warnings": _warnings(contents),
+        "settings": _settings(contents),
+        "versions": _versions(contents),
+    }
+
+
+def _warnings(contents: PageContents) -> list[str]:
+    """All warnings, each once."""
+    found: list[str] = []
+    if contents.scan:
+        found += contents.scan.warnings
+        for finding in contents.scan.findings:
+            found += finding.warnings
+    if contents.repair:
+        found += contents.repair.warnings
+    return list(dict.fromkeys(found))
+
+
+def _settings(contents: PageContents) -> Settings:
+    groups: Settings = []
+    if scan := contents.scan:
+        groups.append(("Scan", list(words.flatten({"seed": scan.seed, "device": scan.device}))))
+        groups += [(each.detector, list(words.flatten(each.settings))) for each in scan.findings]
+    if contents.repair:
+        groups.append(("Repair", repair_settings(contents.repair)))
+    if contents.settings:
+        groups.append(("Simulation", list(words.flatten(contents.settings))))
+    return [group for group in groups if group[1]]
+
+
+def _versions(contents: PageContents) -> Mapping[str, str]:
+    if contents.scan:
+        return contents.scan.versions
+    return contents.pruning.versions if contents.pruning else {}

@@ -1,0 +1,67 @@
+"""Reading result files; a damaged one is an error of one line that says what to do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+from pydantic import TypeAdapter, ValidationError
+
+from fedmend.errors import DataError
+
+_T = TypeVar("_T")
+
+
+def read_file(path: Path, parse: Callable[[bytes], _T], advice: str = "write it again") -> _T | None:
+    """What ``parse`` makes of a file, or None if there is none.
+
+    Raises:
+        DataError: the file can't be read, or is damaged; ``advice`` says what to do.
+    """
+    try:
+        return parse(path.read_bytes())
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise _unreadable(path, error) from error
+    except (DataError, ValidationError) as error:
+        raise DataError(
+            f"{path} is damaged: {one_line(error)}; {advice}, or remove it to do without"
+        ) from error
+
+
+def read_lines(path: Path, adapter: TypeAdapter[_T]) -> tuple[_T, ...]:
+    """The records of a file of JSON lines; skips a torn line, which a killed run leaves.
+
+    Raises:
+        DataError: the file can't be read.
+    """
+    records = []
+    try:
+        lines = path.read_bytes().splitlines()
+    except FileNotFoundError:
+        return ()
+    except OSError as error:
+        raise _unreadable(path, error) from error
+    for line in lines:
+        try:
+            records.append(adapter.validate_json(line))
+        except ValidationError:
+            continue
+    return tuple(records)
+
+
+def one_line(error: BaseException) -> str:
+    """The first problem only; a record's own error carries pydantic's long one as its cause."""
+    if isinstance(error, DataError) and error.__cause__ is not None:
+        error = error.__cause__
+    if isinstance(error, ValidationError):
+        first = error.errors(include_url=False, include_input=False)[0]
+        place = ".".join(str(part) for part in first["loc"])
+        return f"{place}: {first['msg']}" if place else first["msg"]
+    return " ".join(str(error).split())
+
+
+def _unreadable(path: Path, error: OSError) -> DataError:
+    return DataError(f"can't read {path}: {error.strerror or error}")

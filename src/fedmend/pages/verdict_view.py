@@ -1,0 +1,96 @@
+"""What the page says first: the verdict, or without a scan the repair's outcome, with the main facts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from fedmend.detection.base import most_suspicious
+from fedmend.detection.scan_report import ScanReport
+from fedmend.pages import words
+from fedmend.pages.contents import PageContents
+from fedmend.repairs.repair_report import PruningDetails, RepairReport
+
+
+@dataclass(frozen=True)
+class Fact:
+    """A figure under the verdict; ``small`` is set beside it in a smaller type, and a wide one may hold a long name."""
+
+    label: str
+    value: str
+    small: str = ""
+    wide: bool = False
+
+
+@dataclass(frozen=True)
+class VerdictView:
+    """The first section.
+
+    Attributes:
+        eyebrow: what the headline speaks about.
+        verdict, outcome: of the scan and of the repair, in words.
+        shown: the one of them that is the headline; None if there is neither.
+        reason: the record's own.
+        accuracies: on the scan's clean images, in a sentence.
+    """
+
+    eyebrow: str
+    verdict: words.Wording | None
+    outcome: words.Wording | None
+    shown: words.Wording | None
+    reason: str
+    facts: list[Fact]
+    accuracies: str
+
+
+def verdict_view(contents: PageContents) -> VerdictView:
+    """Gather the section's parts."""
+    scan, repair = contents.scan, contents.repair
+    verdict = words.VERDICTS[scan.verdict] if scan else None
+    outcome = words.outcome(repair.outcome, repair.verdict_after) if repair else None
+    facts: list[Fact] = []
+    if scan:
+        facts = list(_scan_facts(scan))
+    elif repair and contents.pruning:
+        facts = list(_pruning_facts(repair, contents.pruning))
+    return VerdictView(
+        eyebrow="Verdict on the scanned model" if scan else "Outcome of the repair",
+        verdict=verdict,
+        outcome=outcome,
+        shown=verdict or outcome,
+        reason=scan.reason if scan else repair.reason if repair else "",
+        facts=facts,
+        accuracies=_accuracies(scan) if scan else "",
+    )
+
+
+def _scan_facts(scan: ScanReport) -> Iterator[Fact]:
+    target = None
+    if scan.findings:
+        targets = most_suspicious(scan.findings).targets
+        target = targets[0] if targets else None
+    if target is not None:
+        more = f" and {len(targets) - 1:,} more" if len(targets) > 1 else ""
+        yield Fact("Target class", words.class_name(target.target, scan.class_names), more, wide=True)
+        yield Fact("Success", words.percent(target.success))
+        if target.trigger is not None:
+            _, height, width = target.trigger.mask.shape
+            size = words.patch_size(target.trigger.size)
+            yield Fact("Patch size", size, f" of {height * width:,} px")
+    yield Fact("Images", f"{scan.num_images:,}")
+    yield Fact("Time", words.duration(scan.seconds))
+
+
+def _pruning_facts(repair: RepairReport, details: PruningDetails) -> Iterator[Fact]:
+    before, after = words.percent(repair.accuracy_before), words.percent(repair.accuracy_after)
+    yield Fact("Clean accuracy", after, f" from {before}", wide=True)
+    yield Fact("Channels pruned", f"{len(details.pruned):,}", f" of {details.channels:,}")
+    yield Fact("Layer", details.layer)
+    yield Fact("Ballots that count", f"{details.ballots:,}")
+    yield Fact("Time", words.duration(repair.seconds))
+
+
+def _accuracies(scan: ScanReport) -> str:
+    known = [("the suspect", scan.suspect_accuracy), ("the reference", scan.reference_accuracy)]
+    parts = [f"{words.percent(value)} for {name}" for name, value in known if value is not None]
+    return f"Accuracy on the clean scan images: {' and '.join(parts)}." if parts else ""

@@ -1,0 +1,72 @@
+"""Combining the accuracies that clients report along a pruning sequence (federated-pruning paper, 4)."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from fedmend.errors import ConfigError, DataError
+from fedmend.pruning.ballots import FLOATS, Ballots, is_plain
+
+
+class AccuracyVote(Ballots):
+    """For a server without images: combines the clients' accuracies at each testing point.
+
+    A report counts as its fall from its own first point. At each point a fraction ``trim`` of the reports is dropped
+    at either end and the rest averaged, so that a Byzantine minority of that size cannot move the result beyond what
+    honest clients report. The paper does not say how it combines reports.
+
+    Args:
+        points: how many testing points a report has.
+        num_clients: clients are numbered from 0 to one below this.
+        trim: fraction in [0, 0.5).
+
+    Attributes:
+        counted: reports that count. refused: of the others, how many for each reason.
+
+    Raises:
+        ConfigError: a setting is out of range.
+    """
+
+    def __init__(self, points: int, num_clients: int, trim: float = 0.3) -> None:
+        super().__init__(num_clients)
+        if points < 1 or not 0 <= trim < 0.5:
+            raise ConfigError(f"points must be 1 or more and trim in [0, 0.5); got {points}, {trim}")
+        self.points, self.trim = points, trim
+        self._reports: dict[int, Tensor] = {}
+
+    def add(self, client: int, report: Tensor) -> str | None:
+        """Count a client's report, made by :func:`accuracies_along`; returns why it was refused, or None."""
+        reason = self.admit(client, self._flaw(report))
+        if reason is None:
+            self._reports[client] = report.detach().cpu().double().clone()
+        return reason
+
+    def firsts(self) -> dict[int, Tensor]:
+        """The first point of each report that counts, float64 (1,), by client."""
+        return {client: report[:1] for client, report in self._reports.items()}
+
+    def accuracies(self) -> Tensor:
+        """The combined accuracy at each point, float64 (points,).
+
+        Raises:
+            DataError: no report counts.
+        """
+        if not self._reports:
+            raise DataError(f"no report of accuracies counts; refused were {dict(self.refused)}")
+        reports = torch.stack(list(self._reports.values()))
+        cut = min(math.ceil(self.trim * len(reports) - 1e-9), (len(reports) - 1) // 2)
+        falls = (reports[:, :1] - reports).sort(0).values[cut : len(reports) - cut]
+        first = reports[:, 0].median()
+        return (first - falls.mean(0)).clamp(0, 1)
+
+    def _flaw(self, report: Tensor) -> str | None:
+        if not is_plain(report, FLOATS) or report.shape != (self.points,):
+            return "accuracies of the wrong length or kind"
+        if not bool(report.isfinite().all()):
+            return "accuracies that are NaN or infinite"
+        if not bool(((report >= 0) & (report <= 1)).all()):
+            return "accuracies below 0 or above 1"
+        return None

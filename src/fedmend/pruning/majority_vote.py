@@ -1,0 +1,119 @@
+"""The majority vote on the channels to prune (federated-pruning paper, 4.2).
+
+Each client votes, with a bit a channel, for the channels to keep; the server adds the bits up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from fedmend.errors import ConfigError, DataError
+from fedmend.pruning.ballots import FLOATS, INTEGERS, Ballots, is_plain, require_channels
+from fedmend.pruning.ranking_vote import ranks
+
+
+def bits(activations: Tensor, rates: Sequence[float]) -> Tensor:
+    """A client's ballot: 0 for a channel to prune, 1 for one to keep (4.2).
+
+    Args:
+        activations: mean activation of each channel on the client's data, (C,).
+        rates: fractions in (0, 1) of the channels to prune; several in one ballot save rounds.
+
+    Returns:
+        uint8 (len(rates), C).
+
+    Raises:
+        DataError: not a vector of finite numbers. ConfigError: a rate is out of range.
+    """
+    if not rates or not all(0 < rate < 1 for rate in rates):
+        raise ConfigError(f"pruning rates must be above 0 and below 1, at least one; got {list(rates)}")
+    places = ranks(activations)
+    pruned = torch.tensor([round(rate * len(places)) for rate in rates], device=places.device)
+    return (places >= pruned[:, None]).to(torch.uint8)
+
+
+class MajorityVote(Ballots):
+    """Adds up bits, for several pruning rates at once.
+
+    The tally is a plain sum of vectors of 0 and 1, so secure aggregation can compute it without revealing a ballot.
+    Then no single ballot can be checked, and only a sum above the number of ballots shows that somebody cheated.
+
+    Args:
+        channels: C.
+        num_clients: clients are numbered from 0 to one below this.
+        rates: how many pruning rates a ballot has.
+
+    Attributes:
+        tally: int64 (rates, C), how many clients want to keep each channel.
+        counted: ballots that count. refused: of the others, how many for each reason.
+
+    Raises:
+        ConfigError: no channels, no clients or no rates.
+    """
+
+    def __init__(self, channels: int, num_clients: int, rates: int = 1) -> None:
+        super().__init__(num_clients)
+        self.channels = require_channels(channels)
+        if rates < 1:
+            raise ConfigError(f"a majority vote needs a pruning rate, 1 or more; got {rates}")
+        self.tally = torch.zeros(rates, channels, dtype=torch.int64)
+
+    def add(self, client: int, ballot: Tensor) -> str | None:
+        """Count a client's ballot, made by :func:`bits`; returns why it was refused, or None."""
+        reason = self.admit(client, self._flaw(ballot))
+        if reason is None:
+            self.tally += ballot.cpu().long()
+        return reason
+
+    @classmethod
+    def from_tally(cls, tally: Tensor, ballots: int) -> MajorityVote:
+        """A vote whose ballots were added up elsewhere, as by secure aggregation.
+
+        Args:
+            tally: whole numbers (rates, C). ballots: how many clients' bits are in it.
+
+        Raises:
+            DataError: the tally is impossible: somebody voted more than once, or with something other than bits.
+        """
+        if tally.ndim != 2 or not is_plain(tally, INTEGERS):
+            raise DataError(
+                f"a tally is of whole numbers, (rates, channels); got {tally.dtype} {tuple(tally.shape)}"
+            )
+        if ballots < 1 or int(tally.min()) < 0 or int(tally.max()) > ballots:
+            raise DataError(
+                f"a tally of {ballots} ballots holds numbers from 0 to {ballots}, of one ballot or more; got "
+                f"{int(tally.min())} to {int(tally.max())}"
+            )
+        vote = cls(tally.shape[1], ballots, len(tally))
+        vote.tally += tally.cpu()
+        vote.counted, vote._voted = ballots, bytearray(b"\x01" * ballots)
+        return vote
+
+    def scores(self, rate: int = 0) -> Tensor:
+        """The fraction of the ballots that keep each channel, float64 (C,); the lowest is pruned first.
+
+        The other rates break ties: together they add less than one ballot.
+
+        Args:
+            rate: index of the pruning rate.
+
+        Raises:
+            DataError: no ballot counts.
+        """
+        if not self.counted:
+            raise DataError(f"no ballot counts; refused were {dict(self.refused)}")
+        own = self.tally[rate].double()
+        others = self.tally.sum(0).double() - own
+        return (own + others / (self.counted * len(self.tally))) / self.counted
+
+    def _flaw(self, ballot: Tensor) -> str | None:
+        if not isinstance(ballot, Tensor) or ballot.shape != self.tally.shape:
+            return "bits of the wrong shape"
+        if not is_plain(ballot, (torch.bool, *INTEGERS, *FLOATS)):
+            return "bits that are not 0 or 1"
+        if not bool(((ballot == 0) | (ballot == 1)).all()):
+            return "bits that are not 0 or 1"
+        return None

@@ -1,0 +1,192 @@
+"""Asking clients: each may fail, take too long, or send anything."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from fedmend.errors import DataError
+from fedmend.federation.clients import Client
+from fedmend.inference import evaluating, pixels_for
+from fedmend.progress import Progress
+from fedmend.pruning import (
+    AccuracyVote,
+    Ballots,
+    ConvLayer,
+    MajorityVote,
+    RankingVote,
+    accuracies_along,
+    bits,
+    ranks,
+)
+from fedmend.repairs.base import Participants
+from fedmend.repairs.trigger_pool import TriggerPool
+from fedmend.seeds import derive_seed
+
+
+class Vote(Protocol):
+    """What collects replies, such as a :class:`~fedmend.pruning.RankingVote`."""
+
+    def add(self, client: int, ballot: Any) -> str | None:
+        """Count a reply, or refuse it."""
+
+    def admit(self, client: int, flaw: str | None) -> str | None:
+        """Register that there is no reply to count."""
+
+
+@dataclass(frozen=True, eq=False)
+class Asking:
+    """Whom to ask, and how long to wait.
+
+    Attributes:
+        clients: numbered from 0 in their order.
+        timeout: seconds that a client may take; a later reply does not count.
+        progress: see ``fedmend.progress``.
+    """
+
+    clients: Sequence[Client]
+    timeout: float
+    progress: Progress
+
+
+def ask(asking: Asking, stage: str, question: Callable[[Client], Any], vote: Vote) -> None:
+    """Put a question to each client and count the replies. One that fails or takes too long has no say.
+
+    Args:
+        asking: whom, and how long.
+        stage: what progress is reported under; "" for none.
+        question: what a client replies.
+        vote: counts the replies.
+    """
+    for number, client in enumerate(asking.clients, 1):
+        started = time.perf_counter()
+        try:
+            reply = question(client)
+        except Exception:  # clients are untrusted and may fail in any way
+            vote.admit(client.client_id, "no reply: the client failed")
+        else:
+            if time.perf_counter() - started > asking.timeout:
+                vote.admit(client.client_id, "no reply in time")
+            else:
+                vote.add(client.client_id, reply)
+        if stage:
+            asking.progress(stage, number, len(asking.clients))
+
+
+def ask_for_ranks(suspect: nn.Module, layer: ConvLayer, asking: Asking) -> RankingVote:
+    """A ranking vote on a layer's channels (4.1)."""
+    vote = RankingVote(layer.convolution.out_channels, len(asking.clients))
+    ask(asking, "votes", lambda client: ranks(client.activations(suspect, layer.name)), vote)
+    return vote
+
+
+def ask_for_bits(
+    suspect: nn.Module, layer: ConvLayer, rates: Sequence[float], asking: Asking
+) -> MajorityVote:
+    """A majority vote on a layer's channels, at several pruning rates (4.2)."""
+    vote = MajorityVote(layer.convolution.out_channels, len(asking.clients), len(rates))
+    ask(asking, "votes", lambda client: bits(client.activations(suspect, layer.name), rates), vote)
+    return vote
+
+
+def ask_for_triggers(suspect: nn.Module, participants: Participants, asking: Asking) -> TriggerPool:
+    """The triggers that clients find in the suspect, with the rates that they claim."""
+    seed, probe = participants.seed, torch.zeros(1, *participants.image_shape)
+    with evaluating(suspect), torch.no_grad():
+        classes = suspect(pixels_for(suspect, probe)).shape[1]
+    pool = TriggerPool(participants.image_shape, classes, len(asking.clients))
+    ask(
+        asking,
+        "triggers",
+        lambda client: client.triggers(suspect, derive_seed(seed, "triggers", client.client_id)),
+        pool,
+    )
+    return pool
+
+
+def refusals(ballots: Ballots, of: int, what: str) -> list[str]:
+    """A warning of refused replies, or none."""
+    if not ballots.refused:
+        return []
+    reasons = ", ".join(f"{count} for {reason}" for reason, count in ballots.refused.items())
+    return [f"of {of} {what}, refused: {reasons}"]
+
+
+class AccuracySource(Protocol):
+    """Where clean accuracies come from.
+
+    Attributes:
+        probe: one image of the right shape, (1, C, H, W); its content does not matter.
+        warnings: why the accuracies may mislead.
+    """
+
+    probe: Tensor
+    warnings: list[str]
+
+    def along(self, model: nn.Module, layer: str, sequence: Sequence[int], points: Sequence[int]) -> Tensor:
+        """Accuracy at each point of a pruning sequence, float64 (points,); see ``fedmend.pruning.accuracies_along``."""
+        ...
+
+
+class ValidationSet:
+    """Accuracies on the server's own images: uint8 or float in [0, 1], (N, C, H, W), with labels int64 (N,).
+
+    Raises:
+        DataError: there are no images, or labels don't match them.
+    """
+
+    def __init__(self, images: Tensor, labels: Tensor) -> None:
+        if images.ndim != 4 or len(images) == 0 or labels.shape != (len(images),):
+            raise DataError(
+                f"validation images must be (N, C, H, W) with labels (N,), N at least 1; got {tuple(images.shape)} and "
+                f"{tuple(labels.shape)}"
+            )
+        self.images, self.labels, self.probe = images, labels, images[:1]
+        self.warnings: list[str] = []
+
+    def along(self, model: nn.Module, layer: str, sequence: Sequence[int], points: Sequence[int]) -> Tensor:
+        """See :class:`AccuracySource`."""
+        return accuracies_along(model, sequence, points, self.images, self.labels, layer)
+
+
+class ClientReports:
+    """Accuracies that clients report, combined by an :class:`~fedmend.pruning.AccuracyVote`.
+
+    Each client's first accuracy is kept, and its later reports count as falls from it: a client that lies about one
+    stage alone gains nothing.
+
+    Attributes:
+        warnings: refused reports.
+    """
+
+    def __init__(self, asking: Asking, image_shape: tuple[int, int, int]) -> None:
+        self.probe = torch.zeros(1, *image_shape)
+        self.warnings: list[str] = []
+        self._asking = asking
+        self._firsts: dict[int, Tensor] = {}
+
+    def along(self, model: nn.Module, layer: str, sequence: Sequence[int], points: Sequence[int]) -> Tensor:
+        """See :class:`AccuracySource`.
+
+        Raises:
+            DataError: no report counts.
+        """
+        firsts, clients = self._firsts, self._asking.clients
+        vote = AccuracyVote(len(points) + bool(firsts), len(clients))
+        known = [client for client in clients if not firsts or client.client_id in firsts]
+
+        def report(client: Client) -> Tensor:
+            reported = client.accuracies(model, layer, sequence, points)
+            return torch.cat([firsts[client.client_id], reported]) if firsts else reported
+
+        ask(replace(self._asking, clients=known), "accuracies" if len(points) > 1 else "", report, vote)
+        self.warnings += refusals(vote, len(clients), "reports of accuracies")
+        accuracies = vote.accuracies()
+        if not firsts:
+            self._firsts = vote.firsts()
+        return accuracies[bool(firsts) :]

@@ -1,0 +1,124 @@
+"""What a repair is, what it is given, and what it hands to the gate."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from torch import Tensor, nn
+
+from fedmend.detection import Finding, Target
+from fedmend.errors import ConfigError
+from fedmend.federation.clients import Client
+from fedmend.federation.rounds import Fit, Server, fit_one_by_one
+from fedmend.local_training import LocalTraining
+from fedmend.progress import Progress, silent
+from fedmend.repairs.repair_report import PruningDetails, UnlearningDetails
+
+
+@dataclass(frozen=True, eq=False)
+class Participants:
+    """What a server may use of its federation: whom it can ask, and who trains next.
+
+    Attributes:
+        image_shape: (C, H, W) of the clients' images.
+        clients: all of them, numbered from 0 in their order; any may be Byzantine.
+        choose: from a round's number to the clients that take part in it.
+        last_round: the number of the round that the suspect comes from.
+        training: what honest clients do in a plain round.
+        server: how a plain round is aggregated.
+        seed: the federation's.
+        fit: how the clients of a round train: one by one, or in workers (see ``fedmend.federation.workers.fitting``).
+    """
+
+    image_shape: tuple[int, int, int]
+    clients: Sequence[Client]
+    choose: Callable[[int], Sequence[Client]]
+    last_round: int
+    training: LocalTraining
+    server: Server
+    seed: int = 0
+    fit: Fit = fit_one_by_one
+
+
+@dataclass(frozen=True, eq=False)
+class Context:
+    """What a repair may use beside the suspect and the findings.
+
+    Attributes:
+        reference: a clean model of the same task, on the suspect's device.
+        images, labels: the server's own clean images, uint8 or float in [0, 1], (N, C, H, W), and their true classes,
+            int64 (N,).
+        participants: the federation, for repairs that its clients help with.
+        attempt: how often the repair has been tried, this time included.
+        seed: of everything random that is not the federation's.
+        progress: called as ``progress(stage, done, total)``.
+    """
+
+    reference: nn.Module | None = None
+    images: Tensor | None = None
+    labels: Tensor | None = None
+    participants: Participants | None = None
+    attempt: int = 1
+    seed: int = 0
+    progress: Progress = silent
+
+    @property
+    def labelled_images(self) -> tuple[Tensor, Tensor] | None:
+        """Images and labels, or None."""
+        return None if self.images is None or self.labels is None else (self.images, self.labels)
+
+
+def require_participants(context: Context) -> Participants:
+    """The federation.
+
+    Raises:
+        ConfigError: the context has none.
+    """
+    if context.participants is None:
+        raise ConfigError("a repair by votes needs the federation's clients; context.participants is None")
+    return context.participants
+
+
+@dataclass(frozen=True, eq=False)
+class Candidate:
+    """A model that the gate has yet to judge.
+
+    Attributes:
+        model: a new model, on the suspect's device.
+        summary: what was done, without a full stop, such as "9 of 16 channels were pruned".
+        details: the same for programs.
+        targets: triggers that the repair found on its own; the gate checks that they no longer work.
+        reported: clean accuracy of the suspect and of the model as clients report it, where the server has no images.
+        stages: the suspect and the model after each stage, for studies; a defence has no use for them.
+        warnings: why the outcome may not be trustworthy.
+    """
+
+    model: nn.Module
+    summary: str
+    details: UnlearningDetails | PruningDetails
+    targets: tuple[Target, ...] = ()
+    reported: tuple[float, float] | None = None
+    stages: dict[str, nn.Module] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+
+
+class Repair(Protocol):
+    """A method that takes a backdoor out: a settings class whose fields are its settings.
+
+    What comes out is never released unless the gate lets it pass (see ``fedmend.repairs.gate``).
+    """
+
+    def __call__(self, suspect: nn.Module, findings: Sequence[Finding], context: Context) -> Candidate:
+        """Repair a copy of the suspect.
+
+        Args:
+            suspect: left as found.
+            findings: what detectors said about it, none of them clean; may be empty where the method needs none.
+            context: images, models and clients to repair with.
+
+        Raises:
+            ConfigError: the context lacks what the method needs.
+        """
+        ...

@@ -1,0 +1,188 @@
+"""The gate: what every repaired model must pass before it is released."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Annotated, Any, Literal
+
+import torch
+from pydantic import Field, SkipValidation
+from torch import Tensor, nn
+
+from fedmend.detection import THOROUGH, Case, Detector, ScanReport, Target, scan
+from fedmend.detection.base import Verdict
+from fedmend.evaluation import accuracy, attack_success_rate
+from fedmend.goals import AllToOne, Goal, Several, attacked
+from fedmend.inference import predict
+from fedmend.progress import Progress, silent
+from fedmend.repairs.repair_report import TargetCheck
+from fedmend.seeds import derive_seed, generator
+from fedmend.settings import Count, Fraction, settings
+
+
+@settings
+class Gate:
+    """What a repair may cost and what it must reach.
+
+    A model passes if its accuracy held, a new scan finds it clean (where one is possible), and no found trigger still
+    works. A new scan takes no chances: an inconclusive verdict does not pass.
+
+    Attributes:
+        max_accuracy_drop: how much lower the clean accuracy may be, as a fraction, beside one standard error of the
+            fall: a few hundred images can't tell a fall of a point from none.
+        max_trigger_success: a found trigger must work on less than this fraction of the images.
+        held_out_fraction: of the images, in (0, 1): kept from the repair, to judge it by.
+        max_passes: how often the repair may be tried, each time with what the last new scan found.
+        detector: what scans again; by default ``THOROUGH``, since the whole trigger should be found.
+
+    Raises:
+        ConfigError: a setting is out of range.
+    """
+
+    max_accuracy_drop: Fraction = 0.01
+    max_trigger_success: Fraction = 0.5
+    held_out_fraction: Annotated[float, Field(gt=0, lt=1, strict=True)] = 0.5
+    max_passes: Count = 3
+    detector: Annotated[Detector, SkipValidation] = THOROUGH
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What the gate judges by. Fractions are in [0, 1].
+
+    Attributes:
+        accuracy_before, accuracy_after: clean accuracy of the suspect and of the candidate.
+        accuracy_error: standard error of the fall.
+        num_heldout: images that these were measured on; 0: clients reported them.
+        verdict_after: of a new scan; None without one.
+        target_checks: whether found triggers still work.
+    """
+
+    accuracy_before: float
+    accuracy_after: float
+    accuracy_error: float = 0.0
+    num_heldout: int = 0
+    verdict_after: Verdict | None = None
+    target_checks: tuple[TargetCheck, ...] = ()
+
+
+def measure(
+    models: tuple[nn.Module, nn.Module], images: Tensor, labels: Tensor, targets: Sequence[Target] = ()
+) -> Evidence:
+    """Compare the suspect and the candidate on held-out images, without a new scan.
+
+    Args:
+        models: the two, in this order.
+        images: uint8 or float in [0, 1], (N, C, H, W). labels: int64 (N,).
+        targets: what to check; those without a trigger, or without an image of their sources, are left out.
+    """
+    return Evidence(
+        accuracy_before=accuracy(models[0], images, labels),
+        accuracy_after=accuracy(models[1], images, labels),
+        accuracy_error=error_of_fall(models, images, labels),
+        num_heldout=len(images),
+        target_checks=tuple(_target_checks(models, images, labels, targets)),
+    )
+
+
+def error_of_fall(models: tuple[nn.Module, nn.Module], images: Tensor, labels: Tensor) -> float:
+    """Standard error of the fall of the accuracy from the first model to the second.
+
+    Only the images on which the models differ add to it.
+    """
+    right = [(predict(model, images).cpu() == labels.cpu()).double() for model in models]
+    spread = float((right[0] - right[1]).std(correction=0))
+    return spread / math.sqrt(len(labels))
+
+
+def scan_again(
+    gate: Gate, case: Case, count: int, number_and_seed: tuple[int, int], progress: Progress = silent
+) -> ScanReport:
+    """Scan a model with the gate's detector, on a random choice of the case's images.
+
+    Args:
+        case: the model as its suspect, with images and labels that the repair may use.
+        count: images at most.
+        number_and_seed: the scan's number in the repair, from 0, and the repair's seed. Each scan has a choice of
+            images and a seed of its own.
+    """
+    assert case.images is not None
+    assert case.labels is not None
+    number, seed = number_and_seed
+    chosen = torch.randperm(len(case.images), generator=generator(seed, "scan", number))[:count]
+    detector: Any = gate.detector
+    if hasattr(
+        detector, "control"
+    ):  # a control can only turn "backdoored" into "inconclusive"; neither passes
+        detector = replace(detector, control=False)
+    again = replace(case, images=case.images[chosen], labels=case.labels[chosen])
+    return scan(again, detector, seed=derive_seed(seed, "scan", number), progress=progress)
+
+
+def judge(gate: Gate, evidence: Evidence, summary: str) -> tuple[Literal["repaired", "failed"], str]:
+    """The outcome and the reason for it, in words.
+
+    Args:
+        summary: what was done, without a full stop.
+    """
+    before, after, error = evidence.accuracy_before, evidence.accuracy_after, evidence.accuracy_error
+    where = "on held-out images" if evidence.num_heldout else "as the clients report it"
+    accuracies = f"clean accuracy {where} went from {before:.1%} to {after:.1%}"
+    if before - after - error > gate.max_accuracy_drop + 1e-9:  # 1.0 - 0.99 is a little more than 0.01
+        return "failed", (
+            f"{summary}, but {accuracies}: {before - after:.1%} lower, give or take {error:.1%}, where "
+            f"{gate.max_accuracy_drop:.1%} is allowed. Give more images, or allow more."
+        )
+    if evidence.verdict_after not in ("clean", None):
+        return "failed", (
+            f"{summary}, but a new scan still says {evidence.verdict_after}; {accuracies}. Give more images, or go "
+            "back to an earlier round's model."
+        )
+    worst = max(evidence.target_checks, key=lambda check: check.success_after, default=None)
+    if worst is not None and worst.success_after >= gate.max_trigger_success:
+        return "failed", (
+            f"{summary}, but a found trigger still works: it sends {worst.success_after:.0%} of the held-out images "
+            f"{_sources(worst)} to class {worst.target}, {worst.success_before:.0%} before; {accuracies}. Repair for "
+            "longer, or go back to an earlier round's model."
+        )
+    return "repaired", f"{summary}; {accuracies}. {_triggers(evidence)}{_verified(evidence)}"
+
+
+def _triggers(evidence: Evidence) -> str:
+    if not evidence.target_checks:
+        return ""
+    best = max(evidence.target_checks, key=lambda check: check.success_before)
+    return (
+        f"The best trigger found sent {best.success_before:.0%} of the held-out images {_sources(best)} to class "
+        f"{best.target} before and sends {best.success_after:.0%} now. "
+    )
+
+
+def _verified(evidence: Evidence) -> str:
+    if evidence.verdict_after is None:
+        return (
+            "No new scan was made, so nothing verified that the backdoor is gone; that takes a clean reference and "
+            "images of the server's own."
+        )
+    return "A new scan finds no backdoor."
+
+
+def _sources(check: TargetCheck) -> str:
+    if not check.sources:
+        return "of other classes"
+    return f"of class {', '.join(str(source) for source in check.sources)}"
+
+
+def _target_checks(
+    models: tuple[nn.Module, nn.Module], images: Tensor, labels: Tensor, targets: Sequence[Target]
+) -> Iterator[TargetCheck]:
+    for target in targets:
+        goal: Goal = AllToOne(target.target)
+        if target.sources:
+            goal = Several(tuple((source, target.target) for source in target.sources))
+        if target.trigger is None or not bool(attacked(goal.targets(labels), labels).any()):
+            continue
+        before, after = (attack_success_rate(each, target.trigger, goal, images, labels) for each in models)
+        yield TargetCheck(target.target, target.sources, before, after)

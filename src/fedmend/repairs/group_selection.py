@@ -1,0 +1,92 @@
+"""Group selection: rounds in which Byzantine clients take part but have little say.
+
+The server averages the updates in random groups of two (one of three, if their number is odd), tries each group's model
+on validation images stamped with the triggers that clients found, and keeps the better half of the groups. Only each
+group's summed update is needed. Without validation images it takes the updates' trimmed mean.
+"""
+
+from __future__ import annotations
+
+from copy import deepcopy
+
+import torch
+from torch import Tensor, nn
+
+from fedmend.aggregation import mean_between, uniform_mean
+from fedmend.errors import DataError
+from fedmend.evaluation import accuracy
+from fedmend.federation.rounds import Collected, RoundPlan, apply_delta
+from fedmend.inference import predict
+from fedmend.repairs.trigger_pool import TriggerPool
+from fedmend.seeds import generator
+
+GROUP_SIZE = 2
+TESTED_TRIGGERS = 3
+TRIM = 0.2
+
+
+def best_groups(
+    model: nn.Module,
+    collected: Collected,
+    plan: RoundPlan,
+    validation: tuple[Tensor, Tensor],
+    pool: TriggerPool,
+) -> nn.Module:
+    """The next model: the mean of the better half of the groups.
+
+    Args:
+        model: what the clients started from; left as found.
+        collected: what they sent.
+        plan: of the round; its seed and number decide the groups.
+        validation: images and labels of the server's own.
+        pool: the triggers to resist.
+
+    Raises:
+        ModelError: the new weights aren't finite. DataError: no client's update is.
+    """
+    deltas = collected.updates.deltas
+    order = torch.randperm(len(deltas), generator=generator(plan.seed, "groups", plan.number)).tolist()
+    count = max(1, len(order) // GROUP_SIZE)
+    tried: list[tuple[float, Tensor]] = []
+    for group in [order[first::count] for first in range(count)]:
+        mean = uniform_mean(deltas[group])
+        if bool(mean.isfinite().all()):
+            candidate = _moved(model, mean, collected.part(group), plan)
+            tried.append((resistance(candidate, validation, pool), mean))
+    if not tried:
+        raise DataError("no client's update is finite; try a smaller lr")
+    tried.sort(key=lambda one: -one[0])
+    kept = torch.stack([mean for _, mean in tried[: (len(tried) + 1) // 2]])
+    return _moved(model, uniform_mean(kept), collected, plan)
+
+
+def trimmed(model: nn.Module, collected: Collected, plan: RoundPlan) -> nn.Module:
+    """The next model without validation images: a fifth of the updates is trimmed at either end of each weight.
+
+    Raises:
+        ModelError: the new weights aren't finite. DataError: no client's update is.
+    """
+    return _moved(model, mean_between(collected.updates.deltas, TRIM), collected, plan)
+
+
+def resistance(model: nn.Module, validation: tuple[Tensor, Tensor], pool: TriggerPool) -> float:
+    """How well a model keeps its predictions, from 0 to 2.
+
+    Accuracy on the validation images, plus accuracy on images of the best triggers' source classes stamped with them,
+    averaged by the triggers' rates.
+    """
+    images, labels = validation
+    total, weights = 0.0, 0.0
+    for found in pool.best(TESTED_TRIGGERS):
+        own = images[labels == found.source_class]
+        if len(own):
+            right = predict(model, own, found.trigger) == found.source_class
+            total += found.rate * float(right.double().mean())
+            weights += found.rate
+    return accuracy(model, images, labels) + (total / weights if weights else 0.0)
+
+
+def _moved(model: nn.Module, delta: Tensor, collected: Collected, plan: RoundPlan) -> nn.Module:
+    candidate = deepcopy(model)
+    apply_delta(candidate, delta, collected, plan)
+    return candidate

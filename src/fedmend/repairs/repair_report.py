@@ -1,0 +1,218 @@
+"""The record of a repair, whichever method made it; to JSON and back without loss."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+
+from fedmend.detection.base import Verdict
+from fedmend.errors import DataError
+
+Outcome = Literal["repaired", "failed", "not needed", "undecided"]
+StageName = Literal["suspect", "pruned", "adjusted", "fine-tuned", "adjusted again"]
+
+TELLING_RATE = 0.8
+
+_STRICT = ConfigDict(extra="forbid")
+
+
+@dataclass(frozen=True)
+class TargetCheck:
+    """Whether a found trigger still works.
+
+    Attributes:
+        target: the class that it sends images to. sources: the classes of these images; empty for all others.
+        success_before, success_after: fraction, in [0, 1], of the sources' held-out images that the suspect and the
+            repaired model send there.
+    """
+
+    __pydantic_config__ = _STRICT
+
+    target: int
+    sources: tuple[int, ...]
+    success_before: float
+    success_after: float
+
+
+@dataclass(frozen=True)
+class UnlearningDetails:
+    """What unlearning did.
+
+    Attributes:
+        passes: how often the suspect was fine-tuned, each time against all triggers known by then.
+        triggers: how many were unlearned in the last pass, variants included.
+    """
+
+    __pydantic_config__ = _STRICT
+
+    passes: int
+    triggers: int
+
+
+@dataclass(frozen=True)
+class Stage:
+    """The model after one stage of a repair by votes.
+
+    Attributes:
+        accuracy: clean accuracy in [0, 1], on the validation images or as the clients report it.
+        zeroed: weights of the layer that the stage set to zero.
+        delta: of an adjustment: weights further from the mean, in standard deviations, are extreme; None: none were.
+    """
+
+    __pydantic_config__ = _STRICT
+
+    name: StageName
+    accuracy: float
+    zeroed: int
+    delta: float | None = None
+
+
+@dataclass(frozen=True)
+class VotedTrigger:
+    """A trigger that a client found in the suspect.
+
+    Attributes:
+        client: its number.
+        source_class, target_class: it moves images of the first to the second.
+        rate: the fraction of them, in [0, 1], on the validation images; without those, the client's own claim.
+        pixels: (row, column) each.
+    """
+
+    __pydantic_config__ = _STRICT
+
+    client: int
+    source_class: int
+    target_class: int
+    rate: float
+    pixels: tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True)
+class Move:
+    """What clients found that moves one class to another.
+
+    Attributes:
+        best: the trigger of the highest rate. clients: how many clients found triggers for these two classes.
+    """
+
+    best: VotedTrigger
+    clients: int
+
+    @property
+    def telling(self) -> bool:
+        """Whether the best moves at least 80 % of the class, the contrastive paper's limit for a trigger (2.5).
+
+        In honest models up to 66 % were seen (Fashion-MNIST, dresses to trousers).
+        """
+        return self.best.rate >= TELLING_RATE
+
+
+@dataclass(frozen=True)
+class PruningDetails:
+    """What a repair by votes did. Accuracies are in [0, 1], on the validation images or as the clients report them.
+
+    Attributes:
+        layer, channels: the convolution and its number of output channels.
+        vote: which vote was held. ballots: how many counted; refused: of the others, how many for each reason;
+            missing: clients that sent none.
+        sequence: all channels, the first to prune first.
+        points: how many channels are pruned at each testing point, with the ``accuracies`` there.
+        pruned: the channels that were pruned.
+        stages: in their order.
+        extreme: the extreme weights that the last adjustment set to zero, by their place in the layer's weight
+            (output channel, input channel, row, column); ``values``: what they were. At most 1,000, the largest first.
+        triggers: what clients found in the suspect, the highest rate first.
+        device, versions: needed to run it again.
+    """
+
+    __pydantic_config__ = _STRICT
+
+    layer: str
+    channels: int
+    vote: Literal["ranking", "majority"]
+    ballots: int
+    refused: dict[str, int]
+    missing: int
+    sequence: tuple[int, ...]
+    points: tuple[int, ...]
+    accuracies: tuple[float, ...]
+    pruned: tuple[int, ...]
+    stages: tuple[Stage, ...]
+    extreme: tuple[tuple[int, ...], ...] = ()
+    values: tuple[float, ...] = ()
+    triggers: tuple[VotedTrigger, ...] = ()
+    device: str = "cpu"
+    versions: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def moves(self) -> tuple[Move, ...]:
+        """The triggers by source and target class, the highest rate first, then the most clients."""
+        groups: dict[tuple[int, int], list[VotedTrigger]] = {}
+        for trigger in self.triggers:
+            groups.setdefault((trigger.source_class, trigger.target_class), []).append(trigger)
+        merged = [
+            Move(max(group, key=lambda each: each.rate), len({each.client for each in group}))
+            for group in groups.values()
+        ]
+        return tuple(sorted(merged, key=lambda move: (-move.best.rate, -move.clients)))
+
+
+@dataclass(frozen=True)
+class RepairReport:
+    """How a repair went. Fractions are in [0, 1].
+
+    Attributes:
+        outcome: "repaired"; "failed": the model lost too much accuracy, or is still backdoored; "not needed": the scan
+            found no backdoor; "undecided": the scan was inconclusive, or found nothing that this method can use.
+        reason: the outcome in a sentence or two.
+        method: the name of its class. settings: its settings, the gate's and the seed, by name.
+        accuracy_before, accuracy_after: clean accuracy of the suspect and of the repaired model, on the held-out set
+            or, without one, as the clients report it.
+        accuracy_error: standard error of the fall, from the images on which the two models differ; 0 without a
+            held-out set.
+        num_heldout: images in the held-out set; 0: the clients reported accuracies.
+        max_accuracy_drop: the largest fall that is allowed, beside one standard error.
+        verdict_after: of the last new scan of the repaired model; None: there was none, so that nothing verified that
+            the backdoor is gone.
+        target_checks: the found triggers, before and after.
+        details: what the method did; None where it did nothing.
+        warnings: why the outcome may not be trustworthy.
+    """
+
+    __pydantic_config__ = _STRICT
+
+    outcome: Outcome
+    reason: str
+    method: str
+    settings: dict[str, Any]
+    seconds: float
+    accuracy_before: float
+    accuracy_after: float
+    accuracy_error: float
+    num_heldout: int
+    max_accuracy_drop: float
+    verdict_after: Verdict | None
+    target_checks: tuple[TargetCheck, ...] = ()
+    details: UnlearningDetails | PruningDetails | None = None
+    warnings: tuple[str, ...] = ()
+
+    def to_json(self) -> str:
+        """The report as JSON text."""
+        return _ADAPTER.dump_json(self, indent=2).decode()
+
+    @staticmethod
+    def from_json(text: str | bytes) -> RepairReport:
+        """Read what :meth:`to_json` wrote.
+
+        Raises:
+            DataError: the text is not such a report.
+        """
+        try:
+            return _ADAPTER.validate_json(text)
+        except ValidationError as error:
+            raise DataError(f"not a fedmend repair report: {error}") from error
+
+
+_ADAPTER = TypeAdapter(RepairReport)

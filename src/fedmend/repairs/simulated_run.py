@@ -1,0 +1,80 @@
+"""From the folder of a simulated run to what a repair by votes may use of it.
+
+Nothing here opens the folder ``attacker/``; the clients come from whoever plays the simulation on.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from torch import nn
+
+from fedmend.aggregation import aggregator_from_table
+from fedmend.checkpoints import load_checkpoint
+from fedmend.data import ImageSet
+from fedmend.errors import ConfigError
+from fedmend.federation import Federation, RunFolder, Server
+from fedmend.federation.rounds import Fit, fit_one_by_one
+from fedmend.federation.simulator import initial_model, laid_out
+from fedmend.repairs.base import Participants
+
+
+def round_model(
+    run: RunFolder, images: ImageSet, round_number: int | None = None, device: torch.device | str = "cpu"
+) -> nn.Module:
+    """The global model after a round of a run, by default the last.
+
+    Args:
+        run: of ``fedmend simulate``.
+        images: of the shape and classes that the run was trained on.
+        round_number: which round.
+        device: where the model is to be.
+
+    Raises:
+        ConfigError: there is no such checkpoint. FedmendError: the model can't be built or loaded.
+    """
+    number = _last_round(run) if round_number is None else round_number
+    if not run.checkpoint(number).exists():
+        raise ConfigError(
+            f"{run.path} has no checkpoint of round {number}; its last is of round {_last_round(run)}"
+        )
+    config = run.config()
+    fresh = replace(config, model=replace(config.model, start=None, start_round=0))
+    model = initial_model(fresh, images)
+    load_checkpoint(run.checkpoint(number), model)
+    return laid_out(model, images, device)
+
+
+def participants_of(run: RunFolder, federation: Federation, fit: Fit = fit_one_by_one) -> Participants:
+    """What the server of a run may use of its federation.
+
+    Args:
+        run: gives the settings and the aggregation rule's state after the last round.
+        federation: gives the clients, and who takes part in which round.
+        fit: how the clients of a round train.
+
+    Raises:
+        ConfigError: the run has no model yet, or its settings were damaged.
+    """
+    config, last = run.config(), _last_round(run)
+    device = federation.clients[0].images.device
+    state = {name: value.to(device) for name, value in run.aggregator_state(last).items()}
+    channels, height, width = federation.clients[0].images.shape[1:]
+    return Participants(
+        image_shape=(channels, height, width),
+        clients=federation.clients,
+        choose=federation.choose,
+        last_round=last,
+        training=config.training,
+        server=Server(aggregator_from_table(config.aggregation), config.federation.server_lr, state),
+        seed=config.seed,
+        fit=fit,
+    )
+
+
+def _last_round(run: RunFolder) -> int:
+    number = run.last_round()
+    if number is None:
+        raise ConfigError(f"{run.path} holds no model yet; finish the run with fedmend simulate --resume")
+    return number

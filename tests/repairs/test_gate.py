@@ -1,0 +1,121 @@
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from fedmend.detection import Target
+from fedmend.errors import ConfigError
+from fedmend.repairs.gate import Evidence, Gate, error_of_fall, judge, measure
+from fedmend.repairs.repair_report import TargetCheck
+from fedmend.triggers import Patch
+
+DONE = "Something was done"
+
+
+def evidence(**changes: Any) -> Evidence:
+    values = {"accuracy_before": 1.0, "accuracy_after": 1.0, "num_heldout": 100, "verdict_after": "clean"}
+    return Evidence(**(values | changes))
+
+
+def check(after: float, before: float = 0.9, sources: tuple[int, ...] = ()) -> TargetCheck:
+    return TargetCheck(1, sources, before, after)
+
+
+def test_what_holds_is_released() -> None:
+    outcome, reason = judge(Gate(), evidence(target_checks=(check(0.1),)), DONE)
+    assert outcome == "repaired"
+    assert reason == (
+        "Something was done; clean accuracy on held-out images went from 100.0% to 100.0%. The best trigger found sent "
+        "90% of the held-out images of other classes to class 1 before and sends 10% now. A new scan finds no backdoor."
+    )
+
+
+@pytest.mark.parametrize(
+    ("after", "error", "outcome"),
+    [(0.99, 0.0, "repaired"), (0.98, 0.0, "failed"), (0.98, 0.01, "repaired"), (0.97, 0.01, "failed")],
+)
+def test_the_limit_itself_and_a_standard_error_are_allowed(after: float, error: float, outcome: str) -> None:
+    """1.0 - 0.99 is more than 0.01 in floating point."""
+    found, reason = judge(Gate(), evidence(accuracy_after=after, accuracy_error=error), DONE)
+    assert found == outcome
+    assert ("where 1.0% is allowed" in reason) == (outcome == "failed")
+
+
+@pytest.mark.parametrize("verdict", ["backdoored", "inconclusive"])
+def test_what_a_new_scan_does_not_find_clean_is_not_released(verdict: Any) -> None:
+    outcome, reason = judge(Gate(), evidence(verdict_after=verdict), DONE)
+    assert outcome == "failed"
+    assert f"a new scan still says {verdict}" in reason
+
+
+def test_without_a_new_scan_the_reason_says_that_nothing_verified_it() -> None:
+    outcome, reason = judge(Gate(), evidence(verdict_after=None), DONE)
+    assert outcome == "repaired"
+    assert "No new scan was made, so nothing verified that the backdoor is gone" in reason
+
+
+@pytest.mark.parametrize(("after", "outcome"), [(0.49, "repaired"), (0.5, "failed")])
+def test_one_trigger_that_still_works_is_enough_to_fail(after: float, outcome: str) -> None:
+    checks = (check(0.0), check(after, 0.8, (3,)), check(0.2))
+    found, reason = judge(Gate(), evidence(target_checks=checks), DONE)
+    assert found == outcome
+    still = f"it sends {after:.0%} of the held-out images of class 3 to class 1, 80% before"
+    assert (still in reason) == (outcome == "failed")
+
+
+def test_what_clients_report_is_called_so() -> None:
+    _, reason = judge(Gate(), evidence(num_heldout=0, accuracy_after=0.5), DONE)
+    assert "clean accuracy as the clients report it went from 100.0% to 50.0%" in reason
+
+
+class Fixed(nn.Module):
+    """Predicts these classes, whatever the images; stamped images are of class 1."""
+
+    def __init__(self, *classes: int, moved: bool = False) -> None:
+        super().__init__()
+        self.classes, self.moved = torch.tensor(classes), moved
+
+    def forward(self, images: Tensor) -> Tensor:
+        stamped = images.flatten(1)[:, 0] == 1
+        predictions = self.classes[: len(images)]
+        return nn.functional.one_hot(predictions.where(~(stamped & self.moved), 1), 3).float()
+
+
+def test_the_error_of_a_fall_counts_the_images_on_which_the_models_differ() -> None:
+    """Of 4 images the first model gets all right and the second 2: differences 0, 0, 1, 1, sd 0.5, error 0.25."""
+    models = Fixed(0, 1, 0, 1), Fixed(0, 1, 1, 0)
+    images, labels = torch.zeros(4, 1, 2, 2), torch.tensor([0, 1, 0, 1])
+    assert error_of_fall(models, images, labels) == pytest.approx(0.25)
+
+
+def test_the_evidence_by_hand() -> None:
+    mask = torch.zeros(1, 2, 2)
+    mask[0, 0, 0] = 1
+    corner = Patch(mask, mask.clone())
+    targets = (
+        Target(1, 1.0, trigger=corner),
+        Target(1, 1.0, sources=(2,), trigger=corner),
+        Target(0, 1.0),
+        Target(2, 1.0, sources=(5,), trigger=corner),
+    )
+    images, labels = torch.zeros(4, 1, 2, 2), torch.tensor([0, 0, 2, 2])
+    models = Fixed(0, 0, 2, 2, moved=True), Fixed(0, 0, 2, 0)
+    found = measure(models, images, labels, targets)
+    assert (found.accuracy_before, found.accuracy_after, found.num_heldout) == (1.0, 0.75, 4)
+    assert found.accuracy_error == pytest.approx((3 / 16) ** 0.5 / 2)
+    assert found.target_checks == (TargetCheck(1, (), 1.0, 0.0), TargetCheck(1, (2,), 1.0, 0.0))
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        *({"held_out_fraction": 0.0}, {"held_out_fraction": 1.0}, {"max_accuracy_drop": -0.01}),
+        *({"max_accuracy_drop": float("nan")}, {"max_accuracy_drop": 1.01}, {"max_passes": 0}),
+        *({"max_trigger_success": 2.0}, {"max_pass": 1}),
+    ],
+    ids=str,
+)
+def test_settings_out_of_range_are_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match="Gate: "):
+        Gate(**wrong)

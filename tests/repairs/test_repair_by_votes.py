@@ -1,0 +1,108 @@
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from voting import attacked_run, details, voted
+
+from fedmend.detection import Finding
+from fedmend.federation import RunFolder
+from fedmend.repairs import VOTING_GATE, FederatedPruning
+
+VOTE_ONLY = FederatedPruning(fine_tuning_rounds=0)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
+    return attacked_run(tmp_path_factory.mktemp("run") / "out")
+
+
+class Says:
+    """A detector that always says this."""
+
+    needs = frozenset[Any]()
+
+    def __init__(self, verdict: Any) -> None:
+        self.verdict, self.images = verdict, 0
+
+    def __call__(self, case: Any, rng: torch.Generator, progress: Any) -> Finding:
+        self.images = len(case.images)
+        return Finding("says", self.verdict, "Because.", 1.0, 0.5)
+
+
+def test_without_a_reference_nothing_is_scanned_and_the_reason_says_so(run: RunFolder) -> None:
+    model, report, _ = voted(run, VOTE_ONLY)
+    assert model is not None
+    assert (report.outcome, report.verdict_after) == ("repaired", None)
+    assert "nothing verified that the backdoor is gone" in report.reason
+
+
+@pytest.mark.parametrize(("verdict", "outcome"), [("clean", "repaired"), ("backdoored", "failed")])
+def test_with_a_reference_a_new_scan_decides(run: RunFolder, verdict: str, outcome: str) -> None:
+    says = Says(verdict)
+    gate = replace(VOTING_GATE, detector=says)
+    model, report, stages = voted(run, VOTE_ONLY, gate, reference_round=0)
+    assert (report.outcome, report.verdict_after) == (outcome, verdict)
+    assert (model is not None) == (outcome == "repaired")
+    assert "pruned" in stages
+    assert says.images == 12  # three a class
+
+
+def test_a_trigger_of_the_clients_that_still_works_is_a_failure(run: RunFolder) -> None:
+    method = FederatedPruning(fine_tuning_rounds=1)
+    model, report, _ = voted(run, method)
+    worst = max(report.target_checks, key=lambda check: check.success_after)
+    assert worst.success_after >= 0.5  # so small a network is moved by any eight pixels
+    assert (model, report.outcome) == (None, "failed")
+    assert "a found trigger still works" in report.reason
+    pairs = {(check.sources, check.target) for check in report.target_checks}
+    assert pairs == {((each.source_class,), each.target_class) for each in details(report).triggers}
+    lenient = replace(VOTING_GATE, max_trigger_success=1.0)
+    if worst.success_after < 1:
+        assert voted(run, method, lenient)[1].outcome == "repaired"
+
+
+def test_a_fall_beyond_the_limit_is_a_failure(run: RunFolder) -> None:
+    everything = replace(VOTE_ONLY, pruning=replace(VOTE_ONLY.pruning, max_drop=1.0))
+    for validated in (True, False):
+        model, report, _ = voted(run, everything, VOTING_GATE, validated=validated)
+        fell = report.accuracy_before - report.accuracy_after - report.accuracy_error
+        assert (report.outcome == "failed") == (fell > 0.05)
+        assert (model is None) == (report.outcome == "failed")
+
+
+SCRIPT = """
+import sys
+sys.path[:0] = {paths!r}
+from pathlib import Path
+from voting import TEST, TRAIN
+from fedmend.detection import Case
+from fedmend.federation import RunFolder, load_federation
+from fedmend.repairs import FederatedPruning, repair_by_votes
+from fedmend.repairs.simulated_run import participants_of, round_model
+
+run = RunFolder(Path({run!r}))
+federation = load_federation(run, TRAIN)  # the simulation, which plays the attackers
+opened = []
+sys.addaudithook(lambda event, args: opened.append(str(args[0])) if event == "open" else None)
+case = Case(round_model(run, TRAIN), round_model(run, TRAIN, 0), TEST.images, TEST.labels)
+repair_by_votes(case, participants_of(run, federation), FederatedPruning(fine_tuning_rounds=1))
+mine = [path for path in opened if {run!r} in path]
+assert any("round-0003" in path for path in mine), mine
+print([path for path in mine if "attacker" in path])
+load_federation(run, TRAIN)
+print(any("attacker" in path for path in opened))
+"""
+
+
+def test_the_defence_opens_nothing_of_the_attackers(run: RunFolder) -> None:
+    """And the hook would have noticed: the simulation's own reading is seen."""
+    here = Path(__file__).parent
+    paths = [str(here), str(here.parent / "federation")]
+    script = SCRIPT.format(paths=paths, run=str(run.path))
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == ["[]", "True"]

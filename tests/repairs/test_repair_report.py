@@ -1,0 +1,87 @@
+import json
+
+import pytest
+
+from fedmend.errors import DataError
+from fedmend.repairs.repair_report import (
+    Move,
+    PruningDetails,
+    RepairReport,
+    Stage,
+    TargetCheck,
+    UnlearningDetails,
+    VotedTrigger,
+)
+
+
+def trigger(client: int, source: int, rate: float) -> VotedTrigger:
+    return VotedTrigger(client, source, 1, rate, ((0, client), (2, 3)))
+
+
+PRUNED = PruningDetails(
+    layer="conv2",
+    channels=4,
+    vote="ranking",
+    ballots=9,
+    refused={"ranks out of range": 1},
+    missing=0,
+    sequence=(3, 1, 0, 2),
+    points=(0, 1, 2, 3),
+    accuracies=(0.9, 0.9, 0.89, 0.5),
+    pruned=(3, 1),
+    stages=(Stage("suspect", 0.9, 0), Stage("adjusted again", 0.88, 4, 3.0)),
+    extreme=((2, 0, 1, 1),),
+    values=(9.0,),
+    triggers=(trigger(2, 5, 0.9), trigger(4, 5, 0.7), trigger(4, 0, 0.9), trigger(4, 0, 0.6)),
+    versions={"torch": "2"},
+)
+
+
+def report(details: UnlearningDetails | PruningDetails | None) -> RepairReport:
+    return RepairReport(
+        outcome="repaired",
+        reason="It was.",
+        method="Unlearning",
+        settings={"epochs": 5, "gate": {"max_passes": 3}},
+        seconds=1.5,
+        accuracy_before=0.9,
+        accuracy_after=0.89,
+        accuracy_error=0.01,
+        num_heldout=100,
+        max_accuracy_drop=0.01,
+        verdict_after="clean",
+        target_checks=(TargetCheck(1, (5,), 0.9, 0.1),),
+        details=details,
+        warnings=("Mind the gap.",),
+    )
+
+
+@pytest.mark.parametrize(
+    "details", [None, UnlearningDetails(2, 36), PRUNED], ids=["none", "unlearned", "pruned"]
+)
+def test_a_report_survives_json(details: UnlearningDetails | PruningDetails | None) -> None:
+    again = RepairReport.from_json(report(details).to_json())
+    assert again == report(details)
+    assert type(again.details) is type(details)
+
+
+def test_what_is_no_report_is_refused() -> None:
+    table = json.loads(report(PRUNED).to_json())
+    for damaged in (
+        {},
+        table | {"outcome": "pruned"},
+        table | {"extra": 1},
+        table | {"details": {"passes": 1}},
+    ):
+        with pytest.raises(DataError, match="not a fedmend repair report"):
+            RepairReport.from_json(json.dumps(damaged))
+
+
+def test_triggers_of_the_same_classes_are_one_move() -> None:
+    """Of equal rates, more clients come first."""
+    assert PRUNED.moves == (Move(trigger(2, 5, 0.9), 2), Move(trigger(4, 0, 0.9), 1))
+
+
+@pytest.mark.parametrize(("rate", "telling"), [(0.79, False), (0.8, True)])
+def test_a_move_of_four_fifths_is_telling(rate: float, telling: bool) -> None:
+    assert Move(trigger(0, 0, rate), 1).telling == telling
