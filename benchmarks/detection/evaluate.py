@@ -27,6 +27,7 @@ from fedmend import (
     Case,
     Contrastive,
     Finding,
+    ScanReport,
     accuracy,
     attack_success_rate,
     build_model,
@@ -36,9 +37,9 @@ from fedmend import (
     scan,
 )
 from fedmend.data import ImageSet, stratified
-from fedmend.detection import measured
+from fedmend.detection import measured, recovered
 from fedmend.evaluation import mask_iou
-from fedmend.federation import RunFolder, load_attacks, patch_of
+from fedmend.federation import PlannedAttack, RunFolder, load_attacks, patch_of
 from fedmend.files import write_text
 from fedmend.repairs import FIVE_EPOCHS
 from fedmend.repairs.repair_report import UnlearningDetails
@@ -85,34 +86,28 @@ def evaluate(task: tuple[str, Job]) -> tuple[str, str, dict[str, Any]]:
         "warnings": [*report.warnings, *finding.warnings],
     }
     if job.config.attack:
-        result |= attacked(job, folder, suspect, reference, server, others, report)
+        case = Case(suspect, reference, server.images, server.labels)
+        result |= attacked(load_attacks(RunFolder(folder), server)[0], case, others, report)
     return dataset, job.name, result
 
 
-def attacked(
-    job: Job,
-    folder: Path,
-    suspect: torch.nn.Module,
-    reference: torch.nn.Module,
-    server: ImageSet,
-    others: ImageSet,
-    report: Any,
-) -> dict[str, Any]:
+def attacked(attack: PlannedAttack, case: Case, others: ImageSet, report: ScanReport) -> dict[str, Any]:
     """Repair, then measure with the attacker's trigger what was reached."""
-    (attack,) = load_attacks(RunFolder(folder), server)
     planted, goal = attack.trigger, attack.goal
-    patch = patch_of(planted)
+    patch, found = patch_of(planted), recovered(report.findings[0])
     assert patch is not None
-    case = Case(suspect, reference, server.images, server.labels)
+    assert found is not None
+    assert found.trigger is not None
+    assert case.reference is not None
     repaired, outcome = repair(case, report, seed=SEED)
     assert outcome.details is None or isinstance(outcome.details, UnlearningDetails)
     result = {
         "kind": "dba" if attack.config.distributed else "sba",
         "shape": attack.config.trigger["shape"],
         "target": attack.config.goal["target"],
-        "asr": attack_success_rate(suspect, planted, goal, others.images, others.labels),
-        "reference_asr": attack_success_rate(reference, planted, goal, others.images, others.labels),
-        "mask_iou": mask_iou(patch.mask, report.findings[0].targets[0].trigger.mask, level=0.3),
+        "asr": attack_success_rate(case.suspect, planted, goal, others.images, others.labels),
+        "reference_asr": attack_success_rate(case.reference, planted, goal, others.images, others.labels),
+        "mask_iou": mask_iou(patch.mask, found.trigger.mask, level=0.3),
         "outcome": outcome.outcome,
         "reason": outcome.reason,
         "triggers": outcome.details.triggers if outcome.details else 0,

@@ -111,22 +111,21 @@ class Outcome:
 
 
 def inspect(
-    method: str, model: nn.Module, images: Tensor, labels: Tensor, num_classes: int, epochs: int, classes: int
+    method: str, model: nn.Module, data: tuple[Tensor, Tensor], num_classes: int, epochs: int, classes: int
 ) -> Outcome:
     """Set a defence up and run it to its end; it prints as it goes.
 
     Args:
         method: a name in ``METHODS``.
         model: takes pixels in [0, 1] and returns logits. Its weights lose their ``requires_grad``.
-        images: float (N, C, H, W) in [0, 1].
-        labels: int64 (N,).
+        data: images, float (N, C, H, W) in [0, 1], and labels, int64 (N,).
         num_classes: how many logits the model returns.
         epochs: at most so many a class.
         classes: only the first so many.
     """
     environ = trojanvision.environ.create(device="cpu")
     environ.set_seed(SEED)
-    dataset = Images(images, labels, num_classes)
+    dataset = Images(*data, num_classes)
     wrapped = ImageModel(name="model", model=model, dataset=dataset, modify_first_layer_channel=False)
     wrapped.num_classes = classes  # from here on, only how many classes a defence goes through
     common = {"dataset": dataset, "model": wrapped}

@@ -45,7 +45,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
 
     before = forget_peak()
     ready = time.perf_counter()
-    found = inspect(options.method, model, images / 255, labels, outputs, options.epochs, classes)
+    found = inspect(options.method, model, (images / 255, labels), outputs, options.epochs, classes)
     ended = time.perf_counter()
     memory = None if before is None else peak_mib() - before
 
