@@ -57,7 +57,6 @@ PARTS: Mapping[str, Callable[[], Any]] = {
     "half precision": lambda: mock.patch(f"{DOOR}.gains_by_halving", return_value=False),
     "packing": lambda: mock.patch(f"{DOOR}.packed", _same),
     "joining": lambda: mock.patch(f"{DOOR}.joined", _same),
-    "interleaving": lambda: mock.patch("fedmend.acceleration.packing._FEW_CHANNELS", 0),
     "all": lambda: mock.patch.dict(os.environ, {SWITCH: "off"}),
 }
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 PATH = Path(__file__).resolve().parent / "results" / "ablation.json"
-PARTS = ("folding", "half precision", "packing", "joining", "interleaving", "all")
+PARTS = ("folding", "half precision", "packing", "joining", "all")
 
 
 def table(file: dict[str, Any]) -> str:

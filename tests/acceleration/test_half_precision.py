@@ -15,7 +15,6 @@ from fedmend.acceleration.half_precision import (
 )
 from fedmend.acceleration.joining import joined
 from fedmend.acceleration.packing import packed, packs
-from fedmend.detection import PAPER_SETTINGS, THOROUGH, Contrastive
 from fedmend.models import convnet, resnet18
 from small_nets import IMAGES, logits_and_gradient, norms, packed_ones, settled
 
@@ -173,9 +172,3 @@ def test_nan_or_infinity_in_bfloat16_is_computed_again_in_float32() -> None:
 
     found = InHalfPrecision(nn.Flatten(), Overflowing())
     assert torch.equal(found(IMAGES), IMAGES.flatten(1))
-
-
-def test_which_searches_are_in_half_precision() -> None:
-    assert Contrastive().half
-    assert Contrastive().control(0.1).half
-    assert not any(method.half for method in (THOROUGH, *PAPER_SETTINGS.values()))

@@ -283,3 +283,8 @@ def test_the_thorough_one_is_a_setting_of_the_default() -> None:
     assert DETECTORS["contrastive-thorough"]() == THOROUGH
     assert DETECTORS["contrastive-thorough"](alpha=0.3) == replace(THOROUGH, alpha=0.3)
     assert DETECTORS["contrastive"]() == Contrastive()
+
+
+def test_only_the_default_searches_in_half_precision() -> None:
+    assert Contrastive().half
+    assert not THOROUGH.half

@@ -16,7 +16,6 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn.functional import conv2d, leaky_relu
 
-from fedmend.acceleration.interleaving import Interleaved
 from fedmend.acceleration.onednn import (
     Geometry,
     Pair,
@@ -25,8 +24,6 @@ from fedmend.acceleration.onednn import (
     prepack,
     prepack_transposed,
 )
-
-_FEW_CHANNELS = 4
 
 
 def packed(model: nn.Module, layout: torch.memory_format) -> nn.Module:
@@ -121,7 +118,7 @@ class Layer:
         self.bias, self.geometry, self.slope = bias, geometry, slope
         self.weight: Tensor | None = weight  # until it is packed for both directions
         self.forward_weight: Tensor | None = None
-        self.backward: Interleaved | Transposed | None = None
+        self.backward: Transposed | None = None
 
     @staticmethod
     def of(module: nn.Conv2d) -> Layer:
@@ -143,15 +140,13 @@ class Layer:
             gradient = torch.ops.aten.leaky_relu_backward.default(gradient, outputs, self.slope, True)
         if self.backward is None:
             assert self.weight is not None
-            few = self.weight.shape[1] <= _FEW_CHANNELS and max(self.geometry.stride) > 1
-            kind = Interleaved if few else Transposed
-            self.backward = kind(self.weight, self.geometry, gradient.shape, size)
+            self.backward = Transposed(self.weight, self.geometry, gradient.shape, size)
             self.weight = None
         return self.backward(gradient, size)
 
 
 class Transposed:
-    """A convolution's gradient at its images by the transposed convolution; like :class:`Interleaved`."""
+    """A convolution's gradient at its images by the transposed convolution, with weights packed once."""
 
     def __init__(self, weight: Tensor, geometry: Geometry, shape: Sequence[int], size: Sequence[int]) -> None:
         self.kernel, self.geometry = weight.shape[2:], geometry
