@@ -75,5 +75,5 @@ def test_the_example_s_files_belong_together() -> None:
 
 
 def test_nothing_to_report(refused: Callable[..., None], tmp_path: Path) -> None:
-    refused(["report", str(tmp_path)], "nothing to report")
+    refused(["report", str(tmp_path)], "nothing to show")
     refused(["report", str(tmp_path / "no")], "no folder")
