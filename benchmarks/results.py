@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Literal
 
 ROOT = Path(__file__).resolve().parents[1]
-BENCHMARKS = ("detection", "pruning", "speed")
+BENCHMARKS = ("detection", "pruning", "speed", "acceleration")
 BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
 HEADLINES = (  # what the README shows: two of the targets that matter most to a user, and a miss
     "fashion-mnist, verdicts right",

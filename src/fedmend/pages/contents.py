@@ -10,12 +10,11 @@ from typing import Annotated, Any
 from pydantic import ConfigDict, Field
 from torch import Tensor
 
+from fedmend.checked_settings import Fraction
 from fedmend.detection.scan_report import ScanReport
 from fedmend.errors import DataError
 from fedmend.repairs.repair_report import PruningDetails, RepairReport
 from fedmend.triggers import Patch
-
-Share = Annotated[float, Field(ge=0, le=1)]
 
 
 @dataclass(frozen=True)
@@ -23,7 +22,7 @@ class Round:
     """The global model after one round; ``accuracy`` is a fraction of the clean test images."""
 
     round: Annotated[int, Field(ge=0)]
-    accuracy: Share
+    accuracy: Fraction
 
 
 @dataclass(frozen=True)
@@ -32,7 +31,7 @@ class AttackedRound:
 
     round: Annotated[int, Field(ge=0)]
     attackers: tuple[int, ...] = ()
-    asr: tuple[Share | None, ...] = ()
+    asr: tuple[Fraction | None, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,10 +62,10 @@ class AttackEvaluation:
     __pydantic_config__ = ConfigDict(extra="forbid")
 
     num_images: Annotated[int, Field(ge=1)]
-    accuracy_before: Share
-    asr_before: tuple[Share, ...]
-    accuracy_after: Share | None = None
-    asr_after: tuple[Share, ...] | None = None
+    accuracy_before: Fraction
+    asr_before: tuple[Fraction, ...]
+    accuracy_after: Fraction | None = None
+    asr_after: tuple[Fraction, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -83,9 +82,9 @@ class PruneEvaluation:
 
     __pydantic_config__ = ConfigDict(extra="forbid")
 
-    asr_along: tuple[Share, ...]
-    accuracy: tuple[Share, ...]
-    asr: tuple[Share, ...]
+    asr_along: tuple[Fraction, ...]
+    accuracy: tuple[Fraction, ...]
+    asr: tuple[Fraction, ...]
     num_images: Annotated[int, Field(ge=1)]
 
 
