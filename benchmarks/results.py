@@ -19,6 +19,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import Literal
 
+from scipy.stats import binomtest
+
 ROOT = Path(__file__).resolve().parents[1]
 BENCHMARKS = ("detection", "pruning", "speed", "acceleration")
 BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
@@ -54,6 +56,14 @@ def judge(holds: bool, n: int, planned: int) -> Status:
     if not holds:
         return "missed"
     return "met" if n == planned else "incomplete"
+
+
+def proportion(count: int, n: int) -> str:
+    """``count`` of ``n`` with the exact 95 % interval of the rate behind it (Clopper and Pearson), in percent."""
+    if not n:
+        return "0 of 0"
+    interval = binomtest(count, n).proportion_ci(0.95, "exact")
+    return f"{count} of {n} (95 % interval {100 * interval.low:.0f} to {100 * interval.high:.0f} %)"
 
 
 def markdown(rows: Sequence[Sequence[str]], *, right: str = "") -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 from statistics import mean, median, stdev
 from typing import Any
 
-from benchmarks.results import Target, judge
+from benchmarks.results import Target, judge, proportion
 
 RESULTS = Path(__file__).parent / "results"
 DATASETS = ("mnist", "fashion-mnist")
@@ -92,18 +92,18 @@ def of_dataset(dataset: str, models: dict[str, Model]) -> list[Target]:
             attacked,
             all(model["asr"] >= MIN_PLANTED_ASR for model in attacked),
         ),
-        line("verdicts right", "all 12 models", f"{right} of {len(both)}", both, right == len(both)),
+        line("verdicts right", "all 12 models", proportion(right, len(both)), both, right == len(both)),
         line(
             "verdicts right by the paper's rule",
             "–",
-            f"{sum(is_right(model, 'paper_verdict') for model in both)} of {len(both)}",
+            proportion(sum(is_right(model, "paper_verdict") for model in both), len(both)),
             both,
             None,
         ),
         line(
             "target class named",
             "–",
-            f"{sum(model['found_target'] == model['target'] for model in attacked)} of {len(attacked)}",
+            proportion(sum(model["found_target"] == model["target"] for model in attacked), len(attacked)),
             attacked,
             None,
         ),

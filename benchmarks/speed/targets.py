@@ -9,7 +9,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from benchmarks.results import Target, judge
+from benchmarks.results import Target, judge, proportion
 
 RESULTS = Path(__file__).parent / "results"
 RATIOS = {"mnist": 50, "cifar10": 30, "gtsrb": 300}
@@ -91,7 +91,7 @@ def of_dataset(dataset: str, found: dict[str, Any]) -> list[Target]:
             "speed",
             f"{dataset}, verdicts of these scans",
             "all right",
-            f"{right} of {len(turns)}",
+            proportion(right, len(turns)),
             len(models),
             len(MODELS),
             judge(right == len(turns), len(models), len(MODELS)),

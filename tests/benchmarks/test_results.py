@@ -18,6 +18,7 @@ from benchmarks.results import (
     headlines,
     judge,
     markdown,
+    proportion,
     sections,
     with_section,
 )
@@ -79,8 +80,8 @@ def test_all_met(models: Models) -> None:
         "time per scan": "met",
         "memory per scan beyond the models": "met",
     }
-    assert measured(models, "verdicts right") == "12 of 12"
-    assert measured(models, "verdicts right by the paper's rule") == "6 of 12"
+    assert measured(models, "verdicts right") == "12 of 12 (95 % interval 74 to 100 %)"
+    assert measured(models, "verdicts right by the paper's rule") == "6 of 12 (95 % interval 21 to 79 %)"
     assert measured(models, "target class named") == "6 of 6"
 
 
@@ -201,3 +202,11 @@ def test_the_script_prints_a_line_a_target_and_the_same_as_json() -> None:
         assert line.startswith(f"{record['benchmark']}: {record['name']}")
         assert record["measured"] in line
         assert line.endswith(record["status"])
+
+
+def test_exact_intervals_of_a_rate() -> None:
+    """Clopper and Pearson for 12 of 12 have the closed form 0.025 ** (1 / 12) = 73.5 %; for 5 of 10 see any table."""
+    assert proportion(12, 12) == "12 of 12 (95 % interval 74 to 100 %)"
+    assert proportion(0, 12) == "0 of 12 (95 % interval 0 to 26 %)"
+    assert proportion(5, 10) == "5 of 10 (95 % interval 19 to 81 %)"
+    assert proportion(0, 0) == "0 of 0"

@@ -51,7 +51,7 @@ def test_ratios_are_of_the_same_turn(tmp_path: Path) -> None:
 def test_a_wrong_verdict_is_a_miss_and_what_has_not_run_is_none(tmp_path: Path) -> None:
     folder = compared(tmp_path, {"mnist": [(1.0, 100.0)]}, found="inconclusive")
     assert statuses(folder) == ["met", "missed", *["not run"] * 4]
-    assert targets(folder)[1].measured == "0 of 2"
+    assert targets(folder)[1].measured == "0 of 2 (95 % interval 0 to 84 %)"
 
 
 def test_what_is_extrapolated_is_marked(tmp_path: Path) -> None:
