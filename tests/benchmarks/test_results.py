@@ -82,7 +82,7 @@ def test_all_met(models: Models) -> None:
     }
     assert measured(models, "verdicts right") == "12 of 12 (95 % interval 74 to 100 %)"
     assert measured(models, "verdicts right by the paper's rule") == "6 of 12 (95 % interval 21 to 79 %)"
-    assert measured(models, "target class named") == "6 of 6"
+    assert measured(models, "target class named") == "6 of 6 (95 % interval 54 to 100 %)"
 
 
 @pytest.mark.parametrize(
