@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from fedmend.errors import DataError
-from fedmend.goals import Goal, attacked
+from fedmend.goals import Goal, attacked, targets_of
 from fedmend.inference import predict
 from fedmend.triggers import Trigger
 
@@ -43,7 +43,7 @@ def attack_success_rate(
     Raises:
         DataError: the goal attacks none of the images.
     """
-    wanted = goal.targets(labels)
+    wanted = targets_of(goal, labels)
     chosen = attacked(wanted, labels)
     count = int(chosen.sum())
     if count == 0:

@@ -11,6 +11,7 @@ from torch import Tensor
 from fedmend.checked_settings import Count, Natural, settings
 from fedmend.errors import ConfigError
 from fedmend.kinds import from_table
+from fedmend.user_code import failures_named, name_of, tensor_in_words
 
 NOT_ATTACKED = -1
 
@@ -158,11 +159,56 @@ def goal_from_table(table: Mapping[str, Any]) -> Goal:
     return goal
 
 
+def targets_of(goal: Goal, labels: Tensor) -> Tensor:
+    """What :meth:`Goal.targets` returns for ``labels``, checked, since the goal may be a user's own.
+
+    Raises:
+        ConfigError: the goal failed, or returned something else than a class, of those it names, an image.
+    """
+    with failures_named("goal", goal):
+        wanted = goal.targets(labels)
+    name = f"the goal {name_of(goal)}"
+    like = isinstance(wanted, Tensor) and (wanted.shape, wanted.dtype) == (labels.shape, torch.int64)
+    if not like or wanted.device != labels.device:
+        raise ConfigError(
+            f"{name} must return int64 {tuple(labels.shape)} from targets(labels), on their device; got "
+            f"{tensor_in_words(wanted)}"
+        )
+    named = classes_of(goal)
+    beyond = set(wanted.unique().tolist()) - {NOT_ATTACKED, *named}
+    if beyond:
+        raise ConfigError(
+            f"{name} sends images to {min(beyond)}, but its classes() are {named}; targets(labels) may return those "
+            f"and {NOT_ATTACKED}, for images that it leaves alone"
+        )
+    return wanted
+
+
+def classes_of(goal: Goal) -> tuple[int, ...]:
+    """What :meth:`Goal.classes` returns, checked.
+
+    Raises:
+        ConfigError: the goal failed, or returned something else than a tuple of classes.
+    """
+    with failures_named("goal", goal):
+        named = goal.classes()
+    if not isinstance(named, tuple) or not named or not all(_is_class(each) for each in named):
+        raise ConfigError(
+            f"the goal {name_of(goal)} must return a tuple of whole numbers from 0 from classes(), such as (0, 2); "
+            f"got {named!r}"
+        )
+    return named
+
+
+def _is_class(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
 def attacked(wanted: Tensor, labels: Tensor) -> Tensor:
     """Which images a goal attacks: bool (N,), False also for those that are of the wanted class already.
 
     Args:
-        wanted: what :meth:`Goal.targets` returns for ``labels``.
+        wanted: what :func:`targets_of` returns for ``labels``.
         labels: the images' true classes, int64 (N,).
     """
     return (wanted >= 0) & (wanted != labels)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from fedmend.pixels import to_float
-from fedmend.triggers import Trigger
+from fedmend.triggers import Trigger, stamp
 
 BATCH_SIZE = 500
 
@@ -56,7 +56,7 @@ def predict(model: nn.Module, images: Tensor, trigger: Trigger | None = None) ->
     with evaluating(model):
         for batch in torch.split(images, BATCH_SIZE):
             pixels = pixels_for(model, batch)
-            stamped = pixels if trigger is None else trigger.apply(pixels)
+            stamped = pixels if trigger is None else stamp(trigger, pixels)
             predictions.append(model(stamped).argmax(1))
     return torch.cat(predictions)
 

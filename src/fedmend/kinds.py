@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from fedmend.errors import ConfigError, FedmendError
-from fedmend.user_code import current_folder_importable, in_one_line, is_own, load_factory
+from fedmend.user_code import accepts, current_folder_importable, in_one_line, is_own, load_factory
 
 
 def from_table(
@@ -27,10 +27,19 @@ def from_table(
     name, chosen = table.get("kind"), {key: value for key, value in table.items() if key != "kind"}
     if not isinstance(name, str):
         raise ConfigError(f"{what}: expected a kind, one of {', '.join(kinds)}; got {name!r}")
+    for key in given:
+        if key in chosen:
+            raise ConfigError(f"the {what} {name} is given {key} by fedmend; leave it out of the table")
     if not is_own(name):
         return find_kind(name, kinds, what)(**chosen, **given)
     with current_folder_importable():
         factory = load_factory(name, what, ConfigError)
+        for key, value in given.items():
+            if not accepts(factory, key):
+                raise ConfigError(
+                    f"the {what} {name} must take {key} by keyword, as a field or a parameter; fedmend gives it, "
+                    f"here {value!r}"
+                )
         try:
             return factory(**chosen, **given)
         except FedmendError:

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import inspect
 import os
 import sys
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from fedmend.errors import FedmendError
+from fedmend.errors import ConfigError, FedmendError
+
+_LISTED = 8
 
 
 def is_own(name: str) -> bool:
@@ -43,7 +47,8 @@ def load_factory(name: str, what: str, error: type[FedmendError]) -> Callable[..
         if not hasattr(found, part):
             near = difflib.get_close_matches(part, dir(found), n=1)
             hint = f"; did you mean {near[0]}?" if near else ""
-            raise error(f"{module_name} has no {path!r}, needed for the {what} {name!r}{hint}")
+            hint = hint or _listed(module_name)
+            raise error(f"{_with_file(module_name)} has no {path!r}, needed for the {what} {name!r}{hint}")
         found = getattr(found, part)
     if not callable(found):
         raise error(
@@ -63,6 +68,60 @@ def current_folder_importable() -> Iterator[None]:
     finally:
         if folder in sys.path:
             sys.path.remove(folder)
+
+
+def is_users(method: object) -> bool:
+    """Whether a function, or an object's class, is not fedmend's own."""
+    return _module_of(method).partition(".")[0] != "fedmend"
+
+
+def name_of(method: object) -> str:
+    """A function's name, or that of an object's class."""
+    return str(getattr(method, "__qualname__", type(method).__qualname__))
+
+
+def tensor_in_words(value: Any) -> str:
+    """What came in place of a tensor, or the tensor's type, shape and, off the CPU, device."""
+    if not hasattr(value, "dtype") or not hasattr(value, "device"):
+        return f"a {type(value).__name__}"
+    device = str(value.device)
+    return f"{value.dtype} {tuple(value.shape)}" + ("" if device == "cpu" else f" on {device}")
+
+
+@contextmanager
+def failures_named(what: str, method: object) -> Iterator[None]:
+    """Within, an exception of a user's own method says which method failed and where; fedmend's own are left alone.
+
+    Args:
+        what: the method's kind, in messages: "detector", "update step", ...
+        method: what is called within: a function, or an object of the user's own class.
+
+    Raises:
+        ConfigError: the method raised something else than a :class:`FedmendError`, which comes out as it is, like
+            running out of memory.
+    """
+    try:
+        yield
+    except (Exception, SystemExit) as error:
+        if isinstance(error, (FedmendError, MemoryError, *_out_of_memory())) or not is_users(method):
+            raise
+        raise ConfigError(
+            f"the {what} {name_of(method)} failed{_place(error, method)}: {in_one_line(error)}"
+        ) from error
+
+
+def accepts(factory: Callable[..., Any], name: str) -> bool:
+    """Whether a function or class can be called with this argument by keyword."""
+    try:
+        parameters = inspect.signature(factory).parameters
+    except (TypeError, ValueError):
+        return True  # written in C: it doesn't tell
+    by_keyword = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    return any(
+        parameter.kind is inspect.Parameter.VAR_KEYWORD
+        or (parameter.name == name and parameter.kind in by_keyword)
+        for parameter in parameters.values()
+    )
 
 
 def in_one_line(error: BaseException) -> str:
@@ -85,3 +144,39 @@ def _module(module_name: str, name: str, what: str, error: type[FedmendError]) -
         raise error(
             f"importing {module_name} failed: {in_one_line(failed)}; it must import cleanly"
         ) from failed
+
+
+def _module_of(method: object) -> str:
+    return str(getattr(method if hasattr(method, "__qualname__") else type(method), "__module__", ""))
+
+
+def _out_of_memory() -> tuple[type[Exception], ...]:
+    torch = sys.modules.get(
+        "torch"
+    )  # which this module doesn't import, since the command line starts quickly
+    return () if torch is None else (torch.OutOfMemoryError,)
+
+
+def _place(error: BaseException, method: object) -> str:
+    """The innermost place in the method's own file, else the file: " at mine.py:7", " (mine.py)" or nothing."""
+    file = getattr(sys.modules.get(_module_of(method)), "__file__", None)
+    if file is None:
+        return ""
+    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == file]
+    return f" at {file}:{lines[-1]}" if lines else f" ({file})"
+
+
+def _with_file(module_name: str) -> str:
+    file = getattr(sys.modules[module_name], "__file__", None)
+    return f"{module_name} (imported from {file})" if file else f"{module_name} (a part of Python itself)"
+
+
+def _listed(module_name: str) -> str:
+    """The functions and classes that a module defines, as a hint."""
+    module = sys.modules[module_name]
+    names = [
+        name
+        for name, value in vars(module).items()
+        if callable(value) and not name.startswith("_") and getattr(value, "__module__", None) == module_name
+    ]
+    return f"; it has {', '.join(names[:_LISTED])}" if names else "; it has no function or class of its own"

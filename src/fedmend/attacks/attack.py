@@ -12,10 +12,12 @@ from torch.nn.functional import one_hot
 from fedmend.attacks.poisoning import Poisoning
 from fedmend.attacks.pruning_aware import without_dormant_channels
 from fedmend.attacks.updates import UpdateContext, UpdateStep
+from fedmend.errors import ConfigError
 from fedmend.inference import BATCH_SIZE, evaluating, pixels_for
 from fedmend.local_training import LocalTraining
 from fedmend.parameters import flatten, parameter_mask
 from fedmend.seeds import derive_seed, generator
+from fedmend.user_code import failures_named, name_of, tensor_in_words
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,6 +56,7 @@ class Attack:
 
         Raises:
             ModelError: training diverged, or the model has no channels to prune (``pruning_aware``).
+            ConfigError: an update step of the user's own failed, or returned something else than an update.
         """
         before = flatten(model.state_dict())
         mixed, classes = self.poisoning(images, labels, generator(seed, "poison"))
@@ -64,8 +67,25 @@ class Attack:
         delta = flatten(model.state_dict()) - before
         context = UpdateContext(parameter_mask(model).to(delta.device), before, derive_seed(seed, "update"))
         for step in self.update:
-            delta = step(delta, context)
+            delta = _stepped(step, delta, context)
         return delta
+
+
+def _stepped(step: UpdateStep, delta: Tensor, context: UpdateContext) -> Tensor:
+    """What a step, maybe a user's own, makes of an update.
+
+    Raises:
+        ConfigError: it failed, or returned something else than an update.
+    """
+    with failures_named("update step", step):
+        after = step(delta, context)
+    like = isinstance(after, Tensor) and (after.shape, after.dtype) == (delta.shape, delta.dtype)
+    if not like or after.device != delta.device:
+        raise ConfigError(
+            f"the update step {name_of(step)} must return a new update like the one it is given, "
+            f"{tensor_in_words(delta)}; got {tensor_in_words(after)}"
+        )
+    return after
 
 
 def _with_predictions(model: nn.Module, clean: Tensor, classes: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from fedmend.errors import ConfigError
-from fedmend.goals import Goal, attacked
+from fedmend.goals import Goal, attacked, targets_of
 from fedmend.triggers import Trigger, stamp_stored
 
 
@@ -46,7 +46,7 @@ class Poisoning:
         Returns:
             The images and labels, with copies appended.
         """
-        wanted = self.goal.targets(labels)
+        wanted = targets_of(self.goal, labels)
         candidates = attacked(wanted, labels).nonzero().flatten()
         count = min(len(candidates), max(1, round(self.fraction * len(candidates))))
         order = torch.randperm(len(candidates), generator=generator)[:count].to(candidates.device)

@@ -55,8 +55,8 @@ def progress_bars() -> Iterator[Progress]:
 def run(command: Callable[[], object]) -> int:
     """Run a command and return its exit code; an error becomes one line on stderr.
 
-    The code is 2 for bad input, 130 for Ctrl-C, and 70 with a traceback for a bug of ours: never 1, which means
-    "backdoored".
+    The code is 2 for bad input and for a method of the user's own that fails, 130 for Ctrl-C, and 70 with a traceback
+    for a bug of ours: never 1, which means "backdoored".
     """
     try:
         code = command()
@@ -103,5 +103,5 @@ def _fail(message: str, code: int) -> int:
 def _bug() -> int:
     traceback.print_exc()
     return _fail(
-        "this is a bug in fedmend (or in your own model's code, if the last lines above are its)", EXIT_BUG
+        "this is a bug in fedmend (or in your own model, if the last lines above are its code)", EXIT_BUG
     )

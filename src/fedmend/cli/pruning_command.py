@@ -19,6 +19,7 @@ from fedmend.evaluation import accuracy, attack_success_rate
 from fedmend.federation import RunFolder, load_attacks, load_federation
 from fedmend.federation.workers import begin_start, can_be_sent, check_workers, client_workers
 from fedmend.files import write_text
+from fedmend.goals import targets_of
 from fedmend.pages import PruneEvaluation, read_folder, write_page, write_prune_evaluation
 from fedmend.pixels import to_float
 from fedmend.pruning import accuracies_along
@@ -26,6 +27,7 @@ from fedmend.repairs import VOTING_GATE, FederatedPruning, RepairReport, repair_
 from fedmend.repairs.repair_report import PruningDetails
 from fedmend.repairs.simulated_run import participants_of, round_model
 from fedmend.seeds import generator
+from fedmend.triggers import stamp
 
 
 def prune_run(
@@ -107,8 +109,8 @@ def evaluate(
         stages["suspect"],
         details.sequence,
         details.points,
-        attack.trigger.apply(to_float(images[chosen])),
-        attack.goal.targets(labels)[chosen],
+        stamp(attack.trigger, to_float(images[chosen])),
+        targets_of(attack.goal, labels)[chosen],
         details.layer,
     )
     models = [stages[stage.name] for stage in details.stages]

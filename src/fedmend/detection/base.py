@@ -12,11 +12,14 @@ import torch
 from torch import Tensor, nn
 
 from fedmend.detection.json_types import STRICT, JsonPatch
+from fedmend.errors import ConfigError
 from fedmend.inference import device_of, frozen, pixels_for
 from fedmend.progress import Progress
 
 Verdict = Literal["clean", "backdoored", "inconclusive"]
 Tone = Literal["suspicious", "innocent", "unsure"]
+Scale = Literal["fraction", "log", "plain"]
+Side = Literal["above", "below"]
 
 
 class Need(Enum):
@@ -53,7 +56,10 @@ class Case:
     @cached_property
     def pixels(self) -> Tensor:
         """The images as the suspect takes them: float (N, C, H, W) in [0, 1], on its device."""
-        assert self.images is not None
+        if self.images is None:
+            raise ConfigError(
+                "the case has no images; a detector that uses them has Need.IMAGES among its needs"
+            )
         return pixels_for(self.suspect, self.images)
 
     @cached_property
@@ -64,7 +70,10 @@ class Case:
     @cached_property
     def reference_logits(self) -> Tensor:
         """The reference's logits on the clean images, (N, classes)."""
-        assert self.reference is not None
+        if self.reference is None:
+            raise ConfigError(
+                "the case has no reference; a detector that uses it has Need.REFERENCE among its needs"
+            )
         return _logits(self.reference, self.pixels)
 
     @cached_property
@@ -101,8 +110,8 @@ class Measure:
     name: str
     value: float
     limit: float | None
-    suspicious_when: Literal["above", "below"]
-    scale: Literal["fraction", "log", "plain"]
+    suspicious_when: Side
+    scale: Scale
     explanation: str
     reading: str
     tone: Tone

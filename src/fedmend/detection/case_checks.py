@@ -1,14 +1,17 @@
-"""What a case must be like before any detector sees it."""
+"""What a case must be like before any detector sees it, and stay like."""
 
 from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
 
 from fedmend.detection.base import Case
 from fedmend.detection.decision import MIN_IMAGES
-from fedmend.errors import DataError, ModelError
-from fedmend.inference import device_of
+from fedmend.errors import ConfigError, DataError, ModelError
+from fedmend.inference import device_of, frozen
 
 
 def check_case(case: Case) -> None:
@@ -60,6 +63,51 @@ def check_logits(case: Case) -> None:
         )
     if len(case.truth.unique()) < 2:
         raise DataError("a scan needs images of two classes or more; all that were given are of one class")
+
+
+@contextmanager
+def unchanged(case: Case, who: str) -> Iterator[None]:
+    """Within, ``who`` is shown the case; at the end its models and tensors are as before.
+
+    Raises:
+        ConfigError: a weight, a buffer or one of the case's tensors has changed; its values are put back.
+    """
+    models = [case.suspect] if case.reference is None else [case.suspect, case.reference]
+    shown = {name: value for name, value in vars(case).items() if isinstance(value, Tensor)}
+    shown |= _tensors_of(models)
+    before = {name: value.detach().clone() for name, value in shown.items()}
+    changed: list[str] = []
+    try:
+        with frozen(*models):
+            yield
+    finally:
+        for name, value in shown.items():
+            if not _same(value, before[name]):
+                changed.append(name)
+                value.data = before[name]
+    now = _tensors_of(models)
+    changed += [name for name in now if now[name] is not shown.get(name)]
+    if changed:
+        more = f" and {len(changed) - 1} more" if len(changed) > 1 else ""
+        raise ConfigError(
+            f"{who} changed what it was shown ({changed[0]}{more}); work on a copy: copy.deepcopy(case.suspect)"
+        )
+
+
+def _tensors_of(models: list[nn.Module]) -> dict[str, Tensor]:
+    """The weights and buffers of suspect and reference by names for messages."""
+    return {
+        f"the {role}'s {name}": value
+        for role, model in zip(("suspect", "reference"), models, strict=False)
+        for name, value in (*model.named_parameters(), *model.named_buffers())
+    }
+
+
+def _same(value: Tensor, before: Tensor) -> bool:
+    """Equal, and NaN where the other is."""
+    if (value.shape, value.dtype, value.device) != (before.shape, before.dtype, before.device):
+        return False
+    return bool(((value == before) | ((value != value) & (before != before))).all())
 
 
 def _check_images(images: Tensor) -> None:

@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence, Set
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, is_dataclass, replace
 
 import torch
 from torch import nn
 
 from fedmend.detection.base import Case, Detector, Finding, Need, recovered
-from fedmend.detection.case_checks import check_case, check_logits
+from fedmend.detection.case_checks import check_case, check_logits, unchanged
 from fedmend.detection.contrastive import Contrastive
 from fedmend.detection.decision import case_warnings, combine
+from fedmend.detection.finding_checks import check_finding
 from fedmend.detection.scan_report import Examples, ScanReport
 from fedmend.errors import ConfigError
 from fedmend.inference import frozen
 from fedmend.pixels import to_uint8
 from fedmend.progress import Progress, silent
 from fedmend.seeds import generator
+from fedmend.user_code import failures_named, is_users, name_of
 from fedmend.version_info import versions
 
 _SHOWN = 8
@@ -91,41 +93,67 @@ def scan(
 
 def _check_detector(detector: object) -> None:
     needs = getattr(detector, "needs", None)
-    if isinstance(detector, type) or not callable(detector) or not isinstance(needs, Set):
+    if isinstance(detector, type) or not callable(detector) or not _are_needs(needs):
         raise ConfigError(
-            f"expected a detector: an object with needs, a frozenset of Need, that can be called with (case, rng, "
-            f"progress); got {detector!r}"
+            "expected a detector: an object with needs, a frozenset of Need, such as frozenset({Need.IMAGES}), that "
+            f"can be called with (case, rng, progress); got {detector!r}"
+            + ("" if needs is None else f" with needs {needs!r}")
         )
 
 
+def _are_needs(needs: object) -> bool:
+    return isinstance(needs, frozenset) and all(isinstance(need, Need) for need in needs)
+
+
 def _check_needs(detector: Detector, case: Case) -> None:
-    has = {Need.REFERENCE: case.reference, Need.IMAGES: case.images, Need.LABELS: case.labels}
-    missing = {need for need in detector.needs if has[need] is None}
+    missing = detector.needs & _missing(case)
     if not missing:
         return
     from fedmend.detection import DETECTORS  # the table holds what this module is for
 
     enough = [name for name, make in DETECTORS.items() if not missing & make().needs]
     wanted = " and ".join(need.value for need in Need if need in missing)
-    named = "neither of fedmend's own detectors does" if not enough else f"such as {', '.join(enough)}"
-    raise ConfigError(
-        f"the detector {type(detector).__name__} needs {wanted}, and the case has none. Give what is missing, or scan "
-        f"with a detector that doesn't need it ({named})"
+    others = (
+        f"such as {', '.join(enough)}" if enough else "of your own: all of fedmend's own detectors need one"
     )
+    raise ConfigError(
+        f"the detector {name_of(detector)} needs {wanted}, and the case has none. Give what is missing, or scan with "
+        f"a detector that doesn't need it, {others}"
+    )
+
+
+def _missing(case: Case) -> set[Need]:
+    has = {Need.REFERENCE: case.reference, Need.IMAGES: case.images, Need.LABELS: case.labels}
+    return {need for need, given in has.items() if given is None}
 
 
 def _found(detector: Detector, case: Case, rng: torch.Generator, progress: Progress) -> Finding:
     """The detector's finding, with its time and settings where it left them out."""
     started = time.perf_counter()
-    finding = detector(case, rng, progress)
-    if not isinstance(finding, Finding):
-        raise ConfigError(
-            f"the detector {type(detector).__name__} returned a {type(finding).__name__}; expected a Finding"
-        )
+    finding = _asked(detector, case, rng, progress) if is_users(detector) else detector(case, rng, progress)
     if not finding.seconds:
         finding = replace(finding, seconds=time.perf_counter() - started)
     if not finding.settings and is_dataclass(detector) and not isinstance(detector, type):
         finding = replace(finding, settings=asdict(detector))
+    return finding
+
+
+def _asked(detector: Detector, case: Case, rng: torch.Generator, progress: Progress) -> Finding:
+    """The finding of a user's own detector, which may fail, return anything, and change what it is shown."""
+    name = name_of(detector)
+    undeclared = _missing(case) - detector.needs
+    try:
+        with unchanged(case, f"the detector {name}"), failures_named("detector", detector):
+            finding = detector(case, rng, progress)
+    except ConfigError as error:
+        if not undeclared or "NoneType" not in str(error.__cause__):
+            raise
+        lacks = " and ".join(f"{need.value} (Need.{need.name})" for need in Need if need in undeclared)
+        raise ConfigError(
+            f"{error}. The case lacks {lacks}; what a detector can't do without belongs in its needs"
+        ) from error.__cause__
+    named = None if case.class_names is None else len(case.class_names)
+    check_finding(finding, name, named if case.images is None else case.suspect_logits.shape[1])
     return finding
 
 

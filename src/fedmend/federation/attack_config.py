@@ -64,8 +64,9 @@ class AttackConfig:
             self.trigger, "[attack.trigger]", lambda table: find_kind(table["kind"], TRIGGERS, "trigger")
         )
         check_table(self.goal, "[attack.goal]", goal_from_table)
-        for step in self.update:
-            check_table(step, "[[attack.update]]", update_step_from_table)
+        for number, step in enumerate(self.update, 1):
+            which = f" number {number}" if len(self.update) > 1 else ""
+            check_table(step, f"[[attack.update]]{which}", update_step_from_table)
 
 
 def check_table(table: Table, heading: str, make: Callable[[Table], object]) -> None:

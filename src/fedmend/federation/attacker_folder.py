@@ -19,7 +19,7 @@ from fedmend.federation.config_reading import parse_attacks
 from fedmend.federation.record_lines import RecordLines
 from fedmend.files import write_text
 from fedmend.pixels import to_float
-from fedmend.triggers import Drawing, Patch, Trigger
+from fedmend.triggers import Drawing, Patch, Trigger, stamp
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ class AttackerFolder:
             save_trigger(patch, self.trigger_file(index))
         else:
             clean = to_float(image)
-            example = {"clean": clean, "stamped": trigger.apply(clean[None])[0]}
+            example = {"clean": clean, "stamped": stamp(trigger, clean[None])[0]}
             save_state(example, self.path / f"example-{index}.safetensors")
 
     def attacks(self) -> tuple[AttackConfig, ...]:
@@ -129,6 +129,10 @@ class AttackerFolder:
     def records(self) -> tuple[AttackRecord, ...]:
         """The records of all rounds, in order; none in an honest federation."""
         return self.lines.read()
+
+    def results(self) -> list[Path]:
+        """All files that may be here but the attacks' settings."""
+        return [self.lines.path, *self.path.glob("trigger-*.safetensors"), *self.path.glob("example-*.safetensors")]
 
     @property
     def _attacks_file(self) -> Path:

@@ -15,7 +15,7 @@ from fedmend.errors import ConfigError, DataError
 from fedmend.federation.attack_config import AttackConfig
 from fedmend.federation.config import SimulationConfig
 from fedmend.federation.run_folder import RunFolder, simulated_config
-from fedmend.goals import Goal, attacked, goal_from_table
+from fedmend.goals import Goal, attacked, classes_of, goal_from_table, targets_of
 from fedmend.seeds import generator
 from fedmend.triggers import Divisible, Trigger, trigger_from_table
 
@@ -62,7 +62,7 @@ class PlannedAttack:
 
     def attacked(self, labels: Tensor) -> Tensor:
         """Which images the goal attacks, by their labels (N,): bool (N,)."""
-        return attacked(self.goal.targets(labels), labels)
+        return attacked(targets_of(self.goal, labels), labels)
 
     def require_attacked(self, images: ImageSet, split: str) -> None:
         """Check that the goal attacks at least one image.
@@ -72,8 +72,7 @@ class PlannedAttack:
         """
         if not bool(self.attacked(images.labels).any()):
             raise DataError(
-                f"[attack.goal] {self.config.goal} attacks images of which there is none among the {split} images; "
-                "choose other classes"
+                f"[attack.goal] {self.config.goal['kind']} attacks none of the {split} images; choose other classes"
             )
 
 
@@ -100,10 +99,11 @@ def plan_attacks(config: SimulationConfig, images: ImageSet) -> tuple[PlannedAtt
             trigger = trigger_from_table(attack.trigger, (channels, height, width))
         with _under("[attack.goal]"):
             goal = goal_from_table(attack.goal)
-            beyond = [label for label in goal.classes() if label >= images.num_classes]
+            beyond = [label for label in classes_of(goal) if label >= images.num_classes]
             if beyond:
                 raise ConfigError(
-                    f"{attack.goal} names class {beyond[0]}, but the data has classes 0 to {images.num_classes - 1}"
+                    f"{attack.goal['kind']} names class {beyond[0]}, but the data has classes 0 to "
+                    f"{images.num_classes - 1}"
                 )
         with _under("[[attack.update]]"):
             steps = tuple(update_step_from_table(step) for step in attack.update)
@@ -167,7 +167,8 @@ def _lying_clients_of(config: SimulationConfig) -> tuple[tuple[int, ...], ...]:
 def _parts(trigger: Trigger, attack: AttackConfig) -> tuple[Trigger, ...]:
     if not isinstance(trigger, Divisible):
         raise ConfigError(
-            f'[[attack]] distributed needs a trigger with parts, such as kind = "atoms"; {attack.trigger} has none'
+            f'[[attack]] distributed needs a trigger with parts, such as kind = "atoms"; '
+            f"{attack.trigger['kind']} has none"
         )
     return trigger.parts()
 

@@ -20,6 +20,7 @@ from fedmend.federation.clients import Client, ClientUpdate, Task
 from fedmend.parameters import flatten, integer_maximum, parameter_mask, unflatten
 from fedmend.pruning import held, set_to_zero
 from fedmend.seeds import derive_seed
+from fedmend.user_code import failures_named, is_users, name_of, tensor_in_words
 
 Buffers: TypeAlias = dict[str, Tensor]
 """A model's integer and boolean buffers, by name."""
@@ -117,16 +118,36 @@ def aggregate(aggregator: Aggregator, updates: Updates, state: State) -> tuple[T
     """Apply a rule and check what it returns, since it may be a user's own.
 
     Raises:
-        ConfigError: the delta hasn't the updates' shape, or the state isn't a dict of tensors.
+        ConfigError: the rule failed, or returned something else than a float delta of the updates' shape and a dict of
+            tensors, or a delta that isn't finite though the updates are.
     """
-    delta, after = aggregator(updates, state)
-    expected = tuple(updates.parameters.shape)
-    if not isinstance(delta, Tensor) or tuple(delta.shape) != expected:
-        shape = tuple(delta.shape) if isinstance(delta, Tensor) else type(delta).__name__
-        raise ConfigError(f"an aggregation rule must return a delta of shape {expected}; got {shape}")
+    with failures_named("aggregation rule", aggregator):
+        result = aggregator(updates, state)
+    must = f"the aggregation rule {name_of(aggregator)} must return"
+    if not isinstance(result, tuple) or len(result) != 2:
+        came = f"{len(result)} values" if isinstance(result, tuple) else tensor_in_words(result)
+        raise ConfigError(f"{must} a pair, the delta and its state (or {{}}); got {came}")
+    delta, after = result
+    like = isinstance(delta, Tensor) and delta.shape == updates.parameters.shape and delta.is_floating_point()
+    if not like or delta.device != updates.deltas.device:
+        expected = tensor_in_words(updates.deltas[0])
+        raise ConfigError(f"{must} a delta of floats, {expected}; got {tensor_in_words(delta)}")
     if not isinstance(after, dict) or not all(isinstance(value, Tensor) for value in after.values()):
-        raise ConfigError("an aggregation rule must return its state as a dict of names to tensors, or {}")
+        raise ConfigError(
+            f"{must} its state as a dict of names to tensors, or {{}}; got {_state_in_words(after)}"
+        )
+    if is_users(aggregator) and not bool(delta.isfinite().all()) and bool(updates.deltas.isfinite().all()):
+        raise ConfigError(
+            f"{must} a finite delta; got NaN or infinite values from updates that are all finite"
+        )
     return delta, after
+
+
+def _state_in_words(state: object) -> str:
+    if not isinstance(state, dict):
+        return tensor_in_words(state)
+    name, value = next(item for item in state.items() if not isinstance(item[1], Tensor))
+    return f"{name!r}: {value!r}"
 
 
 def apply_delta(
@@ -147,7 +168,8 @@ def apply_delta(
     if not bool(after.isfinite().all()):
         raise ModelError(
             f"round {plan.number} ended in weights that are NaN or infinite; try a smaller [training] lr, "
-            "[federation] server_lr or [[attack.update]] factor"
+            "[federation] server_lr or [[attack.update]] factor; your own aggregation rule or update step, if any, may "
+            "be the cause, too"
         )
     model.load_state_dict(unflatten(after, before) | integer_maximum(collected.buffers))
     set_to_zero(model, plan.mask)

@@ -71,6 +71,9 @@ class RunFolder:
     def open(cls, path: Path, config: SimulationConfig, *, resume: bool) -> RunFolder:
         """Start a run in ``path``, or with ``resume`` go on with the one that is there.
 
+        A run that ended before its first round was done, such as by an error in a method of the user's own, leaves
+        nothing to go on with: it is started over, with any settings.
+
         Args:
             path: the folder.
             config: all settings, attacks included.
@@ -81,7 +84,9 @@ class RunFolder:
             OutputError: the folder can't be written.
         """
         run = cls(path)
-        if run.config_file.exists() or run.lines.path.exists() or run.last_round() is not None:
+        if not run._has_rounds():
+            run._clear()
+        else:
             if not resume:
                 raise ConfigError(
                     f"{path} already holds a run; resume it (--resume) or choose another folder"
@@ -170,6 +175,26 @@ class RunFolder:
         last = self.last_round()
         self.lines.tidy(last)
         self.attacker.lines.tidy(last)
+
+    def _has_rounds(self) -> bool:
+        """Whether a round was done here, or may have been."""
+        newest = self.last_round()
+        if newest is None and not self.config_file.exists() and not self.lines.path.exists():
+            return False
+        try:
+            first = self.config().model.start_round
+        except ConfigError:
+            return True
+        return max([newest or 0, *(record.round for record in self.records())]) > first
+
+    def _clear(self) -> None:
+        """Remove what a run without a round left."""
+        newest, left = self.last_round(), [self.lines.path, *self.attacker.results()]
+        if newest is not None:
+            left += [self.checkpoint(newest), self._state_file(newest)]
+        for file in left:
+            with suppress(OSError):
+                file.unlink()
 
     def _state_file(self, round_number: int) -> Path:
         return self.checkpoint(round_number).with_suffix(".state.safetensors")

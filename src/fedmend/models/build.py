@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import inspect
 from collections.abc import Callable
 from contextlib import nullcontext
 from typing import Any, TypeAlias
@@ -16,7 +15,7 @@ from fedmend.models.conv_net import convnet
 from fedmend.models.residual_net import resnet18, resnet34
 from fedmend.models.three_conv_net import three_conv
 from fedmend.models.two_conv_net import two_conv_8_16, two_conv_20_50
-from fedmend.user_code import current_folder_importable, in_one_line, load_factory
+from fedmend.user_code import accepts, current_folder_importable, in_one_line, load_factory
 
 Factory: TypeAlias = Callable[..., nn.Module]
 
@@ -171,13 +170,4 @@ def _call(architecture: str, factory: Factory, settings: dict[str, Any]) -> nn.M
 def _accepts(factory: Factory, name: str) -> bool:
     if getattr(factory, "__init__", None) is nn.Module.__init__:
         return False  # a module class without settings: its signature shows **kwargs but takes none
-    try:
-        parameters = inspect.signature(factory).parameters
-    except (TypeError, ValueError):
-        return True  # written in C: it doesn't tell
-    by_keyword = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
-    return any(
-        parameter.kind is inspect.Parameter.VAR_KEYWORD
-        or (parameter.name == name and parameter.kind in by_keyword)
-        for parameter in parameters.values()
-    )
+    return accepts(factory, name)

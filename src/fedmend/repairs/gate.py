@@ -15,7 +15,7 @@ from fedmend.checked_settings import Count, Fraction, settings
 from fedmend.detection import THOROUGH, Case, Detector, ScanReport, Target, scan
 from fedmend.detection.base import Verdict
 from fedmend.evaluation import accuracy, attack_success_rate
-from fedmend.goals import AllToOne, Goal, Several, attacked
+from fedmend.goals import AllToOne, Goal, Several, attacked, targets_of
 from fedmend.inference import predict
 from fedmend.progress import Progress, silent
 from fedmend.repairs.repair_report import TargetCheck
@@ -182,7 +182,7 @@ def _target_checks(
         goal: Goal = AllToOne(target.target)
         if target.sources:
             goal = Several(tuple((source, target.target) for source in target.sources))
-        if target.trigger is None or not bool(attacked(goal.targets(labels), labels).any()):
+        if target.trigger is None or not bool(attacked(targets_of(goal, labels), labels).any()):
             continue
         before, after = (attack_success_rate(each, target.trigger, goal, images, labels) for each in models)
         yield TargetCheck(target.target, target.sources, before, after)

@@ -6,19 +6,17 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from fedmend.errors import ConfigError
 from fedmend.kinds import from_table
 from fedmend.seeds import generator
 from fedmend.triggers.atoms import Atoms, AtomShape
-from fedmend.triggers.base import Divisible, Drawing, Trigger, stamp_stored
+from fedmend.triggers.base import Divisible, Drawing, Trigger, stamp, stamp_stored
 from fedmend.triggers.blend import Blend, NoiseBlend
 from fedmend.triggers.box import Box
 from fedmend.triggers.patch import Patch, union
 from fedmend.triggers.sinusoid import Sinusoid
 from fedmend.triggers.white_pixels import PixelPattern, Pixels
-from fedmend.user_code import in_one_line
 
 __all__ = [
     "TRIGGERS",
@@ -34,6 +32,7 @@ __all__ = [
     "Pixels",
     "Sinusoid",
     "Trigger",
+    "stamp",
     "stamp_stored",
     "trigger_from_table",
     "union",
@@ -53,8 +52,6 @@ TRIGGERS: dict[str, Callable[..., Trigger]] = {
 }
 """Triggers by the names that TOML files use, called by keyword with a table's settings and the images' shape."""
 
-_ROUNDING = 1e-5
-
 
 def trigger_from_table(table: Mapping[str, Any], image_shape: tuple[int, int, int]) -> Trigger:
     """The trigger that a table describes, tried on random images.
@@ -64,7 +61,8 @@ def trigger_from_table(table: Mapping[str, Any], image_shape: tuple[int, int, in
         image_shape: (C, H, W) of the images that it will be stamped on; handed to the factory by keyword.
 
     Raises:
-        ConfigError: the kind is unknown, settings are refused, or what comes out is no :class:`Trigger`.
+        ConfigError: the kind is unknown, settings are refused, or what comes out is no :class:`Trigger`: it fails,
+            changes the images themselves, or stamps in another way each time.
     """
     trigger: Trigger = from_table(table, TRIGGERS, "trigger", image_shape=image_shape)
     name, probe = table["kind"], torch.rand(2, *image_shape, generator=generator(0, "probe"))
@@ -72,25 +70,13 @@ def trigger_from_table(table: Mapping[str, Any], image_shape: tuple[int, int, in
         raise ConfigError(
             f"the trigger {name} must have a method apply(images); got a {type(trigger).__name__}"
         )
-    try:
-        stamped = trigger.apply(probe.clone())
-    except Exception as error:
+    given = probe.clone()
+    stamped = stamp(trigger, given)
+    if not torch.equal(given, probe):
+        raise ConfigError(f"the trigger {name} must leave the images as they are and return new ones")
+    if not torch.equal(stamped, stamp(trigger, probe.clone())):
         raise ConfigError(
-            f"the trigger {name} failed on images of shape {tuple(probe.shape)}: {in_one_line(error)}"
-        ) from error
-    flaw = _flaw(stamped, probe)
-    if flaw is not None:
-        raise ConfigError(f"the trigger {name} must turn images into images like them; {flaw}")
-    return trigger
-
-
-def _flaw(stamped: Tensor, images: Tensor) -> str | None:
-    if not isinstance(stamped, Tensor):
-        return f"apply returned a {type(stamped).__name__}, expected a tensor"
-    if stamped.shape != images.shape or stamped.dtype != images.dtype:
-        return (
-            f"apply returned {stamped.dtype} {tuple(stamped.shape)} for {images.dtype} {tuple(images.shape)}"
+            f"the trigger {name} must stamp the same images the same way each time; draw what is random once, from a "
+            "seed among its settings"
         )
-    if not bool(((stamped >= -_ROUNDING) & (stamped <= 1 + _ROUNDING)).all()):
-        return "apply returned values outside [0, 1]; clamp them"
-    return None
+    return trigger

@@ -8,11 +8,14 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from torch import Tensor
 
-from fedmend.errors import DataError
+from fedmend.errors import ConfigError, DataError
 from fedmend.pixels import to_float, to_uint8
+from fedmend.user_code import failures_named, is_users, name_of, tensor_in_words
 
 if TYPE_CHECKING:
     from fedmend.triggers.patch import Patch
+
+_ROUNDING = 1e-3  # of half precision
 
 
 class Trigger(Protocol):
@@ -56,9 +59,39 @@ class Drawing(ABC):
         return self.patch.apply(images)
 
 
+def stamp(trigger: Trigger, images: Tensor) -> Tensor:
+    """Stamp a trigger, maybe one of the user's own, on float images (N, C, H, W) in [0, 1].
+
+    Raises:
+        ConfigError: a user's own trigger failed, or returned something else than images like those it was given.
+    """
+    if not is_users(trigger):
+        return trigger.apply(images)
+    with failures_named("trigger", trigger):
+        stamped = trigger.apply(images)
+    flaw = _flaw(stamped, images)
+    if flaw is not None:
+        raise ConfigError(
+            f"the trigger {name_of(trigger)} must turn images into images like them; apply returned {flaw}"
+        )
+    return stamped
+
+
 def stamp_stored(trigger: Trigger, images: Tensor) -> Tensor:
     """Stamp a trigger on stored images, uint8 (N, C, H, W), and round the result to uint8."""
-    return to_uint8(trigger.apply(to_float(images)))
+    return to_uint8(stamp(trigger, to_float(images)))
+
+
+def _flaw(stamped: object, images: Tensor) -> str | None:
+    if not isinstance(stamped, Tensor):
+        return f"a {type(stamped).__name__}, expected a tensor"
+    if (stamped.shape, stamped.dtype, stamped.device) != (images.shape, images.dtype, images.device):
+        return f"{tensor_in_words(stamped)} for {tensor_in_words(images)}"
+    if bool(stamped.isnan().any()):
+        return "NaN; look for a division by zero or a root of a negative number"
+    if not bool(((stamped >= -_ROUNDING) & (stamped <= 1 + _ROUNDING)).all()):
+        return "values outside [0, 1]; clamp them"
+    return None
 
 
 def require_float(images: Tensor) -> None:
