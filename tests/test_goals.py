@@ -14,7 +14,9 @@ from fedmend.goals import (
     OneToOne,
     Several,
     attacked,
+    classes_of,
     goal_from_table,
+    targets_of,
 )
 
 LABELS = torch.tensor([0, 1, 2, 3, 1])
@@ -92,3 +94,51 @@ def test_what_is_no_goal_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(GOALS, "whatever", Whatever)  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="Whatever lacks classes"):
         goal_from_table({"kind": "whatever"})
+
+
+class Own:
+    """Returns what it is told to; calls it if it can."""
+
+    def __init__(self, targets: Any, classes: Any = (0, 2)) -> None:
+        self.wanted, self.named = targets, classes
+
+    def targets(self, labels: Tensor) -> Tensor:
+        return self.wanted(labels) if callable(self.wanted) else self.wanted  # type: ignore[no-any-return]
+
+    def classes(self) -> tuple[int, ...]:
+        return self.named() if callable(self.named) else self.named  # type: ignore[no-any-return]
+
+
+def test_a_goal_of_ones_own_may_leave_images_alone() -> None:
+    wanted = torch.tensor([2, 2, NOT_ATTACKED, 0, NOT_ATTACKED])
+    assert torch.equal(targets_of(Own(wanted), LABELS), wanted)
+    assert targets_of(Own(lambda labels: labels * 0), LABELS[:0]).shape == (0,)
+
+
+@pytest.mark.parametrize(
+    ("targets", "told"),
+    [
+        (None, r"must return int64 \(5,\) from targets\(labels\), on their device; got a NoneType"),
+        ([0] * 5, "must return int64 .*; got a list"),
+        (LABELS * 0.5, r"must return int64 .*; got torch.float32 \(5,\)"),
+        (LABELS[1:] * 0, r"must return int64 .*; got torch.int64 \(4,\)"),
+        (LABELS.to("meta"), "on meta"),
+        (LABELS * 0 + 99, r"sends images to 99, but its classes\(\) are \(0, 2\)"),
+        (LABELS * 0 - 2, "sends images to -2"),
+        (lambda labels: labels.nonsense, r"failed at .*test_goals.py:\d+: AttributeError"),
+    ],
+)
+def test_what_a_goal_of_ones_own_wants_is_checked(targets: Any, told: str) -> None:
+    with pytest.raises(ConfigError, match=f"the goal Own {told}"):
+        targets_of(Own(targets), LABELS)
+
+
+@pytest.mark.parametrize("classes", [None, [0, 2], (), (0.5,), (-1,), (True,), 3])
+def test_the_classes_of_a_goal_of_ones_own_are_checked(classes: Any) -> None:
+    with pytest.raises(ConfigError, match="the goal Own must return a tuple of whole numbers from 0"):
+        classes_of(Own(LABELS, classes))
+
+
+def test_classes_that_fail_are_named() -> None:
+    with pytest.raises(ConfigError, match="the goal Own failed at .*ZeroDivisionError"):
+        classes_of(Own(LABELS, lambda: 1 / 0))

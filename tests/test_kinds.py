@@ -47,6 +47,15 @@ def test_a_bad_table(table: dict[str, object], told: str) -> None:
     assert told in str(caught.value)
 
 
+def test_what_fedmend_gives_is_not_for_the_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "shapeless.py").write_text("def make():\n    return print\n")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError, match="two-words is given offset by fedmend; leave it out of the table"):
+        from_table({"kind": "two-words", "offset": 1}, KINDS, "step", offset=5)
+    with pytest.raises(ConfigError, match="shapeless:make must take offset by keyword, .* here 5"):
+        from_table({"kind": "shapeless:make"}, KINDS, "step", offset=5)
+
+
 def test_one_of_the_users_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "own_step.py").write_text(
         "def make(power):\n    return lambda value: value ** power\n\ndef fails():\n    raise OSError('no disk')\n"
@@ -57,7 +66,7 @@ def test_one_of_the_users_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         from_table({"kind": "own_step:make"}, KINDS, "step")
     with pytest.raises(ConfigError, match=r"own_step:fails failed when called with \(\): OSError: no disk"):
         from_table({"kind": "own_step:fails"}, KINDS, "step")
-    with pytest.raises(ConfigError, match=r"own_step has no 'mak'.*did you mean make"):
+    with pytest.raises(ConfigError, match=r"own_step .* has no 'mak'.*did you mean make"):
         from_table({"kind": "own_step:mak"}, KINDS, "step")
 
 

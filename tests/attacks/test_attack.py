@@ -1,5 +1,6 @@
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -8,6 +9,7 @@ from torch.nn.functional import one_hot
 
 import planted
 from fedmend.attacks import Amplify, Attack, Poisoning, Project, UpdateContext
+from fedmend.errors import ConfigError
 from fedmend.goals import AllToOne
 from fedmend.local_training import LocalTraining
 from fedmend.parameters import flatten, parameter_mask
@@ -119,3 +121,24 @@ def test_kept_predictions_are_those_before_training_in_eval_mode(net: Net, clean
     soft = torch.cat([predictions, one_hot(labels[24:], 4).float()])
     delta = Attack(poisoning(), keep_predictions=True).fit(net().train(), *clean, TRAINING, seed=4)
     assert torch.allclose(delta, trained(net(), images, soft, seed=4), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (lambda delta: None, r"must return a new update like .* torch.float32 \(\d+,\); got a NoneType"),
+        (lambda delta: delta[1:], r"must return .*; got torch.float32 \(\d+,\)"),
+        (lambda delta: delta.double(), r"must return .*; got torch.float64"),
+        (lambda delta: delta.long(), r"must return .*; got torch.int64"),
+        (lambda delta: delta.to("meta"), r"must return .* on meta"),
+        (lambda delta: delta[0] / 0 + {}["size"], r"failed at .*test_attack.py:\d+: KeyError: 'size'"),
+    ],
+)
+def test_a_step_of_ones_own_is_checked(
+    net: Net, clean: Clean, change: Callable[[Tensor], Any], told: str
+) -> None:
+    def step(delta: Tensor, context: UpdateContext) -> Tensor:
+        return change(delta)  # type: ignore[no-any-return]
+
+    with pytest.raises(ConfigError, match=f"the update step .*step {told}"):
+        Attack(poisoning(), (step,)).fit(net(), *clean, TRAINING, seed=2)

@@ -76,7 +76,7 @@ def test_every_rule_has_a_row() -> None:
 @every_rule
 def test_what_all_clients_want_is_done(row: Row) -> None:
     same = torch.linspace(-1, 1, SIZE)
-    delta, _ = row.rule(updates(same.expand(CLIENTS, SIZE)), {})
+    delta, _ = row.rule(updates(same.expand(CLIENTS, SIZE).clone()), {})
     assert (delta.shape, delta.dtype) == ((SIZE,), torch.float32)
     torch.testing.assert_close(delta, same)
 

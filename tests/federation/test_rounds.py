@@ -175,15 +175,44 @@ def test_the_state_of_a_rule_is_handed_on() -> None:
 @pytest.mark.parametrize(
     ("result", "message"),
     [
-        ((torch.zeros(3), {}), r"a delta of shape \(516,\); got \(3,\)"),
-        ((0.5, {}), "got float"),
-        ((torch.zeros(516), {"rounds": 1}), "its state as a dict of names to tensors"),
+        ((torch.zeros(3), {}), r"a delta of floats, torch.float32 \(516,\); got torch.float32 \(3,\)"),
+        ((0.5, {}), "a delta of floats, .*; got a float"),
+        ((torch.zeros(516).long(), {}), r"a delta of floats, .*; got torch.int64 \(516,\)"),
+        ((torch.zeros(516, device="meta"), {}), r"got torch.float32 \(516,\) on meta"),
+        ((torch.full((516,), torch.nan), {}), "a finite delta; got NaN .* from updates that are all finite"),
+        (torch.zeros(516), r"a pair, the delta and its state \(or {}\); got torch.float32 \(516,\)"),
+        (None, "a pair, .*; got a NoneType"),
+        ((torch.zeros(516), {}, 1), "a pair, .*; got 3 values"),
+        ((torch.zeros(516), {"rounds": 1}), "its state as a dict of names to tensors.*; got 'rounds': 1"),
         ((torch.zeros(516), None), "its state as a dict"),
     ],
 )
 def test_a_rule_of_ones_own_that_returns_something_else(result: Any, message: str) -> None:
-    with pytest.raises(ConfigError, match=message):
-        run_round(model_of(), fixed((0, 1, 0.1)), plan(), Server(lambda updates, state: result))
+    def rule(updates: Updates, state: State) -> Any:
+        return result
+
+    with pytest.raises(ConfigError, match=f"the aggregation rule .*rule must return {message}"):
+        run_round(model_of(), fixed((0, 1, 0.1)), plan(), Server(rule))
+
+
+def test_a_rule_of_ones_own_that_fails_is_named() -> None:
+    def rule(updates: Updates, state: State) -> Any:
+        return state["momentum"]
+
+    with pytest.raises(
+        ConfigError, match=r"the aggregation rule .*rule failed at .*py:\d+: KeyError: 'momentum'"
+    ):
+        run_round(model_of(), fixed((0, 1, 0.1)), plan(), Server(rule))
+
+
+def test_what_clients_sent_may_be_the_cause_of_a_delta_that_is_not_finite() -> None:
+    def rule(updates: Updates, state: State) -> Any:
+        return updates.deltas[0], {}
+
+    with pytest.raises(
+        ModelError, match="your own aggregation rule or update step, if any, may be the cause"
+    ):
+        run_round(model_of(), fixed((0, 1, float("nan"))), plan(), Server(rule))
 
 
 def test_a_round_without_clients_is_refused() -> None:

@@ -39,8 +39,8 @@ def record(number: int, **changes: Any) -> RoundRecord:
     return RoundRecord(**(values | changes))
 
 
-def with_rounds(path: Path, count: int) -> RunFolder:
-    run = start(path)
+def with_rounds(path: Path, count: int, **settings: Any) -> RunFolder:
+    run = start(path, **settings)
     for number in range(count):
         run.save_round(number, nn.Linear(2, 2))
         run.lines.append(record(number))
@@ -66,6 +66,7 @@ def test_the_server_s_settings_hold_no_attack(tmp_path: Path) -> None:
     assert run.config() == replace(ATTACKED, attack=())
     text = run.config_file.read_text()
     assert all(word not in text for word in ("attack", "trigger", "amplify"))
+    run.save_round(1, nn.Linear(2, 2))
     with pytest.raises(ConfigError, match=r"attack.1.attackers was 1, now None, .* and 11 more"):
         RunFolder.open(tmp_path, CONFIG, resume=True)
 
@@ -158,6 +159,45 @@ def test_an_existing_run_is_not_overwritten(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("resume", [False, True])
+def test_a_run_without_a_round_is_started_over(tmp_path: Path, resume: bool) -> None:
+    run = RunFolder.open(tmp_path, ATTACKED, resume=False)
+    run.save_round(0, nn.Linear(2, 2), {"velocity": torch.ones(2)})
+    run.lines.append(record(0))
+    for name in ("rounds.jsonl", "trigger-0.safetensors", "example-1.safetensors"):
+        (tmp_path / "attacker" / name).write_bytes(b"")
+    other = replace(CONFIG, seed=9)
+    assert simulated_config(RunFolder.open(tmp_path, other, resume=resume)) == other
+    assert sorted(files(tmp_path)) == ["config.json"]
+
+
+@pytest.mark.parametrize("resume", [False, True])
+def test_a_run_that_began_at_a_later_round_is_one_only_after_it(tmp_path: Path, resume: bool) -> None:
+    run = start(tmp_path, model={"start": "a.safetensors", "start_round": 7})
+    run.save_round(7, nn.Linear(2, 2))
+    assert RunFolder.open(tmp_path, run.config(), resume=resume).last_round() is None
+    run.save_round(8, nn.Linear(2, 2))
+    with pytest.raises(ConfigError, match="already holds a run|other settings"):
+        RunFolder.open(tmp_path, CONFIG, resume=resume)
+    assert run.last_round() == 8
+
+
+def test_a_run_whose_checkpoints_were_removed_is_still_one(tmp_path: Path) -> None:
+    run = with_rounds(tmp_path, 3)
+    for number in range(3):
+        run.checkpoint(number).unlink()
+    with pytest.raises(ConfigError, match="already holds a run"):
+        start(tmp_path)
+    assert len(run.records()) == 3
+
+
+def test_a_folder_with_another_programs_settings_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"architectures": []}')
+    with pytest.raises(ConfigError, match="already holds a run"):
+        start(tmp_path)
+    assert files(tmp_path) == {"config.json": b'{"architectures": []}'}
+
+
+@pytest.mark.parametrize("resume", [False, True])
 def test_rounds_without_settings_are_no_run_to_go_on_with(tmp_path: Path, resume: bool) -> None:
     with_rounds(tmp_path, 2)
     (tmp_path / "config.json").unlink()
@@ -173,7 +213,7 @@ def test_resuming_where_nothing_is_starts_a_run(tmp_path: Path) -> None:
 
 def test_other_settings_are_refused_and_named(tmp_path: Path) -> None:
     shapes = [[{"trigger": {"kind": "atoms", "shape": shape}}] for shape in "H+"]
-    start(tmp_path, seed=1, attack=shapes[0])
+    with_rounds(tmp_path, 2, seed=1, attack=shapes[0])
     before = files(tmp_path)
     changed = parse_config({"seed": 2, "attack": shapes[1]})
     with pytest.raises(ConfigError) as caught:
@@ -183,7 +223,7 @@ def test_other_settings_are_refused_and_named(tmp_path: Path) -> None:
 
 
 def test_more_rounds_are_allowed_and_fewer_are_not(tmp_path: Path) -> None:
-    start(tmp_path, federation={"rounds": 20})
+    with_rounds(tmp_path, 2, federation={"rounds": 20})
     more = parse_config({"federation": {"rounds": 25}})
     assert RunFolder.open(tmp_path, more, resume=True).config() == more
     with pytest.raises(ConfigError, match=r"fewer rounds \(20\) than before \(25\)"):

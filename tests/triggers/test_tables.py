@@ -58,6 +58,8 @@ def nan(image_shape): return Own(lambda images: images * float("nan"))
 def grey(image_shape): return Own(lambda images: images.mean(1, keepdim=True))
 def double(image_shape): return Own(lambda images: images.double())
 def listed(image_shape): return Own(lambda images: images.tolist())
+def in_place(image_shape): return Own(lambda images: images.mul_(0.5))
+def random(image_shape): return Own(lambda images: images * __import__("random").random())
 def nothing(image_shape): return None
 """
 
@@ -79,9 +81,11 @@ def test_a_users_own_trigger_is_taken(own: str) -> None:
 @pytest.mark.parametrize(
     ("factory", "message"),
     [
-        ("fails", r"failed on images of shape \(2, 3, 16, 24\): NameError"),
+        ("fails", r"the trigger Own failed at .*py:\d+: NameError"),
         ("bright", r"outside \[0, 1\]; clamp them"),
-        ("nan", r"outside \[0, 1\]"),
+        ("nan", "apply returned NaN; look for a division by zero"),
+        ("in_place", "must leave the images as they are"),
+        ("random", "must stamp the same images the same way each time"),
         ("grey", r"returned torch.float32 \(2, 1, 16, 24\)"),
         ("double", "returned torch.float64"),
         ("listed", "returned a list"),

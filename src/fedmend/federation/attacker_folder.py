@@ -132,7 +132,11 @@ class AttackerFolder:
 
     def results(self) -> list[Path]:
         """All files that may be here but the attacks' settings."""
-        return [self.lines.path, *self.path.glob("trigger-*.safetensors"), *self.path.glob("example-*.safetensors")]
+        return [
+            self.lines.path,
+            *self.path.glob("trigger-*.safetensors"),
+            *self.path.glob("example-*.safetensors"),
+        ]
 
     @property
     def _attacks_file(self) -> Path:
