@@ -122,7 +122,7 @@ def test_a_goal_of_ones_own_may_leave_images_alone() -> None:
         ([0] * 5, "must return int64 .*; got a list"),
         (LABELS * 0.5, r"must return int64 .*; got torch.float32 \(5,\)"),
         (LABELS[1:] * 0, r"must return int64 .*; got torch.int64 \(4,\)"),
-        (LABELS.to("meta"), "on meta"),
+        (LABELS.to("meta"), "must return .* on meta"),
         (LABELS * 0 + 99, r"sends images to 99, but its classes\(\) are \(0, 2\)"),
         (LABELS * 0 - 2, "sends images to -2"),
         (lambda labels: labels.nonsense, r"failed at .*test_goals.py:\d+: AttributeError"),
@@ -140,5 +140,5 @@ def test_the_classes_of_a_goal_of_ones_own_are_checked(classes: Any) -> None:
 
 
 def test_classes_that_fail_are_named() -> None:
-    with pytest.raises(ConfigError, match="the goal Own failed at .*ZeroDivisionError"):
+    with pytest.raises(ConfigError, match=r"the goal Own failed at .*ZeroDivisionError"):
         classes_of(Own(LABELS, lambda: 1 / 0))

@@ -113,5 +113,6 @@ def test_what_can_be_given_by_keyword() -> None:
 
 def test_tensors_in_words() -> None:
     assert tensor_in_words(None) == "a NoneType"
+    assert tensor_in_words(torch.zeros(2).numpy()) == "a ndarray"
     assert tensor_in_words(torch.zeros(2, 3)) == "torch.float32 (2, 3)"
     assert tensor_in_words(torch.zeros(2, device="meta")) == "torch.float32 (2,) on meta"

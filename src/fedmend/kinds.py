@@ -46,8 +46,9 @@ def from_table(
             raise
         except (Exception, SystemExit) as error:
             passed = ", ".join(f"{key}={value!r}" for key, value in {**chosen, **given}.items())
+            hint = f"; it names what makes the {what}" if isinstance(error, TypeError) else ""
             raise ConfigError(
-                f"the {what} {name} failed when called with ({passed}): {in_one_line(error)}"
+                f"the {what} {name} failed when called with ({passed}): {in_one_line(error)}{hint}"
             ) from error
 
 

@@ -82,7 +82,7 @@ def name_of(method: object) -> str:
 
 def tensor_in_words(value: Any) -> str:
     """What came in place of a tensor, or the tensor's type, shape and, off the CPU, device."""
-    if not hasattr(value, "dtype") or not hasattr(value, "device"):
+    if not str(getattr(value, "dtype", "")).startswith("torch."):
         return f"a {type(value).__name__}"
     device = str(value.device)
     return f"{value.dtype} {tuple(value.shape)}" + ("" if device == "cpu" else f" on {device}")

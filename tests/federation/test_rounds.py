@@ -178,7 +178,7 @@ def test_the_state_of_a_rule_is_handed_on() -> None:
         ((torch.zeros(3), {}), r"a delta of floats, torch.float32 \(516,\); got torch.float32 \(3,\)"),
         ((0.5, {}), "a delta of floats, .*; got a float"),
         ((torch.zeros(516).long(), {}), r"a delta of floats, .*; got torch.int64 \(516,\)"),
-        ((torch.zeros(516, device="meta"), {}), r"got torch.float32 \(516,\) on meta"),
+        ((torch.zeros(516, device="meta"), {}), r"a delta .*; got torch.float32 \(516,\) on meta"),
         ((torch.full((516,), torch.nan), {}), "a finite delta; got NaN .* from updates that are all finite"),
         (torch.zeros(516), r"a pair, the delta and its state \(or {}\); got torch.float32 \(516,\)"),
         (None, "a pair, .*; got a NoneType"),

@@ -176,7 +176,7 @@ def test_a_run_that_began_at_a_later_round_is_one_only_after_it(tmp_path: Path, 
     run.save_round(7, nn.Linear(2, 2))
     assert RunFolder.open(tmp_path, run.config(), resume=resume).last_round() is None
     run.save_round(8, nn.Linear(2, 2))
-    with pytest.raises(ConfigError, match="already holds a run|other settings"):
+    with pytest.raises(ConfigError, match=r"already holds a run|other settings"):
         RunFolder.open(tmp_path, CONFIG, resume=resume)
     assert run.last_round() == 8
 

@@ -171,7 +171,7 @@ def test_a_goal_that_attacks_no_image_is_refused(tmp_path: Path, split: str) -> 
     sets = {"training": image_set(64), "test": image_set(32)}
     sets[split] = sets[split].subset((sets[split].labels != 2).nonzero().flatten())
     config = settings(attack=[{"goal": {"kind": "one-to-one", "source": 2, "target": 1}}])
-    with pytest.raises(DataError, match=f"none among the {split} images"):
+    with pytest.raises(DataError, match=f"one-to-one attacks none of the {split} images"):
         simulate(config, tmp_path / "run", data=(sets["training"], sets["test"]))
     assert not (tmp_path / "run").exists()
 
