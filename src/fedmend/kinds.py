@@ -37,8 +37,8 @@ def from_table(
         for key, value in given.items():
             if not accepts(factory, key):
                 raise ConfigError(
-                    f"the {what} {name} must take {key} by keyword, as a field or a parameter; fedmend gives it, "
-                    f"here {value!r}"
+                    f"the {what} {name} must take {key} by keyword, as a parameter or a field of a @settings "
+                    f"class; fedmend gives it, here {value!r}"
                 )
         try:
             return factory(**chosen, **given)
