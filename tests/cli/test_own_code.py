@@ -95,6 +95,34 @@ def test_an_aggregation_rule_of_ones_own(simulated: Callable[..., Path]) -> None
     assert differ(last_model(folder), last_model(loose))
 
 
+STEP = """
+class Step:
+    def __call__(self, delta, context):
+        return delta {change}
+"""
+
+
+def test_an_error_in_a_step_is_one_line_and_the_corrected_run_begins_anew(
+    run: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, importable: None
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    images, labels = planted.draw(60, seed=2)
+    np.savez("images.npz", images=images.numpy(), labels=labels.numpy())
+    trigger = '[[attack]]\n[attack.trigger]\nkind = "box"\n'
+    for name, change in (("wrong_step", "/ 0 + {}['size']"), ("right_step", "* 2")):
+        Path(f"{name}.py").write_text(STEP.format(change=change), encoding="utf-8")
+        text = f'{SMALL.format(data="images.npz")}{trigger}[[attack.update]]\nkind = "{name}:Step"\n'
+        Path(f"{name}.toml").write_text(text, encoding="utf-8")
+    arguments = ["--out", "run", "--device", "cpu", "--workers", "1"]
+    result = run(["simulate", "wrong_step.toml", *arguments])
+    assert result.code == 2
+    assert (
+        result.err
+        == f"fedmend: the update step Step failed at {tmp_path / 'wrong_step.py'}:4: KeyError: 'size'\n"
+    )
+    assert run(["simulate", "right_step.toml", *arguments]).code == 0
+
+
 @pytest.mark.parametrize("file", sorted(EXAMPLES.glob("own_*.toml")), ids=lambda file: str(file.stem))
 def test_every_example_of_settings_can_be_read(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(EXAMPLES)

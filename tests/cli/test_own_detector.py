@@ -82,3 +82,22 @@ def test_the_example_detector_needs_no_reference(
     if code:
         assert kept["findings"][0]["targets"][0]["target"] == planted.TARGET
     assert not (tmp_path / "out" / "trigger.safetensors").exists()
+
+
+def test_a_finding_that_cannot_be_used_is_one_line_and_nothing_is_written(files: Any, tmp_path: Path) -> None:
+    changed = example().replace('"backdoored" if backdoored else "clean"', '"fine"')
+    assert changed != example()
+    (tmp_path / "mydetector.py").write_text(changed, encoding="utf-8")
+    done = fedmend(tmp_path, files.scan(files.model("clean"), tmp_path / "out", method="mydetector:make"))
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith(
+        "fedmend: the detector NoiseShift returned a Finding that can't be used: verdict"
+    )
+    assert not (tmp_path / "out").exists()
+
+
+def test_another_factory_scans_with_other_settings(files: Any, tmp_path: Path) -> None:
+    (tmp_path / "mydetector.py").write_text(example(), encoding="utf-8")
+    fedmend(tmp_path, files.scan(files.model("clean"), tmp_path / "out", method="mydetector:strict"))
+    (finding,) = json.loads((tmp_path / "out" / "scan.json").read_text(encoding="utf-8"))["findings"]
+    assert finding["settings"]["limit"] == 0.1

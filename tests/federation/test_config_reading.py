@@ -155,6 +155,10 @@ def test_a_key_in_the_wrong_place_names_the_right_place(settings: dict[str, Any]
             "[[attack.update]] Amplify: factor: ",
         ),
         ({"attack": [{"update": [{"factor": 2.0}]}]}, "[[attack.update]] expected a kind; got None"),
+        (
+            {"attack": [{"update": [{"kind": "amplify", "factor": 2.0}, {}]}]},
+            "[[attack.update]] number 2 expected a kind; got None",
+        ),
         ({"attack": {"first_round": 2}}, "attack: there may be several, so write [[attack]]"),
         (
             {"attack": [{"update": {"kind": "amplify"}}]},
