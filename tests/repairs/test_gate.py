@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from fedmend.detection import Target
 from fedmend.errors import ConfigError
-from fedmend.repairs.gate import Evidence, Gate, error_of_fall, judge, measure
+from fedmend.repairs.gate import Evidence, Gate, error_of_drop, judge, measure
 from fedmend.repairs.repair_report import TargetCheck
 from fedmend.triggers import Patch
 
@@ -86,7 +86,7 @@ def test_the_error_of_a_fall_counts_the_images_on_which_the_models_differ() -> N
     """Of 4 images the first model gets all right and the second 2: differences 0, 0, 1, 1, sd 0.5, error 0.25."""
     models = Fixed(0, 1, 0, 1), Fixed(0, 1, 1, 0)
     images, labels = torch.zeros(4, 1, 2, 2), torch.tensor([0, 1, 0, 1])
-    assert error_of_fall(models, images, labels) == pytest.approx(0.25)
+    assert error_of_drop(models, images, labels) == pytest.approx(0.25)
 
 
 def test_the_evidence_by_hand() -> None:
