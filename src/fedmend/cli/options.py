@@ -53,9 +53,7 @@ def _shared(required: bool) -> tuple[Callable[[Function], Function], ...]:
         ),
         click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, ..."),
         click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True),
-        click.option(
-            "--json", "as_json", is_flag=True, help="Print only the result, as JSON."
-        ),
+        click.option("--json", "as_json", is_flag=True, help="Print only the result, as JSON."),
     )
 
 

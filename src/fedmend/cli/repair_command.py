@@ -136,7 +136,9 @@ def repair(
             {"--reference": reference, "--model": architecture, "--data": source}, f"--method {repair_method}"
         )
         if reference_round is not None and not validation_images:
-            raise ConfigError("--reference-round asks for a new scan, which needs --validation-images above 0")
+            raise ConfigError(
+                "--reference-round asks for a new scan, which needs --validation-images above 0"
+            )
         repairer = replace(
             repairer,
             vote=vote or repairer.vote,

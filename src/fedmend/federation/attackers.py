@@ -155,8 +155,8 @@ def _lying_clients_of(config: SimulationConfig) -> tuple[tuple[int, ...], ...]:
         group = (*own, *friends)[: attack.lying_clients]
         if len(group) < attack.lying_clients:
             raise ConfigError(
-                f"[[attack]] lying_clients ({attack.lying_clients}) is more than the {len(group)} clients that are free "
-                "to lie; ask for fewer"
+                f"[[attack]] lying_clients ({attack.lying_clients}) is more than the {len(group)} free clients; "
+                "ask for fewer"
             )
         friends = [number for number in friends if number not in group]
         lying_clients.append(group)

@@ -1,4 +1,4 @@
-"""What the page shows of a repair by pruning: chart, stages, channels, extreme weights and votes."""
+"""The page's view of a repair by pruning: chart, stages, channels, extreme weights and votes."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ ADJUSTING = ("adjusted", "adjusted again")
 
 @dataclass(frozen=True)
 class StageRow:
-    """A line of the table of stages; the last two are None outside a simulation.
+    """A row of the table of stages; the last two are None outside a simulation.
 
-    ``delta`` is a dash if the stage has none; ``unbounded`` says that it could have had one.
+    ``delta`` is a dash if the stage has none; ``unbounded``: it adjusts weights, but no delta kept the accuracy.
     """
 
     name: str

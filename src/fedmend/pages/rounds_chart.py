@@ -1,4 +1,4 @@
-"""The federation's section: the global model's accuracy by round, and what only the attacker knows."""
+"""The page's view of a federation: accuracy by round, and the attack success rate, which only the attacker knows."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def rounds_view(contents: PageContents) -> RoundsView | None:
 
 
 def _marks(contents: PageContents) -> list[tuple[int, str, str]]:
-    """The rounds to mark with what is said there and its class, in order."""
+    """The rounds to mark, each with its label and CSS class, in order."""
     first, last = contents.rounds[0].round, contents.rounds[-1].round
     marks = [
         ("first attack", contents.first_attack_round, "attack"),
