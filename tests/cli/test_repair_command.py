@@ -91,7 +91,7 @@ def test_too_few_images_to_hold_some_out(refused: Callable[..., None], files: An
     images, labels = planted.draw(16, seed=1)
     np.savez(tmp_path / "few.npz", images=images.numpy(), labels=labels.numpy())
     arguments = files.repair(files.model("clean"), tmp_path, data=str(tmp_path / "few.npz"))
-    refused(arguments, "at least 20 images")
+    refused(arguments, "at least 20 labelled images")
 
 
 def test_what_goes_with_pruning_alone_is_refused(
@@ -99,7 +99,7 @@ def test_what_goes_with_pruning_alone_is_refused(
 ) -> None:
     arguments = files.repair(files.model("clean"), tmp_path)
     for option in (["--vote", "majority"], ["--workers", "2"], ["--reference-round", "1"]):
-        refused([*arguments, *option], f"--method unlearn does not take {option[0]}")
+        refused([*arguments, *option], f"--method unlearn does not accept {option[0]}")
 
 
 def test_unlearning_needs_a_model_and_data(refused: Callable[..., None], files: Any, tmp_path: Path) -> None:

@@ -148,7 +148,7 @@ def test_a_key_in_the_wrong_place_names_the_right_place(settings: dict[str, Any]
         ),
         (
             {"attack": [{"goal": {"kind": "one-to-one", "source": 1}}]},
-            "OneToOne: target: a value is needed",
+            "OneToOne: target: a value is required",
         ),
         (
             {"attack": [{"update": [{"kind": "amplify", "factor": 0.5}]}]},

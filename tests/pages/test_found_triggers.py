@@ -65,7 +65,7 @@ def test_a_picture_shows_each_pixel_in_its_place(made: Any, pruned_page: Any) ->
             "Clients claim that 3 pixels move 100.0% of class 9 to class 7. If so, this suggests a backdoor with "
             "the target class 7.",
         ),
-        (0.79, 500, "No trigger of a few pixels that clients found moves 80% of a class: the strongest moves 79.0%."),
+        (0.79, 500, "No few-pixel trigger that clients found sends 80% of a class to another: the strongest sends 79.0%."),
     ],
 )  # fmt: skip
 def test_what_the_strongest_speaks_for(

@@ -13,7 +13,7 @@ from fedmend.pages.verdict_view import view_of_verdict
     [
         ("backdoored", "Backdoor found", "bad"),
         ("clean", "No backdoor found", "good"),
-        ("inconclusive", "The scan can’t decide", "unsure"),
+        ("inconclusive", "The scan is inconclusive", "unsure"),
     ],
 )
 def test_each_verdict_in_words(made: Any, shown: Any, verdict: Any, headline: str, tone: str) -> None:

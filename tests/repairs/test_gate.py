@@ -39,14 +39,14 @@ def test_the_limit_itself_and_a_standard_error_are_allowed(after: float, error: 
     """1.0 - 0.99 is more than 0.01 in floating point."""
     found, reason = judge(Gate(), evidence(accuracy_after=after, accuracy_error=error), DONE)
     assert found == outcome
-    assert ("where 1.0% is allowed" in reason) == (outcome == "failed")
+    assert ("allowed is 1.0%" in reason) == (outcome == "failed")
 
 
 @pytest.mark.parametrize("verdict", ["backdoored", "inconclusive"])
 def test_what_a_new_scan_does_not_find_clean_is_not_released(verdict: Any) -> None:
     outcome, reason = judge(Gate(), evidence(verdict_after=verdict), DONE)
     assert outcome == "failed"
-    assert f"a new scan still says {verdict}" in reason
+    assert f"the new scan's verdict is {verdict}" in reason
 
 
 def test_without_a_new_scan_the_reason_says_that_nothing_verified_it() -> None:
@@ -60,13 +60,13 @@ def test_one_trigger_that_still_works_is_enough_to_fail(after: float, outcome: s
     checks = (check(0.0), check(after, 0.8, (3,)), check(0.2))
     found, reason = judge(Gate(), evidence(target_checks=checks), DONE)
     assert found == outcome
-    still = f"it sends {after:.0%} of the held-out images of class 3 to class 1, 80% before"
+    still = f"it sends {after:.0%} of the held-out images of class 3 to class 1 (80% before)"
     assert (still in reason) == (outcome == "failed")
 
 
 def test_what_clients_report_is_called_so() -> None:
     _, reason = judge(Gate(), evidence(num_heldout=0, accuracy_after=0.5), DONE)
-    assert "clean accuracy as the clients report it went from 100.0% to 50.0%" in reason
+    assert "clean accuracy as reported by the clients went from 100.0% to 50.0%" in reason
 
 
 class Fixed(nn.Module):

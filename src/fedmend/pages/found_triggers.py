@@ -17,7 +17,7 @@ Pixels = Iterable[tuple[int, int]]
 
 @dataclass(frozen=True)
 class FoundRow:
-    """The trigger of one source and target class; ``telling`` is the record's own flag, ``place`` describes the pixels."""
+    """The trigger of one pair of classes; ``telling`` is the record's own flag, ``place`` describes the pixels."""
 
     source: str
     target: str

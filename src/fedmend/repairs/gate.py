@@ -137,8 +137,8 @@ def judge(gate: Gate, evidence: Evidence, summary: str) -> tuple[Literal["repair
         )
     if evidence.verdict_after not in ("clean", None):
         return "failed", (
-            f"{summary}, but a new scan is still {evidence.verdict_after}; {accuracies}. Use more images, or return "
-            "to an earlier round's model."
+            f"{summary}, but the new scan's verdict is {evidence.verdict_after}; {accuracies}. Use more images, or "
+            "return to an earlier round's model."
         )
     worst = max(evidence.target_checks, key=lambda check: check.success_after, default=None)
     if worst is not None and worst.success_after >= gate.max_trigger_success:
