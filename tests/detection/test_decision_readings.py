@@ -29,7 +29,7 @@ def told(**changes: Any) -> dict[str, tuple[str, str]]:
     return {measure.key: (measure.reading, measure.tone) for measure in measures}
 
 
-FOR, AGAINST = "Speaks for a backdoor.", "Speaks against a backdoor."
+FOR, AGAINST = "Evidence for a backdoor.", "Evidence against a backdoor."
 
 
 def test_measures_of_a_backdoor() -> None:

@@ -58,14 +58,18 @@ def test_a_picture_shows_each_pixel_in_its_place(made: Any, pruned_page: Any) ->
 @pytest.mark.parametrize(
     ("rate", "images", "said"),
     [
-        (0.8, 500, "3 pixels move 80.0% of class 9 to class 7. This suggests a backdoor with the target class 7."),
+        (0.8, 500, "3 pixels send 80.0% of class 9 to class 7. This suggests a backdoor with the target class 7."),
         (
             1.0,
             0,
-            "Clients claim that 3 pixels move 100.0% of class 9 to class 7. If so, this suggests a backdoor with "
+            "Clients claim that 3 pixels send 100.0% of class 9 to class 7. If true, this suggests a backdoor with "
             "the target class 7.",
         ),
-        (0.79, 500, "No few-pixel trigger that clients found sends 80% of a class to another: the strongest sends 79.0%."),
+        (
+            0.79,
+            500,
+            "No few-pixel trigger that clients found sends 80% of a class to another: the strongest sends 79.0%.",
+        ),
     ],
 )  # fmt: skip
 def test_what_the_strongest_speaks_for(

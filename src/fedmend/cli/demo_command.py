@@ -13,7 +13,7 @@ from fedmend.checkpoints import save_state
 from fedmend.cli.case_loading import choose_device, choose_images, load_model
 from fedmend.cli.console import progress_bars
 from fedmend.cli.repair_command import outcome
-from fedmend.cli.scan_command import save_scan, told
+from fedmend.cli.scan_command import save_scan, summary
 from fedmend.data import ImageSet, load_images, stratified
 from fedmend.detection import Case, scan
 from fedmend.evaluation import accuracy, attack_success_rate
@@ -149,7 +149,7 @@ def _scan_and_repair(
     write_evaluation(run.path, evaluation)
     save_scan(found, run.path)
     lines = [
-        f"Scan of round {last} against round {plan.clean_rounds}: {told(found)}",
+        f"Scan of round {last} against round {plan.clean_rounds}: {summary(found)}",
         f"Repair: {outcome(report)}",
     ]
     if evaluation.asr_after is not None:

@@ -87,7 +87,7 @@ def prune_run(
     write_prune_evaluation(folder, measured)
     page = folder / "report.html"
     write_page(page, read_folder(folder))
-    return report, f"{told(report, measured)}\nReport: {page}"
+    return report, f"{summary(report, measured)}\nReport: {page}"
 
 
 def evaluate(
@@ -122,7 +122,7 @@ def evaluate(
     )
 
 
-def told(report: RepairReport, measured: PruneEvaluation | None) -> str:
+def summary(report: RepairReport, measured: PruneEvaluation | None) -> str:
     """The outcome of a repair by votes, as printed."""
     details = report.details
     assert isinstance(details, PruningDetails)

@@ -14,7 +14,7 @@ from fedmend.cli.case_loading import load_case
 from fedmend.cli.console import progress_bars
 from fedmend.cli.pruning_command import prune_run
 from fedmend.cli.saving import save_repaired
-from fedmend.cli.scan_command import save_scan, told
+from fedmend.cli.scan_command import save_scan, summary
 from fedmend.data import stratified
 from fedmend.detection import Case, find_detector
 from fedmend.detection import scan as run_scan
@@ -194,7 +194,7 @@ def repair(
     save_repaired(repaired, out)
     write_text(folder / "repair.json", report.to_json() + "\n")
     page = save_scan(found, folder)
-    click.echo(report.to_json() if as_json else f"{told(found)}\n{outcome(report)}\nReport: {page}")
+    click.echo(report.to_json() if as_json else f"{summary(found)}\n{outcome(report)}\nReport: {page}")
     return EXIT_CODES[report.outcome]
 
 

@@ -69,7 +69,7 @@ def scan(
     with suppress(OSError):
         (out / "repair.json").unlink()  # from an earlier repair, maybe of another model
     page = save_scan(report, out)
-    click.echo(report.to_json() if as_json else f"{told(report)}\nReport: {page}")
+    click.echo(report.to_json() if as_json else f"{summary(report)}\nReport: {page}")
     return EXIT_CODES[report.verdict]
 
 
@@ -91,7 +91,7 @@ def save_scan(report: ScanReport, out: Path) -> Path:
     return page
 
 
-def told(report: ScanReport) -> str:
+def summary(report: ScanReport) -> str:
     """A scan's verdict, reason and warnings, as printed."""
     warnings = [*report.warnings, *(text for finding in report.findings for text in finding.warnings)]
     return f"{report.verdict.upper()}. {report.reason}" + "".join(f"\nWarning: {text}" for text in warnings)

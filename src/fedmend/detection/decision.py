@@ -220,10 +220,10 @@ def _judged(measure: Measure, suspicious: str = "", innocent: str = "") -> Measu
     else:
         is_suspicious, words = measure.value < measure.limit, ("Below the limit", "At or above the limit")
     compared, meaning = (words[0], suspicious) if is_suspicious else (words[1], innocent)
-    said = f"{compared}: {meaning}" if meaning else compared
+    text = f"{compared}: {meaning}" if meaning else compared
     if is_suspicious:
-        return replace(measure, reading=f"{said}. Speaks for a backdoor.", tone="suspicious")
-    return replace(measure, reading=f"{said}. Speaks against a backdoor.", tone="innocent")
+        return replace(measure, reading=f"{text}. Evidence for a backdoor.", tone="suspicious")
+    return replace(measure, reading=f"{text}. Evidence against a backdoor.", tone="innocent")
 
 
 def _unmeasured(

@@ -54,11 +54,11 @@ def _goal(goal: Mapping[str, Any], names: Sequence[str]) -> str:
     pairs = goal.get("pairs", [[source, target]])
     if not isinstance(pairs, list | tuple) or not all(map(_is_pair, pairs)):
         return _kind(goal)
-    told = [
+    described = [
         f"{words.class_list(() if start is None else (start,), names)} → {words.class_name(end, names)}"
         for start, end in pairs
     ]
-    return f"{words.plain_text(kind)}: {', '.join(told)}"
+    return f"{words.plain_text(kind)}: {', '.join(described)}"
 
 
 def _is_pair(pair: Any) -> bool:
@@ -76,7 +76,8 @@ def _table(attack: PlantedAttack, name: str) -> Mapping[str, Any]:
 def _kind(table: Mapping[str, Any]) -> str:
     """A table's kind and other settings, as text."""
     rest = {key: value for key, value in table.items() if key != "kind"}
-    told = words.plain_text(rest) if rest else ""
+    described = words.plain_text(rest) if rest else ""
     return (
-        ": ".join(part for part in (words.plain_text(table.get("kind", "")), told) if part) or words.MISSING
+        ": ".join(part for part in (words.plain_text(table.get("kind", "")), described) if part)
+        or words.MISSING
     )

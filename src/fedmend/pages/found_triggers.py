@@ -85,10 +85,10 @@ def _finding(move: Move, checked: bool, names: Sequence[str]) -> str:
         )
     source, target = (words.class_name(index, names) for index in (best.source_class, best.target_class))
     count = _count(best.pixels)
-    said = f"{count} {'sends' if count == '1 pixel' else 'send'} {words.percent(best.rate)} of {source} to {target}"
+    claim = f"{count} {'sends' if count == '1 pixel' else 'send'} {words.percent(best.rate)} of {source} to {target}"
     if checked:
-        return f"{said}. This suggests a backdoor with the target {target}."
-    return f"Clients claim that {said}. If true, this suggests a backdoor with the target {target}."
+        return f"{claim}. This suggests a backdoor with the target {target}."
+    return f"Clients claim that {claim}. If true, this suggests a backdoor with the target {target}."
 
 
 def _measured(num_heldout: int) -> str:
@@ -101,14 +101,14 @@ def _measured(num_heldout: int) -> str:
 def _picture(pixels: Pixels, side: int, kind: str) -> Markup:
     """The pixels in a square of ``side`` rows and columns from the image's top left corner."""
     drawn = [svg.tag("rect", x=column, y=row, width=1, height=1) for row, column in sorted(set(pixels))]
-    told = "; ".join(f"row {row}, column {column}" for row, column in sorted(set(pixels)))
+    described = "; ".join(f"row {row}, column {column}" for row, column in sorted(set(pixels)))
     return svg.tag(
         "svg",
         *drawn,
         class_=kind,
         viewBox=f"0 0 {side} {side}",
         role="img",
-        aria_label=f"{_count(pixels)}: {told}" if told else "no pixels",
+        aria_label=f"{_count(pixels)}: {described}" if described else "no pixels",
     )
 
 
