@@ -75,7 +75,7 @@ def test_without_a_scan_the_repair_is_the_headline(made: Any, shown: Any) -> Non
     page = shown(repair=made.pruned())
     assert '<section class="verdict plain"' in page.html
     assert "Outcome of the repair Repaired, not scanned again 3 of 6 channels pruned." in page.text
-    assert "nor whether it is gone" in page.text
+    assert "or whether it is gone" in page.text
     assert "90.8% from 91.3% Channels pruned 3 of 6" in page.text
     failed = shown(repair=made.pruned(outcome="failed", reason="Too much was lost."))
     assert '<section class="verdict bad"' in failed.html
