@@ -146,7 +146,7 @@ def test_what_the_review_returns_is_released(tmp_path: Path) -> None:
         ({"data": {"partition": "k-label", "labels_per_client": 5}}, DataError, "labels_per_client"),
         ({"federation": {"clients": 65}}, DataError, "clients"),
         ({"model": {"architecture": "nothing"}}, ModelError, "no architecture"),
-        ({"model": {"architecture": "tiny_nets:too_few_classes"}}, ModelError, "3 classes.* 4"),
+        ({"model": {"architecture": "tiny_nets:too_few_classes"}}, ModelError, "3 logits.* 4 classes"),
         ({"model": {"architecture": "tiny_nets:colour_only"}}, ModelError, "failed on images"),
         ({"model": {"start": "none.safetensors", "start_round": 1}}, CheckpointError, "none.safetensors"),
     ],
@@ -171,7 +171,7 @@ def test_a_goal_that_attacks_no_image_is_refused(tmp_path: Path, split: str) -> 
     sets = {"training": image_set(64), "test": image_set(32)}
     sets[split] = sets[split].subset((sets[split].labels != 2).nonzero().flatten())
     config = settings(attack=[{"goal": {"kind": "one-to-one", "source": 2, "target": 1}}])
-    with pytest.raises(DataError, match=f"none among the {split} images"):
+    with pytest.raises(DataError, match=f"none of the {split} images"):
         simulate(config, tmp_path / "run", data=(sets["training"], sets["test"]))
     assert not (tmp_path / "run").exists()
 

@@ -81,7 +81,7 @@ def test_what_the_strongest_speaks_for(
     assert ('class="say bad"' in page.html) == (rate >= 0.8)
     assert "are typical of a backdoor; in honest models, fractions of up to two thirds were observed." in page.text
     assert ("measured on the server’s 500 held-out images" in page.text) == (images > 0)
-    assert ("The fractions are what the clients claim" in page.text) == (images == 0)
+    assert ("The fractions are the clients’ claims" in page.text) == (images == 0)
 
 
 def test_without_triggers_there_is_no_such_part(made: Any, pruned_page: Any) -> None:
