@@ -190,7 +190,7 @@ def test_what_it_is_given_must_be_a_run(
     refused(command(federation.path, tmp_path, "--data", "mnist"), "--method prune does not accept --data")
     refused(command(federation.path, tmp_path, "--reference-round", "9"), "no checkpoint of round 9")
     words = ["--reference-round", "1", "--validation-images", "0"]
-    refused(command(federation.path, tmp_path, *words), "--reference-round is for a new scan")
+    refused(command(federation.path, tmp_path, *words), "--reference-round asks for a new scan")
 
 
 def test_an_honest_run_has_nothing_secret_to_show(

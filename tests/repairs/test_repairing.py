@@ -214,10 +214,10 @@ def test_a_model_of_double_precision(world: planted.World) -> None:
 
 
 def test_too_few_images_are_refused(world: planted.World, report: ScanReport) -> None:
-    with pytest.raises(DataError, match="at least 20 labelled images"):
+    with pytest.raises(DataError, match="at least 20 images"):
         repaired(world, report, images=world.images[:19])
     case = Case(world.backdoored, world.reference, world.images[:200], world.labels[:199])
-    with pytest.raises(DataError, match="label each"):
+    with pytest.raises(DataError, match="one label per image"):
         repair(case, report)
     with pytest.raises(DataError, match="the case has none"):
         repair(replace(case, labels=None), report)

@@ -194,7 +194,7 @@ def _split(case: Case, fraction: float, seed: int) -> tuple[Case, tuple[Tensor, 
         raise DataError("a repair needs the server's own clean images with labels; the case has none")
     if len(images) < MIN_IMAGES or labels.shape != (len(images),):
         raise DataError(
-            f"a repair needs at least {MIN_IMAGES} labelled images, to train on and to check with; "
+            f"a repair needs at least {MIN_IMAGES} images with one label per image, to train on and to check with; "
             f"got {len(images)} images and {tuple(labels.shape)} labels"
         )
     order = torch.randperm(len(images), generator=generator(seed, "held out"))
