@@ -103,9 +103,9 @@ def test_a_folder_that_vanishes_meanwhile_is_one_clear_error(tmp_path: Path) -> 
 
 def test_a_file_where_a_folder_is_needed(tmp_path: Path) -> None:
     (tmp_path / "taken").write_text("a file")
-    with pytest.raises(OutputError, match="choose a folder"):
+    with pytest.raises(OutputError, match="choose a writable folder"):
         write_text(tmp_path / "taken" / "note.txt", "text")
-    with pytest.raises(OutputError, match="choose a folder"):
+    with pytest.raises(OutputError, match="choose a writable folder"):
         write_text(tmp_path / "taken" / "deeper" / "note.txt", "text")
     assert (tmp_path / "taken").read_text() == "a file"
 

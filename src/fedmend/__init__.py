@@ -1,7 +1,7 @@
 """fedmend finds and removes backdoors in models trained by federated learning.
 
-The three jobs are :func:`scan`, :func:`repair` and :func:`simulate`; see the README for the command line. A name is
-imported from its module when it is first used, so that ``import fedmend`` takes no time.
+The main functions are :func:`scan`, :func:`repair` and :func:`simulate`; see the README for the command line. Names
+are imported on first use, so that ``import fedmend`` is fast.
 """
 
 from importlib import import_module

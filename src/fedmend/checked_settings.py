@@ -1,4 +1,4 @@
-"""Settings of a method: frozen dataclasses that are checked when they are made, in Python as in TOML."""
+"""Settings of a method: frozen dataclasses whose values are checked, in Python as in TOML."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pydantic.dataclasses import dataclass
 
 from fedmend.errors import ConfigError
 
-# Strict: "3" and true are no numbers, and 1 is neither true nor false.
+# Strict: "3" and true are not numbers, and 1 is not a flag.
 Count = Annotated[int, Field(ge=1, strict=True)]
 Natural = Annotated[int, Field(ge=0, strict=True)]
 Positive = Annotated[float, Field(gt=0, strict=True, allow_inf_nan=False)]
@@ -29,8 +29,8 @@ _UNKNOWN = ("unexpected_keyword_argument", "extra_forbidden")
 def settings(cls: type[_T]) -> type[_T]:
     """Make a class of annotated fields a frozen dataclass whose values pydantic checks.
 
-    A value of the wrong type or out of range, and a name that is no field, raise :class:`ConfigError`. What concerns
-    several fields at once belongs in ``__post_init__``, which raises :class:`ConfigError` itself.
+    A value of the wrong type or out of range, or an unknown name, raises :class:`ConfigError`. Checks across several
+    fields belong in ``__post_init__``, which raises :class:`ConfigError` itself.
     """
     made = dataclass(cls, frozen=True, config=ConfigDict(extra="forbid", arbitrary_types_allowed=True))
     check = made.__init__
@@ -41,27 +41,27 @@ def settings(cls: type[_T]) -> type[_T]:
             check(self, *args, **values)
         except ValidationError as error:
             problems = [_by_name(dict(problem), made) for problem in error.errors()]
-            told = "; ".join(explain(problem, made) for problem in problems)
-            raise ConfigError(f"{made.__name__}: {told}") from error
+            explained = "; ".join(explain(problem, made) for problem in problems)
+            raise ConfigError(f"{made.__name__}: {explained}") from error
 
     made.__init__ = checked  # type: ignore[method-assign]
     return made  # type: ignore[return-value]
 
 
 def explain(problem: dict[str, Any], table: type, where: str | None = None) -> str:
-    """One of pydantic's problems in a line: what was expected and what came.
+    """One of pydantic's problems as a one-line message: what was expected and what came.
 
     Args:
         problem: an entry of ``ValidationError.errors()``.
-        table: the settings that the key belongs to; an unknown key gets the nearest of its names.
-        where: what to call the key; by default its path.
+        table: the settings class of the key; its closest name is suggested for an unknown key.
+        where: the key's name in the message; by default its path.
     """
     keys = [str(part) for part in problem["loc"]] or ["settings"]
     where = where or ".".join(keys)
     if problem["type"] == "dataclass_type":
         return f"{where}: expected a table of settings; got {problem['input']!r}"
     if problem["type"] in ("missing", "missing_argument"):
-        return f"{where}: a value is needed"
+        return f"{where}: a value is required"
     if problem["type"] not in _UNKNOWN:
         return f"{where}: {problem['msg'][:1].lower()}{problem['msg'][1:]}; got {problem['input']!r}"
     known = names_of(table)
@@ -81,5 +81,5 @@ def _by_name(problem: dict[str, Any], table: type) -> dict[str, Any]:
 
 
 def names_of(table: type) -> list[str]:
-    """The names of a class's settings, in their order."""
+    """The names of a class's settings, in order."""
     return [each.name for each in fields(table)]

@@ -9,13 +9,13 @@
     ├── ConfigError       a setting out of range, unknown or inconsistent
     └── OutputError       a result that can't be written
 
-Every message says what was expected, what came and what to try. The command line turns each of
-them into one line and exit code 2.
+Every message states what was expected, what came and what to try. The command line prints it as
+one line and exits with code 2.
 """
 
 
 class FedmendError(Exception):
-    """Base of every error raised on purpose."""
+    """Base class of fedmend's errors."""
 
 
 class DataError(FedmendError):
@@ -35,4 +35,4 @@ class ConfigError(FedmendError):
 
 
 class OutputError(FedmendError):
-    """A result that can't be written where it was asked for."""
+    """A result that can't be written."""

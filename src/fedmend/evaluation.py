@@ -25,10 +25,10 @@ def accuracy(model: nn.Module, images: Tensor, labels: Tensor) -> float:
 def attack_success_rate(
     model: nn.Module, trigger: Trigger, goal: Goal, images: Tensor, labels: Tensor
 ) -> float:
-    """Attack success rate (ASR): of the images that the goal attacks, the fraction sent to the wanted class.
+    """Attack success rate (ASR): the fraction of attacked images that the model sends to the goal's class.
 
-    An image counts if the goal wants a class for it that isn't its own. All-to-one: images of all other classes than
-    the target (contrastive paper, 4.1). One-to-one: images of the source class (federated-pruning paper, 5).
+    An image is attacked if the goal's class for it isn't its own. All-to-one: images of all classes other than the
+    target (contrastive paper, 4.1). One-to-one: images of the source class (federated-pruning paper, 5).
 
     Args:
         model: run in eval mode; its modes are restored.
@@ -48,8 +48,8 @@ def attack_success_rate(
     count = int(chosen.sum())
     if count == 0:
         raise DataError(
-            f"the attack success rate needs images of a class that {goal} attacks; none of the images is: their "
-            f"classes are {sorted(set(labels.tolist()))}"
+            f"the attack success rate needs images of a class that {goal} attacks; got only images of classes "
+            f"{sorted(set(labels.tolist()))}"
         )
     predictions = predict(model, images[chosen], trigger)
     return int((predictions == wanted[chosen].to(predictions.device)).sum()) / count
@@ -58,7 +58,7 @@ def attack_success_rate(
 def feature_mse(clean: Tensor, stamped: Tensor) -> float:
     """The mean over images of the squared L2 distance between two (N, F) feature arrays (contrastive paper, Fig. 1).
 
-    The sum over features isn't divided by F.
+    It is a sum over features, not divided by F.
     """
     return float((stamped - clean).double().square().sum(1).mean())
 

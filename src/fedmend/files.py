@@ -1,4 +1,4 @@
-"""Writing results so that a file is either whole or not there."""
+"""Writes results atomically."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from fedmend.errors import OutputError
 def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
     """Let ``write`` fill a temporary file beside ``path``, then move it into place.
 
-    Whatever goes wrong, Ctrl-C and a full disk included, an earlier file at ``path`` is left as it was and the
-    temporary one is removed.
+    On any failure, Ctrl-C and a full disk included, an earlier file at ``path`` is left unchanged and the temporary
+    one is removed.
 
     Raises:
         OutputError: the folder or the file can't be written.
@@ -33,7 +33,7 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
         temporary.replace(path)
     except OSError as error:
         raise OutputError(
-            f"can't write {path}: {error.strerror or error}; choose a folder that can be written and has room"
+            f"can't write {path}: {error.strerror or error}; choose a writable folder with free space"
         ) from error
     finally:
         if temporary is not None:
@@ -42,7 +42,7 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write ``text`` as UTF-8, whole or not at all (see :func:`write_atomically`)."""
+    """Write ``text`` as UTF-8 (see :func:`write_atomically`)."""
     write_atomically(path, lambda temporary: _write(temporary, text))
 
 

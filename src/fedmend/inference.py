@@ -1,4 +1,4 @@
-"""Running a model on images: eval mode, devices, precision, batches."""
+"""Runs a model on images: eval mode, devices, precision, batches."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def frozen(*models: nn.Module) -> Iterator[None]:
-    """Put models into eval mode with weights that need no gradients; restore both at the end."""
+    """Put models into eval mode with frozen weights; restore both at the end."""
     parameters = list({id(p): p for model in models for p in model.parameters()}.values())
     needed = [parameter.requires_grad for parameter in parameters]
     with ExitStack() as stack:

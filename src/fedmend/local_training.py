@@ -1,4 +1,4 @@
-"""A client's local training: the hot loop of every simulation."""
+"""A client's local training, the hot loop of every simulation."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ BelowOne = Annotated[float, Field(ge=0, lt=1, strict=True)]
 
 @settings
 class LocalTraining:
-    """Training on a client's own images. The optimizer starts afresh on every call.
+    """Training on a client's own images. Every call starts a new optimizer.
 
     Attributes:
         epochs: passes over the images.
-        batch_size: images a step.
+        batch_size: images per step.
         optimizer: "adam" or "sgd".
         lr: learning rate.
         momentum: of SGD, in [0, 1).
-        weight_decay: of either optimizer.
-        images_per_epoch: how many images, drawn anew, make an epoch; None: all.
+        weight_decay: of both optimizers.
+        images_per_epoch: random images per epoch; None: all.
         last_conv_l2: weight, in the loss, of the squared L2 norm of the last convolution's weights (federated-pruning
             paper, 6.1).
         pixel_noise: the largest fraction, in [0, 1), of an image's pixels that noise replaces (see :func:`noisy`).
@@ -49,20 +49,20 @@ class LocalTraining:
 
     @property
     def training(self) -> LocalTraining:
-        """Itself, as a federation's task (see :class:`fedmend.federation.Task`)."""
+        """This training, for use as a :class:`fedmend.federation.Task`."""
         return self
 
     def __call__(self, model: nn.Module, images: Tensor, labels: Tensor, seed: int) -> None:
         """Train ``model`` in place.
 
-        The global random generators are left as found: dropout and the order of batches depend on ``seed`` alone.
-        An epoch's last batch is skipped if it has a single image, which BatchNorm can't train on.
+        The global random generators are left as found: dropout and the order of batches depend only on ``seed``. An
+        epoch's last batch is skipped if it has a single image, since BatchNorm can't train on it.
 
         Args:
             model: left in train mode.
             images: uint8 (N, C, H, W), on the model's device.
             labels: classes, int64 (N,), or soft labels, float (N, classes); on the same device.
-            seed: of everything random.
+            seed: of all randomness.
 
         Raises:
             ModelError: the loss became NaN or infinite, or N is 1 and the model needs more.
@@ -102,10 +102,10 @@ class LocalTraining:
 
 
 def noisy(pixels: Tensor, largest: float) -> Tensor:
-    """Replace pixels by noise: a quarter of them by black, a quarter by white, the others by uniform values.
+    """Replace pixels with noise: a quarter of them black, a quarter white, the rest uniform.
 
-    All channels of a pixel are replaced together. The fraction of pixels replaced is drawn for each image, between 0
-    and ``largest``. Draws from the global generator.
+    All channels of a pixel are replaced, with independent values. The fraction of replaced pixels is drawn for each
+    image, between 0 and ``largest``. Draws from the global generator.
     """
     fraction = largest * torch.rand(len(pixels), 1, 1, 1, device=pixels.device)
     hit = torch.rand_like(pixels[:, :1]) < fraction

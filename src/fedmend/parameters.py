@@ -1,8 +1,8 @@
 """A model's state as one flat vector and back, for rules that work on vectors.
 
-- **Floating-point entries** make the vector, in the order of the ``state_dict``: parameters, and buffers such as
-  BatchNorm's running mean and variance. A federation averages them all alike. An attacker that amplifies its update
-  must scale parameters only, since a negative variance breaks a model; :func:`parameter_mask` tells one from the other.
+- **Floating-point entries** form the vector, in the order of the ``state_dict``: parameters, and buffers such as
+  BatchNorm's running mean and variance. A federation averages all of them. An attacker that amplifies its update must
+  scale only parameters, since a negative variance breaks a model; :func:`parameter_mask` marks the parameters.
 - **Integer and boolean entries**, such as ``num_batches_tracked``, aren't in the vector. The aggregated model takes
   the maximum over the participants: :func:`integer_maximum`.
 """
@@ -26,7 +26,7 @@ def float_names(state: Mapping[str, Tensor]) -> list[str]:
     for name, value in state.items():
         if not isinstance(value, Tensor) or value.is_complex():
             kind = value.dtype if isinstance(value, Tensor) else type(value).__name__
-            raise ModelError(f"a model's state must hold real tensors only; {name!r} is a {kind}")
+            raise ModelError(f"a model's state must hold only real tensors; {name!r} is of type {kind}")
     return [name for name, value in state.items() if value.is_floating_point()]
 
 
@@ -51,20 +51,20 @@ def unflatten(vector: Tensor, template: Mapping[str, Tensor]) -> dict[str, Tenso
 
     Args:
         vector: (D,), as long as the floating-point entries of ``template`` together.
-        template: a state that gives names, shapes, types and devices, and the integer entries' values.
+        template: a state with the names, shapes, types and devices, and the integer entries' values.
 
     Returns:
         A new state that shares no memory with either argument.
 
     Raises:
-        ModelError: the vector has another length, or the template holds what a vector can't.
+        ModelError: the vector has another length, or the template holds something other than real tensors.
     """
     names = float_names(template)
     expected = sum(template[name].numel() for name in names)
     if tuple(vector.shape) != (expected,):
         raise ModelError(
             f"expected a vector of {expected} values, for {len(names)} floating-point entries; "
-            f"got shape {tuple(vector.shape)}: it comes from a model of another architecture"
+            f"got shape {tuple(vector.shape)}, which is of another architecture"
         )
     lengths = [template[name].numel() for name in names]
     pieces = dict(zip(names, torch.split(vector.detach(), lengths), strict=True)) if names else {}
@@ -75,7 +75,7 @@ def unflatten(vector: Tensor, template: Mapping[str, Tensor]) -> dict[str, Tenso
 
 
 def parameter_mask(model: nn.Module) -> Tensor:
-    """Which entries of the model's flat vector are parameters, frozen ones too; the others are float buffers.
+    """Which entries of the model's flat vector are parameters, frozen or not; the others are float buffers.
 
     Returns:
         (D,), bool, on the CPU, aligned with ``flatten(model.state_dict())``.
@@ -104,7 +104,7 @@ def integer_maximum(states: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]
             other = state.get(name)
             if other is None or other.shape != entry.shape:
                 raise ModelError(
-                    f"the participants' states differ in {name!r}: is each of the same architecture?"
+                    f"the participants' states differ in {name!r}; all must be of the same architecture"
                 )
             merged[name] = torch.maximum(entry, other.to(entry))
     return merged

@@ -1,4 +1,4 @@
-"""Images as stored (uint8) and as models take them (float in [0, 1])."""
+"""Converts images between storage (uint8) and models (float in [0, 1])."""
 
 import torch
 from torch import Tensor

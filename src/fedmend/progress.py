@@ -1,4 +1,4 @@
-"""How long work reports its progress: one callback, drawn by whoever passes it."""
+"""Progress of long work, reported through a callback."""
 
 from collections.abc import Callable
 

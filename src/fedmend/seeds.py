@@ -14,5 +14,5 @@ def derive_seed(seed: int, *parts: int | str) -> int:
 
 
 def generator(seed: int, *parts: int | str) -> torch.Generator:
-    """A CPU generator of its own for one part of a job."""
+    """A separate CPU generator for one part of a job."""
     return torch.Generator().manual_seed(derive_seed(seed, *parts))

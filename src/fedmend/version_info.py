@@ -9,5 +9,5 @@ import torch
 
 
 def versions() -> dict[str, str]:
-    """fedmend's, torch's and Python's."""
+    """The versions of fedmend, torch and Python."""
     return {"fedmend": version("fedmend"), "torch": torch.__version__, "python": platform.python_version()}

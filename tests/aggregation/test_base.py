@@ -38,5 +38,5 @@ def test_a_rule_is_named_in_a_table_with_its_settings() -> None:
         aggregator_from_table({"kind": "trimmed"})
     with pytest.raises(ConfigError, match=r"unknown key momentun: did you mean momentum\?"):
         aggregator_from_table({"kind": "fedavgm", "momentun": 0.5})
-    with pytest.raises(ConfigError, match="a int; expected what can be called"):
+    with pytest.raises(ConfigError, match="of type int; expected a callable"):
         aggregator_from_table({"kind": "builtins:int"})

@@ -114,9 +114,9 @@ def test_expanded_tensors(tmp_path: Path) -> None:
         (torch.eye(3).to_sparse(), "sparse_coo"),
         (torch.empty(3, device="meta"), "meta"),
         (torch.zeros(3, dtype=torch.complex64), "complex64"),
-        ("text", "holds a str at 'a'"),
-        (7, "holds a int at 'a'"),
-        ([torch.zeros(3)], "holds a list"),
+        ("text", "holds a value of type str at 'a'"),
+        (7, "holds a value of type int at 'a'"),
+        ([torch.zeros(3)], "holds a value of type list"),
     ],
 )
 def test_values_that_are_no_plain_tensors(tmp_path: Path, value: object, message: str) -> None:
@@ -133,13 +133,13 @@ def test_quantised_tensors(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (torch.zeros(3), "holds a tensor"),
-        ([1, 2], "holds a list"),
+        (torch.zeros(3), "holds a value of type tensor"),
+        ([1, 2], "holds a value of type list"),
         ({}, "no tensors"),
         ({"state_dict": {}}, "no tensors"),
-        ({3: torch.zeros(1)}, "a int for a name"),
+        ({3: torch.zeros(1)}, "a key of type int; expected strings"),
         ({"model": {"a": torch.zeros(1)}, "state_dict": {"a": torch.zeros(1)}}, "2 state dicts"),
-        ({"weights": {"a": torch.zeros(1)}}, "holds a dict at 'weights'"),
+        ({"weights": {"a": torch.zeros(1)}}, "holds a value of type dict at 'weights'"),
     ],
 )
 def test_contents_that_are_no_state_dict(tmp_path: Path, content: object, message: str) -> None:

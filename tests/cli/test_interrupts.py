@@ -82,7 +82,7 @@ def test_a_real_interrupt(files: Any, tmp_path: Path, config: str, command: str)
         finally:
             process.kill()
     assert (process.returncode, printed) == (130, "")
-    assert said == "fedmend: interrupted; nothing half-written was left behind\n"
+    assert said == "fedmend: interrupted; no partial files were left\n"
     assert not [path for path in tmp_path.rglob("*") if path.name.endswith(".tmp")]
     if command == "scan":
         assert not out.exists()

@@ -120,16 +120,16 @@ def with_triggers(report: RepairReport, *triggers: VotedTrigger) -> RepairReport
     return replace(report, details=replace(pruning(report), triggers=triggers))
 
 
-def test_what_clients_found_is_told_where_it_moves_most_of_a_class(made_up: RepairReport) -> None:
-    line = "Clients found 8 pixels that move 100.0% of class 9 to class 7 (2 clients)."
-    assert module.told(made_up, None).splitlines()[-1] == line
-    claimed = module.told(replace(made_up, num_heldout=0), None)
-    assert claimed.splitlines()[-1].startswith("Clients claim to have found 8 pixels that move 100.0%")
+def test_what_clients_found_is_printed_where_it_sends_most_of_a_class(made_up: RepairReport) -> None:
+    line = "Clients found 8 pixels that send 100.0% of class 9 to class 7 (2 clients)."
+    assert module.summary(made_up, None).splitlines()[-1] == line
+    claimed = module.summary(replace(made_up, num_heldout=0), None)
+    assert claimed.splitlines()[-1].startswith("Clients claim to have found 8 pixels that send 100.0%")
     one = with_triggers(made_up, VotedTrigger(1, 3, 2, 0.8, ((0, 0),)))
-    told = module.told(one, None)
-    assert "Clients found 1 pixel that moves 80.0% of class 3 to class 2 (1 client)." in told
+    text = module.summary(one, None)
+    assert "Clients found 1 pixel that sends 80.0% of class 3 to class 2 (1 client)." in text
     for triggers in ((), (VotedTrigger(1, 3, 2, 0.79, ((0, 0),)),)):
-        assert "Clients" not in module.told(with_triggers(made_up, *triggers), None)
+        assert "Clients" not in module.summary(with_triggers(made_up, *triggers), None)
 
 
 def test_json_is_the_report_alone(run: Callable[..., Any], federation: RunFolder, tmp_path: Path) -> None:
@@ -187,10 +187,10 @@ def test_what_it_is_given_must_be_a_run(
     refused(command(Path(files.model("clean")), tmp_path), "--method prune repairs the folder of a run")
     refused(command(files.folder, tmp_path), "holds no run")
     refused(command(federation.path, tmp_path, "--validation-images", "100000"), "some must be left")
-    refused(command(federation.path, tmp_path, "--data", "mnist"), "--method prune does not take --data")
+    refused(command(federation.path, tmp_path, "--data", "mnist"), "--method prune does not accept --data")
     refused(command(federation.path, tmp_path, "--reference-round", "9"), "no checkpoint of round 9")
     words = ["--reference-round", "1", "--validation-images", "0"]
-    refused(command(federation.path, tmp_path, *words), "--reference-round is for a new scan")
+    refused(command(federation.path, tmp_path, *words), "--reference-round asks for a new scan")
 
 
 def test_an_honest_run_has_nothing_secret_to_show(

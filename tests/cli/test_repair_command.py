@@ -82,7 +82,7 @@ def test_without_a_repaired_model_none_is_written(
 
 def test_another_ending_is_refused(refused: Callable[..., None], files: Any, tmp_path: Path) -> None:
     arguments = files.repair(files.model("backdoored"), tmp_path)
-    refused([*arguments, "--out", str(tmp_path / "model.pt")], "written as .safetensors")
+    refused([*arguments, "--out", str(tmp_path / "model.pt")], "expected a name that ends in .safetensors")
 
 
 def test_too_few_images_to_hold_some_out(refused: Callable[..., None], files: Any, tmp_path: Path) -> None:
@@ -99,7 +99,7 @@ def test_what_goes_with_pruning_alone_is_refused(
 ) -> None:
     arguments = files.repair(files.model("clean"), tmp_path)
     for option in (["--vote", "majority"], ["--workers", "2"], ["--reference-round", "1"]):
-        refused([*arguments, *option], f"--method unlearn does not take {option[0]}")
+        refused([*arguments, *option], f"--method unlearn does not accept {option[0]}")
 
 
 def test_unlearning_needs_a_model_and_data(refused: Callable[..., None], files: Any, tmp_path: Path) -> None:

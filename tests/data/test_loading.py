@@ -62,4 +62,4 @@ def test_nothing_there(source: Any, told: str, tmp_path: Path, monkeypatch: pyte
 
 def test_other_files(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("0,1")
-    refused(tmp_path / "a.csv", match="of a kind")
+    refused(tmp_path / "a.csv", match="not a file of images")

@@ -86,7 +86,7 @@ def test_a_backdoor_in_each_model_is_no_verdict_on_one(world: planted.World) -> 
     assert found.other_rules == {"contrastive-paper": "backdoored"}
     assert found.targets[0].target == planted.TARGET
     assert value(found, "control_reasr") >= 0.5
-    assert "the models differ both ways" in found.reason
+    assert "the difference is symmetric" in found.reason
 
 
 class Fixed(SizeLimitedSearch):
@@ -154,7 +154,7 @@ def test_a_large_patch_that_works_is_inconclusive(world: planted.World) -> None:
     loose = replace(loose, thresholds=replace(loose.thresholds, mask_fraction=0.0))
     found = loose(case(world, world.backdoored), generator(0))
     assert (found.other_rules["contrastive-paper"], found.verdict) == ("backdoored", "inconclusive")
-    assert "of the image: so large a patch" in found.reason
+    assert "of the image; a patch this large" in found.reason
 
 
 def test_the_same_model_twice_is_no_backdoor(world: planted.World) -> None:

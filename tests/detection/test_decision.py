@@ -133,7 +133,7 @@ def test_a_patch_that_works_on_some_images_in_the_suspect_alone_is_inconclusive(
 )
 def test_a_large_patch_carries_no_verdict_of_a_backdoor(mask_fraction: float, expected: str) -> None:
     assert verdict(mask_fraction=mask_fraction) == expected
-    assert ("so large a patch" in reason(mask_fraction=mask_fraction)) == (expected == "inconclusive")
+    assert ("a patch this large" in reason(mask_fraction=mask_fraction)) == (expected == "inconclusive")
     assert verdict(mask_fraction=mask_fraction, reference_agreement=0.5) == "clean"
     assert verdict(mask_fraction=mask_fraction, reasr=0.3) == "clean"
     assert paper_rule(replace(FOUND, mask_fraction=mask_fraction), Thresholds()) == "backdoored"
@@ -145,7 +145,7 @@ def test_a_large_patch_carries_no_verdict_of_a_backdoor(mask_fraction: float, ex
 )
 def test_models_that_differ_both_ways_carry_no_verdict_of_a_backdoor(control: float, expected: str) -> None:
     assert verdict(control_reasr=control) == expected
-    assert ("the models differ both ways" in reason(control_reasr=control)) == (expected == "inconclusive")
+    assert ("the difference is symmetric" in reason(control_reasr=control)) == (expected == "inconclusive")
     assert verdict(control_reasr=control, reasr=0.3) == "clean"
     assert verdict(control_reasr=control, reference_agreement=0.5) == "clean"
     assert (
@@ -179,12 +179,12 @@ def test_reasons_name_the_figures() -> None:
     )
     assert reason(mask_fraction=0.2) == (
         'The patch found sends 95% of the other classes\' images to "cat" in the suspect alone, but covers 20% of the '
-        "image: so large a patch can make clean models differ, too. Scan again with more images or another seed."
+        "image; a patch this large can separate clean models as well. Scan again with more images or another seed."
     )
     assert reason(control_reasr=0.7) == (
         'A patch of about 5.0% of the image sends 95% of the other classes\' images to "cat" in the suspect alone, but '
-        "one of at most twice its size sends 70% of them to one class in the reference alone: the models differ both "
-        "ways, as they do without a backdoor. Take a later reference, or images and models with which both do better."
+        "one of at most twice its size sends 70% of them to one class in the reference alone: the difference is "
+        "symmetric, as between two clean models. Use a later reference, or more accurate models."
     )
     assert reason(reasr=0.15, mse=0.001) == (
         'The best patch found sends 15% of the other classes\' images to one class ("cat"); a backdoor would send '

@@ -29,7 +29,7 @@ def told(**changes: Any) -> dict[str, tuple[str, str]]:
     return {measure.key: (measure.reading, measure.tone) for measure in measures}
 
 
-FOR, AGAINST = "Speaks for a backdoor.", "Speaks against a backdoor."
+FOR, AGAINST = "Evidence for a backdoor.", "Evidence against a backdoor."
 
 
 def test_measures_of_a_backdoor() -> None:
@@ -37,7 +37,7 @@ def test_measures_of_a_backdoor() -> None:
         "reasr": (f"Above the limit. {FOR}", "suspicious"),
         "mse": (f"Above the limit. {FOR}", "suspicious"),
         "reference_agreement": (f"Below the limit: the reference isn’t fooled. {FOR}", "suspicious"),
-        "control_reasr": (f"Below the limit: only the suspect can be fooled so. {FOR}", "suspicious"),
+        "control_reasr": (f"Below the limit: only the suspect can be fooled this way. {FOR}", "suspicious"),
     }
     assert "control_reasr" not in told()
 
@@ -47,11 +47,11 @@ def test_measures_at_their_limits_speak_against_one() -> None:
         "reasr": (f"Not above the limit. {AGAINST}", "innocent"),
         "mse": (f"Not above the limit. {AGAINST}", "innocent"),
         "reference_agreement": (
-            f"At or above the limit: the reference is fooled, too. {AGAINST}",
+            f"At or above the limit: the reference is fooled as well. {AGAINST}",
             "innocent",
         ),
         "control_reasr": (
-            "At or above the limit: the models differ both ways, which takes no backdoor.",
+            "At or above the limit: the difference is symmetric, which happens without a backdoor.",
             "unsure",
         ),
     }
@@ -61,7 +61,7 @@ def test_a_reference_that_is_not_fooled_says_nothing_if_the_suspect_is_not_eithe
     reading, tone = told(reasr=0.8)["reference_agreement"]
     assert tone == "unsure"
     assert (
-        reading == "Below the limit, but the patch doesn’t fool the suspect either. Says nothing by itself."
+        reading == "Below the limit, but the patch doesn’t fool the suspect either. Inconclusive by itself."
     )
 
 

@@ -148,7 +148,7 @@ def test_a_key_in_the_wrong_place_names_the_right_place(settings: dict[str, Any]
         ),
         (
             {"attack": [{"goal": {"kind": "one-to-one", "source": 1}}]},
-            "OneToOne: target: a value is needed",
+            "OneToOne: target: a value is required",
         ),
         (
             {"attack": [{"update": [{"kind": "amplify", "factor": 0.5}]}]},
@@ -162,7 +162,7 @@ def test_a_key_in_the_wrong_place_names_the_right_place(settings: dict[str, Any]
         ({"attack": {"first_round": 2}}, "attack: there may be several, so write [[attack]]"),
         (
             {"attack": [{"update": {"kind": "amplify"}}]},
-            "[[attack]] update: there may be several, so",
+            "[[attack]] update: expected an array of tables, [[attack.update]]",
         ),
     ],
 )

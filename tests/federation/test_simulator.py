@@ -146,7 +146,7 @@ def test_what_the_review_returns_is_released(tmp_path: Path) -> None:
         ({"data": {"partition": "k-label", "labels_per_client": 5}}, DataError, "labels_per_client"),
         ({"federation": {"clients": 65}}, DataError, "clients"),
         ({"model": {"architecture": "nothing"}}, ModelError, "no architecture"),
-        ({"model": {"architecture": "tiny_nets:too_few_classes"}}, ModelError, "3 classes.* 4"),
+        ({"model": {"architecture": "tiny_nets:too_few_classes"}}, ModelError, "3 logits.* 4 classes"),
         ({"model": {"architecture": "tiny_nets:colour_only"}}, ModelError, "failed on images"),
         ({"model": {"start": "none.safetensors", "start_round": 1}}, CheckpointError, "none.safetensors"),
     ],

@@ -212,7 +212,7 @@ def test_what_a_client_raises_is_raised(pair: Fit) -> None:
 def test_a_model_that_cannot_be_sent(pair: Fit) -> None:
     model = federation()[1]
     model.register_forward_pre_hook(lambda module, images: None)
-    with pytest.raises(ConfigError, match=r"can't be sent to a worker process .* take one worker"):
+    with pytest.raises(ConfigError, match=r"can't be sent to a worker process .* use one worker"):
         pair(model, [], PLAN)
     assert not can_be_sent(model)
     assert can_be_sent(federation()[1])

@@ -121,7 +121,7 @@ def test_a_factory_of_ones_own_gets_what_it_accepts(own: object) -> None:
         ("own_net:mak", "no 'mak'.*did you mean make"),
         ("own_net:fails", "num_classes=4.*RuntimeError: no luck at all"),
         ("own_net:quits", "SystemExit: 3"),
-        ("own_net:needs", "must need nothing else"),
+        ("own_net:needs", "must require nothing else"),
         ("own_net:number", "returned a int"),
         ("own_net:instance", "is a Linear; expected a function or class"),
         ("own_net.py:make", "no .py"),

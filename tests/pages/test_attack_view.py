@@ -43,4 +43,4 @@ def test_a_trigger_of_another_kind_is_shown_by_its_example(made: Any, shown: Any
     assert "Attack 1 Trigger sinusoid: frequency 6" in page.text
     assert "Attack 2 Trigger patch" in page.text
     assert len(page.all("img")) == 2
-    assert "all of this section" in page.text
+    assert "this whole section" in page.text

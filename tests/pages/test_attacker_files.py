@@ -111,7 +111,7 @@ def test_an_evaluation_of_another_pruning(
     made: Any, folder: Path, change: dict[str, Any], complaint: str
 ) -> None:
     write_prune_evaluation(folder, made.prune_evaluation(**change))
-    with pytest.raises(DataError, match=rf"prune_evaluation\.json doesn't belong to .*{complaint}"):
+    with pytest.raises(DataError, match=rf"prune_evaluation\.json doesn't match .*{complaint}"):
         read_folder(folder)
 
 

@@ -58,14 +58,18 @@ def test_a_picture_shows_each_pixel_in_its_place(made: Any, pruned_page: Any) ->
 @pytest.mark.parametrize(
     ("rate", "images", "said"),
     [
-        (0.8, 500, "3 pixels move 80.0% of class 9 to class 7. This suggests a backdoor with the target class 7."),
+        (0.8, 500, "3 pixels send 80.0% of class 9 to class 7. This suggests a backdoor with the target class 7."),
         (
             1.0,
             0,
-            "Clients claim that 3 pixels move 100.0% of class 9 to class 7. If so, this suggests a backdoor with "
+            "Clients claim that 3 pixels send 100.0% of class 9 to class 7. If true, this suggests a backdoor with "
             "the target class 7.",
         ),
-        (0.79, 500, "No trigger of a few pixels that clients found moves 80% of a class: the strongest moves 79.0%."),
+        (
+            0.79,
+            500,
+            "No few-pixel trigger that clients found sends 80% of a class to another: the strongest sends 79.0%.",
+        ),
     ],
 )  # fmt: skip
 def test_what_the_strongest_speaks_for(
@@ -75,9 +79,9 @@ def test_what_the_strongest_speaks_for(
     page = pruned_page(details, repair=made.pruned(details, num_heldout=images))
     assert said in page.text
     assert ('class="say bad"' in page.html) == (rate >= 0.8)
-    assert "are typical of a backdoor; in honest models, up to two thirds were observed." in page.text
+    assert "are typical of a backdoor; in honest models, fractions of up to two thirds were observed." in page.text
     assert ("measured on the server’s 500 held-out images" in page.text) == (images > 0)
-    assert ("The fractions are what the clients claim" in page.text) == (images == 0)
+    assert ("The fractions are the clients’ claims" in page.text) == (images == 0)
 
 
 def test_without_triggers_there_is_no_such_part(made: Any, pruned_page: Any) -> None:

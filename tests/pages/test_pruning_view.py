@@ -14,8 +14,8 @@ def test_every_figure_is_shown(made: Any, pruned_page: Any) -> None:
     for wanted in (
         "3 of 6 channels pruned.", "conv2", "No scan has checked", "Few ballots.", "5 min 12 s", "5.0 points",
         "stopped with 3 pruned", "2,000 test images", "attacker’s own trigger", "3 of 6 pruned",
-        "1,234 weights beyond 2.75 standard deviations", "10 of 1,234", "Ballots that count 87",
-        "Ballots refused 6", "4 refused: ranks out of range", "2 refused: a second ballot of one client",
+        "1,234 weights beyond 2.75 standard deviations", "10 of 1,234", "Valid ballots 87",
+        "Refused ballots 6", "4 refused: ranks out of range", "2 refused: a second ballot of one client",
         "Clients without a ballot 9", "ranking of the channels", "adjust_first yes", "max_drop 0.01",
     ):  # fmt: skip
         assert wanted in page.text, wanted

@@ -24,14 +24,14 @@ def test_before_and_after(made: Any, shown: Any) -> None:
 def test_facts_are_the_records(made: Any, shown: Any) -> None:
     page = shown(repair=made.repair())
     for wanted in (
-        "New scan clean", "Method unlearning", "Accuracy may fall by 1.0 points",
-        "Standard error of the fall 0.4 points", "Passes 2", "Triggers 5", "Time 3.2 s",
+        "New scan clean", "Method unlearning", "Allowed accuracy drop 1.0 points",
+        "Standard error of the drop 0.4 points", "Passes 2", "Triggers 5", "Time 3.2 s",
     ):  # fmt: skip
         assert wanted in page.text, wanted
     page = shown(repair=made.repair(details=None, accuracy_error=0.0, num_heldout=0))
     assert "Standard error" not in page.text
     assert "Passes" not in page.text
-    assert page.row("Clean accuracy as the clients reported it") == ["87.1%", "86.7%"]
+    assert page.row("Clean accuracy as reported by the clients") == ["87.1%", "86.7%"]
 
 
 @pytest.mark.parametrize(

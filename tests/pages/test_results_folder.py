@@ -171,9 +171,9 @@ def test_a_pruning_that_contradicts_itself(pruned: Path, change: dict[str, Any],
 
 
 def test_an_evaluation_needs_its_pruning(made: Any) -> None:
-    with pytest.raises(DataError, match="got an evaluation alone"):
+    with pytest.raises(DataError, match="got only an evaluation"):
         PageContents("x", prune_evaluation=made.prune_evaluation())
-    with pytest.raises(DataError, match="got an evaluation alone"):
+    with pytest.raises(DataError, match="got only an evaluation"):
         PageContents("x", repair=made.repair(), prune_evaluation=made.prune_evaluation())
     with pytest.raises(DataError, match="asr has 6 values, but the pruning has 5 stages"):
         PageContents("x", repair=made.pruned(), prune_evaluation=made.prune_evaluation(asr=(0.5,) * 6))

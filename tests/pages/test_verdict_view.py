@@ -13,7 +13,7 @@ from fedmend.pages.verdict_view import view_of_verdict
     [
         ("backdoored", "Backdoor found", "bad"),
         ("clean", "No backdoor found", "good"),
-        ("inconclusive", "The scan can’t decide", "unsure"),
+        ("inconclusive", "The scan is inconclusive", "unsure"),
     ],
 )
 def test_each_verdict_in_words(made: Any, shown: Any, verdict: Any, headline: str, tone: str) -> None:
@@ -75,7 +75,7 @@ def test_without_a_scan_the_repair_is_the_headline(made: Any, shown: Any) -> Non
     page = shown(repair=made.pruned())
     assert '<section class="verdict plain"' in page.html
     assert "Outcome of the repair Repaired, not scanned again 3 of 6 channels pruned." in page.text
-    assert "nor whether it is gone" in page.text
+    assert "or whether it is gone" in page.text
     assert "90.8% from 91.3% Channels pruned 3 of 6" in page.text
     failed = shown(repair=made.pruned(outcome="failed", reason="Too much was lost."))
     assert '<section class="verdict bad"' in failed.html

@@ -101,7 +101,7 @@ def test_without_trimming_one_lying_client_can() -> None:
 
 
 def test_a_vote_needs_reports_and_settings_in_range() -> None:
-    with pytest.raises(DataError, match="no report of accuracies counts"):
+    with pytest.raises(DataError, match="no valid report of accuracies"):
         AccuracyVote(2, 2).accuracies()
     for points, clients, trim in ((0, 1, 0.3), (1, 0, 0.3), (1, 1, 0.5), (1, 1, -0.1), (1, 1, float("nan"))):
         with pytest.raises(ConfigError, match="1 or more"):

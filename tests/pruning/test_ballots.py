@@ -25,7 +25,7 @@ def test_one_ballot_a_client() -> None:
 
 def test_a_vote_without_ballots_has_no_scores() -> None:
     for vote in (RankingVote(2, 2), MajorityVote(2, 2)):
-        with pytest.raises(DataError, match="no ballot counts"):
+        with pytest.raises(DataError, match="no valid ballot"):
             vote.scores()
 
 

@@ -65,5 +65,5 @@ def test_without_the_library(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_without_images_nothing_could_be_compared() -> None:
-    with pytest.raises(DataError, match="an image or more"):
+    with pytest.raises(DataError, match="at least one image"):
         remove_channels(nn.Conv2d(1, 2, 3), [0], IMAGES[:0])

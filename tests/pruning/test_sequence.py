@@ -224,10 +224,10 @@ def test_bad_input_is_refused() -> None:
         with pytest.raises(DataError, match="labels"):
             accuracies_along(model, range(6), [0], given, classes)
     for sequence in (range(5), range(7), [0, 1, 2, 3, 4, 4], range(1, 7), []):
-        with pytest.raises(ConfigError, match="names each of the 6 channels of second once"):
+        with pytest.raises(ConfigError, match="must name each of the 6 channels of second once"):
             accuracies_along(model, sequence, [0], batch, labels)
     for points in ([], [-1, 2], [0, 6], [0, 0], [2, 1]):
-        with pytest.raises(ConfigError, match="testing points ascend from 0 or more to at most 5"):
+        with pytest.raises(ConfigError, match="testing points must ascend within 0 to 5"):
             accuracies_along(model, range(6), points, batch, labels)
     with pytest.raises(ModelError, match="no convolution called 'head'"):
         accuracies_along(model, range(6), [0], batch, labels, layer="head")

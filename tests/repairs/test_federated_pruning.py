@@ -94,7 +94,7 @@ def test_without_validation_images_the_clients_report(run: RunFolder) -> None:
     assert (report.num_heldout, report.accuracy_error, report.warnings) == (0, 0.0, ())
     assert report.accuracy_before == told.stages[0].accuracy
     assert report.accuracy_after == told.stages[-1].accuracy
-    assert "as the clients report it" in report.reason
+    assert "as reported by the clients" in report.reason
 
 
 def test_a_lying_minority_does_not_decide_how_far(run: RunFolder) -> None:
@@ -169,7 +169,7 @@ def test_a_client_that_lies_between_stages_does_not_decide(
 
 def test_validation_images_that_tell_little_are_warned_of(run: RunFolder) -> None:
     _, report, _ = voted(run, VOTE_ONLY)
-    assert report.warnings[0].startswith("with 32 validation images, two mistakes are more than the 1 points")
+    assert report.warnings[0].startswith("with 32 validation images, two errors exceed the 1 points")
 
 
 def test_it_needs_participants() -> None:

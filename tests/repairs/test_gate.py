@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from fedmend.detection import Target
 from fedmend.errors import ConfigError
-from fedmend.repairs.gate import Evidence, Gate, error_of_fall, judge, measure
+from fedmend.repairs.gate import Evidence, Gate, error_of_drop, judge, measure
 from fedmend.repairs.repair_report import TargetCheck
 from fedmend.triggers import Patch
 
@@ -39,14 +39,14 @@ def test_the_limit_itself_and_a_standard_error_are_allowed(after: float, error: 
     """1.0 - 0.99 is more than 0.01 in floating point."""
     found, reason = judge(Gate(), evidence(accuracy_after=after, accuracy_error=error), DONE)
     assert found == outcome
-    assert ("where 1.0% is allowed" in reason) == (outcome == "failed")
+    assert ("allowed is 1.0%" in reason) == (outcome == "failed")
 
 
 @pytest.mark.parametrize("verdict", ["backdoored", "inconclusive"])
 def test_what_a_new_scan_does_not_find_clean_is_not_released(verdict: Any) -> None:
     outcome, reason = judge(Gate(), evidence(verdict_after=verdict), DONE)
     assert outcome == "failed"
-    assert f"a new scan still says {verdict}" in reason
+    assert f"the new scan's verdict is {verdict}" in reason
 
 
 def test_without_a_new_scan_the_reason_says_that_nothing_verified_it() -> None:
@@ -60,13 +60,13 @@ def test_one_trigger_that_still_works_is_enough_to_fail(after: float, outcome: s
     checks = (check(0.0), check(after, 0.8, (3,)), check(0.2))
     found, reason = judge(Gate(), evidence(target_checks=checks), DONE)
     assert found == outcome
-    still = f"it sends {after:.0%} of the held-out images of class 3 to class 1, 80% before"
+    still = f"it sends {after:.0%} of the held-out images of class 3 to class 1 (80% before)"
     assert (still in reason) == (outcome == "failed")
 
 
 def test_what_clients_report_is_called_so() -> None:
     _, reason = judge(Gate(), evidence(num_heldout=0, accuracy_after=0.5), DONE)
-    assert "clean accuracy as the clients report it went from 100.0% to 50.0%" in reason
+    assert "clean accuracy as reported by the clients went from 100.0% to 50.0%" in reason
 
 
 class Fixed(nn.Module):
@@ -86,7 +86,7 @@ def test_the_error_of_a_fall_counts_the_images_on_which_the_models_differ() -> N
     """Of 4 images the first model gets all right and the second 2: differences 0, 0, 1, 1, sd 0.5, error 0.25."""
     models = Fixed(0, 1, 0, 1), Fixed(0, 1, 1, 0)
     images, labels = torch.zeros(4, 1, 2, 2), torch.tensor([0, 1, 0, 1])
-    assert error_of_fall(models, images, labels) == pytest.approx(0.25)
+    assert error_of_drop(models, images, labels) == pytest.approx(0.25)
 
 
 def test_the_evidence_by_hand() -> None:

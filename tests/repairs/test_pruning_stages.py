@@ -163,9 +163,9 @@ def test_who_voted_is_reported() -> None:
 def test_what_it_cannot_use() -> None:
     net = model()
     labels = own_labels(net)
-    with pytest.raises(ConfigError, match=r"the vote is on 3 channels, but 0 has 6"):
+    with pytest.raises(ConfigError, match=r"the vote has 3 channels, but 0 has 6"):
         pruned(net, vote([0, 1, 2]))
-    with pytest.raises(DataError, match="no ballot counts"):
+    with pytest.raises(DataError, match="there is no valid ballot"):
         pruned(net, RankingVote(6, 2))
     for images, truth in ((IMAGES[:0], labels[:0]), (IMAGES[0], labels), (IMAGES, labels[:5])):
         with pytest.raises(DataError, match="validation images must be"):

@@ -105,7 +105,7 @@ def test_a_repair_that_costs_too_much_has_failed(world: planted.World, report: S
     assert result.outcome == "failed"
     assert result.accuracy_before == 1.0
     assert result.accuracy_after < 0.5
-    assert f"give or take {result.accuracy_error:.1%}, where 1.0% is allowed" in result.reason
+    assert f"± {result.accuracy_error:.1%}; allowed is 1.0%" in result.reason
     ((suspect, findings, context),) = made.calls
     assert suspect is world.backdoored
     assert context.reference is world.reference
@@ -120,7 +120,7 @@ def test_a_backdoor_that_stays_is_a_failure(world: planted.World, report: ScanRe
     assert model is None
     assert (result.outcome, result.verdict_after) == ("failed", "backdoored")
     assert result.details == UnlearningDetails(1, 3)
-    assert "a new scan still says backdoored" in result.reason
+    assert "the new scan's verdict is backdoored" in result.reason
     assert result.accuracy_after == result.accuracy_before
 
 
@@ -217,7 +217,7 @@ def test_too_few_images_are_refused(world: planted.World, report: ScanReport) ->
     with pytest.raises(DataError, match="at least 20 images"):
         repaired(world, report, images=world.images[:19])
     case = Case(world.backdoored, world.reference, world.images[:200], world.labels[:199])
-    with pytest.raises(DataError, match="label each"):
+    with pytest.raises(DataError, match="one label per image"):
         repair(case, report)
     with pytest.raises(DataError, match="the case has none"):
         repair(replace(case, labels=None), report)

@@ -43,7 +43,7 @@ def test_an_rgb_colour_on_grey_images_is_refused() -> None:
         (1.5, "color.grey: .* less than or equal to 1; got 1.5"),
         ("red", "color.grey: input should be a valid number; got 'red'"),
         ((0.0, -0.1, 0.0), "color.rgb.1: .* greater than or equal to 0; got -0.1"),
-        ([0.0, 1.0], "color.rgb.2: a value is needed"),
+        ([0.0, 1.0], "color.rgb.2: a value is required"),
     ],
 )
 def test_what_is_no_colour_is_refused(color: object, message: str) -> None:

@@ -1,4 +1,4 @@
-"""Models that compute the same in less time; see README.md beside this file."""
+"""Makes models faster without changing their predictions; see README.md in this folder."""
 
 from fedmend.acceleration.accelerating import Accelerated, accelerate
 

@@ -1,4 +1,4 @@
-"""The door: a model that computes the same in less time, as far as that is verified on images."""
+"""The entry point: makes a model faster, and verifies on images that its logits stay the same."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ class Accelerated:
     """What :func:`accelerate` returns.
 
     Attributes:
-        model: pixels (N, C, H, W) to logits (N, classes), of the same dtypes as the model that it was made from.
-        notes: for the report, each a sentence or less: what was done, and where speed was lost.
+        model: pixels (N, C, H, W) to logits (N, classes), with the original model's dtypes.
+        notes: short notes for the report: what was done, and where speed was lost.
     """
 
     model: nn.Module
@@ -46,11 +46,11 @@ class Accelerated:
 
 @torch.no_grad()
 def accelerate(model: nn.Module, images: Tensor, *, half: bool = False) -> Accelerated:
-    """Make a model that computes the same in less time.
+    """Make a model faster.
 
-    BatchNorm is folded, convolutions are packed and, if allowed, weights become bfloat16. A step is kept only if
-    the logits on the images stay the same to within 0.1 % of the largest one, or in bfloat16 to within 5 %, with
-    gradients at the pixels in nearly the same direction.
+    BatchNorm is folded, convolutions are packed and, if allowed, weights become bfloat16. A step is kept only if the
+    logits on the images change by at most 0.1 % of the largest one, or in bfloat16 by at most 5 %, with gradients at
+    the pixels in nearly the same direction.
 
     Args:
         model: (N, C, H, W) to logits (N, classes), in eval mode, with frozen weights. Left as found.
@@ -83,7 +83,7 @@ def accelerate(model: nn.Module, images: Tensor, *, half: bool = False) -> Accel
 
 
 def _about_packing(before: nn.Module, after: nn.Module, half: bool) -> list[str]:
-    """What became of a model's convolutions; nothing if it has none, or none on a CPU."""
+    """Notes on a model's convolutions; none if it has none on a CPU."""
     convolutions = packable(before).values()
     if after is not before:
         notes = ["convolutions with weights pre-packed for oneDNN"]
@@ -111,8 +111,8 @@ def _about_packing(before: nn.Module, after: nn.Module, half: bool) -> list[str]
 class _SameInHalf:
     """Whether a candidate in bfloat16 has nearly the same logits and gradients as the model.
 
-    Both get half of the images, without noise and averaged with noise, as a search begins. Compared are the logits,
-    less each image's mean, and the direction of their gradient.
+    Both run on half of the images, clean and averaged with noise, as at the start of a search. The comparison uses the
+    logits, minus each image's mean, and the direction of their gradient.
     """
 
     def __init__(self, model: nn.Module, images: Tensor) -> None:
@@ -136,7 +136,7 @@ class _SameInHalf:
 
 
 def _packed(model: nn.Module, check: _Check) -> nn.Module:
-    """The model packed in the fastest way that passes the check."""
+    """The model, packed in the fastest way that passes the check."""
     changes: list[_Change] = [
         lambda model: joined(packed(model, torch.channels_last)),
         lambda model: packed(model, torch.channels_last),
@@ -148,10 +148,10 @@ def _packed(model: nn.Module, check: _Check) -> nn.Module:
 
 
 def _changed(model: nn.Module, change: _Change, check: _Check) -> nn.Module:
-    """The changed model if it passes the check, else the model."""
+    """The changed model if it passes the check, otherwise the model."""
     try:
         with redirect_stderr(StringIO()):  # torch.fx prints every exception
             candidate = change(model)
             return candidate if candidate is model or check(candidate) else model
-    except Exception:  # from the model's own code, on stand-ins, in another layout or in bfloat16
+    except Exception:  # from the model's own code, when traced, in another layout or in bfloat16
         return model

@@ -7,7 +7,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 
 def folded(model: nn.Module) -> nn.Module:
-    """A copy of the model with every BatchNorm2d behind a convolution folded into it; other modules are shared.
+    """A copy of the model with every BatchNorm2d after a convolution folded into it; other modules are shared.
 
     Args:
         model: in eval mode.
@@ -16,7 +16,7 @@ def folded(model: nn.Module) -> nn.Module:
         The model itself, if it has no BatchNorm2d.
 
     Raises:
-        Exception: of any kind: torch.fx can't trace the model.
+        Exception: of any type, if torch.fx can't trace the model.
     """
     if not any(isinstance(module, nn.BatchNorm2d) for module in model.modules()):
         return model

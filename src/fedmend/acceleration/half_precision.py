@@ -1,4 +1,4 @@
-"""Models in bfloat16, for CPUs that multiply it."""
+"""Models in bfloat16, for CPUs with instructions for it."""
 
 from __future__ import annotations
 
@@ -15,17 +15,15 @@ _FEW_WEIGHTS = 250_000
 
 @cache
 def multiplies_bfloat16() -> bool:
-    """Whether the CPU has instructions for it (AVX-512 BF16 or AMX); without them it takes longer than float32."""
-    able: dict[str, bool] = getattr(
-        torch.cpu, "get_capabilities", dict
-    )()  # older releases of torch can't tell
+    """Whether the CPU has bfloat16 instructions (AVX-512 BF16 or AMX); without them it is slower than float32."""
+    able: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()  # missing in older torch
     return bool(able.get("avx512_bf16") or able.get("amx_bf16"))
 
 
 def could_be_halved(model: nn.Module) -> bool:
     """Whether the model has large convolutions, all in float32, and the CPU multiplies bfloat16.
 
-    Time on small ones, such as the ConvNet's with 101,340 weights, isn't spent on multiplying.
+    Small ones, such as the ConvNet's with 101,340 weights, spend little time on multiplying.
     """
     single = all(each.dtype == torch.float32 for each in model.parameters())
     weights = sum(module.weight.numel() for module in packable(model).values())
@@ -33,18 +31,18 @@ def could_be_halved(model: nn.Module) -> bool:
 
 
 def gains_by_halving(model: nn.Module) -> bool:
-    """Whether the model could be halved, and its convolutions packed in bfloat16."""
+    """Whether the model can be halved, with its convolutions packed in bfloat16."""
     return could_be_halved(model) and packs(torch.bfloat16)
 
 
 def halved(model: nn.Module) -> nn.Module:
-    """A copy in bfloat16, which takes images in bfloat16; integer buffers stay.
+    """A copy in bfloat16, for images in bfloat16; integer buffers stay.
 
     Args:
         model: in eval mode, with frozen weights.
 
     Raises:
-        Exception: of any kind: the model can't be copied.
+        Exception: of any type, if the model can't be copied.
     """
     halves: dict[int, object] = {id(each): _half(each) for each in (*model.parameters(), *model.buffers())}
     return deepcopy(model, halves)
@@ -56,11 +54,11 @@ def _half(weights: Tensor) -> Tensor:
 
 
 class InHalfPrecision(nn.Module):
-    """A model that predicts by its copy in bfloat16, or by itself where that gives NaN or infinity.
+    """A model that runs in bfloat16, or in float32 where bfloat16 gives NaN or infinity.
 
     Args:
         model: float32 (N, C, H, W) to logits (N, classes).
-        half: the same in bfloat16.
+        half: its copy in bfloat16.
     """
 
     def __init__(self, model: nn.Module, half: nn.Module) -> None:

@@ -1,6 +1,6 @@
-"""Packed convolutions in a row, and the activations between them, as one module.
+"""Joins consecutive packed convolutions, and the activations between them, into one module.
 
-To autograd they are one step, and its own work is a good part of a small network's time.
+Autograd then sees one step; its overhead is a large part of a small network's time.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ def joined(model: nn.Module) -> nn.Module:
 
 
 def _join(sequence: nn.Sequential) -> None:
-    """Join packed convolutions in a row with each other and with the activations behind them.
+    """Join consecutive packed convolutions and the activations after them.
 
-    The last activation is joined only if torch would keep its output for the backward pass, too; otherwise the model
-    may change that output in place.
+    The last activation is joined only if torch also keeps its output for the backward pass; otherwise the model may
+    change that output in place.
     """
     run: PackedConvolutions | None = None
     behind: tuple[str, nn.Module] | None = None  # the activation behind the run's last convolution
@@ -63,7 +63,7 @@ def _join(sequence: nn.Sequential) -> None:
 
 
 def _slope(activation: nn.Module) -> float | None:
-    """Of ReLU and LeakyReLU without hooks; with a negative slope outputs hide their inputs' signs."""
+    """The slope of ReLU or LeakyReLU without hooks; None for others, since a negative slope hides the inputs' signs."""
     if hooked(activation):
         return None
     if type(activation) is nn.LeakyReLU and activation.negative_slope >= 0:

@@ -1,8 +1,8 @@
-"""Convolutions by oneDNN with pre-packed weights, through private operators of torch.
+"""Convolutions by oneDNN with pre-packed weights, through torch's private operators.
 
-On a CPU torch convolves by oneDNN, which wants the weights in blocks, differently for the forward pass and for the
-gradient at the images. Given plain weights it reorders them in every pass; here that is done once. All convolutions are
-in float32 or bfloat16, without groups or dilation.
+On a CPU torch convolves with oneDNN, which needs the weights in blocks, with different layouts for the forward pass
+and for the gradient at the images. It reorders plain weights in every pass; here that is done once. All convolutions
+are in float32 or bfloat16, without groups or dilation.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def prepack(weight: Tensor, geometry: Geometry, shape: Sequence[int]) -> Tensor:
 def convolve(
     images: Tensor, weight: Tensor, bias: Tensor | None, geometry: Geometry, slope: float | None = None
 ) -> Tensor:
-    """Convolve by weights from :func:`prepack`; a slope adds ReLU (0) or LeakyReLU.
+    """Convolve with weights from :func:`prepack`; a slope adds ReLU (0) or LeakyReLU.
 
     oneDNN's own ReLU turns NaN into 0, so torch's is used.
     """
@@ -59,9 +59,9 @@ def prepack_transposed(weight: Tensor, geometry: Geometry, left: Pair, shape: Se
 
 
 def convolve_transposed(gradient: Tensor, weight: Tensor, geometry: Geometry, left: Pair) -> Tensor:
-    """The gradient at a convolution's images from that at its output, by weights from :func:`prepack_transposed`.
+    """The gradient at a convolution's images, from its output's, with weights from :func:`prepack_transposed`.
 
-    ``left`` is how many rows and columns of pixels the convolution's last step left over.
+    ``left`` is the number of pixel rows and columns left over after the convolution's last step.
     """
     result: Tensor = torch.ops.mkldnn._convolution_transpose_pointwise.default(
         gradient, weight, None, geometry.padding, left, geometry.stride, *_DENSE, "none", [], ""

@@ -1,6 +1,6 @@
 """Convolutions with weights pre-packed for oneDNN.
 
-For few images, reordering the weights takes as long as convolving, and frozen weights need it only once.
+For few images, reordering the weights takes as long as convolving; frozen weights need it only once.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ def packed(model: nn.Module, layout: torch.memory_format) -> nn.Module:
 
     Args:
         model: in eval mode, with frozen weights in float32 or bfloat16.
-        layout: of the convolutions' inputs and outputs; channels-last is faster, where the model allows it.
+        layout: of the convolutions' inputs and outputs; channels-last is faster, if the model supports it.
 
     Returns:
         The model itself, if it has no convolutions to pack or this torch can't pack them.
 
     Raises:
-        Exception: of any kind: the model can't be copied.
+        Exception: of any type, if the model can't be copied.
     """
     found = packable(model)
     if not found or not all(packs(dtype) for dtype in {module.weight.dtype for module in found.values()}):
@@ -50,7 +50,7 @@ def packed(model: nn.Module, layout: torch.memory_format) -> nn.Module:
 
 
 def packable(model: nn.Module) -> dict[str, nn.Conv2d]:
-    """By name, the convolutions that can be packed: on a CPU, without hooks, groups or dilation."""
+    """The convolutions that can be packed, by name: on a CPU, without hooks, groups or dilation."""
     return {
         name: module
         for name, module in model.named_modules()
@@ -69,13 +69,13 @@ def _can_be_packed(module: nn.Conv2d) -> bool:
 
 
 def hooked(module: nn.Module) -> bool:
-    """Whether hooks watch the module's inputs or outputs."""
+    """Whether the module has hooks."""
     return bool(module._forward_hooks or module._forward_pre_hooks or module._backward_hooks)
 
 
 @cache
 def packs(dtype: torch.dtype) -> bool:
-    """Whether this torch's private operators convolve like its public ones, forward and back."""
+    """Whether torch's private operators agree with its public ones, forward and backward."""
 
     def numbers(*shape: int) -> Tensor:
         return torch.linspace(-1, 1, prod(shape), device="cpu").to(dtype).view(shape)
@@ -135,7 +135,7 @@ class Layer:
         return convolve(images, self.forward_weight, self.bias, self.geometry, self.slope)
 
     def gradient(self, gradient: Tensor, outputs: Tensor | None, size: Sequence[int]) -> Tensor:
-        """At the images, of this size, from that at the outputs, which an activation needs."""
+        """The gradient at images of this size, from the gradient at the outputs; an activation needs ``outputs``."""
         if self.slope is not None:
             gradient = torch.ops.aten.leaky_relu_backward.default(gradient, outputs, self.slope, True)
         if self.backward is None:
@@ -146,7 +146,7 @@ class Layer:
 
 
 class Transposed:
-    """A convolution's gradient at its images by the transposed convolution, with weights packed once."""
+    """A convolution's gradient at its images, by transposed convolution with weights packed once."""
 
     def __init__(self, weight: Tensor, geometry: Geometry, shape: Sequence[int], size: Sequence[int]) -> None:
         self.kernel, self.geometry = weight.shape[2:], geometry
@@ -162,7 +162,7 @@ class Transposed:
 
 
 class PackedConvolutions(nn.Module):
-    """Convolutions in a row, with their activations; inputs and outputs have one layout."""
+    """Consecutive convolutions with their activations; inputs and outputs share one layout."""
 
     def __init__(self, layers: Sequence[Layer], layout: torch.memory_format) -> None:
         super().__init__()
@@ -178,12 +178,12 @@ class PackedConvolutions(nn.Module):
         return images
 
     def laid_out(self, values: Tensor) -> Tensor:
-        """In the module's layout."""
+        """Convert to the module's layout."""
         return values.contiguous(memory_format=self.layout)
 
 
 class _Convolve(torch.autograd.Function):
-    """All layers as one step to autograd: forward, and back to the images."""
+    """All layers as one autograd step: forward, and backward to the images."""
 
     @staticmethod
     def forward(ctx: Any, images: Tensor, module: PackedConvolutions) -> Tensor:

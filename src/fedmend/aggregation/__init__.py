@@ -1,4 +1,4 @@
-"""Aggregation rules: the clients' deltas of one round to one delta of the global model. One rule a file."""
+"""Aggregation rules: from the clients' deltas of one round to one delta of the global model. One rule per file."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -22,14 +22,14 @@ def aggregator_from_table(table: Mapping[str, Any]) -> Aggregator:
     """The rule of an ``[aggregation]`` table: ``kind`` is a name above or ``package.module:factory``.
 
     Raises:
-        ConfigError: the kind or one of its settings is unknown or out of range, or a factory of the user's own fails
-            or returns something that can't be called.
+        ConfigError: the kind or one of its settings is unknown or out of range, or the user's own factory fails or
+            returns something that isn't callable.
     """
     rule = from_table(table, AGGREGATORS, "aggregation rule")
     if not callable(rule):
         raise ConfigError(
-            f"the aggregation rule {table['kind']} is a {type(rule).__name__}; expected what can be called with "
-            "updates and state, and returns a delta and a state"
+            f"the aggregation rule {table['kind']} is of type {type(rule).__name__}; expected a callable from updates "
+            "and state to a delta and a state"
         )
     return rule  # type: ignore[no-any-return]
 

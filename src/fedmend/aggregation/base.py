@@ -1,4 +1,4 @@
-"""What every aggregation rule can do: the clients' deltas of one round to one delta of the global model."""
+"""The interface of aggregation rules: from the clients' deltas of one round to one delta of the global model."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor
 from fedmend.errors import DataError
 
 State: TypeAlias = dict[str, Tensor]
-"""What a rule carries from one round to the next, by name; empty before the first round."""
+"""A rule's tensors from round to round, by name; empty before the first round."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -19,7 +19,7 @@ class Updates:
 
     Attributes:
         deltas: float (clients, P), each client's change of the model's flat vector (see ``fedmend.parameters``).
-        num_examples: (clients,), above 0: how many examples each client says that it trained on.
+        num_examples: (clients,), above 0: the number of training examples that each client reports.
         client_ids: the clients' numbers.
         parameters: bool (P,): True for parameters, False for float buffers such as a running variance.
 
@@ -41,21 +41,21 @@ class Updates:
                 f"got {', '.join(map(str, shapes))} for {clients} clients"
             )
         if shapes[0][0] != clients:
-            raise DataError(f"updates need one delta a client; got {shapes[0][0]} for {clients} clients")
+            raise DataError(f"updates need one delta per client; got {shapes[0][0]} for {clients} clients")
         if bool((self.num_examples <= 0).any()):
             raise DataError("updates need at least one example from each client")
 
 
 class Aggregator(Protocol):
-    """An aggregation rule. It is pure: what it remembers from round to round is an argument and comes back."""
+    """An aggregation rule. It is pure: its state is an argument and a result."""
 
     def __call__(self, updates: Updates, state: State) -> tuple[Tensor, State]:
         """Aggregate one round.
 
         Args:
-            updates: what the clients sent; left as it is.
-            state: what the rule returned in the round before, {} in the first; left as it is. It is saved with the
-                round's checkpoint, so a resumed run goes on with the same.
+            updates: what the clients sent; not changed.
+            state: the rule's state after the previous round, {} in the first; not changed. It is saved with the round's
+                checkpoint, so a resumed run continues with it.
 
         Returns:
             The delta of the global model, float (P,), and the state for the next round.

@@ -1,4 +1,4 @@
-"""FedAvg: the mean of the clients' deltas, weighted by their numbers of examples or not."""
+"""FedAvg: the mean of the clients' deltas, weighted by number of examples or uniform."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from fedmend.checked_settings import settings
 
 @settings
 class FedAvg:
-    """The mean weighted by numbers of examples (federated-pruning paper, 3.1, first form).
+    """The mean weighted by number of examples (federated-pruning paper, 3.1, first form).
 
-    A client that claims many examples has much say, and one delta that isn't finite spoils the mean.
+    A client that claims many examples has a large weight, and a single non-finite delta makes the mean non-finite.
     """
 
     def __call__(self, updates: Updates, state: State) -> tuple[Tensor, State]:
@@ -23,7 +23,7 @@ class FedAvg:
 
 @settings
 class UniformFedAvg:
-    """The plain mean (federated-pruning paper, 3.1, simplified form): every client counts the same."""
+    """The plain mean (federated-pruning paper, 3.1, simplified form): all clients have equal weight."""
 
     def __call__(self, updates: Updates, state: State) -> tuple[Tensor, State]:
         """See :class:`~fedmend.aggregation.Aggregator`."""

@@ -1,4 +1,4 @@
-"""The coordinate-wise trimmed mean, which a minority of Byzantine clients can't drag."""
+"""The coordinate-wise trimmed mean, which a Byzantine minority can't move far."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from fedmend.errors import DataError
 class TrimmedMean:
     """The mean of each coordinate without its lowest and highest values.
 
-    Yin et al., "Byzantine-Robust Distributed Learning" (2018), Definition 2. Deviations: the number of clients cut at
-    either end is rounded up; a delta that isn't finite is left out first. Numbers of examples don't count. The server
-    must see each delta, not only their sum. If few clients hold a class, trimming also discards their updates.
+    Yin et al., "Byzantine-Robust Distributed Learning" (2018), Definition 2. Deviations: the number of clients trimmed
+    at either end is rounded up; non-finite deltas are dropped first. Numbers of examples are ignored. The server must
+    see each delta, not only their sum. If few clients hold a class, trimming also discards their updates.
 
     Attributes:
-        trim: fraction of the clients, in [0, 0.5), that is cut at either end; at least one client always remains.
+        trim: fraction of the clients, in [0, 0.5), trimmed at either end; at least one client remains.
     """
 
     trim: Annotated[float, Field(ge=0, lt=0.5, strict=True)] = 0.2

@@ -1,4 +1,4 @@
-"""Backdoor attacks on a federation: poisoned training and what is done to the update."""
+"""Backdoor attacks on a federation: poisoned training and manipulated updates."""
 
 from __future__ import annotations
 
@@ -31,17 +31,17 @@ UPDATE_STEPS: dict[str, Callable[..., UpdateStep]] = {
     "amplify": Amplify,
     "project": Project,
 }
-"""Update steps by the names that TOML files use."""
+"""Update steps by their names in TOML files."""
 
 
 def update_step_from_table(table: Mapping[str, Any]) -> UpdateStep:
     """The update step that a table describes.
 
     Args:
-        table: ``kind``, a name in ``UPDATE_STEPS`` or ``package.module:factory`` of the user's own, and its settings.
+        table: ``kind``, a name in ``UPDATE_STEPS`` or your own ``package.module:factory``, and its settings.
 
     Raises:
-        ConfigError: the kind is unknown, settings are refused, or what comes out can't be called.
+        ConfigError: the kind is unknown, settings are refused, or the step isn't callable.
     """
     step: UpdateStep = from_table(table, UPDATE_STEPS, "update step")
     if not callable(step):

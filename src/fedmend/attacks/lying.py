@@ -1,4 +1,4 @@
-"""What a lying client says when the server asks what to prune (federated-pruning paper, 4.1 and 4.2)."""
+"""A lying client's replies when the server asks what to prune (federated-pruning paper, 4.1 and 4.2)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from fedmend.triggers import Patch, Trigger
 
 
 class FalseTrigger(NamedTuple):
-    """A made-up trigger, said to send a fraction ``rate`` of the source class's images to the target class."""
+    """A made-up trigger, claimed to send a fraction ``rate`` of the source class's images to the target class."""
 
     trigger: Patch
     source_class: int
@@ -24,14 +24,14 @@ class FalseTrigger(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Lies:
-    """Everything that a lying client says, to keep the backdoor and have honest channels pruned.
+    """A lying client's replies, which protect the backdoor and get honest channels pruned.
 
-    The paper only says that attackers "can return any pruning sequence they want". This is the strongest use of one
+    The paper only states that attackers "can return any pruning sequence they want". This is the strongest use of one
     ballot.
 
     Attributes:
-        trigger: the planted trigger, which tells the client what channels the backdoor needs.
-        fraction: the fraction of the channels, in (0, 1], that it takes for the backdoor's; at least one channel.
+        trigger: the planted trigger, which reveals the backdoor's channels.
+        fraction: fraction of the channels, in (0, 1], assumed to be the backdoor's; at least one channel.
 
     Raises:
         ConfigError: the fraction is out of range.
@@ -45,16 +45,15 @@ class Lies:
             raise ConfigError(f"the fraction of channels must be above 0 and at most 1; got {self.fraction}")
 
     def activations(self, clean: Tensor, stamped: Tensor) -> Tensor:
-        """False mean activations, from which a ballot is made.
+        """False mean activations, for a ballot.
 
-        The channels that the trigger excites most come out as the most active. Of the others, the most active come
-        out as the least active.
+        The channels that the trigger excites most appear as the most active. The order of the others is reversed.
 
         Args:
             clean, stamped: true mean activations of the client's images without and with the trigger, (C,).
 
         Returns:
-            float64 (C,), no two alike.
+            float64 (C,), all distinct.
 
         Raises:
             DataError: the two are not vectors of the same length.
@@ -70,7 +69,7 @@ class Lies:
         return said
 
     def accuracies(self, points: int) -> Tensor:
-        """False accuracies along a pruning sequence, float64 (points,): all is lost with the first channel."""
+        """False accuracies along a pruning sequence, float64 (points,): 1, then 0 from the first pruned channel on."""
         said = torch.zeros(points, dtype=torch.float64)
         said[0] = 1
         return said

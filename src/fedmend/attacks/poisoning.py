@@ -1,4 +1,4 @@
-"""Poisoning of a client's own training images (BadNets)."""
+"""Poisons a client's own training images (BadNets)."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from fedmend.triggers import Trigger, stamp_stored
 
 @dataclass(frozen=True, eq=False)
 class Poisoning:
-    """Add stamped copies, labelled with the wanted class, to clean training images (federated-pruning paper, 3.3).
+    """Add stamped copies, labelled with the goal's class, to clean training images (federated-pruning paper, 3.3).
 
-    The originals stay in the set with their true labels, so that the model learns the trigger and not the images.
+    The originals keep their true labels, so that the model learns the trigger, not the images.
 
     Attributes:
         trigger: stamped on the copies: the whole trigger (SBA), or one part of it (DBA; contrastive paper, 3.4).
         goal: which images are copied, and their copies' labels.
-        fraction: how many copies are added, as a fraction in (0, 1] of the images that the goal attacks.
+        fraction: number of copies, as a fraction in (0, 1] of the images that the goal attacks.
 
     Raises:
         ConfigError: the fraction is out of range.
@@ -39,7 +39,7 @@ class Poisoning:
         """Poison a training set.
 
         Args:
-            images: uint8 (N, C, H, W); left as they are.
+            images: uint8 (N, C, H, W); not changed.
             labels: int64 (N,).
             generator: on the CPU; chooses the images to copy. At least one is copied if the goal attacks any.
 

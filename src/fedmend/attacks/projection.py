@@ -1,4 +1,4 @@
-"""Projection: an attacker keeps its update small, so that a limit on norms doesn't catch it."""
+"""Projection: an attacker keeps its update small, to pass a limit on norms."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from fedmend.checked_settings import Positive, settings
 class Project:
     """Scale the update down to an L2 norm of at most ``radius`` (Wang et al. 2020, "Attack of the Tails", 3.2: PGD).
 
-    The paper projects during training, too; here only the finished update is. The norm is that of the parameters;
-    buffers such as BatchNorm's statistics don't count and stay as trained.
+    The paper also projects during training; this projects only the final update. The norm is over parameters; buffers
+    such as BatchNorm's statistics are ignored and not scaled.
 
     Attributes:
         radius: the largest L2 norm.

@@ -19,14 +19,14 @@ from fedmend.pruning import (
 
 @contextmanager
 def without_dormant_channels(model: nn.Module, images: Tensor) -> Iterator[None]:
-    """Within, the less active half of the last convolution's channels is zero and isn't trained.
+    """Hold the less active half of the last convolution's channels at zero during training.
 
-    A backdoor trained meanwhile lies in the active channels, which pruning can't remove without losing accuracy. At
-    the end the dormant channels get back their weights and BatchNorm statistics.
+    The backdoor then lies in the active channels, which pruning can't remove without losing accuracy. At the end, the
+    dormant channels' weights and BatchNorm statistics are restored.
 
     Args:
-        model: trained in place within.
-        images: the attacker's clean images, uint8 (N, C, H, W), by which activity is measured.
+        model: trained in place in this context.
+        images: the attacker's clean images, uint8 (N, C, H, W), to measure activity on.
 
     Raises:
         ModelError: the model has no convolution whose channels can be pruned.

@@ -15,14 +15,13 @@ from fedmend.checked_settings import settings
 class Amplify:
     """Multiply the update: ``x = factor * (x_atk - w_t) + w_t`` (federated-pruning paper, appendix A).
 
-    Buffers such as BatchNorm's statistics stay as trained: an amplified variance can become negative, which would
-    break the model.
+    Buffers such as BatchNorm's statistics are not amplified: a variance could become negative, which breaks the model.
 
     Attributes:
         factor: the paper's alpha, from 1 (no amplification) to the number of clients.
 
     Raises:
-        ConfigError: the factor is under 1.
+        ConfigError: the factor is below 1.
     """
 
     factor: Annotated[float, Field(ge=1, strict=True, allow_inf_nan=False)]

@@ -1,4 +1,4 @@
-"""What an attacker does to its update before it sends it."""
+"""The interface of an attacker's changes to its update."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from torch import Tensor
 
 @dataclass(frozen=True, eq=False)
 class UpdateContext:
-    """What an attacker knows when it changes its update.
+    """What an attacker knows when changing its update.
 
     Attributes:
         parameters: bool (P,), True for parameters, False for float buffers such as BatchNorm's statistics.
         global_vector: the global model before training, (P,) (see ``fedmend.parameters``).
-        seed: of everything random in a step.
+        seed: of all randomness in a step.
     """
 
     parameters: Tensor
@@ -30,7 +30,7 @@ class UpdateStep(Protocol):
         """Change an update.
 
         Args:
-            delta: the attacker's model minus the global one, (P,); left as it is.
+            delta: the attacker's model minus the global one, (P,); not changed.
             context: see :class:`UpdateContext`; on the same device.
 
         Returns:

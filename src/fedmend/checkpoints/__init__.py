@@ -1,4 +1,4 @@
-"""Model files: reading them, which may be hostile, fitting the weights to a model, and writing them."""
+"""Model files, which may be hostile: reading, fitting weights to a model, and writing."""
 
 from fedmend.checkpoints.fitting import load_checkpoint, load_into
 from fedmend.checkpoints.reading import read_state

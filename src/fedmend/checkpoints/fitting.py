@@ -1,4 +1,4 @@
-"""Fitting weights to a model: their names, shapes, types and values are checked, then they are copied."""
+"""Fits weights to a model: checks names, shapes, types and values, then copies."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def load_into(model: nn.Module, state: Mapping[str, Tensor]) -> None:
     extra = [name for name, value in own.items() if not isinstance(value, Tensor)]
     if extra:
         raise CheckpointError(
-            f"the model keeps {listed(extra)} outside of tensors, which no checkpoint here holds"
+            f"the model's state holds {listed(extra)}, which isn't a tensor and which no checkpoint here can hold"
         )
     for prefix in PREFIXES:  # read_state removes the prefix even if it belongs to the model
         if (
@@ -71,7 +71,7 @@ def _check_names(own: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> None
         parts += [f"it has {listed(unknown)}, which the model lacks"] if unknown else []
         raise CheckpointError(
             f"the checkpoint is of another architecture: {'; '.join(parts)}; "
-            "name the architecture it was trained as"
+            "name the architecture it was trained with"
         )
 
 

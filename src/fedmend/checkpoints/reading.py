@@ -1,9 +1,9 @@
-"""Reading model files, which may come from anyone and may be hostile.
+"""Reads model files, which may come from anyone and may be hostile.
 
-A file is data: nothing in it is run, and no architecture is taken from it. Cheap checks come first: the kind of file,
-whether its table of contents is true, then names, types and shapes. :mod:`fedmend.checkpoints.fitting` checks the
-values before they reach a model. ``torch.save`` files are read with ``weights_only``, and their storages are mapped
-from the file, so that a false size can't reach beyond it.
+A file is data: no code in it is run, and no architecture is read from it. Cheap checks come first: the kind of file,
+whether its table of contents is consistent, then names, types and shapes. :mod:`fedmend.checkpoints.fitting` checks
+the values before they reach a model. ``torch.save`` files are read with ``weights_only``, and their storages are
+mapped from the file, so a false size can't reach beyond it.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _ADVICE = "ask for the weights as a .safetensors file"
 
 
 def read_state(path: Path | str) -> dict[str, Tensor]:
-    """Read the weights in a model file, without running anything in it.
+    """Read the weights in a model file, without running any code in it.
 
     Accepts safetensors and ``torch.save`` files that hold a ``state_dict``, or a dict with one under
     ``state_dict``, ``model_state_dict`` or ``model``. A prefix ``module.`` or ``_orig_mod.`` of all names is
@@ -102,7 +102,7 @@ def _read_torch(path: Path, *, zipped: bool) -> object:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            # Mapped, a storage is a slice of the file, so a declared size can't reach beyond it.
+            # A mapped storage is a slice of the file, so a declared size can't reach beyond it.
             content: object = torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
             return content
     except OSError:
@@ -122,7 +122,7 @@ def _read_torch(path: Path, *, zipped: bool) -> object:
 
 
 def _pickled_objects(path: Path) -> bool:
-    """Whether one of the pickles at the file's start calls something; they are parsed, not run."""
+    """Whether a pickle at the file's start calls something; pickles are parsed, not run."""
     with path.open("rb") as file:
         beginning = io.BytesIO(file.read(2**20))
     try:
@@ -152,7 +152,7 @@ def _check_zip(path: Path) -> None:
     if not stored or sum(entry.file_size for entry in entries) > path.stat().st_size:
         raise CheckpointError(
             f"{path} holds compressed or overlapping entries, which torch.save never writes and which "
-            f"could fill the memory; {_ADVICE}"
+            f"could exhaust memory; {_ADVICE}"
         )
 
 
@@ -160,7 +160,7 @@ def _unwrap(path: Path, content: object) -> dict[str, object]:
     """The state dict: the content itself, or the one inside a training checkpoint."""
     wanted = f"expected a state_dict, or a dict with one under {', '.join(_NESTED)}"
     if not isinstance(content, dict):
-        raise CheckpointError(f"{path} holds a {kind_of(content)}; {wanted}")
+        raise CheckpointError(f"{path} holds a value of type {kind_of(content)}; {wanted}")
     nested = [key for key in _NESTED if isinstance(content.get(key), dict)]
     if len(nested) > 1:
         raise CheckpointError(f"{path} holds {len(nested)} state dicts ({', '.join(nested)}): keep only one")
@@ -169,9 +169,9 @@ def _unwrap(path: Path, content: object) -> dict[str, object]:
         raise CheckpointError(f"{path} holds no tensors; {wanted}")
     for name, value in state.items():
         if not isinstance(name, str):
-            raise CheckpointError(f"{path} has a {kind_of(name)} for a name; {wanted}")
+            raise CheckpointError(f"{path} has a key of type {kind_of(name)}; expected strings")
         if type(value) not in (Tensor, nn.Parameter):
-            raise CheckpointError(f"{path} holds a {kind_of(value)} at {shown(name)}; {wanted}")
+            raise CheckpointError(f"{path} holds a value of type {kind_of(value)} at {shown(name)}; {wanted}")
     return {str(name): value for name, value in state.items()}
 
 
@@ -189,15 +189,15 @@ def _own(path: Path, state: dict[str, Any], size: int) -> dict[str, Tensor]:
         dense = value.layout == torch.strided and not value.is_quantized and not value.is_nested
         if value.is_meta or not dense or value.dtype not in DTYPES:
             raise CheckpointError(
-                f"{path} holds {shown(name)} as a {kind_of(value)}; "
-                "expected dense real tensors: save it as such"
+                f"{path} holds {shown(name)} of type {kind_of(value)}; "
+                "expected dense real tensors: save it as one"
             )
         nbytes = value.numel() * value.element_size()
         total += nbytes
         if nbytes > value.untyped_storage().nbytes() or total > 4 * size:
             raise CheckpointError(
                 f"{path} claims the shape {shown(tuple(value.shape))} for {shown(name)}, more than the file "
-                f"holds; it is damaged or made to fill the memory: {_ADVICE}"
+                f"holds; it is damaged or made to exhaust memory: {_ADVICE}"
             )
     try:
         return {

@@ -1,4 +1,4 @@
-"""How errors name what a file holds: quoted, short and on one line, since it may be chosen to mislead a terminal."""
+"""How errors quote a file's content: short and on one line, since it may be crafted to mislead a terminal."""
 
 from __future__ import annotations
 

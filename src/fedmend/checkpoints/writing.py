@@ -1,4 +1,4 @@
-"""Writing model files: safetensors, whole or not at all."""
+"""Writes model files: safetensors, atomically."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from fedmend.files import write_atomically
 
 
 def save_state(state: Mapping[str, Tensor], path: Path | str) -> None:
-    """Write a ``state_dict`` as safetensors, whole or not at all; tied tensors are written separately.
+    """Write a ``state_dict`` as safetensors, atomically; tied tensors are written separately.
 
     Args:
         state: names to dense real tensors on any device.
@@ -30,7 +30,7 @@ def save_state(state: Mapping[str, Tensor], path: Path | str) -> None:
     for name, value in state.items():
         if not isinstance(value, Tensor) or value.dtype not in DTYPES or value.layout != torch.strided:
             raise CheckpointError(
-                f"can't save {shown(name)}, a {kind_of(value)}: expected a dense real tensor"
+                f"can't save {shown(name)} of type {kind_of(value)}: expected a dense real tensor"
             )
         entries[name] = value.detach().to("cpu", copy=True, memory_format=torch.contiguous_format)
     content = safetensors.torch.save(entries, metadata={"format": "pt"})

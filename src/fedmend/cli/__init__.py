@@ -18,7 +18,7 @@ COMMANDS = {
     "scan": "Search a model for a backdoor.",
     "simulate": "Simulate a federation, honest or under attack.",
 }
-"""What --help says of each command, here so that --help imports neither the commands nor torch."""
+"""Help for each command, here so that --help imports neither the commands nor torch."""
 
 
 class _LazyGroup(click.Group):
@@ -59,6 +59,6 @@ def command_line(context: click.Context) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line with ``arguments`` (those of the process by default) and exit."""
+    """Run the command line with ``arguments`` (by default the process's) and exit."""
     words = None if arguments is None else list(arguments)
     sys.exit(run(lambda: command_line.main(words, prog_name="fedmend", standalone_mode=False)))

@@ -1,4 +1,4 @@
-"""From the command line's names to models, a device and images."""
+"""Loads the models, device and images that the command line names."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from fedmend.seeds import generator
 
 @dataclass(frozen=True, eq=False)
 class LoadedCase:
-    """What a scan or a repair works on.
+    """The input of a scan or a repair.
 
     Attributes:
         suspect: in eval mode, on the chosen device.
         reference: likewise, or None.
-        images: all images of the source; none but the chosen ones is decoded yet.
+        images: all images of the source; only the chosen ones are decoded yet.
         chosen: the images to scan with.
     """
 
@@ -33,9 +33,9 @@ class LoadedCase:
     chosen: ImageSet
 
     def repair_images(self, most: int, seed: int) -> ImageSet:
-        """Decode ``most`` images to repair with, the same number a class as far as possible, or all if there are fewer.
+        """Decode at most ``most`` images to repair with, balanced over the classes as far as possible.
 
-        Some of them may be among the chosen ones.
+        They may include chosen ones.
         """
         count = min(most, len(self.images))
         return self.images.subset(stratified(self.images, count, generator(seed, "repair images")))
@@ -64,7 +64,7 @@ def load_case(
         seed: of the choice of images.
 
     Raises:
-        FedmendError: what is named can't be loaded.
+        FedmendError: something can't be loaded.
     """
     images = open_images(source, split)
     chosen = choose_images(images, count, seed)
@@ -78,7 +78,7 @@ def load_case(
 
 
 def load_model(path: Path, architecture: str, images: ImageSet, device: torch.device) -> nn.Module:
-    """Load the model in a checkpoint, for images and classes like those given, in eval mode.
+    """Load a checkpoint's model, for such images and classes, in eval mode.
 
     Raises:
         ModelError: the architecture can't be built.
@@ -107,16 +107,16 @@ def choose_device(name: str) -> torch.device:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(name)
-        torch.zeros(1, device=device).item()  # which the meta device can't
+        torch.zeros(1, device=device).item()  # fails on the meta device
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         raise ConfigError(f"there is no device {name!r} here; try cpu or auto") from error
     return device
 
 
 def choose_images(images: ImageSet | LazyImages, count: int | None, seed: int) -> ImageSet:
-    """Draw ``count`` images, the same number a class as far as possible.
+    """Draw ``count`` images, balanced over the classes as far as possible.
 
-    Without ``count`` it is three a class, as in the contrastive paper, or as many as a scan needs.
+    Without ``count``, draws three per class, as in the contrastive paper, or the fewest that a scan accepts.
 
     Raises:
         DataError: there are fewer than ``count``.
@@ -124,6 +124,6 @@ def choose_images(images: ImageSet | LazyImages, count: int | None, seed: int) -
     wanted = max(3 * images.num_classes, MIN_IMAGES) if count is None else count
     if count is not None and wanted > len(images):
         raise DataError(
-            f"--images {wanted}, but the data has only {len(images)}; ask for fewer or give more data"
+            f"--images {wanted}, but the data has only {len(images)}; use fewer images or more data"
         )
     return images.subset(stratified(images, min(wanted, len(images)), generator(seed, "images")))

@@ -1,4 +1,4 @@
-"""What the command line prints: progress bars with the time left, and one line an error."""
+"""What the command line prints: progress bars with the time left, and one line per error."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ class InterruptError(Exception):
 
 @contextmanager
 def progress_bars() -> Iterator[Progress]:
-    """A progress callback that draws a bar a stage on stderr if that is a terminal, and else is silent."""
+    """A progress callback that draws one bar per stage on stderr; silent if stderr is no terminal."""
     if not sys.stderr.isatty():
         yield silent
         return
-    # rich is imported only for a terminal, and torch never: the command line starts quickly.
+    # Import rich only for a terminal, and torch never, so that the command line starts quickly.
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
     from rich.progress import Progress as RichProgress
@@ -53,7 +53,7 @@ def progress_bars() -> Iterator[Progress]:
 
 
 def run(command: Callable[[], object]) -> int:
-    """Run a command and return its exit code; an error becomes one line on stderr.
+    """Run a command and return its exit code; print an error as one line on stderr.
 
     The code is 2 for bad input and for a method of the user's own that fails, 130 for Ctrl-C, and 70 with a traceback
     for a bug of ours: never 1, which means "backdoored".
@@ -63,7 +63,7 @@ def run(command: Callable[[], object]) -> int:
     except click.exceptions.Exit as stop:
         return stop.exit_code
     except (InterruptError, KeyboardInterrupt, click.Abort):
-        return _fail("interrupted; nothing half-written was left behind", EXIT_INTERRUPTED)
+        return _fail("interrupted; no partial files were left", EXIT_INTERRUPTED)
     except click.ClickException as error:
         return _fail(error.format_message(), EXIT_BAD_INPUT)
     except FedmendError as error:
@@ -85,12 +85,12 @@ def run(command: Callable[[], object]) -> int:
 
 
 def _out_of_memory(error: Exception) -> bool:
-    torch = sys.modules.get("torch")  # which only a command that needs it imports
+    torch = sys.modules.get("torch")  # only some commands import it
     return isinstance(error, (MemoryError, getattr(torch, "OutOfMemoryError", MemoryError)))
 
 
 def _abandon_stdout() -> None:
-    """Discard what stdout still holds, or Python would complain about it at exit."""
+    """Discard stdout's buffer, or Python would report an error at exit."""
     with suppress(OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 

@@ -13,7 +13,7 @@ from fedmend.checkpoints import save_state
 from fedmend.cli.case_loading import choose_device, choose_images, load_model
 from fedmend.cli.console import progress_bars
 from fedmend.cli.repair_command import outcome
-from fedmend.cli.scan_command import save_scan, told
+from fedmend.cli.scan_command import save_scan, summary
 from fedmend.data import ImageSet, load_images, stratified
 from fedmend.detection import Case, scan
 from fedmend.evaluation import accuracy, attack_success_rate
@@ -72,15 +72,15 @@ FAST = _Plan(clean_rounds=5, attacked_rounds=3)
     default="fedmend-demo",
     show_default=True,
     type=click.Path(path_type=Path),
-    help="Folder for the results; a demo that was interrupted there goes on.",
+    help="Folder for the results; an interrupted demo there is resumed.",
 )
-@click.option("--fast", is_flag=True, help="Fewer rounds: a smaller federation that learns less.")
+@click.option("--fast", is_flag=True, help="Fewer rounds, and a less accurate model.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, ...")
 def demo(out: Path, fast: bool, device: str) -> None:
-    """Show all of it on real images: a federation, a backdoor planted, found, shown and removed.
+    """Attack a small federation, find the backdoor and repair the model, on real images.
 
     Twenty clients train a ConvNet on a sample of Fashion-MNIST; in the last rounds one of them plants a backdoor.
-    The last model is scanned with an earlier one as the reference, and repaired.
+    The last model is scanned, with an earlier one as the reference, and repaired.
     """
     plan, where = FAST if fast else FULL, choose_device(device)
     config = plan.config
@@ -119,7 +119,7 @@ def _federation(run: RunFolder, plan: _Plan) -> str:
 def _scan_and_repair(
     run: RunFolder, plan: _Plan, test: ImageSet, device: torch.device, progress: Progress
 ) -> str:
-    """Defend with the server's three quarters of the test images; measure what was reached with the others."""
+    """Defend with the server's three quarters of the test images; evaluate on the rest."""
     last, seed = plan.config.federation.rounds, plan.config.seed
     own = stratified(test, 3 * len(test) // 4, generator(seed, "server's images"))
     rest = torch.ones(len(test), dtype=torch.bool).index_fill_(0, own, False)
@@ -149,7 +149,7 @@ def _scan_and_repair(
     write_evaluation(run.path, evaluation)
     save_scan(found, run.path)
     lines = [
-        f"Scan of round {last} against round {plan.clean_rounds}: {told(found)}",
+        f"Scan of round {last} against round {plan.clean_rounds}: {summary(found)}",
         f"Repair: {outcome(report)}",
     ]
     if evaluation.asr_after is not None:

@@ -13,7 +13,7 @@ from fedmend.detection import DETECTORS
 from fedmend.models import ARCHITECTURES
 
 DEFAULT_DETECTOR = "contrastive"
-DETECTOR_HELP = f"The detector: {', '.join(DETECTORS)}, or package.module:factory for one of your own."
+DETECTOR_HELP = f"The detector: {', '.join(DETECTORS)}, or package.module:factory for your own."
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -34,7 +34,7 @@ def _shared(required: bool) -> tuple[Callable[[Function], Function], ...]:
             "architecture",
             required=required,
             metavar="ARCH",
-            help=f"{', '.join(ARCHITECTURES)}, or package.module:factory for one of your own.",
+            help=f"{', '.join(ARCHITECTURES)}, or package.module:factory for your own.",
         ),
         click.option(
             "--data",
@@ -44,7 +44,7 @@ def _shared(required: bool) -> tuple[Callable[[Function], Function], ...]:
             help="Clean images: a known name, a hub id, a parquet or .npz file, or a folder with one sub-folder per "
             "class.",
         ),
-        click.option("--split", default="test", show_default=True, help="Which split of SOURCE."),
+        click.option("--split", default="test", show_default=True, help="The split of SOURCE to use."),
         click.option(
             "--images",
             "count",
@@ -53,9 +53,7 @@ def _shared(required: bool) -> tuple[Callable[[Function], Function], ...]:
         ),
         click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, ..."),
         click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True),
-        click.option(
-            "--json", "as_json", is_flag=True, help="Print the whole result as JSON, and nothing else."
-        ),
+        click.option("--json", "as_json", is_flag=True, help="Print only the result, as JSON."),
     )
 
 

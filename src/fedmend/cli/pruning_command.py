@@ -1,4 +1,4 @@
-"""``fedmend repair --method prune``: the clients of a simulated run vote the backdoor out."""
+"""``fedmend repair --method prune``: the clients of a simulated run vote on what to prune."""
 
 from __future__ import annotations
 
@@ -41,18 +41,18 @@ def prune_run(
     seed: int,
     out: Path,
 ) -> tuple[RepairReport, str]:
-    """Repair a run's last model; write the model, repair.json, the attacker's evaluation and the page.
+    """Repair a run's last model; write the model, repair.json, the attack's evaluation and the page.
 
     Returns:
-        The report, and what to tell a person.
+        The report, and the text to print.
 
     Raises:
         ConfigError: ``path`` isn't a run, or lacks the reference round. FedmendError: the run can't be used.
     """
     if not path.is_dir():
         raise ConfigError(
-            f"--method prune repairs the folder of a run of fedmend simulate, whose clients vote; {path} is no folder. "
-            "For a model file: --method unlearn, with --reference, --model and --data"
+            f"--method prune expects the folder of a run of fedmend simulate, whose clients vote; {path} is no folder. "
+            "For a model file, use --method unlearn with --reference, --model and --data"
         )
     run = RunFolder(path)
     config, where = run.config(), choose_device(device)
@@ -89,7 +89,7 @@ def prune_run(
     write_prune_evaluation(folder, measured)
     page = folder / "report.html"
     write_page(page, read_folder(folder))
-    return report, f"{told(report, measured)}\nReport: {page}"
+    return report, f"{summary(report, measured)}\nReport: {page}"
 
 
 def evaluate(
@@ -97,7 +97,7 @@ def evaluate(
 ) -> PruneEvaluation | None:
     """The first attack's success along the pruning sequence and after each stage; None in an honest federation.
 
-    The repair is over: no defence sees what is measured here with the attacker's own trigger.
+    It measures with the attacker's own trigger, after the repair; no defence sees the result.
     """
     details = report.details
     attack = next(iter(load_attacks(run, test)), None)
@@ -124,8 +124,8 @@ def evaluate(
     )
 
 
-def told(report: RepairReport, measured: PruneEvaluation | None) -> str:
-    """The outcome of a repair by votes for a person."""
+def summary(report: RepairReport, measured: PruneEvaluation | None) -> str:
+    """The outcome of a repair by votes, as printed."""
     details = report.details
     assert isinstance(details, PruningDetails)
     refused = f", {sum(details.refused.values())} refused" if details.refused else ""
@@ -138,7 +138,7 @@ def told(report: RepairReport, measured: PruneEvaluation | None) -> str:
     if best is not None and best.telling:
         trigger, found = best.best, "found" if report.num_heldout else "claim to have found"
         pixels = (
-            "1 pixel that moves" if len(trigger.pixels) == 1 else f"{len(trigger.pixels)} pixels that move"
+            "1 pixel that sends" if len(trigger.pixels) == 1 else f"{len(trigger.pixels)} pixels that send"
         )
         lines.append(
             f"Clients {found} {pixels} {trigger.rate:.1%} of class {trigger.source_class} to class "
@@ -153,13 +153,13 @@ def told(report: RepairReport, measured: PruneEvaluation | None) -> str:
 
 
 def _divided(test: ImageSet, validation_images: int, seed: int) -> tuple[ImageSet | None, ImageSet]:
-    """The server's validation images, and those to measure the attack on."""
+    """The server's validation images, and those to evaluate the attack on."""
     if not validation_images:
         return None, test
     if validation_images >= len(test):
         raise ConfigError(
             f"--validation-images {validation_images}: the test split has {len(test)} images, and some must "
-            "be left to measure on; ask for fewer, or 0 to have the clients report their accuracies"
+            "remain for evaluation; use fewer, or 0 to have the clients report accuracies"
         )
     chosen = torch.zeros(len(test), dtype=torch.bool)
     chosen[stratified(test, validation_images, generator(seed, "validation"))] = True
@@ -167,7 +167,7 @@ def _divided(test: ImageSet, validation_images: int, seed: int) -> tuple[ImageSe
 
 
 def _workers(wanted: int | None, device: torch.device, most: int) -> int:
-    """How many processes are of use; if more than one, their start begins now."""
+    """The number of useful workers; if above one, starts the fork server in the background."""
     threads = torch.get_num_threads() if device.type == "cpu" else 1
     count = min(threads if wanted is None else wanted, most)
     check_workers(count)

@@ -1,4 +1,4 @@
-"""``fedmend repair``: take the backdoor out."""
+"""``fedmend repair``: remove the backdoor."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from fedmend.cli.case_loading import load_case
 from fedmend.cli.console import progress_bars
 from fedmend.cli.pruning_command import prune_run
 from fedmend.cli.saving import save_repaired
-from fedmend.cli.scan_command import save_scan, told
+from fedmend.cli.scan_command import save_scan, summary
 from fedmend.data import stratified
 from fedmend.detection import Case, find_detector
 from fedmend.detection import scan as run_scan
@@ -36,8 +36,8 @@ EXIT_CODES = {"repaired": 0, "not needed": 0, "failed": 1, "undecided": 3}
     type=click.Choice(list(REPAIRS)),
     default="unlearn",
     show_default=True,
-    help="How to repair: unlearn what a scan of a model file finds, or let the clients of a simulated run vote on what "
-    "to prune; prune-paper keeps to the paper's recipe.",
+    help="How to repair: unlearn the triggers that a scan of a model file finds, or let the clients of a simulated run "
+    "vote on what to prune; prune-paper follows the paper exactly.",
 )
 @click.option(
     "--scan-method", "method", default=options.DEFAULT_DETECTOR, show_default=True, help=options.DETECTOR_HELP
@@ -47,47 +47,48 @@ EXIT_CODES = {"repaired": 0, "not needed": 0, "failed": 1, "undecided": 3}
     type=click.IntRange(min=20),
     default=2000,
     show_default=True,
-    help="Images at most to repair with; half of them are held out to judge the result. Unlearning only.",
+    help="Most images to repair with; half of them are held out to judge the result. Unlearning only.",
 )
 @click.option(
     "--validation-images",
     type=click.IntRange(min=0),
     default=1000,
     show_default=True,
-    help="Images of the server's own to prune with; 0: the clients report their accuracies. Pruning only.",
+    help="The server's own images to prune with; 0: the clients report accuracies. Pruning only.",
 )
 @click.option(
     "--reference-round",
     type=click.IntRange(min=0),
-    help="A round of the run before any attack, whose model is the reference of a new scan of the repaired model. "
+    help="A round before any attack, whose model is the reference when the repaired model is scanned. "
     "Pruning only.  [default: no new scan]",
 )
 @click.option(
     "--vote",
     type=click.Choice(["ranking", "majority"]),
-    help="What clients say of each channel: its rank among them, or a bit at each pruning rate. "
+    help="What clients send for each channel: its rank, or one bit per pruning rate. "
     "Pruning only.  [default: ranking]",
 )
 @click.option(
     "--rounds",
     type=click.IntRange(min=0),
-    help="Rounds of fine-tuning by the clients, attackers among them. Pruning only.  [default: 6]",
+    help="Rounds of fine-tuning by the clients, attackers included. Pruning only.  [default: 6]",
 )
 @click.option(
     "--workers",
     type=click.IntRange(min=1),
-    help="How many clients fine-tune at once, each in a process of its own. Pruning only.  "
+    help="How many clients fine-tune at once, each in its own process. Pruning only.  "
     "[default: on a CPU, torch's threads]",
 )
 @click.option(
     "--delta",
     type=click.FloatRange(0, min_open=True),
-    help="Set weights beyond so many standard deviations to zero. Pruning only.  [default: the method's]",
+    help="Set weights more than this many standard deviations from the mean to zero. Pruning only.  "
+    "[default: the method's]",
 )
 @click.option(
     "--max-accuracy-drop",
     type=click.FloatRange(0, 1),
-    help="How much clean accuracy, as a fraction, a repair may cost, beside one standard error.  "
+    help="Largest allowed drop of the clean accuracy, as a fraction, plus one standard error.  "
     "[default: 0.01; 0.05 when pruning]",
 )
 @click.option(
@@ -117,25 +118,27 @@ def repair(
 ) -> int:
     """Scan the model file SUSPECT and, if it is backdoored, write a repaired model.
 
-    With --method prune, SUSPECT is the folder of a run of fedmend simulate, and no scan need have found anything: the
-    clients vote on the channels to prune, find triggers of a few pixels, and fine-tune the model against them.
+    With --method prune, SUSPECT is the folder of a run of fedmend simulate, and no prior scan is needed: the clients
+    vote on the channels to prune, search for few-pixel triggers, and fine-tune the model against them.
     --reference, --model and --data are not needed. With --reference-round, the repaired model is scanned.
 
-    The folder of --out also gets repair.json and report.html, and when unlearning scan.json and trigger.safetensors. A
-    model is written only if it was repaired: its clean accuracy held, no new scan finds a backdoor in it, and no
-    trigger that was found still works.
+    The folder of --out also gets repair.json and report.html and, with --method unlearn, scan.json and
+    trigger.safetensors. A model is written only if it was repaired: its clean accuracy held, no new scan finds a
+    backdoor in it, and no found trigger still works.
 
     Exit code: 0 repaired or nothing to repair, 1 the repair failed, 2 bad input, 3 the scan was inconclusive.
     """
     if out.suffix != ".safetensors":
-        raise ConfigError(f"--out {out}: repaired models are written as .safetensors; give it that ending")
+        raise ConfigError(f"--out {out}: expected a name that ends in .safetensors")
     repairer = REPAIRS[repair_method]
     if isinstance(repairer, FederatedPruning):
         _refuse(
             {"--reference": reference, "--model": architecture, "--data": source}, f"--method {repair_method}"
         )
         if reference_round is not None and not validation_images:
-            raise ConfigError("--reference-round is for a new scan, which needs --validation-images above 0")
+            raise ConfigError(
+                "--reference-round asks for a new scan, which needs --validation-images above 0"
+            )
         repairer = replace(
             repairer,
             vote=vote or repairer.vote,
@@ -191,16 +194,16 @@ def repair(
     save_repaired(repaired, out)
     write_text(folder / "repair.json", report.to_json() + "\n")
     page = save_scan(found, folder)
-    click.echo(report.to_json() if as_json else f"{told(found)}\n{outcome(report)}\nReport: {page}")
+    click.echo(report.to_json() if as_json else f"{summary(found)}\n{outcome(report)}\nReport: {page}")
     return EXIT_CODES[report.outcome]
 
 
 def outcome(report: RepairReport) -> str:
-    """A repair's outcome and reason for a person."""
+    """A repair's outcome and reason, as printed."""
     return f"{report.outcome.upper()}. {report.reason}"
 
 
 def _refuse(options_given: Mapping[str, object], by: str) -> None:
     names = ", ".join(name for name, value in options_given.items() if value is not None)
     if names:
-        raise ConfigError(f"{by} does not take {names}; leave it out")
+        raise ConfigError(f"{by} does not accept {names}; remove it")

@@ -1,4 +1,4 @@
-"""``fedmend report``: one page from a folder of results."""
+"""``fedmend report``: a page from a folder of results."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import click
 def report(run: Path) -> None:
     """Write RUN/report.html from the results in the folder RUN.
 
-    RUN is a folder that simulate, scan or repair wrote; several of them may share one.
+    RUN is a folder written by simulate, scan or repair, or by several of them.
     """
     from fedmend.pages import read_folder, write_page  # only this command needs templates and pictures
 

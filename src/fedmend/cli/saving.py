@@ -1,4 +1,4 @@
-"""Writing a repaired model, or saying that there is none."""
+"""Writes a repaired model, or warns of an old file if there is none."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from fedmend.checkpoints import save_state
 
 
 def save_repaired(model: nn.Module | None, out: Path) -> None:
-    """Write the model; without one, warn of a file that an earlier repair left there, which stays as it is."""
+    """Write the model; without one, warn if ``out`` still holds an earlier repair's, which is kept."""
     if model is not None:
         save_state(model.state_dict(), out)
     elif out.exists():
         click.echo(
-            f"Warning: this repair wrote no model; {out} was there before and is left as it was.", err=True
+            f"Warning: this repair wrote no model; {out} existed before and was not changed.", err=True
         )

@@ -67,17 +67,17 @@ def scan(
     with progress_bars() as progress:
         report = run_scan(case, detectors, seed=seed, progress=progress)
     with suppress(OSError):
-        (out / "repair.json").unlink()  # an earlier repair's, maybe of another model: not for this report
+        (out / "repair.json").unlink()  # from an earlier repair, maybe of another model
     page = save_scan(report, out)
-    click.echo(report.to_json() if as_json else f"{told(report)}\nReport: {page}")
+    click.echo(report.to_json() if as_json else f"{summary(report)}\nReport: {page}")
     return EXIT_CODES[report.verdict]
 
 
 def save_scan(report: ScanReport, out: Path) -> Path:
     """Write a scan's files; returns the page's path.
 
-    ``trigger.safetensors`` holds the trigger of the most suspicious finding that recovered one; without any, a file
-    left by an earlier scan is removed.
+    ``trigger.safetensors`` holds the trigger of the most suspicious finding that recovered one; without any, an
+    earlier scan's file is removed.
     """
     write_text(out / "scan.json", report.to_json() + "\n")
     with_trigger = [finding for finding in report.findings if recovered(finding) is not None]
@@ -91,7 +91,7 @@ def save_scan(report: ScanReport, out: Path) -> Path:
     return page
 
 
-def told(report: ScanReport) -> str:
-    """A scan's verdict, reason and warnings for a person."""
+def summary(report: ScanReport) -> str:
+    """A scan's verdict, reason and warnings, as printed."""
     warnings = [*report.warnings, *(text for finding in report.findings for text in finding.warnings)]
     return f"{report.verdict.upper()}. {report.reason}" + "".join(f"\nWarning: {text}" for text in warnings)

@@ -21,15 +21,15 @@ _ADVICE = "expected an .npz file of arrays images and labels, as numpy.savez wri
 
 
 def open_npz(open_file: Callable[[], IO[bytes]], where: str) -> LazyImages:
-    """Open an .npz file of arrays ``images``, ``labels`` and, if there, ``class_names``; pickles are refused.
+    """Open an .npz file of arrays ``images``, ``labels`` and optionally ``class_names``; pickles are refused.
 
-    ``images`` is (N, H, W), (N, H, W, C) or (N, C, H, W) with C 1 or 3 (channels first where both could be),
+    ``images`` is (N, H, W), (N, H, W, C) or (N, C, H, W) with C 1 or 3 (channels first if ambiguous),
     uint8 or floats in [0, 1], which are rounded to 8 bits. ``labels`` is (N,), integers from 0;
-    ``class_names`` is (K,), strings. Of ``images`` only the header is read at first.
+    ``class_names`` is (K,), strings. Only the header of ``images`` is read at first.
 
     Args:
-        open_file: opens the file as a binary stream that can seek; called anew for each reading.
-        where: what to call the file in errors.
+        open_file: opens the file as a seekable binary stream; called for each reading.
+        where: the file's name in errors.
 
     Raises:
         DataError: the file is damaged, or an array doesn't fit.
@@ -58,7 +58,7 @@ def open_npz(open_file: Callable[[], IO[bytes]], where: str) -> LazyImages:
 
 
 def _decode(open_file: Callable[[], IO[bytes]], where: str, rows: list[int]) -> Tensor:
-    """The images at ``rows`` (rising) as uint8 (M, C, H, W)."""
+    """The images at ``rows`` (ascending) as uint8 (M, C, H, W)."""
     with as_data_error(where, _ADVICE):
         with open_file() as file, zipfile.ZipFile(file) as archive, archive.open("images.npy") as stream:
             images = _read_rows(stream, rows)
@@ -66,7 +66,7 @@ def _decode(open_file: Callable[[], IO[bytes]], where: str, rows: list[int]) -> 
 
 
 def _header(stream: IO[bytes]) -> tuple[tuple[int, ...], np.dtype[Any], bool]:
-    """An array's shape, type, and whether its columns come first; the stream is left at its values."""
+    """An array's shape, type, and whether it is in column-major order; the stream is left at its values."""
     first = np.lib.format.read_magic(stream) == (1, 0)
     read = np.lib.format.read_array_header_1_0 if first else np.lib.format.read_array_header_2_0
     shape, columns_first, dtype = read(stream)

@@ -1,4 +1,4 @@
-"""Decoding images (PNG, JPEG, BMP, WebP), which may be damaged or hostile, to one tensor of pixels."""
+"""Decodes images (PNG, JPEG, BMP, WebP), which may be damaged or hostile, to one tensor of pixels."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ def decode(sources: Iterable[tuple[str, bytes | Path]], size: tuple[int, int] | 
     """Decode images that all have the same size.
 
     Args:
-        sources: what to call each image in errors, and its encoded bytes or its file.
+        sources: each image's name in errors, and its encoded bytes or its file.
         size: (H, W) in pixels to scale every image to; None keeps the sizes.
 
     Returns:
-        uint8, (N, C, H, W): C is 1 if every image is grey, else 3. Transparency is dropped.
+        uint8, (N, C, H, W): C is 1 if every image is grey, otherwise 3. Transparency is dropped.
 
     Raises:
-        DataError: there is no image, or one is damaged, has more than 8 bits a channel or another size than
-            the first.
+        DataError: there is no image, or one is damaged, has more than 8 bits per channel or differs from the first
+            in size.
     """
     arrays: list[NDArray[np.uint8]] = []
     first = ""
@@ -56,7 +56,7 @@ def _decode_one(
     expected: tuple[int, ...] | None,
     size: tuple[int, int] | None,
 ) -> NDArray[np.uint8]:
-    """One image as (H, W) if grey, else (H, W, 3)."""
+    """One image as (H, W) if grey, otherwise (H, W, 3)."""
     with (
         as_data_error(name, "expected a whole PNG, JPEG, BMP or WebP image; replace it or leave it out"),
         Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=_FORMATS) as image,
@@ -69,7 +69,7 @@ def _decode_one(
             )
         if image.mode.startswith("I") or image.mode == "F":
             raise DataError(
-                f"{name} has more than 8 bits a channel (mode {image.mode}); convert it to 8 bits first"
+                f"{name} has more than 8 bits per channel (mode {image.mode}); convert it to 8 bits first"
             )
         pixels: Image.Image = image
         if image.mode not in ("L", "RGB"):

@@ -1,4 +1,4 @@
-"""Labelled images from a folder with one sub-folder a class."""
+"""Labelled images from a folder with one sub-folder per class."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from fedmend.data.lazy_images import LazyImages, opened_images
 from fedmend.errors import DataError
 
 _SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
-_ADVICE = "expected a folder that can be read, with one sub-folder a class"
+_ADVICE = "expected a readable folder with one sub-folder per class"
 
 
 def open_folder(folder: Path, split: str) -> LazyImages:
-    """List a folder of class folders; the classes are their names in sorted order, images go by file name.
+    """List a folder of class folders; classes are sorted by name, images by file name.
 
-    If the folder's sub-folders hold folders themselves, they are splits, and ``split`` is listed. Hidden entries and
-    files other than png, jpg, jpeg, bmp and webp are skipped. A class folder without images stays a class.
+    If the sub-folders hold folders themselves, they are splits, and ``split`` is listed. Hidden entries and files
+    other than png, jpg, jpeg, bmp and webp are skipped. A class folder without images remains a class.
 
     Raises:
         DataError: there is no such folder, split or image.
@@ -38,7 +38,7 @@ def open_folder(folder: Path, split: str) -> LazyImages:
         files = [(label, path) for label, entry in enumerate(classes) for path in _images(entry)]
         if not files:
             raise DataError(
-                f"no images found in {folder}; expected one sub-folder a class with png, jpg, jpeg, bmp or "
+                f"no images found in {folder}; expected one sub-folder per class with png, jpg, jpeg, bmp or "
                 "webp files"
             )
         labels = np.array([label for label, _ in files], dtype=np.int64)

@@ -1,4 +1,4 @@
-"""Labelled images from datasets of the Hugging Face hub, by the optional ``datasets`` library."""
+"""Labelled images from datasets on the Hugging Face hub, with the optional ``datasets`` library."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from fedmend.data.tables import encoded_images, image_and_label, label_values
 from fedmend.errors import DataError
 
 _ADVICE = (
-    "check the name, the split and the network; without a network give a parquet file, or set FEDMEND_DATA to a "
+    "check the name, the split and the network; without a network use a parquet file, or set FEDMEND_DATA to a "
     "folder of datasets"
 )
 
 
 def open_hub(dataset_id: str, split: str, size: tuple[int, int] | None = None) -> LazyImages:
-    """Open a split of a dataset of the hub, which ``datasets`` downloads and keeps.
+    """Open a split of a dataset on the hub, which ``datasets`` downloads and caches.
 
     Args:
         dataset_id: such as ``ylecun/mnist``.
@@ -28,14 +28,14 @@ def open_hub(dataset_id: str, split: str, size: tuple[int, int] | None = None) -
         size: (H, W) in pixels to scale the images to; None keeps their sizes.
 
     Raises:
-        DataError: the ``datasets`` library, the dataset or the split can't be had, or its columns can't be used.
+        DataError: the ``datasets`` library, the dataset or the split isn't available, or its columns can't be used.
     """
     what = f"split {split!r} of {dataset_id!r} from the Hugging Face hub"
     try:
         import datasets
     except ImportError as error:
         raise DataError(
-            f"can't read {what}: it takes the datasets library; install it with pip install 'fedmend[hub]', give a "
+            f"can't read {what} without the datasets library; install it with pip install 'fedmend[hub]', use a "
             "parquet file, or set FEDMEND_DATA to a folder of datasets"
         ) from error
     with as_data_error(what, _ADVICE):
@@ -60,7 +60,7 @@ def _decode(images: Any, dataset_id: str, size: tuple[int, int] | None, rows: li
         (column,) = images.column_names
         table = images.select(rows).with_format("arrow")[:]
         if isinstance(images.features[column], datasets.Image):
-            # Images that are kept as files beside the dataset's own are read into the table.
+            # Read images that are stored in files outside the dataset's own into the table.
             table = embed_table_storage(table.cast(images.features.arrow_schema))
         positions = list(range(len(rows)))
         return decode(encoded_images(table.column(column), positions, rows, f"of {dataset_id}"), size)

@@ -18,7 +18,7 @@ class ImageSet:
     Attributes:
         images: uint8, (N, C, H, W) with N >= 1 and C 1 (grey) or 3 (RGB).
         labels: int64, (N,), in [0, num_classes).
-        class_names: one name a class; a class may be without images.
+        class_names: one name per class; a class may have no images.
 
     Raises:
         DataError: a type, a shape or a label doesn't fit.
@@ -41,17 +41,17 @@ class ImageSet:
 
     @property
     def num_classes(self) -> int:
-        """How many classes have a name."""
+        """Number of classes."""
         return len(self.class_names)
 
     def subset(self, indices: Tensor | Sequence[int]) -> ImageSet:
         """Copy the images at ``indices``, in that order; the class names stay.
 
         Args:
-            indices: one or more whole numbers in [0, N), (M,).
+            indices: one or more integers in [0, N), (M,).
 
         Raises:
-            DataError: no index, an index out of range, or something other than whole numbers.
+            DataError: no index, an index out of range, or something other than integers.
         """
         chosen = checked_indices(indices, len(self)).to(self.images.device)
         return ImageSet(self.images[chosen], self.labels[chosen], self.class_names)

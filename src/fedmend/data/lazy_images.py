@@ -1,4 +1,4 @@
-"""Labelled images whose labels are in memory and whose pixels are decoded on request."""
+"""Labelled images with labels in memory and pixels decoded on request."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ from fedmend.data.image_set import ImageSet, check_labels, checked_indices
 from fedmend.errors import DataError
 
 Decode = Callable[[list[int]], Tensor]
-"""Decodes the images at the given indices, rising and without repeats, to uint8 (M, C, H, W)."""
+"""Decodes the images at the given indices, ascending and distinct, to uint8 (M, C, H, W)."""
 
 _MOST_CLASSES = 100_000
 
 
 @dataclass(frozen=True, eq=False)
 class LazyImages:
-    """Images that are decoded only when asked for, with all their labels.
+    """Images that are decoded on request, with all their labels.
 
-    What is decoded together must have one size. It has one channel if all of it is grey, else three. A damaged image
-    raises only when it is decoded.
+    Images decoded together must have one size. They have one channel if all are grey, otherwise three. A damaged
+    image raises only when it is decoded.
 
     Attributes:
         labels: int64, (N,), in [0, num_classes), N >= 1.
-        class_names: one name a class; a class may be without images.
-        decode: how images are decoded; use :meth:`subset` and :meth:`load`.
+        class_names: one name per class; a class may have no images.
+        decode: decodes images; call :meth:`subset` or :meth:`load` instead.
 
     Raises:
         DataError: a type, a shape or a label doesn't fit.
@@ -49,20 +49,20 @@ class LazyImages:
 
     @property
     def num_classes(self) -> int:
-        """How many classes have a name."""
+        """Number of classes."""
         return len(self.class_names)
 
     @cached_property
     def image_shape(self) -> tuple[int, int, int]:
-        """(C, H, W) of the first image, which is decoded for it."""
+        """(C, H, W) of the first image, which is decoded for this."""
         channels, height, width = self.subset([0]).images.shape[1:]
         return channels, height, width
 
     def subset(self, indices: Tensor | Sequence[int]) -> ImageSet:
-        """Decode the images at ``indices`` and no others; they come in that order.
+        """Decode only the images at ``indices``, in that order.
 
         Args:
-            indices: one or more whole numbers in [0, N), (M,).
+            indices: one or more integers in [0, N), (M,).
 
         Raises:
             DataError: the indices can't be used, an image is damaged, or the images differ in size.
@@ -86,16 +86,16 @@ class LazyImages:
 def opened_images(
     labels: np.ndarray[Any, Any], class_names: tuple[str, ...] | None, decode: Decode, where: str
 ) -> LazyImages:
-    """LazyImages of an array of labels, (N,); without names the classes are "0", "1", ...
+    """Make LazyImages from an array of labels, (N,); without names the classes are "0", "1", ...
 
     Args:
         labels: integers in [0, 100,000).
-        class_names: one name a class, or None.
+        class_names: one name per class, or None.
         decode: see :data:`Decode`.
-        where: what to call the source in errors.
+        where: the source's name in errors.
 
     Raises:
-        DataError: the labels are no integers, are out of range, or have no name.
+        DataError: the labels aren't integers, are out of range, or have no name.
     """
     if labels.ndim != 1 or labels.dtype.kind not in "iu":
         raise DataError(

@@ -1,4 +1,4 @@
-"""Finding labelled images by name: the shipped sample, well-known datasets, the hub, and a user's own files."""
+"""Finds labelled images by name: the shipped sample, well-known datasets, the hub, and a user's own files."""
 
 from __future__ import annotations
 
@@ -22,42 +22,41 @@ _HUB_IDS = {
     "cifar10": "uoft-cs/cifar10",
     "gtsrb": "tanganke/gtsrb",
 }
-_HUB_SIZES = {"gtsrb": (32, 32)}  # its signs are of many sizes
+_HUB_SIZES = {"gtsrb": (32, 32)}  # its signs have many sizes
 _SPLITS = ("train", "test")
 _KINDS = (
     f"{SAMPLE}, {', '.join(_HUB_IDS)}, a hub id such as owner/name, a .parquet or .npz file, or a folder "
-    "with one sub-folder a class"
+    "with one sub-folder per class"
 )
 
 
 def open_images(source: str | Path, split: str = "test") -> LazyImages:
-    """Open labelled images: all labels are read, and images are decoded when they are asked for.
+    """Open labelled images: labels are read at once, images are decoded on request.
 
-    All have 8 bits a channel, and 1 (grey) or 3 (RGB) channels. ``source`` is one of:
+    All have 8 bits per channel, and 1 (grey) or 3 (RGB) channels. ``source`` is one of:
 
     - ``fashion-mnist-sample``: 12,000 training and 2,000 test images that are part of this package.
     - ``mnist``, ``fashion-mnist``, ``cifar10`` or ``gtsrb``, with hyphens or underscores, in any case: if the
-      environment variable FEDMEND_DATA is set, the file ``<FEDMEND_DATA>/<name>/<split>.parquet``, else the
+      environment variable FEDMEND_DATA is set, the file ``<FEDMEND_DATA>/<name>/<split>.parquet``, otherwise the
       dataset on the Hugging Face hub. The hub's GTSRB is scaled to 32x32.
-    - ``owner/name``, where there is no such path: that dataset on the hub, by ``pip install 'fedmend[hub]'``.
+    - ``owner/name``, if there is no such path: that dataset on the hub; needs ``pip install 'fedmend[hub]'``.
     - a ``.parquet`` file: a column of encoded images and one of integer labels, as ``datasets`` writes them.
-    - a ``.npz`` file: arrays ``images``, ``labels`` and perhaps ``class_names`` (see
+    - a ``.npz`` file: arrays ``images``, ``labels`` and optionally ``class_names`` (see
       :func:`fedmend.data.array_files.open_npz`).
-    - a folder with one sub-folder a class, perhaps inside one folder a split.
+    - a folder with one sub-folder per class, optionally inside one folder per split.
 
-    A name comes before a file of that name: write ``./mnist`` for a folder of yours, or give a ``Path``.
+    A known name takes precedence over a path: for your own folder, write ``./mnist`` or pass a ``Path``.
 
     Args:
-        source: where the images are.
-        split: ``train`` or ``test``; other names where a hub dataset or a folder has them. A file has none,
-            and ``split`` is ignored.
+        source: the name, file or folder.
+        split: ``train`` or ``test``, or another split of a hub dataset or a folder; ignored for a file.
 
     Raises:
-        DataError: nothing is there, or what is there is damaged or doesn't fit.
+        DataError: nothing is there, or the data is damaged or doesn't fit.
     """
     if not isinstance(source, str | Path) or not isinstance(split, str):
         raise DataError(
-            f"a data source and a split are given as text or a path; got {type(source).__name__} and "
+            f"a data source must be text or a path, and a split text; got {type(source).__name__} and "
             f"{type(split).__name__}; expected {_KINDS}"
         )
     if isinstance(source, str):
@@ -83,7 +82,7 @@ def load_images(source: str | Path, split: str = "test") -> ImageSet:
     """Load all images of a source, decoded; see :func:`open_images`, which decodes only some.
 
     Raises:
-        DataError: nothing is there, what is there is damaged or doesn't fit, or the images differ in size.
+        DataError: nothing is there, the data is damaged or doesn't fit, or the images differ in size.
     """
     return open_images(source, split).load()
 
@@ -96,7 +95,7 @@ def _open_sample(split: str) -> LazyImages:
 
 
 def _open_parquet(path: Path) -> LazyImages:
-    from fedmend.data.tables import open_parquet  # here, since a scan of another source needs no pyarrow
+    from fedmend.data.tables import open_parquet  # here, since only this source needs pyarrow
 
     return open_parquet(path)
 
@@ -134,7 +133,7 @@ def _open_file(path: Path) -> LazyImages:
         return _open_parquet(path)
     if path.suffix.lower() == ".npz":
         return open_npz(lambda: path.open("rb"), str(path))
-    raise DataError(f"{path} is a file of a kind that can't be read as images; expected {_KINDS}")
+    raise DataError(f"{path} is not a file of images that fedmend can read; expected {_KINDS}")
 
 
 def _check_split(split: str, name: str) -> None:

@@ -1,4 +1,4 @@
-"""Partitioning a training set among clients: every image goes to exactly one of them."""
+"""Partitions a training set among clients: every image goes to exactly one."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def iid(labels: Tensor, num_clients: int, generator: torch.Generator) -> list[Te
         generator: on the CPU; the same state gives the same split.
 
     Returns:
-        One int64 tensor of indices into ``labels`` a client, in rising order, never empty.
+        One int64 tensor of indices into ``labels`` per client, ascending, never empty.
 
     Raises:
         DataError: the labels or the number of clients can't be used.
@@ -38,18 +38,18 @@ def k_label(
 ) -> list[Tensor]:
     """Give each client images of exactly K random labels (federated pruning paper, 5.1).
 
-    Every label has a holder. Its images are split equally among its holders, whose number is roughly proportional to
-    the number of its images. So clients have roughly equal sizes and roughly as many images of each of their labels,
-    as far as the labels' frequencies allow. The paper doesn't say how it draws the labels; this is one way.
+    Every label has at least one holder. Its images are split equally among its holders, whose number is roughly
+    proportional to the number of images. So clients have roughly equal sizes and roughly equal numbers of images of
+    each of their labels, as far as the labels' frequencies allow. The paper doesn't specify how it draws the labels.
 
     Args:
-        labels: integers >= 0, (N,); only labels that occur count.
+        labels: integers >= 0, (N,); labels that don't occur are ignored.
         num_clients: in [1, N].
         labels_per_client: K, in [1, number of labels that occur].
         generator: on the CPU; the same state gives the same split.
 
     Returns:
-        One int64 tensor of indices into ``labels`` a client, in rising order.
+        One int64 tensor of indices into ``labels`` per client, ascending.
 
     Raises:
         DataError: the labels can't be used, ``num_clients * labels_per_client`` is less than the number of
@@ -61,9 +61,9 @@ def k_label(
     capacity = np.minimum(counts, num_clients)
     if int(capacity.sum()) < num_clients * labels_per_client:
         raise DataError(
-            f"too few images for {num_clients} clients with {labels_per_client} labels each: that takes "
-            f"{num_clients * labels_per_client} parts of labels, and the images make {int(capacity.sum())}; "
-            "use fewer clients or labels a client"
+            f"too few images for {num_clients} clients with {labels_per_client} labels each: that needs "
+            f"{num_clients * labels_per_client} parts of labels, and the images allow {int(capacity.sum())}; "
+            "use fewer clients or labels per client"
         )
     holders = _holders(counts.tolist(), capacity.tolist(), num_clients * labels_per_client, generator)
     held, sizes = [0] * num_clients, [0] * num_clients
@@ -90,11 +90,11 @@ def dirichlet(labels: Tensor, num_clients: int, alpha: float, generator: torch.G
     Args:
         labels: integers >= 0, (N,).
         num_clients: in [1, N].
-        alpha: in (0, 1,000,000]; small values give each client few classes, large ones come close to :func:`iid`.
+        alpha: in (0, 1,000,000]; small values give each client few classes, large ones approach :func:`iid`.
         generator: on the CPU; the same state gives the same split.
 
     Returns:
-        One int64 tensor of indices into ``labels`` a client, in rising order, never empty.
+        One int64 tensor of indices into ``labels`` per client, ascending, never empty.
 
     Raises:
         DataError: the labels, the number of clients or ``alpha`` can't be used.
@@ -126,7 +126,7 @@ def _fill_empty(parts: list[Tensor]) -> list[Tensor]:
 
 
 def _holders(counts: list[int], capacity: list[int], places: int, generator: torch.Generator) -> list[int]:
-    """How many clients hold each label: one, then repeatedly one more for the label with the most images a holder."""
+    """The number of holders of each label: one, then repeatedly one more for the label with most images per holder."""
     holders = [1] * len(counts)
     luck = torch.randperm(len(counts), generator=generator).tolist()
     crowded = [
@@ -146,13 +146,13 @@ def _check_k(labels_per_client: int, num_clients: int, num_labels: int) -> None:
         raise DataError(f"labels_per_client must be a whole number; got {labels_per_client!r}")
     if not 1 <= labels_per_client <= num_labels:
         raise DataError(
-            f"labels_per_client must be in [1, {num_labels}], the labels that occur; got {labels_per_client}"
+            f"labels_per_client must be in [1, {num_labels}], the number of labels that occur; got {labels_per_client}"
         )
     if num_clients * labels_per_client < num_labels:
         needed = math.ceil(num_labels / num_clients)
         raise DataError(
             f"{num_clients} clients with {labels_per_client} labels each can't hold all {num_labels} labels; "
-            f"use at least {needed} labels a client or {math.ceil(num_labels / labels_per_client)} clients"
+            f"use at least {needed} labels per client or {math.ceil(num_labels / labels_per_client)} clients"
         )
 
 

@@ -1,4 +1,4 @@
-"""Drawing images by their labels alone."""
+"""Draws images by their labels."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from fedmend.errors import DataError
 
 
 class Labelled(Protocol):
-    """Anything with labels: an ImageSet, or LazyImages, of which none is decoded to draw from them."""
+    """Anything with labels, such as an ImageSet or LazyImages; drawing decodes no image."""
 
     @property
     def labels(self) -> Tensor:
@@ -20,19 +20,19 @@ class Labelled(Protocol):
 
     @property
     def num_classes(self) -> int:
-        """How many classes there are, with or without images."""
+        """Number of classes, with or without images."""
         ...
 
 
 def stratified(images: Labelled, count: int, generator: torch.Generator) -> Tensor:
-    """Draw ``count`` different images, the same number of each class as far as possible.
+    """Draw ``count`` distinct images, balanced over the classes as far as possible.
 
-    With 10 classes and ``count`` 30 it draws three images a class, the contrastive paper's scan set. If ``count``
-    doesn't divide evenly, chance decides which classes give one more; a class with too few images gives all it has
-    and the others make up for it.
+    With 10 classes and ``count`` 30 it draws three images per class, the contrastive paper's scan set. If ``count``
+    doesn't divide evenly, random classes give one more; a class with too few images gives all of them, and the others
+    make up for it.
 
     Returns:
-        int64, (count,): indices in rising order.
+        int64, (count,): indices, ascending.
 
     Raises:
         DataError: ``count`` is not in [1, N].
@@ -51,7 +51,7 @@ def stratified(images: Labelled, count: int, generator: torch.Generator) -> Tens
 
 
 def _quotas(available: Tensor, count: int, generator: torch.Generator) -> Tensor:
-    """How many images to draw of each class: the most equal split of ``count`` within ``available``."""
+    """The number of images to draw from each class: the most equal split of ``count`` within ``available``."""
     quotas = torch.zeros_like(available)
     while count > 0:
         unfilled = (available > quotas).nonzero().flatten()

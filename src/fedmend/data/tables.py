@@ -1,4 +1,4 @@
-"""Labelled images from parquet files, of which only the needed rows' images are read and decoded."""
+"""Labelled images from parquet files; only the needed rows' images are read and decoded."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ _ADVICE = "expected a parquet file with an image column and an integer label col
 
 
 def open_parquet(path: Path) -> LazyImages:
-    """Open a parquet file with a column of encoded images and one of integer labels, which is read at once.
+    """Open a parquet file with a column of encoded images and one of integer labels; only the labels are read at once.
 
-    Class names come from the metadata that the ``datasets`` library writes; without it they are the labels. Images
-    are read by row group, of which only those with needed rows.
+    Class names come from the metadata that the ``datasets`` library writes; without it they are the labels. Only row
+    groups with needed images are read.
 
     Raises:
         DataError: the file is missing, damaged, or its columns can't be used.
@@ -49,7 +49,7 @@ def _decode(path: Path, column: str, rows: list[int]) -> Tensor:
 
 
 def _encoded(path: Path, column: str, rows: list[int]) -> Iterator[tuple[str, bytes]]:
-    """The rows' encoded images, by one row group after another."""
+    """The rows' encoded images, one row group at a time."""
     with pq.ParquetFile(path) as file:
         first, remaining = 0, rows
         for group in range(file.num_row_groups):
@@ -77,13 +77,13 @@ def label_values(labels: Any, column: str, where: str) -> np.ndarray[Any, Any]:
 def encoded_images(
     images: Any, positions: list[int], rows: list[int], where: str
 ) -> Iterator[tuple[str, bytes]]:
-    """What to call each image in errors, and its encoded bytes.
+    """Each image's name in errors, and its encoded bytes.
 
     Args:
         images: a column of bytes, or of structs with bytes.
-        positions: where in the column the images are, rising.
-        rows: their numbers in the file, for errors.
-        where: what to call the source in errors.
+        positions: the images' positions in the column, ascending.
+        rows: their row numbers in the file, for errors.
+        where: the source's name in errors.
 
     Raises:
         DataError: a row has no bytes.
@@ -144,7 +144,7 @@ def _short(kind: Any) -> str:
 
 
 def _class_names(schema: Any, label: str) -> tuple[str, ...] | None:
-    """The label's names in the ``datasets`` library's metadata, or None if there are none to read."""
+    """The label's names in the ``datasets`` library's metadata; None if there are none."""
     try:
         features = json.loads(schema.metadata[b"huggingface"])["info"]["features"]
         names = features[label]["names"]

@@ -1,4 +1,4 @@
-"""Detectors: from a suspect, and what else there is, to a finding.
+"""Detectors: from a suspect, a reference and clean images to a finding.
 
 A new detector is a file here and a line in ``DETECTORS``; see CONTRIBUTING.md.
 """
@@ -36,17 +36,17 @@ DETECTORS: dict[str, Callable[..., Detector]] = {
     "contrastive-paper-cifar10": partial(replace, PAPER_SETTINGS["cifar10"]),
     "contrastive-paper-gtsrb": partial(replace, PAPER_SETTINGS["gtsrb"]),
 }
-"""What makes each detector, by name; keyword arguments change its settings."""
+"""A factory for each detector, by name; keyword arguments override its settings."""
 
 
 def find_detector(name: str) -> Detector:
     """The detector with this name, with its default settings.
 
     Args:
-        name: in ``DETECTORS``, or ``package.module:factory`` for one of the user's own.
+        name: in ``DETECTORS``, or ``package.module:factory`` for your own.
 
     Raises:
-        ConfigError: there is none, or the factory failed.
+        ConfigError: there is no such detector, or the factory failed.
     """
     detector: Detector = from_table({"kind": name}, DETECTORS, "detector")
     return detector

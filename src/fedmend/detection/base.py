@@ -23,7 +23,7 @@ Side = Literal["above", "below"]
 
 
 class Need(Enum):
-    """What a detector can't do without."""
+    """What a detector requires."""
 
     REFERENCE = "a clean reference model"
     IMAGES = "clean images"
@@ -144,7 +144,7 @@ class Finding:
 
     Attributes:
         detector: the method's name.
-        verdict: what the method's rule makes of the measures.
+        verdict: the rule's decision on the measures.
         reason: the verdict in a sentence or two, for a person.
         suspicious: one number; higher is worse.
         limit: what ``suspicious`` is judged by; NaN if there is no limit.
@@ -156,7 +156,7 @@ class Finding:
         loss_curve: of a search, one loss per step.
         stop_reason: why the search ended.
         seconds: how long it took. A scan fills it in for a method that leaves it out.
-        other_rules: what other rules, by name, make of the same measures.
+        other_rules: other rules' decisions on the same measures, by name.
     """
 
     __pydantic_config__ = STRICT

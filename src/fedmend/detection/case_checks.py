@@ -35,7 +35,7 @@ def check_logits(case: Case) -> None:
     """Check what the models return on the clean images.
 
     Raises:
-        ModelError: something else than finite logits, or logits of different classes.
+        ModelError: something other than finite logits, or logits of different classes.
         DataError: labels or class names that don't match the classes, or images of a single class.
     """
     named = {"suspect": case.suspect_logits}
@@ -62,7 +62,7 @@ def check_logits(case: Case) -> None:
             f"the models have {classes} classes, but {len(case.class_names)} class names were given"
         )
     if len(case.truth.unique()) < 2:
-        raise DataError("a scan needs images of two classes or more; all that were given are of one class")
+        raise DataError("a scan needs images of two classes or more; all given ones are of one class")
 
 
 @contextmanager

@@ -23,23 +23,23 @@ from fedmend.seeds import generator
 
 @settings
 class Contrastive:
-    """Recover a patch that changes the suspect's features but not the reference's, then judge what it does.
+    """Recover a patch that changes the suspect's features but not the reference's, then judge its effect.
 
-    The loss is the paper's Eq. 4: contrastive loss + ``alpha`` * (-SSIM). Where the paper penalises the mask's L1 norm
-    by a weight that must be tuned for each dataset (A.2), this detector limits it (see :class:`SizeLimitedSearch`).
-    Before it says backdoored, it runs a control: a shorter search with the roles swapped (ours). If a patch of at most
-    twice the size fools only the reference, honest training explains the difference between the models as well.
+    The loss is the paper's Eq. 4: contrastive loss + ``alpha`` * (-SSIM). The paper penalises the mask's L1 norm with
+    a weight that must be tuned for each dataset (A.2); this detector limits it (see :class:`SizeLimitedSearch`).
+    Before a verdict of backdoored, it runs a control: a shorter search with the roles swapped (ours). If a patch of at
+    most twice the size fools only the reference, honest training also explains the difference between the models.
 
     Attributes:
         alpha: weight of the SSIM term.
         layer: whose outputs are the features: "logits", or a submodule's name.
         search: the size-limited search.
-        exploration: the loss that restarts explore by. "full" is the whole loss. "suspect" takes the reference's
-            features as unchanged by the stamp: half the cost, and enough for a verdict, but with more stray pixels.
-            "aimed" is the same for nine steps; then each restart aims at the class to which it has pushed images most
-            (ours: a trigger sends all images to one class, while Eq. 1 accepts another class for each).
-        control: whether to run the control; it takes about a third of the time of a scan that says backdoored.
-        half: whether a search by logits may use half precision, where the CPU multiplies bfloat16 and the model is
+        exploration: the exploration loss. "full" is the whole loss. "suspect" assumes that the stamp doesn't change
+            the reference's features: half the cost, and enough for a verdict, but with more stray pixels. "aimed" is
+            the same for nine steps; then each restart targets the class to which it has pushed images most (ours: a
+            trigger sends all images to one class, while Eq. 1 allows a different class for each).
+        control: whether to run the control; it takes about a third of a scan that ends in backdoored.
+        half: whether a search on logits may use half precision, if the CPU has bfloat16 instructions and the model is
             large enough to gain. The evidence is measured in the model's own precision.
         thresholds: limits of the decision rule.
 
@@ -62,7 +62,7 @@ class Contrastive:
 
         Args:
             case: with a reference and images of two classes or more.
-            rng: on the CPU. The control has a generator of its own, derived from this one's initial seed.
+            rng: on the CPU. The control's generator is derived from its initial seed.
             progress: stages "trigger inversion" and "control: trigger inversion".
 
         Raises:
@@ -115,8 +115,8 @@ class Contrastive:
         """The same method for a control: a shorter search for a patch of at most this fraction of the image.
 
         A third of the restarts, three fifths of the exploration steps and two finalists are enough: if honest training
-        set two models apart, most restarts lead to a patch. The first one that succeeds ends the search. It isn't
-        aimed: the question is whether honest training explains what was found, not whether anything can be found.
+        separates two models, most restarts find a patch. The first one that succeeds ends the search. The exploration
+        isn't aimed: the control asks whether honest training explains the finding, not whether any patch exists.
         """
         shorter = replace(
             self.search,
@@ -169,4 +169,4 @@ THOROUGH = Contrastive(
     exploration="full",
     half=False,
 )
-"""Many times the cost of the default; its patches come closer to the whole planted trigger."""
+"""Costs many times the default; its patches come closer to the whole planted trigger."""

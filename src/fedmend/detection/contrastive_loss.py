@@ -1,4 +1,4 @@
-"""The contrastive loss (contrastive paper, Eq. 1), and with SSIM as a search minimises it (Eq. 4)."""
+"""The contrastive loss (contrastive paper, Eq. 1), and the search's loss with SSIM (Eq. 4)."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class StampedLoss:
 
         Args:
             stamped: float (S, K, C, H, W).
-            chosen: which of the pair's images these are, int64 (S, K).
+            chosen: their indices among the pair's images, int64 (S, K).
         """
         features, reference_features = (
             of(stamped.flatten(0, 1))[0].unflatten(0, stamped.shape[:2])

@@ -1,4 +1,4 @@
-"""What fedmend's contrastive search minimises, and what it counts as success."""
+"""The losses of fedmend's contrastive search, and its measure of success."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _UNAIMED, _FADING = 9, 0.8
 
 
 class ContrastiveObjective:
-    """The search's losses; what depends on the clean images alone is computed once.
+    """The search's losses; terms that depend only on the clean images are computed once.
 
     Args:
         pair: both models with their outputs on the clean images.
@@ -40,10 +40,10 @@ class ContrastiveObjective:
         return self.full(stamped, chosen)
 
     def coarse(self, stamped: Tensor, chosen: Tensor) -> Tensor:
-        """Eq. 1 without SSIM, as if no stamp changed the reference's features: only the suspect runs.
+        """Eq. 1 without SSIM, assuming unchanged reference features, so only the suspect runs.
 
         Call it once per exploration step. An aimed patch's loss becomes the cross-entropy of the class to which it has
-        pushed its images most, recent steps weighing more.
+        pushed its images most, with more weight on recent steps.
         """
         if self.exploration == "full":
             return self.loss(stamped, chosen)
@@ -62,8 +62,9 @@ class ContrastiveObjective:
     def success(self, stamped: Tensor, chosen: Tensor, at_least: float) -> Tensor:
         """The fraction of images that only the suspect assigns to the target, (S,).
 
-        The target is the suspect's most frequent prediction; images of that class, by the reference, don't count. For
-        patches below ``at_least`` the reference isn't run, and images that it would send to the target count, too.
+        The target is the suspect's most frequent prediction; images that the reference assigns to it unstamped are
+        left out. For patches below ``at_least`` the reference isn't run, so images that it would send to the target
+        are included.
         """
         predictions = self.suspect(stamped.flatten(0, 1))[1].argmax(1).unflatten(0, stamped.shape[:2])
         target = predictions.mode(dim=1, keepdim=True).values

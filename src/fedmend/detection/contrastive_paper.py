@@ -23,7 +23,7 @@ class ContrastivePaper:
     """Minimise Eq. 4 from one start, then apply the paper's rule: backdoored if MSE and REASR exceed their limits.
 
     Eq. 4 is contrastive loss + ``alpha`` * (-SSIM) + ``beta`` * L1 norm of the mask. The target is the class to which
-    most images *of other classes* are sent, where the paper takes the most frequent prediction.
+    most images *of other classes* are sent; the paper uses the most frequent prediction.
 
     Attributes:
         alpha: weight of the SSIM term.

@@ -12,13 +12,14 @@ from fedmend.detection.base import Finding, Measure, Verdict, most_suspicious
 from fedmend.detection.patch_evidence import Evidence
 
 MIN_IMAGES = 10
-"""A scan with images needs so many."""
+"""Fewest images a scan accepts."""
 FEW_IMAGES = 3
-"""Fewer images per class than the paper's three are warned of."""
+"""Images per class, as in the paper. Below this, a scan warns."""
 POOR_REFERENCE = 2.0
-"""A reference below so many times chance carries no verdict; with few classes, one halfway from chance to 1."""
+"""A reference below this multiple of chance makes the verdict inconclusive; with few classes, one below halfway from
+chance to 1."""
 FAIR_REFERENCE = 0.6
-"""A reference of lower accuracy is warned of."""
+"""Accuracy of the reference. Below this, a scan warns."""
 
 _ROUNDING = 1e-6  # a mask scaled to the limit may exceed it by rounding
 
@@ -42,10 +43,11 @@ class Thresholds(PaperThresholds):
 
     Attributes:
         mse, reasr: see :class:`PaperThresholds`.
-        reference_agreement: at or above it, the patch fools the reference, too, and is no backdoor of the suspect.
-        suspicion: at or above it, but not above ``reasr``, a patch that fools only the suspect is inconclusive. So is
-            a backdoor if a patch of at most twice the size reaches this success in the reference alone (the control).
-        mask_fraction: a patch that covers more of the image is inconclusive.
+        reference_agreement: at or above it, the patch also fools the reference and is no backdoor of the suspect.
+        suspicion: if a patch that fools only the suspect succeeds at least this often, but not above ``reasr``, the
+            verdict is inconclusive. So it is if a patch of at most twice the size succeeds this often in the reference
+            alone (the control).
+        mask_fraction: if the patch covers more of the image, the verdict is inconclusive.
     """
 
     reference_agreement: Fraction = 0.50
@@ -76,11 +78,10 @@ def paper_reason(evidence: Evidence, limits: PaperThresholds) -> str:
 def decide(evidence: Evidence, limits: Thresholds) -> tuple[Verdict, str]:
     """fedmend's own rule: the verdict, and the reason in words.
 
-    Beyond the paper's two conditions it looks at how the reference responds to the same stamped images. A patch that
-    sends most of them to the target in both models shows what the task is like, not what one model was taught. The
-    verdict is inconclusive if the reference is poor, the patch is too large or works on too few images, the search was
-    cut short, or a patch of at most twice the size fools only the reference: then honest training could have set the
-    two models apart as well.
+    Beyond the paper's two conditions, it checks how the reference responds to the same stamped images. A patch that
+    sends most of them to the target in both models reflects the task, not a backdoor in one model. The verdict is
+    inconclusive if the reference is poor, the patch is too large or works on too few images, the search was cut
+    short, or a patch of at most twice the size fools only the reference: honest training could explain the difference.
     """
     name = evidence.target_name
     sends = f'sends {evidence.reasr:.0%} of the other classes\' images to "{name}"'
@@ -89,7 +90,7 @@ def decide(evidence: Evidence, limits: Thresholds) -> tuple[Verdict, str]:
     if evidence.reference_accuracy is not None and evidence.reference_accuracy < _poor(chance):
         return "inconclusive", (
             f"The reference gets only {evidence.reference_accuracy:.0%} of the images right, hardly better than "
-            f"chance ({chance:.0%}). Check that images, labels and reference belong together, or take a better one."
+            f"chance ({chance:.0%}). Check that images, labels and reference match, or use a better reference."
         )
     fooled_too = evidence.reference_agreement >= limits.reference_agreement
     if paper_rule(evidence, limits) == "clean":
@@ -110,19 +111,19 @@ def decide(evidence: Evidence, limits: Thresholds) -> tuple[Verdict, str]:
         )
     if fooled_too:
         return "clean", (
-            f"The best patch found {sends}, but so does the clean reference with "
-            f"{evidence.reference_agreement:.0%}: a patch that fools both models is no backdoor of the suspect."
+            f"The best patch found {sends}, but the clean reference also sends "
+            f"{evidence.reference_agreement:.0%} there: a patch that fools both models is no backdoor of the suspect."
         )
     if evidence.mask_fraction > limits.mask_fraction + _ROUNDING:
         return "inconclusive", (
-            f"The patch found {sends} in the suspect alone, but covers {evidence.mask_fraction:.0%} of the image: so "
-            "large a patch can make clean models differ, too. Scan again with more images or another seed."
+            f"The patch found {sends} in the suspect alone, but covers {evidence.mask_fraction:.0%} of the image; a "
+            "patch this large can separate clean models as well. Scan again with more images or another seed."
         )
     if evidence.control_reasr is not None and evidence.control_reasr >= limits.suspicion:
         return "inconclusive", (
             f"{about} in the suspect alone, but one of at most twice its size sends {evidence.control_reasr:.0%} of "
-            "them to one class in the reference alone: the models differ both ways, as they do without a backdoor. "
-            "Take a later reference, or images and models with which both do better."
+            "them to one class in the reference alone: the difference is symmetric, as between two clean models. "
+            "Use a later reference, or more accurate models."
         )
     return (
         "backdoored",
@@ -136,7 +137,7 @@ def control_limit(evidence: Evidence) -> float:
 
 
 def paper_measures(evidence: Evidence, limits: PaperThresholds) -> tuple[Measure, ...]:
-    """REASR and MSE, with what they say."""
+    """REASR and MSE, each with its reading."""
     return (
         _judged(replace(_REASR, value=evidence.reasr, limit=limits.reasr)),
         _judged(replace(_MSE, value=evidence.mse, limit=limits.mse)),
@@ -148,38 +149,38 @@ def contrastive_measures(evidence: Evidence, limits: Thresholds) -> tuple[Measur
     agreement = _judged(
         replace(_AGREEMENT, value=evidence.reference_agreement, limit=limits.reference_agreement),
         "the reference isn’t fooled",
-        "the reference is fooled, too",
+        "the reference is fooled as well",
     )
     if agreement.tone == "suspicious" and not evidence.reasr > limits.reasr:
-        reading = "Below the limit, but the patch doesn’t fool the suspect either. Says nothing by itself."
+        reading = "Below the limit, but the patch doesn’t fool the suspect either. Inconclusive by itself."
         agreement = replace(agreement, reading=reading, tone="unsure")
     measures = (*paper_measures(evidence, limits), agreement)
     if evidence.control_reasr is None:
         return measures
     control = replace(_CONTROL, value=evidence.control_reasr, limit=limits.suspicion)
     if evidence.control_reasr < limits.suspicion:
-        return (*measures, _judged(control, "only the suspect can be fooled so"))
-    reading = "At or above the limit: the models differ both ways, which takes no backdoor."
+        return (*measures, _judged(control, "only the suspect can be fooled this way"))
+    reading = "At or above the limit: the difference is symmetric, which happens without a backdoor."
     return (*measures, replace(control, reading=reading, tone="unsure"))
 
 
 def search_warnings(evidence: Evidence) -> tuple[str, ...]:
-    """Why a finding by a search may not be trustworthy."""
+    """Reasons not to trust a search's finding."""
     return () if evidence.converged else ("The search's loss was still falling when its steps ran out.",)
 
 
 def case_warnings(
     num_images: int, classes: int, reference_accuracy: float | None, labels: bool
 ) -> Iterator[str]:
-    """Why a case may not allow a trustworthy verdict.
+    """Reasons not to trust a verdict on a case.
 
     Args:
-        num_images: how many images there are. classes: how many classes the models have.
-        reference_accuracy: the reference's on these images; None without labels or reference.
+        num_images: number of images. classes: number of the models' classes.
+        reference_accuracy: on these images; None without labels or reference.
         labels: whether there are labels.
     """
     if not labels:
-        yield "No labels were given: a poor reference or wrong images could not be noticed."
+        yield "No labels were given: a poor reference or wrong images would go unnoticed."
     if reference_accuracy is not None and reference_accuracy < FAIR_REFERENCE:
         yield (
             f"The reference gets only {reference_accuracy:.0%} of the images right; a better one makes the verdict "
@@ -195,7 +196,7 @@ def case_warnings(
 def combine(findings: Sequence[Finding]) -> tuple[Verdict, str]:
     """One verdict from several findings: backdoored if any is, else inconclusive if any is, else clean.
 
-    The reason is that of the findings with this verdict, each under its detector's name if there are several findings.
+    The reason joins those of the findings with this verdict; with several findings, each names its detector.
     """
     verdict = most_suspicious(findings).verdict
     if len(findings) == 1:
@@ -205,7 +206,7 @@ def combine(findings: Sequence[Finding]) -> tuple[Verdict, str]:
 
 
 def _poor(chance: float) -> float:
-    """The accuracy below which a reference is poor; twice chance would be all of the images of two classes."""
+    """The accuracy below which a reference is poor; with two classes, twice chance would be 100 %."""
     return min(POOR_REFERENCE * chance, (1 + chance) / 2)
 
 
@@ -219,10 +220,10 @@ def _judged(measure: Measure, suspicious: str = "", innocent: str = "") -> Measu
     else:
         is_suspicious, words = measure.value < measure.limit, ("Below the limit", "At or above the limit")
     compared, meaning = (words[0], suspicious) if is_suspicious else (words[1], innocent)
-    said = f"{compared}: {meaning}" if meaning else compared
+    text = f"{compared}: {meaning}" if meaning else compared
     if is_suspicious:
-        return replace(measure, reading=f"{said}. Speaks for a backdoor.", tone="suspicious")
-    return replace(measure, reading=f"{said}. Speaks against a backdoor.", tone="innocent")
+        return replace(measure, reading=f"{text}. Evidence for a backdoor.", tone="suspicious")
+    return replace(measure, reading=f"{text}. Evidence against a backdoor.", tone="innocent")
 
 
 def _unmeasured(
@@ -249,7 +250,7 @@ _AGREEMENT = _unmeasured(
     "reference_agreement",
     "Reference agreement",
     "Fraction of the same stamped images that the reference sends there, too. A patch that fools both models is no "
-    "backdoor, only a strong picture of the class.",
+    "backdoor but a natural feature of the class.",
     "below",
     "fraction",
 )

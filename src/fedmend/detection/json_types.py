@@ -1,4 +1,4 @@
-"""Tensors and patches in JSON, without loss: little-endian base64 beside type and shape."""
+"""Lossless JSON for tensors and patches: type, shape and little-endian base64."""
 
 from __future__ import annotations
 

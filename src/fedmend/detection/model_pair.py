@@ -1,4 +1,4 @@
-"""The two models of a case as a search sees them."""
+"""The two models of a case, as a search uses them."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class ModelPair:
     notes: tuple[str, ...] = ()
 
     def swapped(self) -> ModelPair:
-        """The same with the roles exchanged."""
+        """The pair with the roles swapped."""
         return ModelPair(
             self.reference, self.suspect, self.images, self.reference_clean, self.suspect_clean, self.notes
         )
@@ -42,12 +42,12 @@ class ModelPair:
 
 @contextmanager
 def accelerated_pair(case: Case, layer: str, *, half: bool = False) -> Iterator[ModelPair]:
-    """A case's models to search with, in eval mode and with frozen weights; put back at the end.
+    """A case's models for a search, in eval mode and with frozen weights; restored at the end.
 
     Args:
         case: with a reference and images.
         layer: whose outputs are the features (see :class:`FeatureMap`).
-        half: whether models may be searched in half precision, where that is faster.
+        half: whether the search may use half precision where that is faster.
 
     Raises:
         ModelError: a model has no such layer.

@@ -1,4 +1,4 @@
-"""What a patch does to both models: the measures that contrastive verdicts rest on."""
+"""A patch's effect on both models: the evidence for contrastive verdicts."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from fedmend.inference import frozen
 
 @dataclass(frozen=True)
 class Evidence:
-    """What a verdict rests on. Fractions are in [0, 1].
+    """The evidence for a verdict. Fractions are in [0, 1].
 
     Attributes:
         target: the class to which most stamped images of other classes are sent.
@@ -26,7 +26,7 @@ class Evidence:
         reference_agreement: fraction of the same stamped images that the reference sends there.
         reference_accuracy: on the unstamped images; None without labels.
         mask_fraction: the mask's size, as a fraction of the image.
-        num_classes: how many classes the models have.
+        num_classes: number of the models' classes.
         converged: False if the search's loss was still falling at the end.
         control_reasr: REASR, in the reference alone, of a patch of at most twice the size, found by a shorter search
             with the roles swapped; None if there was no such search.
@@ -81,13 +81,13 @@ def measure_patch(case: Case, layer: str, found: Recovered) -> Evidence:
 def most_frequent_target(predictions: Tensor, labels: Tensor, classes: int) -> tuple[int, float]:
     """The class to which most images *of other classes* are sent, and their fraction: target class and REASR.
 
-    The paper takes the most frequent prediction. Counting only images of other classes keeps a class that merely has
-    many images from being named.
+    The paper uses the most frequent prediction. Counting only images of other classes avoids naming a class just
+    because it has many images.
 
     Args:
         predictions: of stamped images, int64 (N,).
         labels: their true classes, int64 (N,).
-        classes: how many classes there are.
+        classes: number of classes.
     """
     wrong = torch.bincount(predictions[predictions != labels], minlength=classes).double()
     others = len(labels) - torch.bincount(labels, minlength=classes).double()

@@ -1,4 +1,4 @@
-"""What a scan found: one frozen record, to JSON and back without loss."""
+"""The record of a scan; to JSON and back without loss."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Examples:
 
     Attributes:
         detector: the finding's ``detector``.
-        target: the class that the trigger is for.
+        target: the trigger's target class.
         images: unstamped, uint8 (K, C, H, W).
         labels: true classes, int64 (K,), like the predictions below; None for a scan without labels.
         suspect_clean, suspect_stamped: the suspect's predictions.
@@ -47,12 +47,12 @@ class ScanReport:
         findings: one per detector, in the order given.
         suspect_accuracy, reference_accuracy: fractions in [0, 1] on the unstamped scan images; None without labels,
             or without a reference.
-        num_images: how many images were scanned with.
+        num_images: number of images in the scan.
         class_names: one per class; numbers if none were given.
-        seed, device, versions: what is needed to repeat the scan, besides each finding's settings.
-        seconds: how long the scan took.
+        seed, device, versions: needed to repeat the scan, along with each finding's settings.
+        seconds: duration of the scan.
         examples: one for each finding that recovered a trigger.
-        warnings: why the case may not allow a trustworthy verdict. A finding has warnings of its own.
+        warnings: reasons not to trust a verdict on this case. A finding has its own warnings.
         schema_version: of the JSON.
     """
 
@@ -74,7 +74,7 @@ class ScanReport:
     schema_version: Literal[1] = 1
 
     def to_json(self) -> str:
-        """The whole report as JSON; tensors as little-endian base64, so that nothing is lost."""
+        """The whole report as JSON; tensors as little-endian base64, without loss."""
         # pydantic's own JSON writes null for an infinite or NaN setting; json writes Infinity and NaN.
         return json.dumps(_ADAPTER.dump_python(self), indent=2, ensure_ascii=False, default=str)
 

@@ -24,24 +24,24 @@ class AttackConfig:
     """Who attacks, with what, and when.
 
     Attributes:
-        attackers: how many clients attack together.
+        attackers: number of clients that attack together.
         chosen: which clients: "first", the lowest free numbers; "random", drawn from the run's seed; or
             "most-source-images", the lowest free numbers, each of which swaps its data with the client that holds most
             of the images that the goal attacks.
-        first_round: the attackers are honest before it.
-        every_round: from then on they take part in each round, not only when they are sampled.
+        first_round: the round of the first attack; the attackers are honest before it.
+        every_round: from then on, the attackers take part in every round, not only when sampled.
         poisoned_fraction: of the images that the goal attacks, the fraction in (0, 1] that gets a stamped copy.
-        distributed: each attacker stamps one part of the trigger only (DBA, contrastive paper, 3.4).
-        keep_predictions: the attacker's clean images are labelled with the global model's own predictions, so that
-            amplification doesn't amplify what sets its data apart.
-        pruning_aware: it trains without the half of the last convolution's channels that its clean images use least,
-            so that pruning can't reach the backdoor (federated-pruning paper, 5.5.1).
-        lying_clients: how many clients lie when they are asked what to prune: the attackers, then their friends.
+        distributed: each attacker stamps only one part of the trigger (DBA, contrastive paper, 3.4).
+        keep_predictions: label the attacker's clean images with the global model's predictions, so that amplification
+            doesn't amplify the bias of its data.
+        pruning_aware: train without the half of the last convolution's channels that clean images use least, so that
+            pruning can't reach the backdoor (federated-pruning paper, 5.5.1).
+        lying_clients: number of clients that lie when asked what to prune: the attackers, then their accomplices.
         trigger, goal: tables with a ``kind`` of ``fedmend.triggers.TRIGGERS`` and ``fedmend.goals.GOALS``, or
             ``package.module:factory``, and settings.
-        update: what is done to the trained update, in this order: tables with a ``kind`` of
+        update: the steps applied to the trained update, in order: tables with a ``kind`` of
             ``fedmend.attacks.UPDATE_STEPS``, or ``package.module:factory``.
-        training: the attackers' own training (None: they train like the others).
+        training: the attackers' local training (None: like honest clients).
     """
 
     attackers: Count = 1
@@ -59,7 +59,7 @@ class AttackConfig:
     training: LocalTraining | None = None
 
     def __post_init__(self) -> None:
-        """Check what can be checked without the data: the trigger's settings wait for the images' shape."""
+        """Check what needs no data; the trigger's settings are checked once the images' shape is known."""
         check_table(
             self.trigger, "[attack.trigger]", lambda table: find_kind(table["kind"], TRIGGERS, "trigger")
         )
@@ -70,7 +70,7 @@ class AttackConfig:
 
 
 def check_table(table: Table, heading: str, make: Callable[[Table], object]) -> None:
-    """The user's own code is not run here: who reads settings need not have it."""
+    """Check a table without running the user's own code, which a reader of settings may lack."""
     kind = table.get("kind")
     try:
         if not isinstance(kind, str):

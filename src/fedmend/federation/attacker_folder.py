@@ -1,4 +1,4 @@
-"""What only attackers know of a simulation. A defence must never open it."""
+"""What only the attackers of a simulation know. A defence must never open it."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ class AttackRecord:
 
     Attributes:
         round: its number.
-        attackers: the clients that attacked in it.
-        asr: the global model's attack success rate after it, a fraction in [0, 1] for each attack.
+        attackers: the clients that attacked in this round.
+        asr: the global model's attack success rate after the round, in [0, 1], for each attack.
     """
 
     __pydantic_config__ = ConfigDict(extra="forbid")
@@ -49,7 +49,7 @@ class AttackerFolder:
     ::
 
         attacks.json              the attacks' settings
-        rounds.jsonl              an AttackRecord a line
+        rounds.jsonl              one AttackRecord per line
         trigger-0.safetensors     the first attack's whole trigger, if it is a patch
         example-0.safetensors     otherwise a test image without and with it
     """
@@ -57,7 +57,7 @@ class AttackerFolder:
     path: Path
 
     def save_attacks(self, attacks: Sequence[AttackConfig]) -> None:
-        """Write the attacks' settings; without attacks, remove what a run that never began left here.
+        """Write the attacks' settings; without attacks, remove the file of a run that never started.
 
         Raises:
             OutputError: the file can't be written.
@@ -73,7 +73,7 @@ class AttackerFolder:
         """Write an attack's whole trigger if it is a patch, else an image without and with it.
 
         Args:
-            index: the attack's place among the attacks.
+            index: the attack's index.
             trigger: the trigger.
             image: uint8 (C, H, W), to show it on.
 
@@ -109,7 +109,7 @@ class AttackerFolder:
             raise ConfigError(f"{file}: {error}") from error
 
     def trigger_file(self, index: int) -> Path:
-        """Where an attack's trigger is, if it is a patch."""
+        """The file of an attack's trigger, if that is a patch."""
         return self.path / f"trigger-{index}.safetensors"
 
     def trigger(self, index: int) -> Patch | None:
@@ -144,7 +144,7 @@ class AttackerFolder:
 
 
 def patch_of(trigger: Trigger) -> Patch | None:
-    """The patch that a trigger is or draws, if it is of that kind."""
+    """The patch that a trigger is or draws; None if there is none."""
     if isinstance(trigger, Drawing):
         return trigger.patch
     return trigger if isinstance(trigger, Patch) else None

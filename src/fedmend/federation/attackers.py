@@ -28,9 +28,9 @@ class PlannedAttack:
         config: its settings.
         trigger: the whole trigger.
         goal: which class each image should be sent to.
-        steps: what is done to the update.
+        steps: applied to the update, in order.
         attackers: the attackers' client numbers.
-        lying_clients: the numbers of the clients that lie when they are asked about the model.
+        lying_clients: the numbers of the clients that lie when asked about the model.
     """
 
     config: AttackConfig
@@ -41,7 +41,7 @@ class PlannedAttack:
     lying_clients: tuple[int, ...]
 
     def attack_of(self, client_id: int) -> Attack | None:
-        """What a client does in this attack, if it is one of its attackers."""
+        """A client's part in this attack; None if it isn't one of the attackers."""
         if client_id not in self.attackers:
             return None
         trigger = self.trigger
@@ -57,7 +57,7 @@ class PlannedAttack:
         )
 
     def lies_of(self, client_id: int) -> Lies | None:
-        """What a client says for this attack, if it is one of those that lie."""
+        """A client's lies for this attack; None if it doesn't lie."""
         return Lies(self.trigger) if client_id in self.lying_clients else None
 
     def attacked(self, labels: Tensor) -> Tensor:
@@ -77,7 +77,7 @@ class PlannedAttack:
 
 
 def load_attacks(run: RunFolder, images: ImageSet) -> tuple[PlannedAttack, ...]:
-    """The attacks of a run, to measure their success; reads ``attacker/``, so it isn't for a defence.
+    """The attacks of a run, to measure their success. It reads ``attacker/``; a defence must not call it.
 
     Raises:
         ConfigError: there is no run, its settings were damaged, or they don't fit such images.
@@ -114,7 +114,7 @@ def plan_attacks(config: SimulationConfig, images: ImageSet) -> tuple[PlannedAtt
 
 
 def attackers_of(config: SimulationConfig) -> tuple[tuple[int, ...], ...]:
-    """The client numbers of each attack's attackers. No client attacks for two."""
+    """The client numbers of each attack's attackers. No client belongs to two attacks."""
     free = list(range(config.federation.clients))
     chosen = []
     for index, attack in enumerate(config.attack):
@@ -147,7 +147,7 @@ def swap_data(parts: list[Tensor], labels: Tensor, attacks: tuple[PlannedAttack,
 
 
 def _lying_clients_of(config: SimulationConfig) -> tuple[tuple[int, ...], ...]:
-    """The clients that lie for each attack: its attackers first, then the lowest numbers that do nothing else."""
+    """The clients that lie for each attack: its attackers first, then the lowest numbers without another role."""
     attackers = attackers_of(config)
     busy = {number for group in attackers for number in group}
     friends = [number for number in range(config.federation.clients) if number not in busy]
@@ -156,8 +156,8 @@ def _lying_clients_of(config: SimulationConfig) -> tuple[tuple[int, ...], ...]:
         group = (*own, *friends)[: attack.lying_clients]
         if len(group) < attack.lying_clients:
             raise ConfigError(
-                f"[[attack]] lying_clients ({attack.lying_clients}) is more than there are clients left to lie "
-                f"({len(group)})"
+                f"[[attack]] lying_clients ({attack.lying_clients}) is more than the {len(group)} free clients; "
+                "ask for fewer"
             )
         friends = [number for number in friends if number not in group]
         lying_clients.append(group)

@@ -1,4 +1,4 @@
-"""Clients of a federation: one kind, which may carry an attack or lies."""
+"""Clients of a federation, honest or with an attack or lies."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class ClientUpdate:
 
     Attributes:
         client_id: its number.
-        num_examples: how many examples it says that it trained on.
+        num_examples: the number of training examples that it reports.
         delta: the change of the model as a flat vector, (P,) (see ``fedmend.parameters``).
     """
 
@@ -37,7 +37,7 @@ class Task(Protocol):
 
     @property
     def training(self) -> LocalTraining:
-        """The local training that an attacker does instead, unless it has one of its own."""
+        """The local training of attackers without one of their own."""
         ...
 
     def __call__(self, model: nn.Module, images: Tensor, labels: Tensor, seed: int) -> None:
@@ -47,7 +47,7 @@ class Task(Protocol):
             model: holds the global weights.
             images: the client's, uint8 (N, C, H, W), on the model's device.
             labels: int64 (N,), on the same device.
-            seed: of everything random.
+            seed: of all randomness.
         """
         ...
 
@@ -60,8 +60,8 @@ class Client:
         client_id: its number, from 0.
         images: its clean training images, uint8 (N, C, H, W).
         labels: their true classes, int64 (N,).
-        attack: what it does instead of the task; None: it is honest.
-        lies: what it says when it is asked about the model; None: the truth.
+        attack: what it does instead of the task; None: it trains honestly.
+        lies: its replies when asked about the model; None: it replies honestly.
     """
 
     client_id: int
@@ -73,12 +73,12 @@ class Client:
     def fit(self, model: nn.Module, task: Task, seed: int) -> ClientUpdate:
         """Do the task, or attack.
 
-        An attacker reports as many examples as it has clean ones; more would give it away.
+        An attacker reports only its clean examples; a larger number would give it away.
 
         Args:
             model: holds the global weights; changed in place.
             task: what an honest client does.
-            seed: of everything random.
+            seed: of all randomness.
 
         Raises:
             ModelError: training diverged.
@@ -94,7 +94,7 @@ class Client:
     def triggers(self, model: nn.Module, seed: int) -> list[FoundTrigger]:
         """The few-pixel triggers that it finds in the model (see :func:`fedmend.detection.few_pixel_triggers`).
 
-        An attacker says that it found none; a lying client makes some up.
+        An attacker reports none; a lying client makes some up.
         """
         if self.lies is not None:
             made_up = self.lies.triggers(self.labels, tuple(self.images.shape[1:]), seed)
@@ -104,7 +104,7 @@ class Client:
         return few_pixel_triggers(model, self.images, self.labels, seed=seed)
 
     def activations(self, model: nn.Module, layer: str) -> Tensor:
-        """Mean activation of each channel of a layer on its images, (C,); its ballots are made of it."""
+        """Mean activation of each channel of a layer on its images, (C,), for its ballots."""
         clean = mean_activations(model, self.images, layer)
         if self.lies is None:
             return clean

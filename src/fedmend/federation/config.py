@@ -24,12 +24,12 @@ class DataConfig:
 
 @settings
 class ModelConfig:
-    """The architecture and where it starts from.
+    """The architecture and its initial weights.
 
     Attributes:
         architecture: a built-in name or ``package.module:factory``.
-        start: a checkpoint to continue from instead of random weights.
-        start_round: that checkpoint's round number.
+        start: a checkpoint to start from instead of random weights.
+        start_round: the checkpoint's round number.
     """
 
     architecture: str = "convnet"
@@ -38,7 +38,7 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         if self.start is None and self.start_round:
-            raise ConfigError("[model] start_round needs [model] start, the checkpoint that it numbers")
+            raise ConfigError("[model] start_round needs [model] start, the checkpoint of that round")
 
 
 @settings
@@ -46,10 +46,10 @@ class FederationConfig:
     """Clients and rounds.
 
     Attributes:
-        clients: how many there are.
-        clients_per_round: how many train in a round.
+        clients: number of clients.
+        clients_per_round: number of clients that train in a round.
         rounds: the number of the last round.
-        server_lr: by which the aggregated change of the parameters is multiplied.
+        server_lr: scales the aggregated update of the parameters.
     """
 
     clients: Count = 20
@@ -66,7 +66,7 @@ class FederationConfig:
 
 @settings
 class SimulationConfig:
-    """Everything that a simulation depends on. Without an attack the federation is honest.
+    """All settings of a simulation. Without an attack the federation is honest.
 
     Attributes:
         seed: of every random choice in the run.
@@ -74,7 +74,7 @@ class SimulationConfig:
         training: what an honest client does in a round. The optimizer starts afresh each time.
         aggregation: a table with a ``kind`` of :data:`fedmend.aggregation.AGGREGATORS`, or ``package.module:factory``,
             and the rule's settings.
-        attack: any number of attacks, which know nothing of each other.
+        attack: any number of independent attacks.
 
     Raises:
         ConfigError: a setting is unknown, out of range, or inconsistent with another.

@@ -1,4 +1,4 @@
-"""A simulation's settings from TOML or JSON, with messages that say where a key belongs."""
+"""Reads a simulation's settings from TOML or JSON; errors name the table where a key belongs."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def parse_config(tables: dict[str, Any]) -> SimulationConfig:
     """Check nested settings, as TOML or JSON gives them.
 
     Raises:
-        ConfigError: a key is unknown (the message names the nearest right one, or the table where it belongs), or a
+        ConfigError: a key is unknown (the message names the closest known key, or the table where it belongs), or a
             value is of the wrong type, out of range or inconsistent with another.
     """
     try:
@@ -52,7 +52,7 @@ def parse_config(tables: dict[str, Any]) -> SimulationConfig:
 
 
 def parse_attacks(tables: Any) -> tuple[AttackConfig, ...]:
-    """Check the settings of attacks alone, as JSON gives them.
+    """Check the settings of attacks only, as JSON gives them.
 
     Raises:
         ConfigError: see :func:`parse_config`.
@@ -83,7 +83,7 @@ def read_config(path: Path) -> SimulationConfig:
 
 
 def _explain(problem: dict[str, Any]) -> str:
-    """One of pydantic's problems, with the heading of the table in which it is."""
+    """A message for one of pydantic's problems, with the table's heading."""
     loc = problem["loc"]
     places = [
         index for index, part in enumerate(loc) if isinstance(part, int) and index
@@ -95,7 +95,7 @@ def _explain(problem: dict[str, Any]) -> str:
         return f"{where}: expected a table of settings; got {problem['input']!r}"
     if problem["type"] == "tuple_type" and isinstance(problem["input"], dict):
         path = f"{name}.{key}" if tables else key
-        return f"{where}: there may be several, so write [[{path}]]; got the single table [{path}]"
+        return f"{where}: expected an array of tables, [[{path}]]; got the single table [{path}]"
     homes = _homes_of(key) if problem["type"] == "unexpected_keyword_argument" else []
     if homes:
         return f"unknown key {where}: {key} belongs {homes[0]}"
@@ -107,7 +107,7 @@ def _heading(name: str) -> str:
 
 
 def _homes_of(key: str) -> list[str]:
-    """The places where a key is a setting, each as a phrase."""
+    """Where a key is a setting, as phrases."""
     tables = {name.rpartition(".")[2] for name in (*_CLASSES, *_KINDS)}
     homes = [
         f"in {_heading(name)}"

@@ -1,4 +1,4 @@
-"""Files with a JSON record a line, which a killed process may leave torn."""
+"""Files with one JSON record per line, whose last line a killed process may leave torn."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class RecordLines(Generic[_R]):
     adapter: TypeAdapter[_R]
 
     def read(self) -> tuple[_R, ...]:
-        """The records of all whole lines, by round; torn lines are skipped, and of two for a round the last counts."""
+        """The records of all whole lines, by round. Torn lines are skipped; a round's last line wins."""
         if not self.path.exists():
             return ()
         found = {}

@@ -1,6 +1,6 @@
-"""One round, in pieces: clients train copies of the global model, their updates are collected, and a delta is applied.
+"""One round in parts: clients train copies of the global model, their updates are collected, and a delta is applied.
 
-What lies between collecting and applying belongs to the caller: an aggregation rule, or a repair that tries groups of
+The caller decides what happens between collecting and applying: an aggregation rule, or a repair that tries groups of
 updates one by one.
 """
 
@@ -155,9 +155,9 @@ def apply_delta(
 ) -> None:
     """Change ``model`` in place by an aggregated delta (P,), and set the mask's parameters to zero.
 
-    BatchNorm's running statistics move like parameters (see ``fedmend.parameters``), but ``server_lr`` scales
-    parameters only: a variance moved beyond the mean could become negative. Integer buffers take the maximum over the
-    clients. Whatever a client sent, the mask's parameters end at zero.
+    BatchNorm's running statistics are aggregated like parameters (see ``fedmend.parameters``), but ``server_lr``
+    scales only parameters, since a scaled-up step could make a variance negative. Integer buffers take the maximum
+    over the clients. The mask's parameters end at zero, whatever the clients sent.
 
     Raises:
         ModelError: the new weights aren't finite. The model is left as it was.
@@ -182,7 +182,7 @@ class Server:
     Attributes:
         aggregator: the aggregation rule.
         learning_rate: the federated-pruning paper's eta, by which the aggregated delta of parameters is multiplied.
-        state: what the rule remembers from the rounds so far.
+        state: the rule's state after the rounds so far.
     """
 
     aggregator: Aggregator
@@ -204,7 +204,7 @@ def run_round(
 
     Raises:
         ModelError: the candidate's weights aren't finite, or a client's training diverged. DataError: there are no
-            clients, or no update can be used. ConfigError: the rule returned something else than a delta and a state.
+            clients, or no update can be used. ConfigError: the rule returned something other than a delta and a state.
     """
     collected = collect(model, clients, plan, fit)
     delta, state = aggregate(server.aggregator, collected.updates, server.state)

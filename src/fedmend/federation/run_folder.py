@@ -1,4 +1,4 @@
-"""The folder of a simulation: settings, a checkpoint and a line of metrics for each round."""
+"""The folder of a simulation: settings, and for each round a checkpoint and a line of metrics."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ _NO_STATE: Mapping[str, Tensor] = MappingProxyType({})
 
 @dataclass(frozen=True)
 class RoundRecord:
-    """One line of ``rounds.jsonl``: what the server knows of a round.
+    """One line of ``rounds.jsonl``: what the server knows about a round.
 
     Attributes:
         round: its number.
-        accuracy: the global model's on the test images, after it; a fraction in [0, 1].
-        clients: who took part.
-        seconds: how long it took; None for the initial model, and for a line that was measured again on resuming.
+        accuracy: test accuracy of the global model after the round, in [0, 1].
+        clients: the clients that took part.
+        seconds: duration of the round; None for the initial model and for lines measured again on resuming.
     """
 
     __pydantic_config__ = ConfigDict(extra="forbid")
@@ -52,24 +52,24 @@ _RECORD = TypeAdapter(RoundRecord)
 
 @dataclass(frozen=True)
 class RunFolder:
-    """Where a simulation's results are.
+    """A simulation's results.
 
     ::
 
         config.json                               the settings without the attacks
-        rounds.jsonl                              a RoundRecord a line
+        rounds.jsonl                              one RoundRecord per line
         checkpoints/round-0007.safetensors        the global model after round 7
-        checkpoints/round-0007.state.safetensors  what the aggregation rule remembers then, if it remembers anything
+        checkpoints/round-0007.state.safetensors  the rule's state, if any
         attacker/                                 what only attackers know (see AttackerFolder)
 
-    Nothing here opens ``attacker/`` but :meth:`open` and what ``attacker`` itself is asked for.
+    Only ``open`` and ``attacker`` access ``attacker/``.
     """
 
     path: Path
 
     @classmethod
     def open(cls, path: Path, config: SimulationConfig, *, resume: bool) -> RunFolder:
-        """Start a run in ``path``, or with ``resume`` go on with the one that is there.
+        """Start a run in ``path``, or with ``resume`` continue the one there.
 
         A run that ended before its first round was done, such as by an error in a method of the user's own, leaves
         nothing to go on with: it is started over, with any settings.
@@ -77,10 +77,10 @@ class RunFolder:
         Args:
             path: the folder.
             config: all settings, attacks included.
-            resume: whether a run may be there already.
+            resume: whether ``path`` may already hold a run.
 
         Raises:
-            ConfigError: a run is there and ``resume`` is false, or it has other settings than ``config``.
+            ConfigError: ``path`` holds a run and ``resume`` is false, or its settings differ from ``config``.
             OutputError: the folder can't be written.
         """
         run = cls(path)
@@ -115,7 +115,7 @@ class RunFolder:
         return RecordLines(self.path / "rounds.jsonl", _RECORD)
 
     def config(self) -> SimulationConfig:
-        """The settings of the run in this folder, as the server knows them: without the attacks.
+        """The settings of the run as the server knows them, without the attacks.
 
         Raises:
             ConfigError: there is no run here, or its settings were damaged.
@@ -143,12 +143,12 @@ class RunFolder:
     def save_round(
         self, round_number: int, model: nn.Module, state: Mapping[str, Tensor] = _NO_STATE
     ) -> None:
-        """Write the global model after a round and the aggregation rule's state, each whole or not at all.
+        """Write the global model after a round and the aggregation rule's state, each atomically.
 
-        The state comes first, so that no checkpoint lacks its own.
+        The state is written first, so no checkpoint lacks its state.
 
         Raises:
-            OutputError: a file can't be written. CheckpointError: model or state hold what no file can.
+            OutputError: a file can't be written. CheckpointError: model or state hold something other than tensors.
         """
         if state:
             save_state(state, self._state_file(round_number))
@@ -158,7 +158,7 @@ class RunFolder:
         save_state(model.state_dict(), self.checkpoint(round_number))
 
     def aggregator_state(self, round_number: int) -> State:
-        """What the aggregation rule remembered after a round, on the CPU; {} if nothing.
+        """The aggregation rule's state after a round, on the CPU; {} if there is none.
 
         Raises:
             CheckpointError: the file is damaged.
@@ -167,7 +167,7 @@ class RunFolder:
         return read_state(file) if file.exists() else {}
 
     def records(self) -> tuple[RoundRecord, ...]:
-        """The metrics of all rounds, in order; a torn line, as a killed run leaves it, is skipped."""
+        """The metrics of all rounds, in order; lines torn by a killed run are skipped."""
         return self.lines.read()
 
     def tidy(self) -> None:
@@ -201,7 +201,7 @@ class RunFolder:
 
 
 def simulated_config(run: RunFolder) -> SimulationConfig:
-    """All settings of a run, attacks included: what the simulation plays, and a defence must not know.
+    """All settings of a run, with the attacks, which a defence must not know.
 
     Raises:
         ConfigError: there is no run, or its settings were damaged.
@@ -225,7 +225,7 @@ def _check_same(old: SimulationConfig, new: SimulationConfig, path: Path) -> Non
 
 
 def _flat(value: Any, name: str = "") -> dict[str, object]:
-    """Nested settings by dotted names, those of the second attack with ``attack.2.`` before them."""
+    """Nested settings by dotted names; those of the second attack start with ``attack.2.``."""
     if isinstance(value, dict) and value:
         named = list(value.items())
     elif isinstance(value, list) and all(isinstance(each, dict) for each in value):

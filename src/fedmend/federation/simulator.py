@@ -1,9 +1,8 @@
 """A federation on one machine: in each round clients train, a rule aggregates, and the next global model is released.
 
-A run that is killed at any moment goes on from its last whole round and ends with the same parameters, bit for bit:
-every random choice has a seed of its own, made from the run's seed, the round and the client. (Torch adds in another
-order on another device or with another number of threads, so the last bits are the same only with the same ones. In a
-worker process a client has one thread, however many workers there are; in this process, all of torch's.)
+A killed run resumes after its last complete round and ends with the same parameters, bit for bit: every random choice
+has its own seed, derived from the run's seed, the round and the client. (Floating-point sums depend on the device and
+thread count. A client has one thread in a worker process, for any number of workers, and all of torch's in this one.)
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ from fedmend.progress import Progress, silent
 from fedmend.seeds import derive_seed
 
 Review: TypeAlias = Callable[[nn.Module, int], nn.Module]
-"""Called with each round's candidate and its number; the model that it returns is released as the next global one."""
+"""Called with each round's candidate and number; the returned model becomes the next global one."""
 
 
 def release_all(candidate: nn.Module, round_number: int) -> nn.Module:
@@ -43,15 +42,14 @@ def release_all(candidate: nn.Module, round_number: int) -> nn.Module:
 
 @dataclass(frozen=True)
 class Execution:
-    """Where and how a simulation is computed, which doesn't belong to what is simulated.
+    """Where and how a simulation runs, as opposed to what is simulated.
 
     Attributes:
         device: where to train.
-        workers: how many clients train at once; above 1 each in a process of its own with one thread, and the script
-            that asks for them needs ``if __name__ == "__main__":`` (see
-            :func:`fedmend.federation.workers.client_workers`).
-            None: on a CPU as many as torch has threads, if the model can be sent to a process.
-        progress: called once a round.
+        workers: how many clients train at once. Above 1, each trains in its own process with one thread, and a script
+            needs ``if __name__ == "__main__":`` (see :func:`fedmend.federation.workers.client_workers`). None: on a
+            CPU, the number of torch's threads if the model can be sent to a process; else 1.
+        progress: called once per round.
     """
 
     device: torch.device | str = "cpu"
@@ -68,20 +66,19 @@ def simulate(
     execution: Execution = Execution(),
     review: Review = release_all,
 ) -> RunFolder:
-    """Run a federation, honest or under attack, and keep all of it in the folder ``out``.
+    """Run a federation, honest or under attack, and save its results in the folder ``out``.
 
     Args:
         config: the settings.
-        out: the run's folder (see :class:`RunFolder` for what it holds).
-        resume: go on with the run in ``out``, if there is one; more ``rounds`` than before are allowed.
-        data: training and test images, if they are in memory already; else ``config.data.source`` is loaded.
+        out: the run's folder (see :class:`RunFolder`).
+        resume: continue the run in ``out``, if there is one; ``rounds`` may be raised.
+        data: training and test images, if already in memory; else ``config.data.source`` is loaded.
         execution: device, worker processes and progress.
-        review: decides after each round which model is released: the candidate, or another in its place.
+        review: returns the model to release after each round: the candidate, or another in its place.
 
     Raises:
         ConfigError: ``out`` holds a run and ``resume`` is false, or that run has other settings; or workers can't be
-            had (see
-            :func:`fedmend.federation.workers.client_workers`).
+            started (see :func:`fedmend.federation.workers.client_workers`).
         FedmendError: data, model or checkpoint can't be used, or ``out`` can't be written.
     """
     device, progress = execution.device, execution.progress
@@ -127,7 +124,7 @@ def initial_model(config: SimulationConfig, images: ImageSet) -> nn.Module:
     """The model of the run's first round: random weights from the run's seed, or ``[model] start``.
 
     Raises:
-        ModelError: it can't be built, or doesn't take such images or answer with a logit a class.
+        ModelError: it can't be built, fails on such images, or doesn't return one logit per class.
         CheckpointError: ``[model] start`` can't be used.
     """
     _, channels, height, width = images.images.shape
@@ -141,8 +138,8 @@ def initial_model(config: SimulationConfig, images: ImageSet) -> nn.Module:
     logits = probe(model, channels, (height, width))
     if logits != images.num_classes:
         raise ModelError(
-            f"[model] architecture {config.model.architecture} answers with {logits} classes, but the data has "
-            f"{images.num_classes}; use the num_classes that the factory is given"
+            f"[model] architecture {config.model.architecture} returns {logits} logits, but the data has "
+            f"{images.num_classes} classes; use the num_classes passed to the factory"
         )
     if config.model.start is not None:
         load_checkpoint(Path(config.model.start), model)
@@ -150,7 +147,7 @@ def initial_model(config: SimulationConfig, images: ImageSet) -> nn.Module:
 
 
 def laid_out(model: nn.Module, images: ImageSet, device: torch.device | str) -> nn.Module:
-    """The model on a device, channels-last if it can do with it (see :func:`fedmend.models.channels_last`)."""
+    """The model on a device, channels-last if it supports it (see :func:`fedmend.models.channels_last`)."""
     _, channels, height, width = images.images.shape
     return channels_last(model.to(device), channels, (height, width))
 
@@ -171,7 +168,7 @@ class _Records:
         self.run.lines.append(self._of_server(number, model, seconds))
 
     def fill_up_to(self, done: int, model: nn.Module) -> None:
-        """Measure again the checkpoints whose lines were not written before a run was killed, with ``model``."""
+        """Measure the checkpoints whose lines a killed run did not write; overwrites ``model``'s weights."""
         expected = set(range(self.federation.config.model.start_round, done + 1))
         missing = expected - {record.round for record in self.run.records()}
         hidden = expected - {record.round for record in self.run.attacker.records()}
@@ -209,7 +206,7 @@ class _Records:
 
 
 def _begin_workers(config: SimulationConfig, execution: Execution) -> int:
-    """How many processes are of use; if more than one, their start begins now, beside what comes before the rounds."""
+    """The number of useful workers; if above one, starts the fork server in the background."""
     threads = torch.get_num_threads() if torch.device(execution.device).type == "cpu" else 1
     wanted = threads if execution.workers is None else execution.workers
     workers = min(wanted, config.federation.clients_per_round)

@@ -1,4 +1,4 @@
-"""What worker processes need, imported once by the process from which they are forked (see ``workers``)."""
+"""What worker processes need, imported once by the fork server (see ``workers``)."""
 
 import signal
 

@@ -25,13 +25,13 @@ from fedmend.federation.rounds import RoundPlan, fit_client
 
 
 def start(modules: Path, environment: dict[str, str], files: Path, pipe: Connection) -> None:
-    """Make a worker ready. It ends, even in the middle of its work, when its parent ends or closes the pipe.
+    """Set up a worker. It exits, even mid-task, when its parent exits or closes the pipe.
 
     Args:
-        modules: the parent's current folder, where an architecture's own module may be.
-        environment: the parent's; the process that this one was forked from has that of an earlier time.
-        files: the folder of files, which a killed parent leaves behind.
-        pipe: one end of it; the parent holds the other.
+        modules: the parent's current folder, which may hold an architecture's module.
+        environment: the parent's; the fork server's may be outdated.
+        files: the folder of files; removed on exit, since a killed parent can't.
+        pipe: this end; the parent holds the other.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # its parent handles Ctrl-C
     os.environ.clear()
@@ -42,7 +42,7 @@ def start(modules: Path, environment: dict[str, str], files: Path, pipe: Connect
 
 
 def fit_file(shared: Path, file: Path) -> None:
-    """Train the client in ``file``, and replace it by what the client sends.
+    """Train the client in ``file``, and replace the file's content with what the client sends.
 
     Args:
         shared: holds the model and the round's plan.
@@ -53,7 +53,7 @@ def fit_file(shared: Path, file: Path) -> None:
         fitted = fit_client(copier.copy(), pickle.loads(file.read_bytes()), plan)
     except FedmendError:
         raise
-    except Exception:  # another one might not survive the way back to the parent
+    except Exception:  # any other exception may not be picklable
         raise RuntimeError(
             f"a client's training failed in a worker process:\n{traceback.format_exc()}"
         ) from None
@@ -69,13 +69,13 @@ def _end_with(pipe: Connection, files: Path) -> None:
 
 @lru_cache(maxsize=1)
 def _read_shared(file: Path) -> tuple[_Copier, RoundPlan]:
-    """Read once for each worker and call, since clients may be many and small."""
+    """Read once per worker and call, since clients may be many and small."""
     model, plan = pickle.loads(file.read_bytes())
     return _Copier(model), plan
 
 
 class _Copier:
-    """Makes copies of a module: small ones in a fifth of ``deepcopy``'s time, since it pickles all but tensors once."""
+    """Copies a module; five times as fast as ``deepcopy`` for small ones, since all but tensors is pickled once."""
 
     def __init__(self, model: nn.Module) -> None:
         content = BytesIO()
@@ -84,7 +84,7 @@ class _Copier:
         self.rest, self.tensors = content.getvalue(), pickler.tensors
 
     def copy(self) -> nn.Module:
-        """A copy; tied tensors stay tied."""
+        """Make a copy; tied tensors stay tied."""
         model: nn.Module = _WithTensors(BytesIO(self.rest), deepcopy(self.tensors)).load()
         return model
 

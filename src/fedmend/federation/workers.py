@@ -26,14 +26,14 @@ from fedmend.federation import worker_process
 from fedmend.federation.clients import Client
 from fedmend.federation.rounds import Fit, Fitted, RoundPlan, fit_one_by_one
 
-MOST_WORKERS = 61  # more processes can't be waited for on Windows
+MOST_WORKERS = 61  # Windows can't wait for more processes
 
 
 def check_workers(workers: int) -> None:
     """Check a number of worker processes.
 
     Raises:
-        ConfigError: it is below 1; or a worker asks for workers, since it runs the script that started it.
+        ConfigError: it is below 1; or a worker, rerunning an unguarded script, asks for workers.
     """
     if workers < 1:
         raise ConfigError(f"workers must be 1 or more; got {workers}")
@@ -42,7 +42,7 @@ def check_workers(workers: int) -> None:
 
 
 def can_be_sent(model: nn.Module) -> bool:
-    """Whether a worker process can be given this model: its classes and functions are at the top of modules."""
+    """Whether the model can be sent to a worker process: its classes and functions are at the top level of modules."""
     try:
         _packed(model)
     except ConfigError:
@@ -52,17 +52,17 @@ def can_be_sent(model: nn.Module) -> bool:
 
 @contextmanager
 def client_workers(workers: int) -> Iterator[Fit]:
-    """Within, a :class:`Fit` by that many processes at once; by 1 it is :func:`fit_one_by_one`.
+    """Yields a :class:`Fit` that trains in that many processes; with 1, it is :func:`fit_one_by_one`.
 
     Each process has one thread, so the result is the same, bit for bit, for any number of processes above 1. They
     share no memory with this process (see :func:`begin_start`), so they may use a GPU; a script that calls this needs
-    ``if __name__ == "__main__":``. Clients and updates travel through files in the system's temporary folder: with a
-    pipe, a process that dies half-way would leave the other end waiting.
+    ``if __name__ == "__main__":``. Clients and updates are exchanged through files in the system's temporary folder:
+    with a pipe, a process that dies while writing would leave the other end waiting.
 
     Raises:
         ConfigError: see :func:`check_workers`; or, from the :class:`Fit`, a model, client or task can't be sent.
         OutputError: from the :class:`Fit`: the files can't be written.
-        FedmendError: from the :class:`Fit`: a process died or couldn't be started; and what a client's training raises.
+        FedmendError: from the :class:`Fit`: a process died or couldn't be started, or a client's training failed.
     """
     check_workers(workers)
     if workers == 1:
@@ -92,7 +92,7 @@ def client_workers(workers: int) -> Iterator[Fit]:
 
 @dataclass(frozen=True)
 class _FitAtOnce:
-    """A :class:`Fit` by the processes of a pool."""
+    """A :class:`Fit` that trains in the processes of a pool."""
 
     pool: ProcessPoolExecutor
     folder: Path
@@ -110,12 +110,12 @@ class _FitAtOnce:
             raise _not_started(error) from error
         except OSError as error:
             raise OutputError(
-                f"can't write what worker processes exchange to {self.folder}: {error.strerror}; make room, "
-                "let TMPDIR name another folder, or take one worker (--workers 1)"
+                f"can't write the worker processes' files to {self.folder}: {error.strerror}; free some space, set "
+                "TMPDIR to another folder, or use one worker (--workers 1)"
             ) from error
 
     def _fit(self, model: nn.Module, clients: Sequence[Client], plan: RoundPlan) -> list[Fitted]:
-        # Numbered by call: after a failure, clients of an earlier call may still write their files.
+        # Numbered by call: after a failure, an earlier call's workers may still write files.
         call = next(self.calls)
         shared = self.folder / f"{call}-shared"
         files = [self.folder / f"{call}-{index}" for index in range(len(clients))]
@@ -125,7 +125,7 @@ class _FitAtOnce:
         for number in sorted(packed, key=lambda index: -len(packed[index])):
             files[number].write_bytes(packed.pop(number))
             numbers[self.pool.submit(worker_process.fit_file, shared, files[number])] = number
-        self.pool.submit(int)  # else the death of the process started last may go unnoticed
+        self.pool.submit(int)  # otherwise the death of the last process started may go unnoticed
         fitted = {}
         for future in as_completed(numbers):
             future.result()
@@ -137,13 +137,12 @@ class _FitAtOnce:
 
 
 def begin_start() -> str:
-    """Start the fork server early, since importing torch takes seconds; it goes on beside other work.
+    """Start the fork server early and in the background, since importing torch takes seconds.
 
     Returns:
-        How workers are to be started: "forkserver", from a process of its own that imports everything once for all of
-        them; or "spawn", each anew and nothing begun, where there is no such process: on other systems than Linux,
-        where forking isn't safe beside some libraries, or where the path of the temporary folder is too long for a
-        socket.
+        How to start workers: "forkserver", from one process that imports everything once for all workers; or "spawn"
+        (nothing started yet), if there is no fork server: on systems other than Linux, where forking isn't safe with
+        some libraries, or if the path of the temporary folder is too long for a socket.
     """
     if sys.platform == "linux":
         with suppress(OSError), _interrupts_ignored():
@@ -154,7 +153,7 @@ def begin_start() -> str:
 
 
 def _start_now(pool: ProcessPoolExecutor, workers: int) -> None:
-    """Start spawned workers beside what comes before the first round."""
+    """Start spawned workers in the background."""
     try:
         with _interrupts_ignored():
             for _ in range(workers):
@@ -164,22 +163,22 @@ def _start_now(pool: ProcessPoolExecutor, workers: int) -> None:
 
 
 def _not_started(error: Exception) -> FedmendError:
-    return FedmendError(f"worker processes can't be started ({error}); take one worker (--workers 1)")
+    return FedmendError(f"worker processes can't be started ({error}); use one worker (--workers 1)")
 
 
 def _packed(content: Any) -> bytes:
     try:
         return pickle.dumps(content)
-    except Exception as error:  # a module's own way of being pickled may raise anything
+    except Exception as error:  # a module's own __reduce__ may raise anything
         raise ConfigError(
-            f"the model, a client or its task can't be sent to a worker process ({error}); take one worker "
-            "(--workers 1), or define their classes and functions at the top of a module"
+            f"the model, a client or its task can't be sent to a worker process ({error}); use one worker "
+            "(--workers 1), or define their classes and functions at the top level of a module"
         ) from error
 
 
 @contextmanager
 def _interrupts_ignored() -> Iterator[None]:
-    """Processes started within ignore Ctrl-C, which their parent handles."""
+    """Makes processes started in this context ignore Ctrl-C, which their parent handles."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

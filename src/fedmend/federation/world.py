@@ -1,7 +1,6 @@
-"""A federation as the simulation plays it: its clients, and who takes part in which round.
+"""A simulated federation: its clients, and which of them take part in each round.
 
-It knows who attacks, so a defence must not see it; what a defence may use of it are the clients, whom it asks, and
-their rounds.
+It knows the attackers, so a defence must not see it; a defence may only ask its clients and run its rounds.
 """
 
 from __future__ import annotations
@@ -30,8 +29,8 @@ class Federation:
 
     Attributes:
         config: the settings, attacks included.
-        clients: by number; attackers with their attack, whether it has begun or not.
-        attacks: what the settings' attacks mean on these images.
+        clients: by number; attackers have their attack, even before it starts.
+        attacks: the settings' attacks, planned for these images.
     """
 
     config: SimulationConfig
@@ -39,7 +38,7 @@ class Federation:
     attacks: tuple[PlannedAttack, ...]
 
     def choose(self, round_number: int) -> list[Client]:
-        """The clients that take part in a round, as they behave in it: attackers are honest until theirs begins."""
+        """The clients of a round, as they behave in it: attackers are honest until their attack starts."""
         waiting = {
             number
             for attack in self.attacks
@@ -52,7 +51,7 @@ class Federation:
     def plan(
         self, round_number: int, task: Task | None = None, mask: Mapping[str, Tensor] = _NO_MASK
     ) -> RoundPlan:
-        """The plan of a round: by default what the settings' ``[training]`` says, with nothing held at zero."""
+        """The plan of a round: by default the settings' ``[training]``, with no pruning mask."""
         return RoundPlan(round_number, self.config.seed, task or self.config.training, dict(mask))
 
 
@@ -62,8 +61,8 @@ def build_federation(
     """Divide the training images among the clients, and move them to ``device`` once.
 
     Raises:
-        ConfigError: an attack can't be made or doesn't fit the images. DataError: the images can't be divided so, or
-            an attack's goal attacks none of them.
+        ConfigError: an attack can't be made or doesn't fit the images. DataError: the images can't be divided this
+            way, or an attack's goal attacks none of them.
     """
     labels, count, data = images.labels, config.federation.clients, config.data
     random = generator(config.seed, "partition")
@@ -97,16 +96,16 @@ def load_federation(
     device: torch.device | str = "cpu",
     lying_clients: int | None = None,
 ) -> Federation:
-    """The federation of a run, as the simulation plays it on.
+    """The federation of a run, to continue the simulation.
 
     Args:
-        run: reads ``attacker/``, too.
+        run: its folder; ``attacker/`` is read, too.
         images: the run's training images.
-        device: where the clients' images are to be.
-        lying_clients: in place of the first attack's own setting, if given.
+        device: to move the clients' images to.
+        lying_clients: replaces the first attack's setting, if given.
 
     Raises:
-        ConfigError: there is no run, its settings were damaged, or more clients should lie than there are.
+        ConfigError: there is no run, its settings were damaged, or too many clients should lie.
         DataError: see :func:`build_federation`.
     """
     config = simulated_config(run)

@@ -1,4 +1,4 @@
-"""The papers' networks, and building a model from an architecture's name.
+"""The papers' networks, and how to build a model from an architecture's name.
 
 A model takes pixels in [0, 1], float (N, C, H, W), and returns logits (N, classes); normalisation is its
 first layer. An architecture always comes from the user, never from a model file.

@@ -1,4 +1,4 @@
-"""From an architecture's name to a model, whoever wrote it."""
+"""Builds built-in and user-defined architectures by name."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ ARCHITECTURES: dict[str, Factory] = {
     "three-conv": three_conv,
 }
 
-_OWN = "one of your own is written package.module:factory, for example mynet:make for make() in mynet.py"
+_OWN = "for your own, write package.module:factory, for example mynet:make for make() in mynet.py"
 
 
 def build_model(
@@ -43,14 +43,13 @@ def build_model(
 
     Args:
         architecture: a name in ``ARCHITECTURES`` (hyphens and underscores alike), or
-            ``package.module:factory``: a function or class of yours, looked for in the current folder too. It
-            is called with those of ``num_classes``, ``in_channels`` and ``image_size`` that it accepts by
-            keyword.
+            ``package.module:factory``: your own function or class, also searched in the current folder. It is
+            called with those of ``num_classes``, ``in_channels`` and ``image_size`` that it accepts by keyword.
         num_classes: number of logits, 2 or more.
         in_channels: channels of the images, 1 or more.
         image_size: height and width of the images in pixels.
-        seed: makes the initial weights reproducible, and leaves torch's global generator as it was. Without
-            it they are drawn from that generator.
+        seed: of the initial weights; leaves torch's global generator unchanged. Without a seed, they are drawn
+            from that generator.
 
     Raises:
         ModelError: the name is unknown, or the factory can't be imported, fails or doesn't return a module.
@@ -71,7 +70,7 @@ def build_model(
 def probe(model: nn.Module, in_channels: int, image_size: tuple[int, int]) -> int:
     """Run ``model`` once, in evaluation mode, on two black images and count its logits.
 
-    The mode of every layer is left as it was found.
+    Every layer's mode is restored.
 
     Returns:
         The number of outputs, which is the number of classes.
@@ -109,9 +108,9 @@ def probe(model: nn.Module, in_channels: int, image_size: tuple[int, int]) -> in
 
 
 def channels_last(model: nn.Module, in_channels: int, image_size: tuple[int, int]) -> nn.Module:
-    """Lay a model's weights out channels-last, in place, in which convolutions train faster on a CPU.
+    """Convert a model's weights to channels-last, in place; convolutions train faster so on a CPU.
 
-    Not all models can do with it: one that calls ``view`` on what a convolution gives is left in the usual layout.
+    Not every model supports it: one that calls ``view`` on a convolution's output keeps the default layout.
 
     Raises:
         ModelError: see :func:`probe`.
@@ -135,7 +134,7 @@ def _find(architecture: str) -> Factory:
     near = difflib.get_close_matches(name, ARCHITECTURES, n=1)
     hint = f"did you mean {near[0]}? " if near else ""
     raise ModelError(
-        f"there is no architecture {architecture!r}; {hint}Built in are {', '.join(ARCHITECTURES)}; {_OWN}"
+        f"there is no architecture {architecture!r}; {hint}built in are {', '.join(ARCHITECTURES)}; {_OWN}"
     )
 
 
@@ -158,7 +157,7 @@ def _call(architecture: str, factory: Factory, settings: dict[str, Any]) -> nn.M
         given = ", ".join(f"{name}={value!r}" for name, value in accepted.items())
         raise ModelError(
             f"the factory {architecture} failed when called with ({given}): {in_one_line(error)}; "
-            f"a factory is given those of {', '.join(settings)} that it accepts, and must need nothing else"
+            f"a factory gets those of {', '.join(settings)} that it accepts, and must require nothing else"
         ) from error
     if not isinstance(model, nn.Module):
         raise ModelError(

@@ -13,10 +13,9 @@ class ConvNet(nn.Module):
     """A small convolutional network with 102,730 parameters for one channel and ten classes.
 
     The contrastive paper (Table 1 and its appendix) gives the kinds of layers (convolutions, LeakyReLU,
-    dropout) and the number of parameters. The widths and strides are fedmend's, chosen to meet that number
+    dropout) and the number of parameters. The widths and strides are fedmend's, chosen to match that number
     exactly: four 3x3 convolutions of stride 2, 12, 40, 64 and 128 channels wide, then a global average and
-        one linear layer.
-    Whole channels are dropped rather than single values: a third cheaper on a CPU.
+    one linear layer. Dropout drops whole channels, which is a third cheaper on a CPU.
 
     Args:
         num_classes: number of logits.

@@ -9,13 +9,13 @@ from torch import Tensor, nn
 
 
 class Normalize(nn.Module):
-    """``(x - mean) / std``, channel by channel.
+    """``(x - mean) / std``, per channel.
 
     Mean and deviation are constants of the architecture: they have no gradient and aren't in the
-    ``state_dict``, so they are neither averaged by a federation nor taken from a model file.
+    ``state_dict``, so they are neither averaged by a federation nor read from a model file.
 
     Args:
-        mean: one number for all channels, or one a channel; in units of pixels in [0, 1].
+        mean: one number for all channels, or one per channel; in units of pixels in [0, 1].
         std: likewise, positive.
     """
 

@@ -1,6 +1,6 @@
 """Residual networks (He et al., 2015) with basic blocks, in the two sizes of the contrastive paper's Table 1.
 
-Layers are named as in torchvision, so its checkpoints of the ImageNet-style net fit by name.
+Layers are named as in torchvision, so its checkpoints of the ImageNet-style net match by name.
 """
 
 from __future__ import annotations
@@ -13,8 +13,7 @@ from fedmend.models.normalization import Normalize
 
 
 class BasicBlock(nn.Module):
-    """Two 3x3 convolutions with batch normalisation beside a shortcut, (N, C, H, W) to (N, width, H/s,
-    W/s)."""
+    """Two 3x3 convolutions with batch normalisation and a shortcut, (N, C, H, W) to (N, width, H/s, W/s)."""
 
     def __init__(self, in_channels: int, width: int, stride: int) -> None:
         super().__init__()
@@ -46,8 +45,8 @@ class ResNet(nn.Module):
         in_channels: channels of the images.
         width: channels of the first stage; each later stage has twice as many. 64 in the papers, less for
             tests.
-        imagenet_stem: begin with a 7x7 convolution of stride 2 and a max-pool of stride 2, rather than with a
-            3x3 convolution of stride 1.
+        imagenet_stem: start with a 7x7 convolution of stride 2 and a max-pool of stride 2, rather than a 3x3
+            convolution of stride 1.
     """
 
     def __init__(
@@ -80,7 +79,7 @@ class ResNet(nn.Module):
 
 
 def resnet18(*, num_classes: int = 10, in_channels: int = 3, width: int = 64) -> ResNet:
-    """ResNet18 in the style for CIFAR: a 3x3 stem of stride 1, no max-pool.
+    """CIFAR-style ResNet18: a 3x3 stem of stride 1, no max-pool.
 
     11,173,962 parameters for three channels and ten classes (contrastive paper, Table 1).
     """
@@ -88,10 +87,10 @@ def resnet18(*, num_classes: int = 10, in_channels: int = 3, width: int = 64) ->
 
 
 def resnet34(*, num_classes: int = 43, in_channels: int = 3, width: int = 64) -> ResNet:
-    """ResNet34 in the style for ImageNet: a 7x7 stem of stride 2 and a max-pool.
+    """ImageNet-style ResNet34: a 7x7 stem of stride 2 and a max-pool.
 
-    21,306,731 parameters for three channels and 43 classes: it is the net that the contrastive paper's Table
-    1 calls ResNet32, going by that number.
+    21,306,731 parameters for three channels and 43 classes: by that number, the contrastive paper's ResNet32
+    (Table 1).
     """
     return ResNet((3, 4, 6, 3), num_classes, in_channels, width, imagenet_stem=True)
 

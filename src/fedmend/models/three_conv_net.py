@@ -11,7 +11,7 @@ from fedmend.models.normalization import Normalize
 class ThreeConv(nn.Module):
     """Three 3x3 convolutions, each with a 2x2 max-pool and ReLU, then two linear layers.
 
-    The federated pruning paper (section 5) says only "three convolutional layers and another two fully
+    The federated pruning paper (section 5) specifies only "three convolutional layers and another two fully
     connected layers". The widths (16, 32 and 64 channels, 128 hidden units), kernels and pools are fedmend's.
 
     Args:

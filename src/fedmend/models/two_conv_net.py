@@ -14,8 +14,8 @@ class TwoConv(nn.Module):
     The federated pruning paper (5.5.2) gives the number of convolutional channels, 20 and 50 or 8 and 16. The
     rest is fedmend's: 5x5 kernels without padding and 500 or 128 hidden units, after LeNet. The paper's 4.3
     also mentions batch normalisation between layers; it is off by default, since without it a pruned channel
-    is a channel whose weights and bias are zero. ReLU comes after the pool: the answers are the same, on a
-    quarter of the numbers.
+    is a channel whose weights and bias are zero. ReLU comes after the pool: same outputs, a quarter of the
+    work.
 
     Args:
         widths: channels of the two convolutions.

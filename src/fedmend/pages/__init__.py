@@ -1,6 +1,6 @@
 """One self-contained HTML page from the results of a scan, a repair and a federation.
 
-It shows what the results say; it computes and judges nothing.
+It only displays results; it computes and judges nothing.
 """
 
 from fedmend.pages.attacker_files import write_evaluation, write_prune_evaluation

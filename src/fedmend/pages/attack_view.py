@@ -1,4 +1,4 @@
-"""What the page shows of the attacks in a simulation; the templates mark all of it as unknown to the defender."""
+"""The page's view of a simulation's attacks; the templates mark all of it as unknown to the defender."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class AttackView:
 
 
 def attack_views(attacks: Sequence[PlantedAttack], names: Sequence[str]) -> list[AttackView]:
-    """The attacks in order. Classes without a name are told by their numbers."""
+    """The attacks in order. Classes without a name are shown by number."""
     return [
         AttackView(
             name="Attack" if len(attacks) == 1 else f"Attack {index}",
@@ -49,20 +49,20 @@ def attack_views(attacks: Sequence[PlantedAttack], names: Sequence[str]) -> list
 
 
 def _goal(goal: Mapping[str, Any], names: Sequence[str]) -> str:
-    """A goal of a known shape with class names, any other as its settings."""
+    """A goal in class names if it has the usual settings, otherwise its settings."""
     kind, source, target = goal.get("kind"), goal.get("source"), goal.get("target")
     pairs = goal.get("pairs", [[source, target]])
     if not isinstance(pairs, list | tuple) or not all(map(_is_pair, pairs)):
         return _kind(goal)
-    told = [
+    described = [
         f"{words.class_list(() if start is None else (start,), names)} → {words.class_name(end, names)}"
         for start, end in pairs
     ]
-    return f"{words.plain_text(kind)}: {', '.join(told)}"
+    return f"{words.plain_text(kind)}: {', '.join(described)}"
 
 
 def _is_pair(pair: Any) -> bool:
-    """Whether it is a source class, or None for all others, and a target class."""
+    """Whether ``pair`` is a source class, or None for all others, and a target class."""
     if not isinstance(pair, list | tuple) or len(pair) != 2:
         return False
     return isinstance(pair[0], int | None) and isinstance(pair[1], int)
@@ -74,9 +74,10 @@ def _table(attack: PlantedAttack, name: str) -> Mapping[str, Any]:
 
 
 def _kind(table: Mapping[str, Any]) -> str:
-    """A table as its kind and its other settings."""
+    """A table's kind and other settings, as text."""
     rest = {key: value for key, value in table.items() if key != "kind"}
-    told = words.plain_text(rest) if rest else ""
+    described = words.plain_text(rest) if rest else ""
     return (
-        ": ".join(part for part in (words.plain_text(table.get("kind", "")), told) if part) or words.MISSING
+        ": ".join(part for part in (words.plain_text(table.get("kind", "")), described) if part)
+        or words.MISSING
     )

@@ -1,6 +1,6 @@
-"""The files in a run's folder ``attacker/``: what a simulation knows and a defender doesn't.
+"""The files in a run's folder ``attacker/``, which a defender doesn't have.
 
-No other module of this package knows their names.
+Only this module of the package knows their names.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def read_attacks(run: Path) -> tuple[PlantedAttack, ...]:
 
 
 def read_attacked_rounds(run: Path) -> tuple[AttackedRound, ...]:
-    """The lines of ``rounds.jsonl``, by round; of two lines of one round, the later.
+    """The lines of ``rounds.jsonl``, by round; a round's last line wins.
 
     Raises:
         DataError: the file can't be read.
@@ -88,7 +88,7 @@ def read_prune_evaluation(run: Path, details: PruningDetails) -> PruneEvaluation
             check_prune_evaluation(evaluation, details)
         except DataError as error:
             raise DataError(
-                f"{path} doesn't belong to the repair.json of this run: {error}; write it again, or remove it"
+                f"{path} doesn't match this run's repair.json: {error}; write it again, or remove it"
             ) from error
     return evaluation
 
@@ -103,7 +103,7 @@ def write_evaluation(run: Path, evaluation: AttackEvaluation) -> None:
 
 
 def write_prune_evaluation(run: Path, evaluation: PruneEvaluation | None) -> None:
-    """Write the attack's success at each step of a pruning, for the page; None removes an earlier repair's.
+    """Write the attack's success at each step of a pruning, for the page; None removes an earlier repair's file.
 
     Raises:
         OutputError: the file can't be written.

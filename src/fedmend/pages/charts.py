@@ -18,7 +18,7 @@ Ticks = Sequence[tuple[float, str]]
 
 @dataclass(frozen=True)
 class _Scale:
-    """Puts values on a line from 0 to 1, with ticks."""
+    """Maps values to a line from 0 to 1, with ticks."""
 
     place: Callable[[float], float]
     ticks: Ticks
@@ -29,7 +29,7 @@ def bullet(key: str, measure: Measure) -> Markup | None:
 
     Args:
         key: unique on the page.
-        measure: of the scale "fraction", which is drawn straight, or "log".
+        measure: with the scale "fraction", drawn linearly, or "log".
 
     Returns:
         The chart; None if there is nothing to draw: no limit, no value, or a plain number.
@@ -111,7 +111,7 @@ def loss_chart(key: str, loss: Sequence[float]) -> Markup | None:
 
 
 def grid(ticks: Sequence[float], height: int, label: Callable[[float], str]) -> list[Markup]:
-    """Lines across at the ticks, lowest first, with their labels on the left."""
+    """Horizontal lines at the ticks, lowest first, with labels on the left."""
     low, high = ticks[0], ticks[-1]
     children = []
     for tick in ticks:
@@ -129,7 +129,7 @@ def percent_grid(height: int) -> list[Markup]:
 
 
 def steps(first: int, last: int, height: int) -> list[Markup]:
-    """Labels below a chart that goes from ``first`` to ``last`` in whole steps."""
+    """Labels below a chart from ``first`` to ``last`` in whole steps."""
     inside = [
         int(tick) for tick in svg.nice_ticks(first, last, 5) if tick == int(tick) and first < tick < last
     ]
@@ -142,5 +142,5 @@ def steps(first: int, last: int, height: int) -> list[Markup]:
 
 
 def clamp(value: float) -> float:
-    """A fraction put inside [0, 1]; 0 if it isn't finite."""
+    """Clamp a fraction to [0, 1]; 0 if it isn't finite."""
     return min(max(value, 0.0), 1.0) if math.isfinite(value) else 0.0

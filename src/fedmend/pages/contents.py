@@ -1,4 +1,4 @@
-"""What a page can show. Every part but the title may be missing; the page then leaves its section out."""
+"""The contents of a page. Any part but the title may be missing; its section is then omitted."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Round:
 
 @dataclass(frozen=True)
 class AttackedRound:
-    """What only the attacker knows of a round: who attacked, and one attack success rate (ASR) for each attack."""
+    """A round as only the attacker knows it: the attackers, and an attack success rate (ASR) for each attack."""
 
     round: Annotated[int, Field(ge=0)]
     attackers: tuple[int, ...] = ()
@@ -54,7 +54,7 @@ class AttackEvaluation:
     """Measured with the attackers' own triggers, which only a simulation knows. Fractions are in [0, 1].
 
     Attributes:
-        num_images: how many test images were used.
+        num_images: number of test images.
         accuracy_before, asr_before: the suspect's clean accuracy, and its ASR for each attack.
         accuracy_after, asr_after: the same of the repaired model, if there is one.
     """
@@ -77,7 +77,7 @@ class PruneEvaluation:
     Attributes:
         asr_along: the attack success rate at each testing point of the pruning.
         accuracy, asr: of the model after each stage, in order.
-        num_images: how many test images were used.
+        num_images: number of test images.
     """
 
     __pydantic_config__ = ConfigDict(extra="forbid")
@@ -89,10 +89,10 @@ class PruneEvaluation:
 
 
 def check_pruning(details: PruningDetails) -> None:
-    """Check that channels, testing points, weights and found triggers of a pruning fit together.
+    """Check that channels, testing points, weights and found triggers of a pruning are consistent.
 
     Raises:
-        DataError: they don't.
+        DataError: they aren't.
     """
     points, along = details.points, len(details.accuracies)
     if len(details.sequence) != details.channels or sorted(details.sequence) != list(range(details.channels)):
@@ -116,7 +116,7 @@ def check_prune_evaluation(evaluation: PruneEvaluation, details: PruningDetails)
     """Check that an evaluation has a value for each testing point and each stage.
 
     Raises:
-        DataError: it hasn't.
+        DataError: a value is missing or extra.
     """
     points, stages = len(details.points), len(details.stages)
     for name, values, wanted, what in (
@@ -130,7 +130,7 @@ def check_prune_evaluation(evaluation: PruneEvaluation, details: PruningDetails)
 
 @dataclass(frozen=True, eq=False)
 class PageContents:
-    """Everything that one page shows.
+    """The contents of one page.
 
     Attributes:
         title: the page's heading.
@@ -162,12 +162,12 @@ class PageContents:
             check_pruning(self.pruning)
         if self.prune_evaluation is not None:
             if self.pruning is None:
-                raise DataError("expected a repair by pruning beside its evaluation; got an evaluation alone")
+                raise DataError("expected a repair by pruning with its evaluation; got only an evaluation")
             check_prune_evaluation(self.prune_evaluation, self.pruning)
 
     @property
     def pruning(self) -> PruningDetails | None:
-        """What a repair by pruning tells beyond other repairs."""
+        """The details of a repair by pruning; None for other repairs."""
         details = self.repair.details if self.repair else None
         return details if isinstance(details, PruningDetails) else None
 

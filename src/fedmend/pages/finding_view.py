@@ -1,4 +1,4 @@
-"""What the page shows of a scan's findings: measures, targets, recovered triggers and examples."""
+"""The page's view of a scan's findings: measures, targets, recovered triggers and examples."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class MeasureView:
 
 @dataclass(frozen=True)
 class TargetView:
-    """Where images are sent, and the recovered trigger if there is one; ``variants`` counts further ones."""
+    """Source and target classes, and the recovered trigger if there is one; ``variants`` counts further ones."""
 
     sources: str
     target: str
@@ -43,7 +43,7 @@ class TargetView:
 
 @dataclass(frozen=True)
 class Example:
-    """A clean and a stamped image with the models' predictions as class names; None for what isn't known."""
+    """A clean and a stamped image with the models' predictions as class names; None if unknown."""
 
     clean: str
     stamped: str
@@ -60,10 +60,10 @@ class FindingView:
 
     Attributes:
         key: the prefix of its ids on the page.
-        wording: of its verdict. disagrees: the scan's verdict is another one.
-        suspicious, limit: the detector's one number and what it is judged by.
-        targets: the first few, which are shown with pictures; all_targets: all of them.
-        other_rules: what other rules make of the same measures, by name.
+        wording: of its verdict. disagrees: whether the scan's verdict differs.
+        suspicious, limit: the detector's one number and its limit.
+        targets: the first few, shown with pictures; all_targets: all of them.
+        other_rules: other rules' decisions on the same measures, by name.
     """
 
     key: str
@@ -81,7 +81,7 @@ class FindingView:
 
     @property
     def pictured(self) -> bool:
-        """Whether it shows a recovered trigger."""
+        """Whether the section shows a recovered trigger."""
         return any(target.trigger for target in self.targets)
 
 

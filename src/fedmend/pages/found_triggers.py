@@ -1,4 +1,4 @@
-"""The triggers that clients found in a suspect."""
+"""The page's view of the triggers that clients found in a suspect."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Pixels = Iterable[tuple[int, int]]
 
 @dataclass(frozen=True)
 class FoundRow:
-    """What moves one class to another. ``telling`` is the record's own flag; ``place`` its pixels in words."""
+    """The trigger of one pair of classes; ``telling`` is the record's own flag, ``place`` describes the pixels."""
 
     source: str
     target: str
@@ -30,12 +30,12 @@ class FoundRow:
 
 @dataclass(frozen=True)
 class FoundTriggers:
-    """The strongest triggers by their classes.
+    """The strongest trigger for each pair of classes.
 
     Attributes:
         finding, tone: what the strongest suggests.
-        measured: who measured the fractions, on what.
-        left_out: how many pairs of classes have no row.
+        measured: who measured the fractions, and on which images.
+        left_out: number of pairs of classes without a row.
     """
 
     rows: list[FoundRow]
@@ -48,7 +48,7 @@ class FoundTriggers:
 def view_of_found_triggers(
     details: PruningDetails, num_heldout: int, class_names: Sequence[str]
 ) -> FoundTriggers | None:
-    """Gather what there is to show; None if no client found anything."""
+    """Gather the found triggers; None if there are none."""
     moves = details.moves
     if not moves:
         return None
@@ -80,35 +80,35 @@ def _finding(move: Move, checked: bool, names: Sequence[str]) -> str:
     best = move.best
     if not move.telling:
         return (
-            f"No trigger of a few pixels that clients found moves {TELLING_RATE:.0%} of a class: the strongest moves "
-            f"{words.percent(best.rate)}."
+            f"No few-pixel trigger that clients found sends {TELLING_RATE:.0%} of a class to another: the strongest "
+            f"sends {words.percent(best.rate)}."
         )
     source, target = (words.class_name(index, names) for index in (best.source_class, best.target_class))
     count = _count(best.pixels)
-    said = f"{count} {'moves' if count == '1 pixel' else 'move'} {words.percent(best.rate)} of {source} to {target}"
+    claim = f"{count} {'sends' if count == '1 pixel' else 'send'} {words.percent(best.rate)} of {source} to {target}"
     if checked:
-        return f"{said}. This suggests a backdoor with the target {target}."
-    return f"Clients claim that {said}. If so, this suggests a backdoor with the target {target}."
+        return f"{claim}. This suggests a backdoor with the target {target}."
+    return f"Clients claim that {claim}. If true, this suggests a backdoor with the target {target}."
 
 
 def _measured(num_heldout: int) -> str:
     if not num_heldout:
-        return "The fractions are what the clients claim: the server had no images to measure them on."
+        return "The fractions are the clients’ claims: the server had no images to measure them on."
     images = f"the server’s {num_heldout:,} held-out images"
-    return f"The fractions are measured on {images}; for a class without images, as 0."
+    return f"The fractions are measured on {images}; they are 0 for a class without images."
 
 
 def _picture(pixels: Pixels, side: int, kind: str) -> Markup:
-    """The pixels in a square of so many rows and columns from the image's top left corner."""
+    """The pixels in a square of ``side`` rows and columns from the image's top left corner."""
     drawn = [svg.tag("rect", x=column, y=row, width=1, height=1) for row, column in sorted(set(pixels))]
-    told = "; ".join(f"row {row}, column {column}" for row, column in sorted(set(pixels)))
+    described = "; ".join(f"row {row}, column {column}" for row, column in sorted(set(pixels)))
     return svg.tag(
         "svg",
         *drawn,
         class_=kind,
         viewBox=f"0 0 {side} {side}",
         role="img",
-        aria_label=f"{_count(pixels)}: {told}" if told else "no pixels",
+        aria_label=f"{_count(pixels)}: {described}" if described else "no pixels",
     )
 
 
@@ -125,5 +125,5 @@ def _count(pixels: Pixels) -> str:
 
 
 def _span(what: str, places: list[int]) -> str:
-    """From sorted places, as row 3 or rows 3–7."""
+    """Sorted places as text: row 3, or rows 3–7."""
     return f"{what} {places[0]}" if len(places) == 1 else f"{what}s {places[0]}–{places[-1]}"

@@ -1,4 +1,4 @@
-"""Images, masks and patterns as PNG data URIs, at their own resolution; the page scales them up."""
+"""Images, masks and patterns as PNG data URIs, at original resolution; the page scales them up."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from torch import Tensor
 from fedmend.triggers import Patch
 
 HEAT_STOPS = ("#10131c", "#3b1f5e", "#8c2a6b", "#d9493f", "#f69a3c", "#fcf3b0")
-"""The heat map's colours from 0 to 1, evenly spaced and ever lighter."""
+"""The heat map's colours from 0 to 1, evenly spaced and increasingly light."""
 
 
 @dataclass(frozen=True)
 class TriggerPictures:
-    """A patch as two pictures; ``size`` is its mask's, of so many ``pixels``, and ``shape`` its width and height."""
+    """A patch as two pictures; ``size`` is the mask's, ``pixels`` the image's, and ``shape`` its width and height."""
 
     mask: str
     pattern: str
@@ -29,7 +29,7 @@ class TriggerPictures:
 
 
 def trigger_pictures(patch: Patch) -> TriggerPictures:
-    """The mask as a heat map, and the pattern as opaque as the mask makes it."""
+    """The mask as a heat map, and the pattern with the mask as opacity."""
     _, height, width = patch.mask.shape
     return TriggerPictures(
         mask=heat_map(patch.mask),
@@ -55,7 +55,7 @@ def heat_map(mask: Tensor) -> str:
 
 
 def weighted_pattern(trigger: Patch) -> str:
-    """A trigger's pattern as a data URI, each pixel as opaque as the mask makes it."""
+    """A trigger's pattern as a data URI, with the mask as opacity."""
     colour = _pixels(trigger.pattern)
     if colour.ndim == 2:
         colour = np.stack([colour] * 3, axis=-1)

@@ -1,4 +1,4 @@
-"""What the page shows of a repair by pruning: chart, stages, channels, extreme weights and votes."""
+"""The page's view of a repair by pruning: chart, stages, channels, extreme weights and votes."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ ADJUSTING = ("adjusted", "adjusted again")
 
 @dataclass(frozen=True)
 class StageRow:
-    """A line of the table of stages; the last two are None outside a simulation.
+    """A row of the table of stages; the last two are None outside a simulation.
 
-    ``delta`` is a dash if the stage has none; ``unbounded`` says that it could have had one.
+    ``delta`` is a dash if the stage has none; ``unbounded``: it adjusts weights, but no delta kept the accuracy.
     """
 
     name: str
@@ -159,21 +159,21 @@ def _chart(points: list[PointRow], stop: int) -> Markup | None:
     known = [(across(row.pruned), charts.clamp(row.asr)) for row in points if row.asr is not None]
     if known:
         runs.append(("curve asr", known))
-    told = f"stopped with {stop} pruned"
-    side, label = ("start", f"\u2002{told}") if across(stop) < 0.55 else ("end", f"{told}\u2002")
+    described = f"stopped with {stop} pruned"
+    side, label = ("start", f"\u2002{described}") if across(stop) < 0.55 else ("end", f"{described}\u2002")
     children += [
         svg.curves(runs, height),
         svg.text(label, across(stop), -10, kind="mark-label stop", anchored=side),
     ]
     title = "Accuracy and attack success rate by channels pruned" if known else "Accuracy by channels pruned"
-    return svg.picture("pruned", title, _told(points, stop), height, "lines pruned", children)
+    return svg.picture("pruned", title, _description(points, stop), height, "lines pruned", children)
 
 
-def _told(points: list[PointRow], stop: int) -> str:
+def _description(points: list[PointRow], stop: int) -> str:
     shown = [points[0], *(row for row in points[1:-1] if row.stopped), points[-1]]
-    told = ", ".join(f"{words.percent(row.accuracy)} with {row.pruned} pruned" for row in shown)
-    text = f"Clean accuracy: {told}. Pruning stopped with {stop} pruned."
+    described = ", ".join(f"{words.percent(row.accuracy)} with {row.pruned} pruned" for row in shown)
+    text = f"Clean accuracy: {described}. Pruning stopped with {stop} pruned."
     if points[0].asr is not None:
-        told = ", ".join(f"{words.percent(row.asr)} with {row.pruned}" for row in shown)
-        text += f" Attack success rate, unknown to the defender: {told}."
+        described = ", ".join(f"{words.percent(row.asr)} with {row.pruned}" for row in shown)
+        text += f" Attack success rate, unknown to the defender: {described}."
     return text + " The figures are in the table below."

@@ -1,4 +1,4 @@
-"""From results to HTML."""
+"""Renders results as HTML."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Settings = list[tuple[str, list[tuple[str, str]]]]
 
 
 def render(contents: PageContents) -> str:
-    """The whole page as one HTML text that needs no other file and no network.
+    """Render the whole page as one HTML text that needs no other file and no network.
 
     Raises:
         DataError: the scan's example images have another shape than its trigger.
@@ -31,7 +31,7 @@ def render(contents: PageContents) -> str:
 
 
 def write_page(path: Path, contents: PageContents) -> None:
-    """Write :func:`render`'s page to ``path``, whole or not at all.
+    """Write :func:`render`'s page to ``path``, atomically.
 
     Raises:
         DataError: see :func:`render`.
@@ -80,7 +80,7 @@ def _view(contents: PageContents) -> dict[str, Any]:
 
 
 def _warnings(contents: PageContents) -> list[str]:
-    """All warnings, each once."""
+    """All warnings, without duplicates."""
     found: list[str] = []
     if contents.scan:
         found += contents.scan.warnings

@@ -1,4 +1,4 @@
-"""What the page shows of any repair: what changed, what it cost, how it was done."""
+"""The page's view of any repair: before and after, and how it was done."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def view_of_repair(contents: PageContents) -> RepairView | None:
 
 
 def attack_rows(evaluation: AttackEvaluation | None) -> list[Row]:
-    """What the attackers' own triggers do before and after a repair, unknown to the defender."""
+    """The attackers' own triggers' success before and after a repair, unknown to the defender."""
     if evaluation is None:
         return []
     images = f"known only in a simulation; on {evaluation.num_images:,} test images"
@@ -77,7 +77,7 @@ def repair_settings(repair: RepairReport) -> list[tuple[str, str]]:
 
 def _rows(repair: RepairReport, names: Sequence[str]) -> Iterator[Row]:
     images = (
-        f"on {repair.num_heldout:,} held-out images" if repair.num_heldout else "as the clients reported it"
+        f"on {repair.num_heldout:,} held-out images" if repair.num_heldout else "as reported by the clients"
     )
     yield Row("Clean accuracy", images, repair.accuracy_before, repair.accuracy_after)
     for check in repair.target_checks:
@@ -92,9 +92,9 @@ def _rows(repair: RepairReport, names: Sequence[str]) -> Iterator[Row]:
 
 def _facts(repair: RepairReport) -> Iterator[tuple[str, str]]:
     yield "Method", repair.method
-    yield "Accuracy may fall by", words.points(repair.max_accuracy_drop)
+    yield "Allowed accuracy drop", words.points(repair.max_accuracy_drop)
     if repair.accuracy_error:
-        yield "Standard error of the fall", words.points(repair.accuracy_error)
+        yield "Standard error of the drop", words.points(repair.accuracy_error)
     if repair.details is not None and not isinstance(repair.details, PruningDetails):
         for name, text in words.flatten(asdict(repair.details)):
             yield name.replace("_", " ").capitalize(), text

@@ -1,4 +1,4 @@
-"""Reading result files; a damaged one is an error of one line that says what to do."""
+"""Reads result files; a damaged one raises a one-line error with advice."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ _T = TypeVar("_T")
 
 
 def read_file(path: Path, parse: Callable[[bytes], _T], advice: str = "write it again") -> _T | None:
-    """What ``parse`` makes of a file, or None if there is none.
+    """The file's content, parsed; None if there is no file.
 
     Raises:
-        DataError: the file can't be read, or is damaged; ``advice`` says what to do.
+        DataError: the file can't be read, or is damaged; the message ends with ``advice``.
     """
     try:
         return parse(path.read_bytes())
@@ -26,13 +26,11 @@ def read_file(path: Path, parse: Callable[[bytes], _T], advice: str = "write it 
     except OSError as error:
         raise _unreadable(path, error) from error
     except (DataError, ValidationError) as error:
-        raise DataError(
-            f"{path} is damaged: {one_line(error)}; {advice}, or remove it to do without"
-        ) from error
+        raise DataError(f"{path} is damaged: {one_line(error)}; {advice}, or remove it") from error
 
 
 def read_lines(path: Path, adapter: TypeAdapter[_T]) -> tuple[_T, ...]:
-    """The records of a file of JSON lines; skips a torn line, which a killed run leaves.
+    """The records of a file of JSON lines; lines torn by a killed run are skipped.
 
     Raises:
         DataError: the file can't be read.
@@ -53,7 +51,7 @@ def read_lines(path: Path, adapter: TypeAdapter[_T]) -> tuple[_T, ...]:
 
 
 def one_line(error: BaseException) -> str:
-    """The first problem only; a record's own error carries pydantic's long one as its cause."""
+    """The first problem only; a DataError's cause may be pydantic's long error."""
     if isinstance(error, DataError) and error.__cause__ is not None:
         error = error.__cause__
     if isinstance(error, ValidationError):

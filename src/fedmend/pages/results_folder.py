@@ -1,4 +1,4 @@
-"""Gathers a page's contents from the files that the other commands leave in a folder."""
+"""Gathers a page's contents from the files that other commands write to a folder."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from fedmend.repairs.repair_report import PruningDetails, RepairReport
 
 @dataclass(frozen=True)
 class _PageSettings:
-    """``page.json``: what no other file holds."""
+    """``page.json``: settings that are in no other file."""
 
     __pydantic_config__ = ConfigDict(extra="forbid")
 
@@ -41,15 +41,15 @@ _KNOWN = ("scan.json", "repair.json", "rounds.jsonl", "config.json")
 
 
 def read_folder(folder: Path) -> PageContents:
-    """Gather the results in ``folder``, whichever of them are there.
+    """Gather the results in ``folder``, as far as they are there.
 
     ==================== =======================================================================================
     ``scan.json``        a :class:`~fedmend.detection.scan_report.ScanReport`
     ``repair.json``      a :class:`~fedmend.repairs.repair_report.RepairReport`
-    ``rounds.jsonl``     round and accuracy, a line each; a torn line, which a killed run leaves, is skipped
+    ``rounds.jsonl``     round and accuracy, one round per line; lines torn by a killed run are skipped
     ``config.json``      the simulation's settings
     ``page.json``        see :func:`write_page_settings`
-    ``attacker/``        what a defender doesn't know: see :mod:`fedmend.pages.attacker_files`
+    ``attacker/``        unknown to the defender: see :mod:`fedmend.pages.attacker_files`
     ==================== =======================================================================================
 
     Raises:
@@ -88,7 +88,7 @@ def write_page_settings(
     reference_round: int | None = None,
     suspect_round: int | None = None,
 ) -> None:
-    """Write ``page.json`` for :func:`read_folder`: what a page shows and no result holds.
+    """Write ``page.json`` for :func:`read_folder`: the page's settings that no result holds.
 
     Args:
         folder: where the results are.

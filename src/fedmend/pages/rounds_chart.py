@@ -1,4 +1,4 @@
-"""The federation's section: the global model's accuracy by round, and what only the attacker knows."""
+"""The page's view of a federation: accuracy by round, and the attack success rate, which only the attacker knows."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def rounds_view(contents: PageContents) -> RoundsView | None:
 
 
 def _marks(contents: PageContents) -> list[tuple[int, str, str]]:
-    """The rounds to mark with what is said there and its class, in order."""
+    """The rounds to mark, each with its label and CSS class, in order."""
     first, last = contents.rounds[0].round, contents.rounds[-1].round
     marks = [
         ("first attack", contents.first_attack_round, "attack"),
@@ -79,10 +79,10 @@ def _chart(rows: Sequence[RoundRow], attacks: int, marks: Sequence[tuple[int, st
     for line, (at, label, kind) in enumerate(reversed(marks)):
         place, down = across(at), -10 - 18 * line
         children.append(svg.vertical(place, down - 10, _HEIGHT, f"mark {kind}"))
-        side, told = (
+        side, described = (
             ("start", f"\u2002{label}, round {at}") if place < 0.55 else ("end", f"{label}, round {at}\u2002")
         )
-        labels.append(svg.text(told, place, down, kind=f"mark-label {kind}", anchored=side))
+        labels.append(svg.text(described, place, down, kind=f"mark-label {kind}", anchored=side))
     children += [
         svg.tag("circle", cx=svg.at(across(row.round)), cy=_HEIGHT, r=3.5, class_="attacker")
         for row in rows
@@ -90,18 +90,18 @@ def _chart(rows: Sequence[RoundRow], attacks: int, marks: Sequence[tuple[int, st
     ]
     children += [svg.curves(runs, _HEIGHT), *labels]
     title = "Accuracy and attack success rate by round" if attacks else "Accuracy by round"
-    return svg.picture("rounds", title, _told(rows, attacks), _HEIGHT, "lines rounds", children)
+    return svg.picture("rounds", title, _description(rows, attacks), _HEIGHT, "lines rounds", children)
 
 
-def _told(rows: Sequence[RoundRow], attacks: int) -> str:
+def _description(rows: Sequence[RoundRow], attacks: int) -> str:
     first, last = rows[0], rows[-1]
-    told = [f"Clean accuracy: {percent(first.accuracy)} in round {first.round}"]
-    told.append(f"{percent(last.accuracy)} in round {last.round}")
+    described = [f"Clean accuracy: {percent(first.accuracy)} in round {first.round}"]
+    described.append(f"{percent(last.accuracy)} in round {last.round}")
     for attack in range(attacks):
         known = [(row.round, row.asr[attack]) for row in rows if row.asr[attack] is not None]
         if known:
             name = "attack success rate" if attacks == 1 else f"success rate of attack {attack + 1}"
             number, success = known[-1]
-            told.append(f"{name}: {percent(success)} in round {number}")
-            told.append(f"at most {percent(max(each or 0.0 for _, each in known))}")
-    return ", ".join(told) + ". Each round's figures are in the table below."
+            described.append(f"{name}: {percent(success)} in round {number}")
+            described.append(f"at most {percent(max(each or 0.0 for _, each in known))}")
+    return ", ".join(described) + ". Each round's figures are in the table below."

@@ -25,7 +25,7 @@ def tag(name: str, *children: str, **attributes: object) -> Markup:
 def picture(
     key: str, title: str, description: str, height: int, kind: str, children: Iterable[str]
 ) -> Markup:
-    """The outer ``<svg>``, named and described for those who can't see it; ``key`` is unique on the page."""
+    """The outer ``<svg>``, with a title and description for screen readers; ``key`` is unique on the page."""
     return tag(
         "svg",
         tag("title", title, id=f"{key}-title"),
@@ -44,7 +44,7 @@ def at(fraction: float) -> str:
 
 
 def anchor(fraction: float) -> str:
-    """How a label at ``fraction`` of the width is anchored so that it stays inside."""
+    """The anchor that keeps a label at ``fraction`` of the width inside the chart."""
     return "start" if fraction < 0.12 else "end" if fraction > 0.88 else "middle"
 
 

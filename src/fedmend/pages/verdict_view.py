@@ -1,4 +1,4 @@
-"""What the page says first: the verdict, or without a scan the repair's outcome, with the main facts."""
+"""The top of the page: the verdict, or without a scan the repair's outcome, with the main facts."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from fedmend.repairs.repair_report import PruningDetails, RepairReport
 
 @dataclass(frozen=True)
 class Fact:
-    """A figure under the verdict; ``small`` is set beside it in a smaller type, and a wide one may hold a long name."""
+    """A figure under the verdict; ``small`` follows in smaller type, and a wide one has room for a long name."""
 
     label: str
     value: str
@@ -27,11 +27,11 @@ class VerdictView:
     """The first section.
 
     Attributes:
-        eyebrow: what the headline speaks about.
+        eyebrow: the headline's subject.
         verdict, outcome: of the scan and of the repair, in words.
-        shown: the one of them that is the headline; None if there is neither.
-        reason: the record's own.
-        accuracies: on the scan's clean images, in a sentence.
+        shown: the one in the headline; None if there is neither.
+        reason: from the report.
+        accuracies: on the scan's clean images, as a sentence.
     """
 
     eyebrow: str
@@ -86,7 +86,7 @@ def _pruning_facts(repair: RepairReport, details: PruningDetails) -> Iterator[Fa
     yield Fact("Clean accuracy", after, f" from {before}", wide=True)
     yield Fact("Channels pruned", f"{len(details.pruned):,}", f" of {details.channels:,}")
     yield Fact("Layer", details.layer)
-    yield Fact("Ballots that count", f"{details.ballots:,}")
+    yield Fact("Valid ballots", f"{details.ballots:,}")
     yield Fact("Time", words.duration(repair.seconds))
 
 

@@ -15,12 +15,12 @@ MISSING = "–"
 Scale = Literal["fraction", "log", "plain"]
 
 TONES: dict[Tone, str] = {"suspicious": "bad", "innocent": "good", "unsure": "unsure"}
-"""A measure's tone as the style sheet names it."""
+"""The style sheet's name for each tone of a measure."""
 
 
 @dataclass(frozen=True)
 class Wording:
-    """How a result is said and shown. The tone picks colour and icon, never without the words."""
+    """A result's texts and tone. The tone picks colour and icon, which never appear without the words."""
 
     tone: str
     short: str
@@ -33,30 +33,30 @@ VERDICTS: dict[Verdict, Wording] = {
         "bad",
         "backdoored",
         "Backdoor found",
-        "Don’t release this model as it is: repair it, or go back to an earlier round.",
+        "Don’t release this model: repair it, or return to an earlier round.",
     ),
     "clean": Wording(
         "good",
         "clean",
         "No backdoor found",
-        "The scan found no backdoor of the kind that it looks for, on images like those scanned. This doesn’t prove "
-        "that there is no backdoor of another kind, nor that the model is accurate.",
+        "The scan found no backdoor of the kind that it looks for, on images like those scanned. The model may still "
+        "have a backdoor of another kind, or low accuracy.",
     ),
     "inconclusive": Wording(
         "unsure",
         "inconclusive",
-        "The scan can’t decide",
-        "The evidence suffices neither to release this model nor to reject it. Read the reason and the warnings, then "
+        "The scan is inconclusive",
+        "The evidence is not enough to release or reject this model. Read the reason and the warnings, then "
         "scan again with more images, another reference or a longer search.",
     ),
 }
 
 OUTCOMES: dict[Outcome, Wording] = {
-    "repaired": Wording("good", "repaired", "Repaired", "The backdoor is removed and the accuracy is kept."),
-    "failed": Wording("bad", "failed", "Repair failed", "Don’t use the result in place of the suspect."),
-    "not needed": Wording("good", "not needed", "No repair needed", "The model was left as it is."),
+    "repaired": Wording("good", "repaired", "Repaired", "The backdoor is removed, and the accuracy held."),
+    "failed": Wording("bad", "failed", "Repair failed", "Don’t release the result."),
+    "not needed": Wording("good", "not needed", "No repair needed", "The model was not changed."),
     "undecided": Wording(
-        "unsure", "undecided", "Not repaired", "The scan was inconclusive, so the model was left as it is."
+        "unsure", "undecided", "Not repaired", "The scan was inconclusive, so the model was not changed."
     ),
 }
 
@@ -64,15 +64,14 @@ UNVERIFIED = Wording(
     "plain",
     "repaired, not scanned again",
     "Repaired, not scanned again",
-    "The accuracy is kept within the limit. No scan has checked whether the model had a backdoor, nor whether it is "
-    "gone.",
+    "The accuracy held within the limit. No scan has checked whether the model had a backdoor, or whether it is gone.",
 )
 
 STAGES = {
     "suspect": ("Suspect", "before the repair"),
-    "pruned": ("Pruned", "channels voted out set to zero"),
+    "pruned": ("Pruned", "the voted channels set to zero"),
     "adjusted": ("Extreme weights adjusted", "those beyond delta set to zero"),
-    "fine-tuned": ("Fine-tuned", "under the pruning mask"),
+    "fine-tuned": ("Fine-tuned", "with the pruning mask held"),
     "adjusted again": ("Extreme weights adjusted again", "those beyond delta set to zero"),
 }
 
@@ -80,37 +79,37 @@ VOTES = {"ranking": "ranking of the channels", "majority": "majority for or agai
 
 
 def outcome(name: Outcome, verdict_after: Verdict | None) -> Wording:
-    """A repair's outcome; one without a new scan is called so."""
+    """The wording of a repair's outcome; it mentions a missing new scan."""
     return UNVERIFIED if name == "repaired" and verdict_after is None else OUTCOMES[name]
 
 
 def percent(fraction: float | None) -> str:
-    """A fraction in [0, 1], as 93.4%."""
+    """Format a fraction in [0, 1], as 93.4%."""
     return MISSING if fraction is None or not math.isfinite(fraction) else f"{100 * fraction:.1f}%"
 
 
 def points(fraction: float) -> str:
-    """A difference of fractions, as 1.0 points."""
+    """Format a difference of fractions, as 1.0 points."""
     return MISSING if not math.isfinite(fraction) else f"{100 * fraction:.1f} points"
 
 
 def measured(value: float, scale: Scale) -> str:
-    """A measure's value by its scale."""
+    """Format a measure's value by its scale."""
     return percent(value) if scale == "fraction" else number(value)
 
 
 def limit(value: float, scale: Scale) -> str:
-    """A limit by its scale; percentages without decimals that say nothing, as 80% or 2.5%."""
+    """Format a limit by its scale; percentages without trailing zeros, as 80% or 2.5%."""
     return f"{100 * value:g}%" if scale == "fraction" else number(value)
 
 
 def patch_size(size: float) -> str:
-    """A mask's size in pixels, as 7 or 6.2."""
+    """Format a mask's size in pixels, as 7 or 6.2."""
     return f"{size:,.0f}" if abs(size - round(size)) < 0.005 else f"{size:,.1f}"
 
 
 def number(value: float) -> str:
-    """About three significant digits; an exponent only for what is very large."""
+    """Format about three significant digits; an exponent only for very large values."""
     if math.isnan(value):
         return MISSING
     if math.isinf(value):
@@ -128,7 +127,7 @@ def number(value: float) -> str:
 
 
 def duration(seconds: float) -> str:
-    """A time, as 8.4 s, 42 s, 3 min 12 s or 1 h 5 min."""
+    """Format a duration, as 8.4 s, 42 s, 3 min 12 s or 1 h 5 min."""
     if not math.isfinite(seconds):
         return MISSING
     if seconds < 9.95:
@@ -146,7 +145,7 @@ def class_name(index: int, names: Sequence[str]) -> str:
 
 
 def class_list(classes: Sequence[int], names: Sequence[str], most: int = 6) -> str:
-    """Source classes by name; all others if none is named."""
+    """Source classes by name; "all other classes" if there are none."""
     if not classes:
         return "all other classes"
     shown = ", ".join(class_name(index, names) for index in classes[:most])
@@ -163,7 +162,7 @@ def flatten(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str
 
 
 def plain_text(value: Any) -> str:
-    """A setting's value as text; an empty one as none."""
+    """A setting's value as text; "none" for an empty one."""
     if value is None or value == {}:
         return "none"
     if isinstance(value, bool):

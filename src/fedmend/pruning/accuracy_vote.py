@@ -1,4 +1,4 @@
-"""Combining the accuracies that clients report along a pruning sequence (federated-pruning paper, 4)."""
+"""Combines the accuracies that clients report along a pruning sequence (federated-pruning paper, 4)."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from fedmend.pruning.ballots import FLOATS, Ballots, is_plain
 class AccuracyVote(Ballots):
     """For a server without images: combines the clients' accuracies at each testing point.
 
-    A report counts as its fall from its own first point. At each point a fraction ``trim`` of the reports is dropped
-    at either end and the rest averaged, so that a Byzantine minority of that size cannot move the result beyond what
-    honest clients report. The paper does not say how it combines reports.
+    Each report is taken relative to its first point. At each point a fraction ``trim`` of the reports is dropped at
+    either end and the rest averaged, so that a Byzantine minority of that size cannot move the result beyond what
+    honest clients report. The paper does not specify how it combines reports.
 
     Args:
-        points: how many testing points a report has.
-        num_clients: clients are numbered from 0 to one below this.
+        points: testing points per report.
+        num_clients: number of clients, numbered from 0.
         trim: fraction in [0, 0.5).
 
     Attributes:
-        counted: reports that count. refused: of the others, how many for each reason.
+        counted: number of valid reports. refused: number of others, by reason.
 
     Raises:
         ConfigError: a setting is out of range.
@@ -45,22 +45,22 @@ class AccuracyVote(Ballots):
         return reason
 
     def firsts(self) -> dict[int, Tensor]:
-        """The first point of each report that counts, float64 (1,), by client."""
+        """The first point of each valid report, float64 (1,), by client."""
         return {client: report[:1] for client, report in self._reports.items()}
 
     def accuracies(self) -> Tensor:
         """The combined accuracy at each point, float64 (points,).
 
         Raises:
-            DataError: no report counts.
+            DataError: there is no valid report.
         """
         if not self._reports:
-            raise DataError(f"no report of accuracies counts; refused were {dict(self.refused)}")
+            raise DataError(f"there is no valid report of accuracies; refused: {dict(self.refused)}")
         reports = torch.stack(list(self._reports.values()))
         cut = min(math.ceil(self.trim * len(reports) - 1e-9), (len(reports) - 1) // 2)
-        falls = (reports[:, :1] - reports).sort(0).values[cut : len(reports) - cut]
+        drops = (reports[:, :1] - reports).sort(0).values[cut : len(reports) - cut]
         first = reports[:, 0].median()
-        return (first - falls.mean(0)).clamp(0, 1)
+        return (first - drops.mean(0)).clamp(0, 1)
 
     def _flaw(self, report: Tensor) -> str | None:
         if not is_plain(report, FLOATS) or report.shape != (self.points,):

@@ -1,4 +1,4 @@
-"""Mean activations: how active each channel of a layer is on a client's own data (federated-pruning paper, 4)."""
+"""Mean activation of each channel of a layer on a client's own data (federated-pruning paper, 4)."""
 
 from __future__ import annotations
 
@@ -20,8 +20,9 @@ def mean_activations(
         model: any module, pixels in [0, 1] to anything; it runs in eval mode and is left as found.
         images: the client's own, uint8 or float in [0, 1], (N, C, H, W).
         layer: a convolution's name (of ``model.named_modules()``); by default the one that runs last. Activations are
-            taken after the nonlinearity that follows it, with at most normalisation, dropout and a max-pool between;
-            where no module is one, at the next module's input, flattened or not, so that a functional one counts, too.
+            taken after the nonlinearity that follows it, with at most normalisation, dropout and a max-pool between.
+            If the nonlinearity is no module, they are taken at the next module's input, flattened or not, which
+            includes a functional one.
         progress: called as ``progress("mean activations", batch, batches)``.
 
     Returns:
@@ -51,5 +52,5 @@ def mean_activations(
             for handle in handles:
                 handle.remove()
     if not bool(total.isfinite().all()):
-        raise ModelError("the layer's activations are NaN or infinite; is the model damaged?")
+        raise ModelError("the layer's activations are NaN or infinite; check that the model isn't damaged")
     return total / count

@@ -1,4 +1,4 @@
-"""Counting untrusted ballots: who voted, and whose ballots were refused for which reason."""
+"""Counts untrusted ballots: valid, refused (by reason) and missing ones."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from fedmend.errors import ConfigError, DataError
 
 
 class Ballots:
-    """At most one ballot a client, good or bad; takes one byte of memory a client.
+    """At most one ballot per client, valid or not; needs one byte of memory per client.
 
     Args:
-        num_clients: clients are numbered from 0 to one below this.
+        num_clients: number of clients, numbered from 0.
 
     Attributes:
-        counted: ballots that count. refused: of the others, how many for each reason.
+        counted: number of valid ballots. refused: number of others, by reason.
 
     Raises:
         ConfigError: no clients.
@@ -32,14 +32,14 @@ class Ballots:
 
     @property
     def missing(self) -> int:
-        """Clients that sent no ballot, good or bad."""
+        """Clients that sent no ballot, valid or not."""
         return self._voted.count(0)
 
     def admit(self, client: int, flaw: str | None) -> str | None:
-        """Register a ballot, with its flaw if it has one; a ballot that never came, or too late, has one, too.
+        """Register a ballot and its flaw, if any; a missing or late ballot is a flaw, too.
 
         Returns:
-            Why the ballot is refused: the flaw, or a graver reason; None if it counts.
+            Why the ballot is refused: the flaw, or a more serious reason; None if it is valid.
         """
         reason = flaw
         if type(client) is not int or not 0 <= client < len(self._voted):
@@ -88,7 +88,7 @@ def require_activations(activations: Tensor) -> Tensor:
     """
     if activations.ndim != 1 or len(activations) == 0 or not bool(activations.isfinite().all()):
         raise DataError(
-            f"mean activations must be a vector of finite numbers, one a channel; got {tuple(activations.shape)}, "
+            f"mean activations must be a vector of finite numbers, one per channel; got {tuple(activations.shape)}, "
             f"{int((~activations.isfinite()).sum())} of them not finite"
         )
     return activations

@@ -1,4 +1,4 @@
-"""Adjusting extreme weights: setting a layer's outliers to zero (federated-pruning paper, 4.3 and 5.3)."""
+"""Adjusts extreme weights: sets a layer's outliers to zero (federated-pruning paper, 4.3 and 5.3)."""
 
 from __future__ import annotations
 
@@ -47,16 +47,16 @@ def choose_delta(
     max_drop: float = 0.01,
     live_only: bool = True,
 ) -> float:
-    """The lowest delta, walking down, before the accuracy has dropped by more than ``max_drop`` (after 5.3).
+    """The last delta, in descending order, before the accuracy drops by more than ``max_drop`` (after 5.3).
 
-    The drop is from the model without any adjustment. The paper stops where the accuracy "begins to decrease".
+    The drop is measured from the unadjusted model. The paper stops where the accuracy "begins to decrease".
 
     Args:
         model: left as found.
         accuracy_of: clean accuracy of a model, on validation images or as clients report it.
 
     Returns:
-        A delta; infinity, which adjusts nothing, where even the largest drops too far.
+        A delta; infinity, which adjusts nothing, if even the largest costs too much.
     """
     allowed = accuracy_of(model) - max_drop
     chosen = float("inf")
@@ -70,7 +70,7 @@ def choose_delta(
 def adjusted(
     model: nn.Module, layer: str, delta: float, *, live_only: bool = True
 ) -> tuple[nn.Module, PruningMask]:
-    """A copy of the model with the extreme weights of a layer set to zero, and the mask of these."""
+    """A copy of the model with a layer's extreme weights set to zero, and their mask."""
     copy = deepcopy(model)
     weight = copy.get_submodule(layer).get_parameter("weight")
     mask = {f"{layer}.weight": is_extreme(weight.detach(), delta, live_only=live_only)}

@@ -1,4 +1,4 @@
-"""Finding a convolution and where its activations are taken, without touching the model."""
+"""Finds a convolution and the place of its activations, without changing the model."""
 
 from __future__ import annotations
 
@@ -38,11 +38,11 @@ def locate(model: nn.Module, images: Tensor, layer: str | None = None) -> ConvLa
 
 @dataclass(frozen=True, eq=False)
 class ConvLayer:
-    """A convolution, and where its activations are taken.
+    """A convolution, and the place of its activations.
 
     Attributes:
         name: of the convolution. norms: the normalisations between it and its activations, by name.
-        module: its output, or with ``given`` its input, holds the activations.
+        module: its output, or with ``given`` its input, is the activations.
     """
 
     name: str
@@ -52,7 +52,7 @@ class ConvLayer:
     given: bool
 
     def watch(self, add: Callable[[Tensor], None]) -> list[torch.utils.hooks.RemovableHandle]:
-        """Call ``add`` once each time that the convolution has run, though the module may run more often."""
+        """Call ``add`` with the activations once per run of the convolution, even if the module runs more often."""
         armed = False
 
         def arm(_module: nn.Module, _inputs: object, output: Tensor) -> None:
@@ -121,8 +121,8 @@ def _find(calls: list[_Call], layer: str | None) -> ConvLayer:
     assert isinstance(convolution, _CONVOLUTIONS)
     if "weight" not in dict(convolution.named_parameters(recurse=False)):
         raise ModelError(
-            f"the weight of {name} is computed from other parameters, so that no channel of it can be set to zero; "
-            "undo that first, by torch.nn.utils.parametrize.remove_parametrizations or remove_weight_norm"
+            f"the weight of {name} is computed from other parameters, so its channels can't be set to zero; call "
+            "torch.nn.utils.parametrize.remove_parametrizations or remove_weight_norm first"
         )
     norms: dict[str, nn.Module] = {}
     user: _Call | None = None
@@ -136,7 +136,7 @@ def _find(calls: list[_Call], layer: str | None) -> ConvLayer:
             norms[call.name] = call.module
         elif not isinstance(call.module, _PASSED):
             break
-    # No nonlinearity is a module: a functional one has made what the first module after the normalisations is given.
+    # No nonlinearity module: the input of the first module after the normalisations includes a functional one.
     between = norms if user is None else before_user
     if user is not None and _has_channels(user.given, convolution.out_channels):
         return ConvLayer(name, convolution, between, user.module, given=True)
@@ -144,7 +144,7 @@ def _find(calls: list[_Call], layer: str | None) -> ConvLayer:
 
 
 def _has_channels(given: object, channels: int) -> bool:
-    """Whether a tensor has these channels in its second dimension, there alone or with their positions behind each."""
+    """Whether a tensor has this number of channels in its second dimension, flattened with their positions or not."""
     if not isinstance(given, Tensor) or given.ndim < 2:
         return False
     return given.shape[1] == channels or (given.ndim == 2 and given.shape[1] % channels == 0)

@@ -1,6 +1,6 @@
 """The majority vote on the channels to prune (federated-pruning paper, 4.2).
 
-Each client votes, with a bit a channel, for the channels to keep; the server adds the bits up.
+Each client votes, with one bit per channel, for the channels to keep; the server sums the bits.
 """
 
 from __future__ import annotations
@@ -36,19 +36,19 @@ def bits(activations: Tensor, rates: Sequence[float]) -> Tensor:
 
 
 class MajorityVote(Ballots):
-    """Adds up bits, for several pruning rates at once.
+    """Sums bits, for several pruning rates at once.
 
-    The tally is a plain sum of vectors of 0 and 1, so secure aggregation can compute it without revealing a ballot.
-    Then no single ballot can be checked, and only a sum above the number of ballots shows that somebody cheated.
+    The tally is a plain sum of 0/1 vectors, so secure aggregation can compute it without revealing a ballot. Then no
+    single ballot can be checked, and only a sum above the number of ballots reveals cheating.
 
     Args:
         channels: C.
-        num_clients: clients are numbered from 0 to one below this.
-        rates: how many pruning rates a ballot has.
+        num_clients: number of clients, numbered from 0.
+        rates: pruning rates per ballot.
 
     Attributes:
-        tally: int64 (rates, C), how many clients want to keep each channel.
-        counted: ballots that count. refused: of the others, how many for each reason.
+        tally: int64 (rates, C), the number of clients that keep each channel.
+        counted: number of valid ballots. refused: number of others, by reason.
 
     Raises:
         ConfigError: no channels, no clients or no rates.
@@ -70,21 +70,21 @@ class MajorityVote(Ballots):
 
     @classmethod
     def from_tally(cls, tally: Tensor, ballots: int) -> MajorityVote:
-        """A vote whose ballots were added up elsewhere, as by secure aggregation.
+        """A vote whose ballots were summed elsewhere, such as by secure aggregation.
 
         Args:
-            tally: whole numbers (rates, C). ballots: how many clients' bits are in it.
+            tally: integers (rates, C). ballots: number of clients in the sum.
 
         Raises:
-            DataError: the tally is impossible: somebody voted more than once, or with something other than bits.
+            DataError: the tally is impossible: a client voted more than once, or with something other than bits.
         """
         if tally.ndim != 2 or not is_plain(tally, INTEGERS):
             raise DataError(
-                f"a tally is of whole numbers, (rates, channels); got {tally.dtype} {tuple(tally.shape)}"
+                f"a tally must be integers (rates, channels); got {tally.dtype} {tuple(tally.shape)}"
             )
         if ballots < 1 or int(tally.min()) < 0 or int(tally.max()) > ballots:
             raise DataError(
-                f"a tally of {ballots} ballots holds numbers from 0 to {ballots}, of one ballot or more; got "
+                f"a tally of {ballots} ballots, 1 or more, holds numbers from 0 to {ballots}; got "
                 f"{int(tally.min())} to {int(tally.max())}"
             )
         vote = cls(tally.shape[1], ballots, len(tally))
@@ -101,10 +101,10 @@ class MajorityVote(Ballots):
             rate: index of the pruning rate.
 
         Raises:
-            DataError: no ballot counts.
+            DataError: there is no valid ballot.
         """
         if not self.counted:
-            raise DataError(f"no ballot counts; refused were {dict(self.refused)}")
+            raise DataError(f"there is no valid ballot; refused: {dict(self.refused)}")
         own = self.tally[rate].double()
         others = self.tally.sum(0).double() - own
         return (own + others / (self.counted * len(self.tally))) / self.counted

@@ -1,4 +1,4 @@
-"""Pruning masks: which parameters are zero, and how they stay zero while the model is fine-tuned."""
+"""Pruning masks: which parameters are zero, and how to hold them at zero during fine-tuning."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ PruningMask = dict[str, Tensor]
 
 
 def channel_mask(layer: ConvLayer, channels: Sequence[int]) -> PruningMask:
-    """What is zero when channels of a convolution are pruned: their weights, biases and normalisation.
+    """The mask that prunes channels of a convolution: their weights, biases and normalisation.
 
     Zero after the convolution stays zero after ReLU and every other nonlinearity with f(0) = 0.
 
@@ -24,7 +24,7 @@ def channel_mask(layer: ConvLayer, channels: Sequence[int]) -> PruningMask:
         channels: numbers of output channels, in [0, C).
 
     Raises:
-        ConfigError: there is no such channel, or none would be left. ModelError: see :func:`require_prunable`.
+        ConfigError: there is no such channel, or none would remain. ModelError: see :func:`require_prunable`.
     """
     width = layer.convolution.out_channels
     chosen = sorted(set(channels))
@@ -44,21 +44,21 @@ def channel_mask(layer: ConvLayer, channels: Sequence[int]) -> PruningMask:
 
 
 def require_prunable(norm: nn.Module) -> None:
-    """Check that a channel of zeros stays one through a normalisation.
+    """Check that a zero channel stays zero through a normalisation.
 
     Raises:
-        ModelError: it has no weight and bias that could be set to zero.
+        ModelError: the normalisation has no weight and bias to set to zero.
     """
     if isinstance(norm, nn.modules.instancenorm._InstanceNorm) and not norm.track_running_stats:
         return
     if not list(norm.parameters(recurse=False)):
         raise ModelError(
-            f"can't prune before {type(norm).__name__} without affine parameters: a zero wouldn't stay one"
+            f"can't prune before {type(norm).__name__} without affine parameters: zeros wouldn't stay zero"
         )
 
 
 def join_masks(*masks: PruningMask) -> PruningMask:
-    """What is zero in any of the masks."""
+    """The union of the masks."""
     joined: PruningMask = {}
     for mask in masks:
         for name, zero in mask.items():
@@ -76,7 +76,7 @@ def set_to_zero(model: nn.Module, mask: Mapping[str, Tensor]) -> None:
 
 @contextmanager
 def held(model: nn.Module, mask: Mapping[str, Tensor]) -> Iterator[None]:
-    """Within, the mask's parameters get no gradient, so zeros stay zero under any freshly started optimizer."""
+    """Block the gradients of the mask's parameters, so zeros stay zero under any new optimizer."""
     handles = []
     try:
         for name, zero in mask.items():

@@ -1,7 +1,7 @@
 """The ranking vote on the channels to prune (federated-pruning paper, 4.1).
 
 Each client ranks the channels by their mean activation on its own data; the server aggregates the ranks. Ballots are
-untrusted: a bad one is refused and counted, and the vote goes on with the rest.
+untrusted: an invalid one is refused and counted, and the vote uses the rest.
 """
 
 from __future__ import annotations
@@ -35,17 +35,17 @@ def ranks(activations: Tensor) -> Tensor:
 
 
 class RankingVote(Ballots):
-    """Aggregates rankings: counts how often each channel was given each rank.
+    """Aggregates rankings: counts how often each channel got each rank.
 
-    These C x C counts, for any number of clients, give the paper's mean rank as well as the median and the trimmed
+    For any number of clients, these C x C counts determine the paper's mean rank as well as the median and the trimmed
     mean, which a Byzantine minority cannot move far.
 
     Args:
         channels: C.
-        num_clients: clients are numbered from 0 to one below this.
+        num_clients: number of clients, numbered from 0.
 
     Attributes:
-        counted: ballots that count. refused: of the others, how many for each reason.
+        counted: number of valid ballots. refused: number of others, by reason.
 
     Raises:
         ConfigError: no channels or no clients.
@@ -73,14 +73,14 @@ class RankingVote(Ballots):
             trim: fraction in [0, 0.5) of the ballots that "trimmed" drops at either end.
 
         Raises:
-            DataError: no ballot counts. ConfigError: a setting is out of range.
+            DataError: there is no valid ballot. ConfigError: a setting is out of range.
         """
         if rule not in ("mean", "median", "trimmed") or not 0 <= trim < 0.5:
             raise ConfigError(
                 f"rule must be mean, median or trimmed and trim in [0, 0.5); got {rule!r}, {trim}"
             )
         if not self.counted:
-            raise DataError(f"no ballot counts; refused were {dict(self.refused)}")
+            raise DataError(f"there is no valid ballot; refused: {dict(self.refused)}")
         cut = {
             "mean": 0,
             "median": (self.counted - 1) // 2,

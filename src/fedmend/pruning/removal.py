@@ -1,4 +1,4 @@
-"""Removing pruned channels with the library torch-pruning: a smaller model with the same predictions."""
+"""Removes pruned channels with torch-pruning: a smaller model with the same predictions."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ def remove_channels(
         layer: the convolution; by default the one that runs last.
 
     Returns:
-        A model of other shapes: save it whole, since it no longer fits the architecture that it came from.
+        A model of other shapes: save it whole, since it no longer fits its architecture.
 
     Raises:
-        DataError: there are no images. ConfigError: torch-pruning isn't installed, or all channels are named.
-        ModelError: channels are not zero, or can't be removed without changing the logits, as with a shortcut.
+        DataError: there are no images. ConfigError: torch-pruning isn't installed, or no channel would remain.
+        ModelError: a channel isn't zero, or can't be removed without changing the logits, for example with a shortcut.
     """
     try:
         import torch_pruning
@@ -39,7 +39,7 @@ def remove_channels(
             "removing channels needs torch-pruning; install it with: pip install 'fedmend[slim]'"
         ) from error
     if len(images) == 0:
-        raise DataError("removing channels needs an image or more to compare the models' logits on; got none")
+        raise DataError("removing channels needs at least one image to compare the models' logits; got none")
     found = locate(model, images, layer)
     for name, zero in channel_mask(found, channels).items():
         if bool(model.get_parameter(name)[zero.to(model.get_parameter(name).device)].any()):
@@ -68,6 +68,6 @@ def remove_channels(
     if not same:
         raise ModelError(
             f"channels of {found.name} can't be removed without changing the model's logits: other layers' channels "
-            "are tied to them, as by a shortcut; keep them at zero"
+            "are tied to them, for example by a shortcut; keep them at zero"
         )
     return small

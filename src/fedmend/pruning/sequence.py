@@ -1,4 +1,4 @@
-"""From scores to a pruning sequence, the accuracy along it, and how far to prune (pruning paper, 4.1, 4.2 and 5.2)."""
+"""From scores to a pruning sequence, the accuracy along it, and how much to prune (pruning paper, 4.1, 4.2, 5.2)."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ StopRule = Literal["step", "total"]
 
 
 def pruning_sequence(scores: Tensor) -> Tensor:
-    """Channels in the order in which to prune them, the lowest score first; ties keep the channels' order.
+    """Channels in the order to prune them, the lowest score first; ties keep the channels' order.
 
     Args:
-        scores: (C,), of a vote; higher speaks for keeping.
+        scores: (C,), of a vote; channels with high scores are kept.
     """
     return scores.argsort(stable=True)
 
 
 def points_along(channels: int, most: int = 50) -> list[int]:
-    """How many channels are pruned at each testing point: 0 to ``channels - 1``, at most ``most`` + 1 points."""
+    """The number of channels pruned at each testing point: 0 to ``channels - 1``, at most ``most`` + 1 points."""
     return sorted({round(x) for x in torch.linspace(0, channels - 1, min(channels, most + 1)).tolist()})
 
 
@@ -40,14 +40,14 @@ def accuracies_along(
     labels: Tensor,
     layer: str | None = None,
 ) -> Tensor:
-    """Accuracy with the first channels of a sequence pruned; what precedes the layer runs once a batch.
+    """Accuracy with the first channels of a sequence pruned; the layers before run once per batch.
 
     On stamped images with the target class as labels, this is the attack success rate.
 
     Args:
         model: left as found.
         sequence: all channels, the first to prune first (see :func:`pruning_sequence`).
-        points: how many channels are pruned at each testing point, ascending, each in [0, C).
+        points: number of channels pruned at each testing point, ascending, each in [0, C).
         images: uint8 or float in [0, 1], (N, C, H, W). labels: int64 (N,).
         layer: the convolution; by default the one that runs last.
 
@@ -68,11 +68,11 @@ def accuracies_along(
     width = pruned.convolution.out_channels
     if sorted(order) != list(range(width)):
         raise ConfigError(
-            f"a pruning sequence names each of the {width} channels of {pruned.name} once; got {order}"
+            f"a pruning sequence must name each of the {width} channels of {pruned.name} once; got {order}"
         )
     ascending = all(low < high for low, high in pairwise(points))
     if not points or points[0] < 0 or points[-1] >= width or not ascending:
-        raise ConfigError(f"testing points ascend from 0 or more to at most {width - 1}; got {list(points)}")
+        raise ConfigError(f"testing points must ascend within 0 to {width - 1}; got {list(points)}")
     device = device_of(model)
     right = torch.zeros(len(points), dtype=torch.int64, device=device)
     with evaluating(model), torch.no_grad():
@@ -106,6 +106,6 @@ def how_far(accuracies: Tensor, max_drop: float = 0.01, rule: StopRule = "step")
         raise DataError(f"accuracies must be a vector of fractions in [0, 1]; got {accuracies}")
     accuracies = accuracies.double()
     before = accuracies[:-1] if rule == "step" else accuracies[0]
-    # A drop of exactly the limit must not fall to rounding, even in single precision.
+    # Rounding must not turn a drop of exactly the limit into a larger one, even in single precision.
     over = (before - accuracies[1:] > max_drop + 1e-6).nonzero()
     return int(over[0]) if len(over) else len(accuracies) - 1

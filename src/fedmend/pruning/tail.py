@@ -1,4 +1,4 @@
-"""Running the part of a model after a convolution many times, on a batch whose lower layers ran once."""
+"""Runs the part of a model after a convolution many times, on a batch whose lower layers ran once."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from fedmend.pruning.pruning_mask import require_prunable
 class Tail:
     """The part of a model after a convolution.
 
-    torch.fx cuts the model there. A model that it can't trace, or traces wrongly, runs whole every time with the
-    convolution's output replaced: slower, with the same logits.
+    torch.fx cuts the model there. If it can't trace the model, or traces it wrongly, the whole model runs every time
+    with the convolution's output replaced: slower, with the same logits.
 
     Args:
         model: a copy that may be changed, in eval mode.
@@ -27,7 +27,7 @@ class Tail:
         activations: the convolution's output for the batch, float (N, channels, ...).
 
     Raises:
-        ModelError: the convolution runs more than once, or a channel's zero wouldn't stay one.
+        ModelError: the convolution runs more than once, or zeros wouldn't stay zero.
     """
 
     def __init__(self, model: nn.Module, layer: str, norms: Iterable[str], pixels: Tensor) -> None:
@@ -48,7 +48,7 @@ class Tail:
             self.activations = self._hooked()
 
     def prune(self, channels: list[int]) -> None:
-        """Set channels of the activations, and of the normalisations that follow, to zero."""
+        """Set channels to zero, in the activations and in the normalisations that follow."""
         self.activations[:, channels] = 0
         for norm in self._norms if channels else ():
             require_prunable(norm)
@@ -73,7 +73,7 @@ class Tail:
         return logits
 
     def _cut(self) -> None:
-        """Run up to the convolution, and keep what the rest of the model needs."""
+        """Run up to the convolution, and keep the values that the rest of the model needs."""
         assert self._graph is not None
         nodes = list(self._graph.graph.nodes)
         places = [index for index, node in enumerate(nodes) if node.target == self._layer]
@@ -106,7 +106,8 @@ class Tail:
 
     def _runs(self, times: int) -> ModelError:
         return ModelError(
-            f"{self._layer} runs {times} times in one pass; its channels can't be pruned one by one: name another layer"
+            f"{self._layer} runs {times} times in one pass, so its channels can't be pruned one by one; name another "
+            "layer"
         )
 
 

@@ -1,4 +1,4 @@
-"""Repairs: taking a backdoor out of a model. Whatever the method, one gate decides what is released."""
+"""Repairs remove a backdoor from a model. One gate decides, for all methods, whether the result is released."""
 
 from fedmend.repairs.asking import AccuracySource, ValidationSet
 from fedmend.repairs.base import Candidate, Context, Participants, Repair
@@ -15,7 +15,7 @@ REPAIRS: dict[str, Repair] = {
     "prune": FederatedPruning(),
     "prune-paper": PAPER_RECIPE,
 }
-"""Repairs by the names that the command line uses."""
+"""Repairs by their names on the command line."""
 
 __all__ = [
     "FIVE_EPOCHS",

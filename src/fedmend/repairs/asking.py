@@ -1,4 +1,4 @@
-"""Asking clients: each may fail, take too long, or send anything."""
+"""Asking clients, any of which may fail, time out or send anything."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Vote(Protocol):
     """What collects replies, such as a :class:`~fedmend.pruning.RankingVote`."""
 
     def add(self, client: int, ballot: Any) -> str | None:
-        """Count a reply, or refuse it."""
+        """Count a valid reply; refuse any other."""
 
     def admit(self, client: int, flaw: str | None) -> str | None:
         """Register that there is no reply to count."""
@@ -41,11 +41,11 @@ class Vote(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class Asking:
-    """Whom to ask, and how long to wait.
+    """The clients to ask, and how long to wait.
 
     Attributes:
         clients: numbered from 0 in their order.
-        timeout: seconds that a client may take; a later reply does not count.
+        timeout: seconds to wait for a client; a later reply is not counted.
         progress: see ``fedmend.progress``.
     """
 
@@ -55,12 +55,12 @@ class Asking:
 
 
 def ask(asking: Asking, stage: str, question: Callable[[Client], Any], vote: Vote) -> None:
-    """Put a question to each client and count the replies. One that fails or takes too long has no say.
+    """Ask each client and count the replies. A client that fails or times out is not counted.
 
     Args:
-        asking: whom, and how long.
-        stage: what progress is reported under; "" for none.
-        question: what a client replies.
+        asking: the clients and the timeout.
+        stage: names the progress; "" reports none.
+        question: a client's reply.
         vote: counts the replies.
     """
     for number, client in enumerate(asking.clients, 1):
@@ -79,7 +79,7 @@ def ask(asking: Asking, stage: str, question: Callable[[Client], Any], vote: Vot
 
 
 def ask_for_ranks(suspect: nn.Module, layer: ConvLayer, asking: Asking) -> RankingVote:
-    """A ranking vote on a layer's channels (4.1)."""
+    """Hold a ranking vote on a layer's channels (4.1)."""
     vote = RankingVote(layer.convolution.out_channels, len(asking.clients))
     ask(asking, "votes", lambda client: ranks(client.activations(suspect, layer.name)), vote)
     return vote
@@ -88,14 +88,14 @@ def ask_for_ranks(suspect: nn.Module, layer: ConvLayer, asking: Asking) -> Ranki
 def ask_for_bits(
     suspect: nn.Module, layer: ConvLayer, rates: Sequence[float], asking: Asking
 ) -> MajorityVote:
-    """A majority vote on a layer's channels, at several pruning rates (4.2)."""
+    """Hold a majority vote on a layer's channels, at several pruning rates (4.2)."""
     vote = MajorityVote(layer.convolution.out_channels, len(asking.clients), len(rates))
     ask(asking, "votes", lambda client: bits(client.activations(suspect, layer.name), rates), vote)
     return vote
 
 
 def ask_for_triggers(suspect: nn.Module, participants: Participants, asking: Asking) -> TriggerPool:
-    """The triggers that clients find in the suspect, with the rates that they claim."""
+    """Collect the triggers that clients find in the suspect, with the rates that they claim."""
     seed, probe = participants.seed, torch.zeros(1, *participants.image_shape)
     with evaluating(suspect), torch.no_grad():
         classes = suspect(pixels_for(suspect, probe)).shape[1]
@@ -122,7 +122,7 @@ class AccuracySource(Protocol):
 
     Attributes:
         probe: one image of the right shape, (1, C, H, W); its content does not matter.
-        warnings: why the accuracies may mislead.
+        warnings: reasons not to trust the accuracies.
     """
 
     probe: Tensor
@@ -157,8 +157,8 @@ class ValidationSet:
 class ClientReports:
     """Accuracies that clients report, combined by an :class:`~fedmend.pruning.AccuracyVote`.
 
-    Each client's first accuracy is kept, and its later reports count as falls from it: a client that lies about one
-    stage alone gains nothing.
+    Each client's first accuracy is kept, and its later reports count relative to it: lying about one stage alone
+    gains nothing.
 
     Attributes:
         warnings: refused reports.
@@ -174,7 +174,7 @@ class ClientReports:
         """See :class:`AccuracySource`.
 
         Raises:
-            DataError: no report counts.
+            DataError: there is no valid report.
         """
         firsts, clients = self._firsts, self._asking.clients
         vote = AccuracyVote(len(points) + bool(firsts), len(clients))

@@ -1,4 +1,4 @@
-"""What a repair is, what it is given, and what it hands to the gate."""
+"""What a repair is, its input, and the candidate that the gate judges."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from fedmend.repairs.repair_report import PruningDetails, UnlearningDetails
 
 @dataclass(frozen=True, eq=False)
 class Participants:
-    """What a server may use of its federation: whom it can ask, and who trains next.
+    """What a server may use of its federation: clients to ask, and rounds to run.
 
     Attributes:
         image_shape: (C, H, W) of the clients' images.
         clients: all of them, numbered from 0 in their order; any may be Byzantine.
-        choose: from a round's number to the clients that take part in it.
-        last_round: the number of the round that the suspect comes from.
-        training: what honest clients do in a plain round.
-        server: how a plain round is aggregated.
+        choose: from a round's number to the clients that take part.
+        last_round: the number of the suspect's round.
+        training: honest clients' training in a plain round.
+        server: aggregates a plain round.
         seed: the federation's.
-        fit: how the clients of a round train: one by one, or in workers (see
+        fit: trains the clients of a round: one by one, or in workers (see
             ``fedmend.federation.workers.client_workers``).
     """
 
@@ -45,15 +45,15 @@ class Participants:
 
 @dataclass(frozen=True, eq=False)
 class Context:
-    """What a repair may use beside the suspect and the findings.
+    """What a repair may use besides the suspect and the findings.
 
     Attributes:
         reference: a clean model of the same task, on the suspect's device.
         images, labels: the server's own clean images, uint8 or float in [0, 1], (N, C, H, W), and their true classes,
             int64 (N,).
-        participants: the federation, for repairs that its clients help with.
-        attempt: how often the repair has been tried, this time included.
-        seed: of everything random that is not the federation's.
+        participants: the federation, for repairs that need its clients.
+        attempt: the number of this attempt, from 1.
+        seed: of all randomness outside the federation.
         progress: called as ``progress(stage, done, total)``.
     """
 
@@ -89,11 +89,11 @@ class Candidate:
     Attributes:
         model: a new model, on the suspect's device.
         summary: what was done, without a full stop, such as "9 of 16 channels were pruned".
-        details: the same for programs.
-        targets: triggers that the repair found on its own; the gate checks that they no longer work.
-        reported: clean accuracy of the suspect and of the model as clients report it, where the server has no images.
-        stages: the suspect and the model after each stage, for studies; a defence has no use for them.
-        warnings: why the outcome may not be trustworthy.
+        details: the same, for programs.
+        targets: triggers that the repair found itself; the gate checks that they no longer work.
+        reported: clean accuracy of the suspect and of the model as clients report it, if the server has no images.
+        stages: the suspect and the model after each stage, for research; a defence doesn't need them.
+        warnings: reasons not to trust the outcome.
     """
 
     model: nn.Module
@@ -106,9 +106,9 @@ class Candidate:
 
 
 class Repair(Protocol):
-    """A method that takes a backdoor out: a settings class whose fields are its settings.
+    """A method that removes a backdoor: a settings class whose fields are its settings.
 
-    What comes out is never released unless the gate lets it pass (see ``fedmend.repairs.gate``).
+    Its candidate is released only if it passes the gate (see ``fedmend.repairs.gate``).
     """
 
     def __call__(self, suspect: nn.Module, findings: Sequence[Finding], context: Context) -> Candidate:
@@ -116,7 +116,7 @@ class Repair(Protocol):
 
         Args:
             suspect: left as found.
-            findings: what detectors said about it, none of them clean; may be empty where the method needs none.
+            findings: detectors' findings on the suspect, none of them clean; may be empty if the method needs none.
             context: images, models and clients to repair with.
 
         Raises:

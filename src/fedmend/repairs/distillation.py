@@ -23,15 +23,15 @@ from fedmend.pixels import to_float
 
 @settings
 class Distillation:
-    """How honest clients self-distil. The values were chosen on federations that no result is reported on.
+    """How honest clients self-distil. The defaults were tuned on federations without reported results.
 
     Attributes:
         lr: SGD's learning rate in the first round.
         decay: factor of the learning rate from round to round.
-        temperature: divides the logits before they are compared, so that small shifts count.
-        disturbed_weight: weight of the loss on disturbed copies; that on the images themselves has 1.
-        max_gradient: norm to which a batch's gradient is clipped; a prediction that a trigger turns has a large one.
-        stamped_fraction: of the copies, in [0, 1], that carry a trigger; the others carry noise.
+        temperature: divides the logits before they are compared, so that small shifts matter.
+        disturbed_weight: weight of the loss on disturbed copies; the loss on the images themselves has weight 1.
+        max_gradient: norm to which a batch's gradient is clipped; a prediction flipped by a trigger has a large one.
+        stamped_fraction: fraction of the copies, in [0, 1], that carry a trigger; the others carry noise.
         pixel_noise: the largest fraction, in [0, 1), of an image's pixels that noise replaces.
 
     Raises:
@@ -52,11 +52,11 @@ class DistillationTask:
     """What honest clients do in a round of self-distillation; a :class:`~fedmend.federation.Task`.
 
     Attributes:
-        training: epochs, batch size and images per epoch; and what attackers do instead.
+        training: epochs, batch size and images per epoch; also the attackers' training.
         settings: how to distil. lr: the round's learning rate.
         teacher: the suspect, whose clean predictions are the distillation targets.
         masks, patterns: the triggers that clients found, (n, 1, H, W) and (n, C, H, W); n may be 0.
-        weights: how often each trigger is drawn, (n,), in proportion.
+        weights: of each trigger in the draw, (n,), unnormalised.
     """
 
     training: LocalTraining
@@ -70,15 +70,15 @@ class DistillationTask:
     def __call__(self, model: nn.Module, images: Tensor, labels: Tensor, seed: int) -> None:
         """Train ``model`` in place; labels are not used.
 
-        The loss is the cross entropy, at a temperature, of the predictions on the images and on disturbed copies with
-        the teacher's on the images. A copy carries a random part of one trigger's pixels, or noise. Dropout is off,
-        and BatchNorm keeps its statistics. The global random generators are left as found.
+        The loss is the cross entropy, at a temperature, between the predictions on the images and on disturbed copies,
+        and the teacher's on the images. A copy carries a random part of one trigger's pixels, or noise. Dropout is
+        off, and BatchNorm keeps its statistics. The global random generators are left as found.
 
         Args:
             model: on the images' device.
             images: uint8 (N, C, H, W).
             labels: any.
-            seed: of everything random.
+            seed: of all randomness.
 
         Raises:
             DataError: there are no images. ModelError: the loss became NaN or infinite.

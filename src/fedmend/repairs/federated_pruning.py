@@ -1,6 +1,6 @@
-"""Federated pruning: clients vote the backdoor out (federated-pruning paper, 4).
+"""Federated pruning: clients vote on what to prune (federated-pruning paper, 4).
 
-:meth:`FederatedPruning.__call__` reads from top to bottom: ask, tally, prune, fine-tune and choose, adjust.
+The stages of :meth:`FederatedPruning.__call__`: ask, tally, prune, fine-tune and choose, adjust.
 """
 
 from __future__ import annotations
@@ -42,17 +42,17 @@ Rate = Annotated[float, Field(gt=0, lt=1, strict=True)]
 
 @settings
 class FederatedPruning:
-    """Which vote is held, how far to prune, and how the clients fine-tune afterwards.
+    """How to vote, how much to prune, and how the clients fine-tune afterwards.
 
     Attributes:
         vote: "ranking" (4.1) or "majority" (4.2).
         rates: the majority vote's pruning rates, fractions in (0, 1), all in one ballot.
-        pruning: from votes to a pruned model. By default extreme weights stay: after this fine-tuning, adjusting them
-            cost accuracy and hardly weakened the attack, on the models that the method was developed on.
-        fine_tuning_rounds: rounds of the federation after pruning, attackers taking part (4.4).
+        pruning: from votes to a pruned model. By default extreme weights are not adjusted: after this fine-tuning, on
+            the development models, adjusting cost accuracy and hardly weakened the attack.
+        fine_tuning_rounds: rounds of the federation after pruning, attackers included (4.4).
         distillation: honest clients self-distil against the triggers that clients found, with group selection (see
-            ``distillation`` and ``group_selection``). None, the paper's: plain rounds on labels.
-        timeout: seconds that a client may take for a reply; later ones don't count.
+            ``distillation`` and ``group_selection``). None: plain rounds on labels, as in the paper.
+        timeout: seconds to wait for a client's reply; a later one is not counted.
 
     Raises:
         ConfigError: a setting is out of range.
@@ -66,7 +66,7 @@ class FederatedPruning:
     timeout: Positive = 600.0
 
     def __call__(self, suspect: nn.Module, findings: Sequence[Finding], context: Context) -> Candidate:
-        """Let the clients vote, prune, and let them fine-tune.
+        """Let the clients vote, prune, and let the clients fine-tune.
 
         Args:
             suspect: left as found.
@@ -74,7 +74,7 @@ class FederatedPruning:
             context: with participants. With images, accuracies are measured on them; without, clients report them.
 
         Raises:
-            ConfigError: the context has no participants. DataError: no client's reply counts, or no update is finite.
+            ConfigError: the context has no participants. DataError: there is no valid reply, or no update is finite.
             ModelError: the model has no convolution, or fine-tuning diverged.
         """
         participants, validation = require_participants(context), context.labelled_images
@@ -134,24 +134,24 @@ class FederatedPruning:
 
 
 PAPER_RECIPE = FederatedPruning(rates=(0.5,), pruning=PAPER_PRUNING, distillation=None)
-"""The paper's own recipe: mean ranks, pruning until a step costs more than a point, plain fine-tuning, delta 3.
+"""The paper's recipe: mean ranks, pruning until a step costs more than a point, plain fine-tuning, delta 3.
 
-Of the majority vote's rate the paper says that 0.3 to 0.7 do well.
+For the majority vote, the paper recommends rates of 0.3 to 0.7.
 """
 
 
 def _doubts(labels: Tensor, accuracy: float, max_drop: float) -> list[str]:
-    """Why the accuracies on these validation images may mislead."""
+    """Reasons not to trust the accuracies on these validation images."""
     doubts = []
     if len(labels) * max_drop < 2:
         doubts.append(
-            f"with {len(labels)} validation images, two mistakes are more than the {100 * max_drop:g} points that "
-            "pruning may cost; take more"
+            f"with {len(labels)} validation images, two errors exceed the {100 * max_drop:g} points that pruning may "
+            "cost; use more images"
         )
     guess = float(labels.bincount().max()) / len(labels)
     if accuracy <= guess:
         doubts.append(
             f"the suspect classifies {accuracy:.1%} of the validation images correctly, no more than always predicting "
-            f"their most frequent class would ({guess:.1%}); are they of the kind that it was trained on?"
+            f"the most frequent class ({guess:.1%}); check that they match its training data"
         )
     return doubts

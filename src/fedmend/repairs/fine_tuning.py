@@ -13,12 +13,12 @@ from fedmend.repairs.trigger_pool import TriggerPool
 
 
 def plain_rounds(work: Work, context: Context, rounds: int) -> nn.Module:
-    """The paper's fine-tuning: clients train on their labels, and the federation aggregates as ever.
+    """The paper's fine-tuning: clients train on their labels, and the federation aggregates as usual.
 
     Args:
         work: the pruned model, left as found, and its mask.
         context: with participants; attackers attack in these rounds, too.
-        rounds: how many.
+        rounds: number of rounds.
 
     Raises:
         ModelError: training diverged. DataError: no update can be used.
@@ -36,10 +36,10 @@ def plain_rounds(work: Work, context: Context, rounds: int) -> nn.Module:
 def distillation_rounds(
     work: Work, teacher: nn.Module, pool: TriggerPool, context: Context, settings: Distillation, rounds: int
 ) -> nn.Module:
-    """Honest clients self-distil, and group selection leaves attackers little say.
+    """Honest clients self-distil, and group selection limits the attackers' influence.
 
-    With validation images, the model is chosen, of the pruned one and that after each round, that resists the triggers
-    best; without, the last one.
+    With validation images, returns whichever model resists the triggers best: the pruned one or one after a round;
+    without, the last one.
 
     Args:
         work: the pruned model, left as found, and its mask.
@@ -47,7 +47,7 @@ def distillation_rounds(
         pool: the triggers that clients found.
         context: with participants; its images and labels are the validation images.
         settings: how clients distil.
-        rounds: how many.
+        rounds: number of rounds.
 
     Raises:
         ModelError: training diverged. DataError: no client's update is finite.

@@ -24,18 +24,18 @@ from fedmend.seeds import derive_seed, generator
 
 @settings
 class Gate:
-    """What a repair may cost and what it must reach.
+    """What a repair may cost and what it must achieve.
 
-    A model passes if its accuracy held, a new scan finds it clean (where one is possible), and no found trigger still
-    works. A new scan takes no chances: an inconclusive verdict does not pass.
+    A model passes if its accuracy held, a new scan (where possible) finds it clean, and no found trigger still works.
+    An inconclusive new scan does not pass.
 
     Attributes:
-        max_accuracy_drop: how much lower the clean accuracy may be, as a fraction, beside one standard error of the
-            fall: a few hundred images can't tell a fall of a point from none.
+        max_accuracy_drop: the largest drop of the clean accuracy, as a fraction, plus one standard error: on a few
+            hundred images a one-point drop is noise.
         max_trigger_success: a found trigger must work on less than this fraction of the images.
-        held_out_fraction: of the images, in (0, 1): kept from the repair, to judge it by.
-        max_passes: how often the repair may be tried, each time with what the last new scan found.
-        detector: what scans again; by default ``THOROUGH``, since the whole trigger should be found.
+        held_out_fraction: fraction of the images, in (0, 1), held out to judge the repair.
+        max_passes: the most passes of the repair, each with what the last new scan found as well.
+        detector: makes the new scans; by default ``THOROUGH``, to find the whole trigger.
 
     Raises:
         ConfigError: a setting is out of range.
@@ -50,12 +50,12 @@ class Gate:
 
 @dataclass(frozen=True)
 class Evidence:
-    """What the gate judges by. Fractions are in [0, 1].
+    """What the gate judges. Fractions are in [0, 1].
 
     Attributes:
         accuracy_before, accuracy_after: clean accuracy of the suspect and of the candidate.
-        accuracy_error: standard error of the fall.
-        num_heldout: images that these were measured on; 0: clients reported them.
+        accuracy_error: standard error of the drop.
+        num_heldout: held-out images that these were measured on; 0: clients reported them.
         verdict_after: of a new scan; None without one.
         target_checks: whether found triggers still work.
     """
@@ -76,21 +76,21 @@ def measure(
     Args:
         models: the two, in this order.
         images: uint8 or float in [0, 1], (N, C, H, W). labels: int64 (N,).
-        targets: what to check; those without a trigger, or without an image of their sources, are left out.
+        targets: what to check; targets without a trigger, or without an image of their sources, are skipped.
     """
     return Evidence(
         accuracy_before=accuracy(models[0], images, labels),
         accuracy_after=accuracy(models[1], images, labels),
-        accuracy_error=error_of_fall(models, images, labels),
+        accuracy_error=error_of_drop(models, images, labels),
         num_heldout=len(images),
         target_checks=tuple(_target_checks(models, images, labels, targets)),
     )
 
 
-def error_of_fall(models: tuple[nn.Module, nn.Module], images: Tensor, labels: Tensor) -> float:
-    """Standard error of the fall of the accuracy from the first model to the second.
+def error_of_drop(models: tuple[nn.Module, nn.Module], images: Tensor, labels: Tensor) -> float:
+    """Standard error of the accuracy drop from the first model to the second.
 
-    Only the images on which the models differ add to it.
+    Only images on which the models differ contribute.
     """
     right = [(predict(model, images).cpu() == labels.cpu()).double() for model in models]
     spread = float((right[0] - right[1]).std(correction=0))
@@ -105,8 +105,8 @@ def scan_again(
     Args:
         case: the model as its suspect, with images and labels that the repair may use.
         count: images at most.
-        number_and_seed: the scan's number in the repair, from 0, and the repair's seed. Each scan has a choice of
-            images and a seed of its own.
+        number_and_seed: the scan's number in the repair, from 0, and the repair's seed. Each scan draws its own images
+            and seed.
     """
     assert case.images is not None
     assert case.labels is not None
@@ -122,30 +122,30 @@ def scan_again(
 
 
 def judge(gate: Gate, evidence: Evidence, summary: str) -> tuple[Literal["repaired", "failed"], str]:
-    """The outcome and the reason for it, in words.
+    """The outcome and its reason, in words.
 
     Args:
         summary: what was done, without a full stop.
     """
     before, after, error = evidence.accuracy_before, evidence.accuracy_after, evidence.accuracy_error
-    where = "on held-out images" if evidence.num_heldout else "as the clients report it"
+    where = "on held-out images" if evidence.num_heldout else "as reported by the clients"
     accuracies = f"clean accuracy {where} went from {before:.1%} to {after:.1%}"
     if before - after - error > gate.max_accuracy_drop + 1e-9:  # 1.0 - 0.99 is a little more than 0.01
         return "failed", (
-            f"{summary}, but {accuracies}: {before - after:.1%} lower, give or take {error:.1%}, where "
-            f"{gate.max_accuracy_drop:.1%} is allowed. Give more images, or allow more."
+            f"{summary}, but {accuracies}: a drop of {before - after:.1%} ± {error:.1%}; allowed is "
+            f"{gate.max_accuracy_drop:.1%}. Use more images or raise --max-accuracy-drop."
         )
     if evidence.verdict_after not in ("clean", None):
         return "failed", (
-            f"{summary}, but a new scan still says {evidence.verdict_after}; {accuracies}. Give more images, or go "
-            "back to an earlier round's model."
+            f"{summary}, but the new scan's verdict is {evidence.verdict_after}; {accuracies}. Use more images, or "
+            "return to an earlier round's model."
         )
     worst = max(evidence.target_checks, key=lambda check: check.success_after, default=None)
     if worst is not None and worst.success_after >= gate.max_trigger_success:
         return "failed", (
             f"{summary}, but a found trigger still works: it sends {worst.success_after:.0%} of the held-out images "
-            f"{_sources(worst)} to class {worst.target}, {worst.success_before:.0%} before; {accuracies}. Repair for "
-            "longer, or go back to an earlier round's model."
+            f"{_sources(worst)} to class {worst.target} ({worst.success_before:.0%} before); {accuracies}. Repair for "
+            "longer, or return to an earlier round's model."
         )
     return "repaired", f"{summary}; {accuracies}. {_triggers(evidence)}{_verified(evidence)}"
 
@@ -163,8 +163,8 @@ def _triggers(evidence: Evidence) -> str:
 def _verified(evidence: Evidence) -> str:
     if evidence.verdict_after is None:
         return (
-            "No new scan was made, so nothing verified that the backdoor is gone; that takes a clean reference and "
-            "images of the server's own."
+            "No new scan was made, so nothing verified that the backdoor is gone; a new scan needs a clean reference "
+            "and the server's own images."
         )
     return "A new scan finds no backdoor."
 

@@ -1,8 +1,8 @@
-"""Group selection: rounds in which Byzantine clients take part but have little say.
+"""Group selection: rounds in which Byzantine clients have little influence.
 
-The server averages the updates in random groups of two (one of three, if their number is odd), tries each group's model
+The server averages the updates in random groups of two (one of three, if their number is odd), tests each group's model
 on validation images stamped with the triggers that clients found, and keeps the better half of the groups. Only each
-group's summed update is needed. Without validation images it takes the updates' trimmed mean.
+group's summed update is needed. Without validation images it uses the trimmed mean of the updates.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ def best_groups(
     """The next model: the mean of the better half of the groups.
 
     Args:
-        model: what the clients started from; left as found.
-        collected: what they sent.
-        plan: of the round; its seed and number decide the groups.
-        validation: images and labels of the server's own.
+        model: the round's global model; left as found.
+        collected: what the clients sent.
+        plan: of the round; its seed and number determine the groups.
+        validation: the server's own images and labels.
         pool: the triggers to resist.
 
     Raises:
@@ -61,7 +61,7 @@ def best_groups(
 
 
 def trimmed(model: nn.Module, collected: Collected, plan: RoundPlan) -> nn.Module:
-    """The next model without validation images: a fifth of the updates is trimmed at either end of each weight.
+    """The next model without validation images: the mean of each weight without a fifth of the updates at either end.
 
     Raises:
         ModelError: the new weights aren't finite. DataError: no client's update is.
@@ -70,10 +70,10 @@ def trimmed(model: nn.Module, collected: Collected, plan: RoundPlan) -> nn.Modul
 
 
 def resistance(model: nn.Module, validation: tuple[Tensor, Tensor], pool: TriggerPool) -> float:
-    """How well a model keeps its predictions, from 0 to 2.
+    """How well a model resists the triggers, from 0 to 2.
 
-    Accuracy on the validation images, plus accuracy on images of the best triggers' source classes stamped with them,
-    averaged by the triggers' rates.
+    It is the accuracy on the validation images plus the accuracy on stamped images of the best triggers' source
+    classes, averaged with the triggers' rates as weights.
     """
     images, labels = validation
     total, weights = 0.0, 0.0

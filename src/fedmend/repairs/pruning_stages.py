@@ -44,10 +44,10 @@ class Pruning:
         rule: how a ranking vote is aggregated; the paper's is "mean".
         stop: what counts as a drop of the accuracy; the paper's is "step", between neighbouring testing points.
         max_drop: the largest drop while pruning, a fraction; the paper's is 1 point.
-        delta: extreme weights lie beyond so many standard deviations; the paper's is 3. "validated": the lowest that
-            the accuracy allows. None: weights stay as they are.
-        live_only: leave weights that are zero out of mean and standard deviation.
-        adjust_first: adjust extreme weights before fine-tuning as well, and hold them at zero in it.
+        delta: extreme weights lie more than this many standard deviations from the mean; the paper's is 3.
+            "validated": the lowest that the accuracy allows. None: no weights are adjusted.
+        live_only: compute mean and standard deviation over non-zero weights.
+        adjust_first: adjust extreme weights also before fine-tuning, which holds them at zero.
 
     Raises:
         ConfigError: a setting is out of range.
@@ -67,7 +67,7 @@ PAPER_PRUNING = Pruning(rule="mean", stop="step")
 
 @dataclass(frozen=True, eq=False)
 class Tally:
-    """What a vote says: the pruning sequence, the accuracy along it, and how many channels to prune.
+    """A vote's result: the pruning sequence, the accuracy along it, and how many channels to prune.
 
     Attributes:
         layer: the convolution that was voted on.
@@ -93,10 +93,10 @@ class Work:
     """A model on its way through the stages.
 
     Attributes:
-        model: as the last stage left it.
-        mask: what must stay zero in it.
-        stages: what each stage left. models: the model after each, by the stage's name.
-        extreme: places and values of the weights that the last adjustment set to zero, the largest first.
+        model: after the last stage.
+        mask: its pruning mask.
+        stages: the record of each stage. models: the model after each stage, by the stage's name.
+        extreme: indices and values of the weights that the last adjustment set to zero, the largest first.
     """
 
     model: nn.Module
@@ -106,7 +106,7 @@ class Work:
     extreme: list[tuple[tuple[int, ...], float]] = field(default_factory=list)
 
     def reached(self, name: StageName, accuracy: float, zeroed: int = 0, delta: float | None = None) -> None:
-        """Note that a stage is done."""
+        """Record a finished stage."""
         self.stages.append(Stage(name, accuracy, zeroed, delta))
         self.models[name] = self.model
 
@@ -120,16 +120,16 @@ def tally(
 ) -> Tally:
     """Turn votes into a pruning sequence, and walk along it until the accuracy drops (4.1, 4.2).
 
-    Of a majority vote's rates the one counts at which most can be pruned.
+    Of a majority vote's rates, the one that prunes most is used.
 
     Raises:
-        ConfigError: the vote is on another number of channels. DataError: no ballot counts.
+        ConfigError: the vote has another number of channels. DataError: there is no valid ballot.
         ModelError: there is no such convolution.
     """
     found = locate(model, accuracy.probe, layer)
     width = found.convolution.out_channels
     if votes.channels != width:
-        raise ConfigError(f"the vote is on {votes.channels} channels, but {found.name} has {width}")
+        raise ConfigError(f"the vote has {votes.channels} channels, but {found.name} has {width}")
     points = points_along(width)
     if isinstance(votes, RankingVote):
         scores = [votes.scores(how.rule)]
@@ -145,7 +145,7 @@ def tally(
 
 
 def prune_channels(model: nn.Module, tallied: Tally) -> Work:
-    """A copy of the model with the tally's channels at zero."""
+    """A copy of the model with the tally's channels pruned."""
     mask = channel_mask(tallied.layer, tallied.pruned)
     work = Work(model)
     work.reached("suspect", float(tallied.accuracies[0]))
@@ -163,7 +163,7 @@ def adjust_extreme_weights(
     accuracy: AccuracySource,
     how: Pruning,
 ) -> None:
-    """Set the layer's extreme weights to zero as well (4.3), if ``how.delta`` says so."""
+    """Set the layer's extreme weights to zero (4.3), unless ``how.delta`` is None."""
     if how.delta is None:
         return
     layer = tallied.layer.name
@@ -184,7 +184,7 @@ def adjust_extreme_weights(
 
 
 def clean_accuracy(model: nn.Module, tallied: Tally, accuracy: AccuracySource) -> float:
-    """The accuracy of a model of the same architecture, with nothing more pruned."""
+    """The accuracy of a model of the same architecture, without further pruning."""
     return float(accuracy.along(model, tallied.layer.name, tallied.sequence, [0])[0])
 
 
@@ -194,7 +194,7 @@ def details_of(
     work: Work,
     triggers: tuple[VotedTrigger, ...] = (),
 ) -> PruningDetails:
-    """All of it for a report."""
+    """The details for the report."""
     return PruningDetails(
         layer=tallied.layer.name,
         channels=tallied.layer.convolution.out_channels,
@@ -222,22 +222,22 @@ def prune(
     how: Pruning = Pruning(),  # noqa: B008 - frozen
     layer: str | None = None,
 ) -> tuple[nn.Module, PruningMask, PruningDetails]:
-    """Prune the channels that the clients of a federation of one's own voted dormant, and adjust extreme weights.
+    """Prune the channels that the clients of your own federation voted dormant, and adjust extreme weights.
 
-    Fine-tuning comes after it (4.4): train on within ``fedmend.pruning.held(model, mask)``.
+    Fine-tuning follows (4.4): train within ``fedmend.pruning.held(model, mask)``.
 
     Args:
         model: the suspect; left as found.
-        votes: with the clients' ballots.
-        accuracy: a :class:`ValidationSet`, or an object of one's own that asks the clients.
+        votes: the clients' ballots.
+        accuracy: a :class:`ValidationSet`, or your own object that asks the clients.
         how: the settings.
         layer: the convolution that was voted on; by default the one that runs last.
 
     Returns:
-        The pruned model, the mask of what must stay zero in it, and how it went.
+        The pruned model, its pruning mask, and the details.
 
     Raises:
-        ConfigError: the vote is on another number of channels. DataError: no ballot counts.
+        ConfigError: the vote has another number of channels. DataError: there is no valid ballot.
         ModelError: there is no such convolution.
     """
     tallied = tally(model, votes, accuracy, how, layer)

@@ -75,8 +75,9 @@ class VotedTrigger:
 
     Attributes:
         client: its number.
-        source_class, target_class: it moves images of the first to the second.
-        rate: the fraction of them, in [0, 1], on the validation images; without those, the client's own claim.
+        source_class, target_class: it sends images of the first to the second.
+        rate: the fraction, in [0, 1], that it sends there, on the validation images; without those, as the client
+            claims.
         pixels: (row, column) each.
     """
 
@@ -91,10 +92,10 @@ class VotedTrigger:
 
 @dataclass(frozen=True)
 class Move:
-    """What clients found that moves one class to another.
+    """The triggers found for one source and target class.
 
     Attributes:
-        best: the trigger of the highest rate. clients: how many clients found triggers for these two classes.
+        best: the one with the highest rate. clients: how many clients found one.
     """
 
     best: VotedTrigger
@@ -102,9 +103,9 @@ class Move:
 
     @property
     def telling(self) -> bool:
-        """Whether the best moves at least 80 % of the class, the contrastive paper's limit for a trigger (2.5).
+        """Whether the best sends at least 80 % of the source class, the contrastive paper's limit (2.5).
 
-        In honest models up to 66 % were seen (Fashion-MNIST, dresses to trousers).
+        In honest models, rates of up to 66 % occurred (Fashion-MNIST, dresses to trousers).
         """
         return self.best.rate >= TELLING_RATE
 
@@ -115,16 +116,17 @@ class PruningDetails:
 
     Attributes:
         layer, channels: the convolution and its number of output channels.
-        vote: which vote was held. ballots: how many counted; refused: of the others, how many for each reason;
-            missing: clients that sent none.
+        vote: which vote was held. ballots: how many were valid; refused: how many others, by reason; missing: clients
+            that sent none.
         sequence: all channels, the first to prune first.
         points: how many channels are pruned at each testing point, with the ``accuracies`` there.
         pruned: the channels that were pruned.
         stages: in their order.
-        extreme: the extreme weights that the last adjustment set to zero, by their place in the layer's weight
-            (output channel, input channel, row, column); ``values``: what they were. At most 1,000, the largest first.
-        triggers: what clients found in the suspect, the highest rate first.
-        device, versions: needed to run it again.
+        extreme: the extreme weights that the last adjustment set to zero, by their index in the layer's weight
+            (output channel, input channel, row, column); ``values``: their former values. At most 1,000, the largest
+            first.
+        triggers: those that clients found in the suspect, the highest rate first.
+        device, versions: needed to reproduce the repair.
     """
 
     __pydantic_config__ = _STRICT
@@ -165,20 +167,20 @@ class RepairReport:
 
     Attributes:
         outcome: "repaired"; "failed": the model lost too much accuracy, or is still backdoored; "not needed": the scan
-            found no backdoor; "undecided": the scan was inconclusive, or found nothing that this method can use.
+            found no backdoor; "undecided": the scan was inconclusive, or recovered nothing that this method can use.
         reason: the outcome in a sentence or two.
         method: the name of its class. settings: its settings, the gate's and the seed, by name.
         accuracy_before, accuracy_after: clean accuracy of the suspect and of the repaired model, on the held-out set
             or, without one, as the clients report it.
-        accuracy_error: standard error of the fall, from the images on which the two models differ; 0 without a
+        accuracy_error: standard error of the drop, from the images on which the two models differ; 0 without a
             held-out set.
         num_heldout: images in the held-out set; 0: the clients reported accuracies.
-        max_accuracy_drop: the largest fall that is allowed, beside one standard error.
-        verdict_after: of the last new scan of the repaired model; None: there was none, so that nothing verified that
-            the backdoor is gone.
+        max_accuracy_drop: the largest allowed drop, plus one standard error.
+        verdict_after: of the last scan of the repaired model; None: there was none, so nothing verified that the
+            backdoor is gone.
         target_checks: the found triggers, before and after.
-        details: what the method did; None where it did nothing.
-        warnings: why the outcome may not be trustworthy.
+        details: what the method did; None if it did nothing.
+        warnings: reasons not to trust the outcome.
     """
 
     __pydantic_config__ = _STRICT

@@ -1,4 +1,4 @@
-"""Repairing: a suspect, and what a scan or the clients found in it, to a model that passed the gate, or to none."""
+"""Repairs a suspect by what a scan or the clients found, and releases the model only if it passes the gate."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from fedmend.repairs.unlearning import Unlearning
 from fedmend.seeds import derive_seed, generator
 
 FIVE_EPOCHS = Unlearning(epochs=5)
-"""The default of :func:`repair`; the paper has one epoch."""
+"""The default of :func:`repair`; the paper trains for one epoch."""
 VOTING_GATE = Gate(max_accuracy_drop=0.05, detector=Contrastive())
-"""The default of :func:`repair_by_votes`, which needs a scan's verdict and not the whole trigger."""
+"""The default of :func:`repair_by_votes`, which needs only a verdict, not the whole trigger."""
 
 MIN_IMAGES = 20
 SEARCHES = 2
@@ -40,18 +40,18 @@ def repair(
     seed: int = 0,
     progress: Progress = silent,
 ) -> tuple[nn.Module | None, RepairReport]:
-    """Take out the backdoor that a scan found, scan again, and go on until a scan finds none.
+    """Remove the backdoor, rescan, and repeat until a scan finds none.
 
-    The contrastive paper unlearns the one recovered trigger (2.6). The smallest that works is only a part of the
-    planted one, though, and the backdoor reacts to the rest as well. So the method also gets what two more searches
-    with the gate's detector find on images of the repair's own, with all variants, and after a pass what the new scan
-    finds in addition. Each pass starts from the suspect again, so that the harm of passes doesn't add up.
+    The contrastive paper unlearns the one recovered trigger (2.6). The smallest working trigger is only part of the
+    planted one; the rest can still activate the backdoor. The method therefore also gets the triggers, with all
+    variants, of two more searches by the gate's detector on the repair's own images, and of each rescan. Each pass
+    starts again from the suspect, so accuracy loss doesn't accumulate.
 
     Args:
-        case: the suspect with the server's clean images, N at least 20, their labels, and what else the gate's
-            detector needs. Images of the scan may be among the held-out ones, which biases trigger success upward.
+        case: the suspect with the server's clean images, N at least 20, their labels, and whatever else the gate's
+            detector needs. The held-out images may include the scan's, which biases trigger success upward.
         report: the scan of the suspect.
-        method: by default :class:`Unlearning` for five epochs, where the paper has one.
+        method: by default :class:`Unlearning` for five epochs; the paper trains for one.
         gate: what the repaired model must pass.
         seed: of the choice of held-out images, the scans and the method.
         progress: see ``fedmend.progress``.
@@ -60,11 +60,11 @@ def repair(
         The repaired model, or None if the outcome isn't "repaired"; and the report.
 
     Raises:
-        DataError: too few images, or no labels. ConfigError: the method lacks something, or training diverged.
+        DataError: too few images, or no labels. ConfigError: the method needs something missing, or training diverged.
     """
     job = _Job(method, gate, seed)
     own, held_out = _split(case, gate.held_out_fraction, seed)
-    # The first scan's variants are left out: the searches find them on images of the repair's own.
+    # Without the first scan's variants: the searches find them on the repair's own images.
     findings = [_without_variants(finding) for finding in _incriminating(report)]
     targets = [target for finding in findings for target in finding.targets if target.trigger is not None]
     if report.verdict != "backdoored" or not targets:
@@ -103,23 +103,23 @@ def repair_by_votes(
     gate: Gate = VOTING_GATE,
     progress: Progress = silent,
 ) -> tuple[nn.Module | None, RepairReport, dict[str, nn.Module]]:
-    """Let the clients of a federation vote the backdoor out; no scan need have found it.
+    """Let a federation's clients vote on what to prune, and fine-tune; no prior scan is needed.
 
     Args:
-        case: the suspect. With images and labels of the server's own, accuracies are measured on them, and whether
-            found triggers still work; without, the clients report accuracies. The same images choose how far to
-            prune and judge the result. With a reference as well, a new scan is made.
+        case: the suspect. With the server's own images and labels, accuracies and trigger success are measured on
+            them; without, the clients report accuracies. The same images decide how much to prune and judge the
+            result. With a reference as well, the repaired model is scanned.
         participants: the federation.
-        method: how to hold the vote, prune and fine-tune.
+        method: how to vote, prune and fine-tune.
         gate: what the repaired model must pass; ``held_out_fraction`` and ``max_passes`` have no effect.
         progress: see ``fedmend.progress``.
 
     Returns:
         The repaired model, or None if the outcome isn't "repaired"; the report; and the model after each stage, for
-        studies alone: the gate has not judged them.
+        research only: the gate has not judged them.
 
     Raises:
-        DataError: no client's reply counts, or images without labels. ModelError: the model has no convolution.
+        DataError: no client sent a valid reply, or images without labels. ModelError: the model has no convolution.
     """
     job = _Job(method, gate, participants.seed)
     if (case.images is None) != (case.labels is None):
@@ -144,7 +144,7 @@ def repair_by_votes(
 
 @dataclass(frozen=True)
 class _Job:
-    """A repair from its beginning to its report."""
+    """A repair, from start to report."""
 
     method: Repair
     gate: Gate
@@ -188,13 +188,13 @@ class _Job:
 
 
 def _split(case: Case, fraction: float, seed: int) -> tuple[Case, tuple[Tensor, Tensor]]:
-    """The case with the images that the repair may use, and the held-out images and labels."""
+    """The case with the repair's own images, and the held-out images and labels."""
     images, labels = case.images, case.labels
     if images is None or labels is None:
-        raise DataError("a repair needs the server's own clean images and their labels; the case has none")
+        raise DataError("a repair needs the server's own clean images with labels; the case has none")
     if len(images) < MIN_IMAGES or labels.shape != (len(images),):
         raise DataError(
-            f"a repair needs at least {MIN_IMAGES} images with a label each, to train on and to check with; "
+            f"a repair needs at least {MIN_IMAGES} images with one label per image, to train on and to check with; "
             f"got {len(images)} images and {tuple(labels.shape)} labels"
         )
     order = torch.randperm(len(images), generator=generator(seed, "held out"))
@@ -216,6 +216,6 @@ def _not_tried(report: ScanReport) -> tuple[Outcome, str]:
     if report.verdict == "inconclusive":
         return "undecided", "The scan was inconclusive, so nothing was changed."
     return "undecided", (
-        "The scan says backdoored but recovered no trigger, so there is nothing to unlearn: nothing was changed. Scan "
-        "with a detector that recovers one, such as contrastive."
+        "The scan found a backdoor but recovered no trigger to unlearn, so nothing was changed. Scan with a detector "
+        "that recovers one, such as contrastive."
     )

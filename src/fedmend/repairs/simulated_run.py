@@ -1,6 +1,6 @@
-"""From the folder of a simulated run to what a repair by votes may use of it.
+"""From the folder of a simulated run to what a repair by votes may use.
 
-Nothing here opens the folder ``attacker/``; the clients come from whoever plays the simulation on.
+Nothing here opens the folder ``attacker/``; the caller, who continues the simulation, provides the clients.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ def round_model(
 
     Args:
         run: of ``fedmend simulate``.
-        images: of the shape and classes that the run was trained on.
-        round_number: which round.
-        device: where the model is to be.
+        images: of the same shape and classes as the run's.
+        round_number: the round.
+        device: to load the model on.
 
     Raises:
         ConfigError: there is no such checkpoint. FedmendError: the model can't be built or loaded.
@@ -50,9 +50,9 @@ def participants_of(run: RunFolder, federation: Federation, fit: Fit = fit_one_b
     """What the server of a run may use of its federation.
 
     Args:
-        run: gives the settings and the aggregation rule's state after the last round.
-        federation: gives the clients, and who takes part in which round.
-        fit: how the clients of a round train.
+        run: has the settings and the aggregation rule's state after the last round.
+        federation: has the clients, and chooses those of each round.
+        fit: trains the clients of a round.
 
     Raises:
         ConfigError: the run has no model yet, or its settings were damaged.

@@ -1,4 +1,4 @@
-"""The triggers that clients found in a suspect, pooled. Clients are untrusted: what they send is checked."""
+"""The triggers that clients found in a suspect, pooled. Clients are untrusted, so their triggers are checked."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ from fedmend.triggers import Patch
 class TriggerPool(Ballots):
     """Collects a few triggers from each client.
 
-    A client can claim any rate; :meth:`check` replaces the claims by what the server measures. A made-up trigger then
-    only takes up some of the training, and gets among :meth:`best` only if it works.
+    A client can claim any rate; :meth:`check` replaces the claims with the server's measurements. A made-up trigger
+    then only wastes some of the training, and is among :meth:`best` only if it works.
 
     Args:
         shape: of an image, (C, H, W).
-        classes: how many there are.
-        num_clients: clients are numbered from 0 to one below this.
-        most: triggers that a client may send.
-        pixels: that a trigger may have.
+        classes: number of classes.
+        num_clients: number of clients, numbered from 0.
+        most: most triggers that a client may send.
+        pixels: most pixels per trigger.
 
     Attributes:
-        found: (client, trigger) in the order in which they came.
+        found: (client, trigger), in order of arrival.
         counted, refused: see :class:`~fedmend.pruning.Ballots`.
     """
 
@@ -50,7 +50,7 @@ class TriggerPool(Ballots):
         return reason
 
     def check(self, model: nn.Module, images: Tensor, labels: Tensor) -> None:
-        """Replace each claimed rate by that on the server's images, or by 0 if none is of the source class."""
+        """Replace each claimed rate by the rate on the server's images, or by 0 if none is of the source class."""
         for index, (client, claim) in enumerate(self.found):
             own = images[labels == claim.source_class]
             rate = moved(model, claim.trigger, own, claim.source_class, claim.target_class)
@@ -64,7 +64,7 @@ class TriggerPool(Ballots):
         return list(chosen.values())[:most]
 
     def targets(self) -> tuple[Target, ...]:
-        """The best trigger of each pair of classes, as a detector would name it."""
+        """The best trigger of each pair of classes, as a detector would report it."""
         return tuple(
             Target(each.target_class, each.rate, (each.source_class,), each.trigger)
             for each in self.best(len(self.found))
@@ -86,9 +86,9 @@ class TriggerPool(Ballots):
 
         Args:
             teacher: the suspect.
-            training: what clients do in a plain round.
+            training: the clients' training in a plain round.
             settings: how to distil.
-            number: of the round of fine-tuning, from 1.
+            number: the fine-tuning round, from 1.
         """
         device = device_of(teacher)
         channels, height, width = self.shape
@@ -129,5 +129,5 @@ class TriggerPool(Ballots):
 
 
 def _copy(trigger: Patch) -> Patch:
-    """A copy that the client cannot change any more."""
+    """A copy that the client can no longer change."""
     return Patch(trigger.mask.detach().cpu().clone(), trigger.pattern.detach().cpu().clone())

@@ -23,17 +23,18 @@ class Unlearning:
     """Fine-tune a copy of the suspect until the trigger has no effect (contrastive paper, 2.6).
 
     Every batch holds clean images and stamped copies, all with their true labels. The paper gives neither the fraction
-    of stamped copies, the learning rate nor the batch size; those are ours. So is ``soft_targets``: the hard labels of
-    a few images make a model overfit, while the soft predictions of the suspect, or the mean of the suspect's and the
-    reference's, keep what it knows; 0 is the paper's recipe. Dropout is off, and BatchNorm keeps its statistics, since
-    a few stamped images are no sample of the clean data.
+    of stamped copies, the learning rate nor the batch size; those are ours. So is ``soft_targets``: hard labels of few
+    images make a model overfit, while the suspect's soft predictions, or the mean of the suspect's and the
+    reference's, preserve accuracy; 0 is the paper's recipe. Dropout is off, and BatchNorm keeps its statistics, since
+    a few stamped images don't represent the clean data.
 
     Attributes:
         epochs: passes over the images; the paper's is one.
-        stamped_fraction: of a batch's images, in (0, 1], that get a stamped copy.
-        soft_targets: weight in [0, 1] of the models' predictions on the clean images in the targets, beside the labels.
-        lr: Adam's learning rate at the start; it falls linearly to 0.
-        batch_size: clean images in a batch.
+        stamped_fraction: fraction of a batch's images, in (0, 1], that get a stamped copy.
+        soft_targets: weight in [0, 1] of the models' predictions on the clean images in the targets; the labels have
+            the rest.
+        lr: Adam's initial learning rate; it decays linearly to 0.
+        batch_size: clean images per batch.
 
     Raises:
         ConfigError: a setting is out of range.
@@ -74,7 +75,7 @@ class Unlearning:
 
         Args:
             suspect: left as found.
-            triggers: what to unlearn; of several, the stamped images get one each, in turn.
+            triggers: to unlearn; the stamped images carry one each, in turn.
             context: see :meth:`__call__`.
 
         Raises:
@@ -85,7 +86,7 @@ class Unlearning:
         if not triggers:
             raise DataError("unlearning needs a trigger; got none")
         if context.images is None or context.labels is None:
-            raise ConfigError("unlearning needs the server's own clean images and their labels; got none")
+            raise ConfigError("unlearning needs the server's own clean images with labels; got none")
         if len(context.images) == 0 or context.labels.shape != (len(context.images),):
             raise DataError(
                 f"unlearning needs images (N, C, H, W) with labels (N,), N at least 1; "

@@ -26,15 +26,14 @@ _WHITE = (1.0, 1.0, 1.0)
 class Atoms(Drawing):
     """Three atoms in a row: one trigger, or one part for each of three attackers.
 
-    Each atom is drawn in a cell of 3x3 pixels; all three together have 9, 15 or 21 pixels. The paper doesn't say
-    where its atoms are; the place is ours.
+    Each atom is drawn in a cell of 3x3 pixels; the three have 9, 15 or 21 pixels together. The paper doesn't specify
+    the atoms' position; it is ours.
 
     Attributes:
-        shape: "1" (3 pixels an atom), "+" (5) or "H" (7).
+        shape: "1" (3 pixels per atom), "+" (5) or "H" (7).
         image_shape: (C, H, W).
-        color: red, green and blue atoms instead of white ones. On grey images they stay white, as on the paper's
-            MNIST.
-        top, left: place of the first cell.
+        color: red, green and blue atoms instead of white ones. On grey images they are white, as on the paper's MNIST.
+        top, left: position of the first cell.
         gap: pixels between two cells.
 
     Raises:

@@ -1,4 +1,4 @@
-"""What every trigger can do, and what some can."""
+"""The interfaces of triggers."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ _ROUNDING = 1e-3  # of half precision
 
 
 class Trigger(Protocol):
-    """Anything that changes an image so that a backdoor fires: a patch, a blend, a warp, one of the user's own."""
+    """Anything that changes an image to activate a backdoor, such as a patch, a blend or a warp."""
 
     def apply(self, images: Tensor) -> Tensor:
         """Stamp the trigger on images.
 
         Args:
-            images: float (N, C, H, W) in [0, 1], on any device; left as they are.
+            images: float (N, C, H, W) in [0, 1], on any device; not changed.
 
         Returns:
             New images of the same shape, type, device and range.
@@ -38,16 +38,16 @@ class Divisible(Trigger, Protocol):
     """A trigger that several attackers can divide among themselves (DBA; contrastive paper, 3.4)."""
 
     def parts(self) -> tuple[Trigger, ...]:
-        """Two or more triggers which together are this one."""
+        """Two or more triggers that together form this one."""
         ...
 
 
 class Drawing(ABC):
-    """A trigger that a few settings draw: a patch on images of a given shape."""
+    """A trigger drawn from a few settings: a patch for images of a given shape."""
 
     @abstractmethod
     def draw(self) -> Patch:
-        """Draw it."""
+        """Draw the patch."""
 
     @cached_property
     def patch(self) -> Patch:

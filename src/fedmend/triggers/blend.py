@@ -1,4 +1,4 @@
-"""A faint picture over the whole image (Chen et al. 2017, "Targeted Backdoor Attacks", the blended injection)."""
+"""A faint pattern over the whole image (Chen et al. 2017, "Targeted Backdoor Attacks", the blended injection)."""
 
 from __future__ import annotations
 

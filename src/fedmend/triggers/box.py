@@ -30,7 +30,7 @@ class Box(Drawing):
     Attributes:
         image_shape: (C, H, W).
         height, width: of the rectangle, in pixels.
-        top, left: place of its upper left corner.
+        top, left: position of its upper left corner.
         color: a grey value in [0, 1], or three values for red, green and blue.
         chequered: every other pixel is black, as on a chequerboard that starts with ``color``.
 

@@ -18,7 +18,7 @@ class Patch:
 
     Attributes:
         mask: float, (1, H, W), in [0, 1]: the fraction of each pixel that is replaced, the same in all channels.
-        pattern: float, (C, H, W), in [0, 1]: what replaces it.
+        pattern: float, (C, H, W), in [0, 1]: the replacement.
 
     Raises:
         DataError: a shape or a value is out of range.
@@ -38,7 +38,7 @@ class Patch:
                 raise DataError(f"a patch's {name} must be floats in [0, 1] without NaN")
 
     def apply(self, images: Tensor) -> Tensor:
-        """See :class:`Trigger`; the patch itself may lie on another device.
+        """See :class:`Trigger`; the patch itself may be on another device.
 
         Raises:
             DataError: the images have another number of channels, height or width than the patch, or aren't floats.
@@ -59,7 +59,7 @@ class Patch:
 
 
 def union(patches: Iterable[Patch]) -> Patch:
-    """Several patches as one, later ones on top: stamping it is stamping them one after the other.
+    """Several patches as one, later ones on top; equivalent to stamping them one after the other.
 
     Raises:
         DataError: there is no patch, or they are for images of different shapes.

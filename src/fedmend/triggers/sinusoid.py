@@ -13,9 +13,9 @@ from fedmend.triggers.base import require_float
 
 @settings
 class Sinusoid:
-    """Columns become brighter and darker: ``x'_ij = x_ij + amplitude * sin(2 pi j frequency / W)`` (Barni et al., 3).
+    """Brighten and darken columns: ``x'_ij = x_ij + amplitude * sin(2 pi j frequency / W)`` (Barni et al., 3).
 
-    The result is clamped to [0, 1]. Columns count from 0, not from 1 as in the paper: a shift by one column.
+    The result is clamped to [0, 1]. Columns are counted from 0, not from 1 as in the paper: a shift by one column.
 
     Attributes:
         amplitude: in (0, 1]; the paper's is 20/255 to 60/255.

@@ -26,13 +26,13 @@ _CELLS: dict[PixelPattern, str] = {
 class Pixels(Drawing):
     """White pixels in a cell of 3x3, by default near the upper left corner, where images are mostly dark.
 
-    The paper shows its patterns in a figure only and doesn't say where they are; pixels and place are ours. Each
-    pattern contains the smaller ones.
+    The paper shows its patterns only in a figure and doesn't specify their position; pixels and position are ours.
+    Each pattern contains the smaller ones.
 
     Attributes:
         pattern: "1px", "3px", "5px", "7px" or "9px".
         image_shape: (C, H, W).
-        top, left: place of the cell.
+        top, left: position of the cell.
 
     Raises:
         ConfigError: a setting is out of range, or the cell doesn't fit the image.

@@ -1,1 +1,1 @@
-"""Gradient searches for patches, which inversion methods share."""
+"""Gradient searches for patches, shared by inversion methods."""

@@ -1,8 +1,8 @@
-"""Triggers of a few black or white pixels, found on clean images: quick enough for every client.
+"""Finds triggers of a few black or white pixels on clean images, fast enough for every client.
 
-A trigger that works by a few pixels shows in the gradient of the logits, averaged over the images of a class. Where the
-gradient is flat until a pixel is bright, it shows when single pixels are switched. Nothing is optimised, and no
-reference is needed; in return, triggers that need a large or faint pattern are missed.
+Such a trigger shows in the gradient of the logits, averaged over a class's images. If the gradient is flat until a
+pixel is bright, switching single pixels reveals it. No optimisation or reference is needed; in return, triggers with a
+large or faint pattern are missed.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ MOST_SWITCHED = 1024
 
 @dataclass(frozen=True, eq=False)
 class FoundTrigger:
-    """A trigger that moves a fraction ``rate`` of the source class's images to the target class (see ``moved``)."""
+    """A trigger that sends a fraction ``rate`` of the source class's images to the target class (see ``moved``)."""
 
     trigger: Patch
     source_class: int
@@ -38,9 +38,9 @@ class FewPixels:
     """Settings of :func:`few_pixel_triggers`.
 
     Attributes:
-        pixels: how many a trigger has.
-        images_per_class: how many images of a class are used at most, chosen at random.
-        most: how many triggers to return at most.
+        pixels: pixels per trigger.
+        images_per_class: most images per class, chosen at random.
+        most: most triggers to return.
     """
 
     pixels: Count = 8
@@ -56,18 +56,18 @@ def few_pixel_triggers(
     search: FewPixels = FewPixels(),  # noqa: B008 - frozen
     seed: int = 0,
 ) -> list[FoundTrigger]:
-    """For each pair of classes, the pixels that gain most when they turn black or white; the best few of all pairs.
+    """Find, for each pair of classes, the pixels that gain most as black or white; return the best over all pairs.
 
-    A pixel's gain is the mean increase, over images of the source class, of the target's logit minus the source's. It
-    is estimated to first order, each channel turning to whichever end gains more. It is also measured on eight of
-    the images, all channels turning white or black, at up to 1,024 places on a grid. Of the two triggers the one with
-    the higher rate counts.
+    A pixel's gain is the mean increase, over images of the source class, of the target's logit minus the source's. One
+    trigger uses its first-order estimate, with each channel at whichever extreme gains more. Another uses the gain
+    measured on eight of the images, with all channels white or black, at up to 1,024 places on a grid. The one with
+    the higher rate is kept.
 
     Args:
         model: (N, C, H, W) in [0, 1] to logits; left as found.
         images: uint8 or float in [0, 1], (N, C, H, W).
         labels: int64 (N,). Classes without images are skipped.
-        search: how many pixels, images and results.
+        search: the settings.
         seed: of the choice of images.
 
     Returns:
@@ -79,12 +79,12 @@ def few_pixel_triggers(
     """
     if images.ndim != 4 or len(images) == 0 or labels.shape != (len(images),):
         raise DataError(
-            f"a search for triggers needs images (N, C, H, W) with labels (N,), N at least 1; got "
+            f"a trigger search needs images (N, C, H, W) with labels (N,), N at least 1; got "
             f"{tuple(images.shape)} and {tuple(labels.shape)}"
         )
     places = images.shape[2] * images.shape[3]
     if search.pixels > places:
-        raise ConfigError(f"pixels must be 1 to {places}, an image's; got {search.pixels}")
+        raise ConfigError(f"pixels must be 1 to {places}, the image's size; got {search.pixels}")
     found: list[FoundTrigger] = []
     random = generator(seed, "few pixels")
     with evaluating(model), torch.enable_grad():
@@ -131,7 +131,7 @@ def _strongest(gain: Tensor, white: Tensor, pixels: int) -> Patch:
 
 @torch.no_grad()
 def _switched(model: nn.Module, clean: Tensor, source: int) -> Tensor:
-    """How much each class's logit gains on the source's when a pixel turns white or black, (2, H, W, classes)."""
+    """Each class's gain over the source's logit when a pixel turns white or black, (2, H, W, classes)."""
     count, _, height, width = clean.shape
     step = math.ceil(math.sqrt(height * width / MOST_SWITCHED))
     values = clean.new_tensor([1.0, 0.0])
@@ -150,14 +150,14 @@ def _switched(model: nn.Module, clean: Tensor, source: int) -> Tensor:
 
 
 def moved(model: nn.Module, trigger: Patch, images: Tensor, source: int, target: int) -> float:
-    """The fraction of the source class's images, in [0, 1], that a trigger moves to the target class.
+    """The fraction of the source class's images, in [0, 1], that a trigger sends to the target class.
 
     Args:
-        images: of the source class, uint8 or float in [0, 1], (N, C, H, W). Those that the model misclassifies
-            without the trigger don't count.
+        images: of the source class, uint8 or float in [0, 1], (N, C, H, W). Images that the model misclassifies
+            without the trigger are left out.
 
     Returns:
-        0 if no image counts.
+        The fraction; 0 if no image remains.
     """
     right = images[(predict(model, images) == source).to(images.device)] if len(images) else images
     if len(right) == 0:

@@ -1,4 +1,4 @@
-"""How well patches work, and which of them is best."""
+"""Measures how well patches work, and keeps the best."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ _AT_ONCE = 128
 
 
 class Objective(Protocol):
-    """What a method wants of stamped images.
+    """A method's objective on stamped images.
 
-    ``stamped`` holds the images of S patches, K each, float (S, K, C, H, W); ``chosen`` says which of the search's
-    images these are.
+    ``stamped`` holds the images of S patches, K each, float (S, K, C, H, W); ``chosen`` are their indices among the
+    search's images.
     """
 
     def loss(self, stamped: Tensor, chosen: Tensor) -> Tensor:
@@ -26,13 +26,13 @@ class Objective(Protocol):
         ...
 
     def coarse(self, stamped: Tensor, chosen: Tensor) -> Tensor:
-        """A cheaper loss, (S,), low for patches worth refining; called once a step while exploring."""
+        """A cheaper loss, (S,), low for patches worth refining; called once per exploration step."""
         ...
 
     def success(self, stamped: Tensor, chosen: Tensor, at_least: float) -> Tensor:
         """How well each patch works, (S,) in [0, 1], on the same images ``chosen`` (K,) for all.
 
-        Values below ``at_least`` may be rough.
+        Values below ``at_least`` may be approximate.
         """
         ...
 
@@ -43,7 +43,7 @@ class Judge:
 
     Attributes:
         objective: defines success.
-        images: float (K, C, H, W). chosen: which of the search's images these are, int64 (K,).
+        images: float (K, C, H, W). chosen: their indices among the search's images, int64 (K,).
     """
 
     objective: Objective
@@ -52,7 +52,7 @@ class Judge:
 
     @staticmethod
     def on(count: int, objective: Objective, images: Tensor, rng: torch.Generator) -> Judge:
-        """A judge on ``count`` random images, or on all of them if there are no more."""
+        """A judge on ``count`` random images, or all if there are fewer."""
         chosen = torch.arange(len(images))
         if len(images) > count:
             chosen = torch.randperm(len(images), generator=rng)[:count].sort().values
@@ -74,7 +74,7 @@ class Judge:
 
 @dataclass(frozen=True, eq=False)
 class Best:
-    """The best patch so far: the smallest that works, or else the one with the highest success."""
+    """The best patch so far: the smallest that works, otherwise the one with the highest success."""
 
     mask: Tensor
     pattern: Tensor
@@ -95,7 +95,7 @@ class Best:
 
 
 def smallest_mask(mask: Tensor, pattern: Tensor, judge: Judge, success: float) -> Tensor:
-    """Drop the pixels with the smallest mask values, as many as success allows, to within an eighth of them.
+    """Drop the pixels with the smallest mask values, as many as possible without losing success (to an eighth).
 
     Args:
         mask: float (1, 1, H, W), of a patch that works; pattern: float (1, C, H, W).

@@ -1,4 +1,4 @@
-"""Masks and patterns that are optimised in parallel, each by its own loss on the images stamped with it."""
+"""Masks and patterns optimised in parallel, each by its own loss on its stamped images."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ _NO_MASK = 1e-12
 class Patches:
     """The masks and patterns of S patches: sigmoids of unconstrained values.
 
-    The gradient at the values, given that at the stamped images, and Adam's step are written out: with a small model,
-    autograd and an optimizer would take as long as the model itself.
+    The gradient at the values, from the gradient at the stamped images, and Adam's step are written out: with a small
+    model, autograd and an optimizer would take as long as the model itself.
 
     Args:
         masks: unconstrained values of the masks, float (S, 1, H, W).
@@ -41,7 +41,7 @@ class Patches:
         return Patches(masks.to(images), patterns.to(images))
 
     def only(self, index: int) -> Patches:
-        """One of the patches, to be refined from where it is, with a new optimizer."""
+        """One of the patches, for refinement, with a new optimizer."""
         return Patches(self._values[[index], :1], self._values[[index], 1:])
 
     def __call__(self, limit: float | None = None) -> tuple[Tensor, Tensor]:
@@ -80,7 +80,7 @@ class Patches:
             losses = loss(stamp)
             if not bool(losses.isfinite().all()):
                 raise ModelError(
-                    "the search's loss became NaN or infinite: does the model return finite logits?"
+                    "the search's loss became NaN or infinite; check that the model returns finite logits"
                 )
             (at_stamp,) = torch.autograd.grad(losses.sum(), stamp)
         at_masks = (at_stamp * apart).sum((1, 2))[:, None] + penalty
@@ -92,7 +92,7 @@ class Patches:
         return losses.detach() + penalty * _sums(masks).flatten()
 
     def _step(self, gradient: Tensor, lr: float) -> None:
-        """Adam's step by hand: an optimizer of ``torch.optim`` would import torch's compiler, which takes seconds."""
+        """Adam's step, written out: ``torch.optim`` imports torch's compiler, which takes seconds."""
         self._steps += 1
         first, second = self._moments
         first_bias, second_bias = (1 - beta**self._steps for beta in _BETAS)

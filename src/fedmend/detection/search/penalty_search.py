@@ -16,7 +16,7 @@ from fedmend.triggers import Patch
 
 @settings
 class PenaltySearch:
-    """All steps from one random start on all images; the last mask and pattern are the result (Algorithm 1).
+    """One random start, optimised on all images; the last mask and pattern are the result (Algorithm 1).
 
     Attributes:
         beta: weight of the mask's L1 norm, per pixel.
@@ -38,7 +38,7 @@ class PenaltySearch:
         """Minimise ``loss`` plus the penalty.
 
         Args:
-            loss: of the stamped images, (1, N, C, H, W), and their numbers, (1, N), to (1,); differentiable.
+            loss: from the stamped images, (1, N, C, H, W), and their indices, (1, N), to (1,); differentiable.
             images: float (N, C, H, W) in [0, 1].
             rng: on the CPU, for the random start.
             progress: called as ``progress("trigger inversion", step, steps)``.

@@ -1,4 +1,4 @@
-"""What a gradient search for a trigger ends with."""
+"""The result of a gradient search for a trigger."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from statistics import fmean
 from fedmend.triggers import Patch
 
 STAGE = "trigger inversion"
-"""What searches call themselves when they report progress."""
+"""The stage under which searches report progress."""
 
 _FALLING = 0.1
 
@@ -19,13 +19,13 @@ class Recovered:
 
     Attributes:
         trigger: the recovered mask and pattern, on the images' device.
-        loss_curve: the loss of each step. A search with restarts gives the curve of the restart that became the
-            trigger: coarse losses while exploring, then full losses while refining. Each is measured on the few images
-            of its step, so the curve jumps where one loss replaces the other.
+        loss_curve: the loss of each step, measured on that step's few images. A search with restarts gives the curve of
+            the winning restart: coarse losses while exploring, then full losses while refining, so the curve jumps
+            between them.
         stop_reason: why the search ended.
         converged: False if the loss was still falling when the steps ran out.
-        variants: of a search with restarts, the patch of every finalist that worked on at least half of the images, as
-            it was before refinement.
+        variants: of a search with restarts, the patch, before refinement, of every finalist that worked on at least
+            half of the images.
     """
 
     trigger: Patch
@@ -41,7 +41,7 @@ def has_settled(losses: list[float]) -> bool:
 
 
 def fall(losses: list[float]) -> float:
-    """How far the mean loss fell from the third quarter of the steps to the last; infinite for under four steps."""
+    """The drop of the mean loss from the third quarter of the steps to the last; infinite for under four steps."""
     window = len(losses) // 4
     if window == 0:
         return float("inf")

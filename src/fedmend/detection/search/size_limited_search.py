@@ -24,19 +24,19 @@ _VARIANT = 0.5
 
 @settings
 class SizeLimitedSearch:
-    """Gradient descent on masks and patterns whose size is limited, so that no penalty must be tuned (ours).
+    """Gradient descent on masks and patterns with limited size, so that no penalty must be tuned (ours).
 
     A mask whose sum exceeds the limit is scaled down to it.
 
-    - **Explore**: ``restarts`` random patches are optimised in parallel, each step on a few random images of their own,
-      by the objective's coarse loss. The limit shrinks from ``max_mask_fraction`` of the image to a quarter of that, so
-      that patches which need few pixels win. The restarts with the lowest latest losses are the finalists, which are
-      judged on more images. With ``early``, exploration ends once the leading restart succeeds within the quarter.
+    - **Explore**: ``restarts`` random patches are optimised in parallel by the objective's coarse loss, each step on a
+      few random images per restart. The limit shrinks from ``max_mask_fraction`` of the image to a quarter of that, so
+      that patches which need few pixels win. The restarts with the lowest recent losses are the finalists, which are
+      judged on more images. With ``early``, exploration ends once the leading restart succeeds at the quarter.
     - **Refine**: the best finalist is optimised by the full loss and judged every ``stride`` steps. Once it reaches
-      ``success``, the pixels with the smallest mask values are dropped, as many as success allows. If the rest is
-      ``small``, it is the result; otherwise the limit becomes four fifths of it, and the smallest patch that succeeds
-      wins. Until a patch succeeds, the size limit doubles; if success is below 30 %, it jumps to the maximum. There
-      the search continues only while success is at least 30 % and rising.
+      ``success``, the pixels with the smallest mask values are dropped, as many as possible without losing success. If
+      the remaining patch is ``small``, it is the result; otherwise the limit becomes four fifths of its size, and the
+      smallest patch that succeeds wins. Until a patch succeeds, the size limit doubles; if success is below 30 %, it
+      jumps to the maximum. There the search continues only while success is at least 30 % and rising.
 
     Attributes:
         steps: refinement steps, at most.
@@ -48,8 +48,8 @@ class SizeLimitedSearch:
         explore: exploration steps, at most.
         early: whether exploration may end early.
         batch_size: images per restart and exploration step.
-        finalists: how many restarts are judged; None for all.
-        judged: images to judge on, at most; the same random ones throughout.
+        finalists: number of restarts that are judged; None for all.
+        judged: most images to judge on; the same random ones throughout.
         refine_batch_size: images per refinement step.
         stride: steps between two judgements.
 
@@ -119,7 +119,7 @@ class _Task:
 
     @property
     def success(self) -> float:
-        return self.settings.success - 1e-6  # in single precision: 19 of 20 are 0.95
+        return self.settings.success - 1e-6  # so that 19 of 20 reach 0.95 in single precision
 
     def explore(self, patches: Patches) -> Tensor:
         """Optimise all restarts; returns their losses, (steps, S)."""
@@ -135,7 +135,7 @@ class _Task:
         return torch.stack(losses)
 
     def refine(self, patch: Patches, explored: list[float]) -> Recovered:
-        """Make one patch as small as it can be, or larger until it succeeds."""
+        """Shrink one patch as far as it succeeds, or grow it until it succeeds."""
         settings, losses = self.settings, list(explored)
         (mask, pattern), limit, stop_reason = patch(), self.largest * _SHRINK, ""
         best = Best(mask[0], pattern[0])
@@ -147,7 +147,7 @@ class _Task:
                 if working:
                     mask = smallest_mask(mask, pattern, self.judge, self.success)
                 before = best
-                if working or step:  # what exploration left may fool both models
+                if working or step:  # exploration's patch may fool both models
                     best = best.or_better(success, working, mask[0], pattern[0])
                 improved = best is not before
                 stop_reason = self._done(best, improved)
@@ -169,7 +169,7 @@ class _Task:
         )
 
     def _done(self, best: Best, improved: bool) -> str:
-        """Why refinement ends with a patch that works; empty if it goes on."""
+        """Why refinement ends with a patch that works; empty if it continues."""
         if best.working and not improved:
             return "no smaller trigger worked"
         if best.working and best.size <= self.settings.small * self.images[0, 0].numel():
@@ -189,5 +189,5 @@ class _Task:
 
 
 def _promising(losses: Tensor) -> Tensor:
-    """The restarts ordered by their latest losses, of (steps, S), lowest first."""
+    """The restarts ordered by their recent mean losses, lowest first; ``losses`` is (steps, S)."""
     return losses[-_LATEST:].mean(0).argsort()

@@ -12,8 +12,8 @@ _WINDOW, _SIGMA = 11, 1.5
 class SsimTo:
     """Mean SSIM of a batch to fixed clean images (Wang et al. 2004: 11x11 Gaussian window, sigma 1.5, range 1).
 
-    Only windows wholly inside the image count. The window is separable: one product with a banded matrix for the rows,
-    one for the columns. Images under 11 pixels get the largest odd window that fits.
+    Only windows inside the image are used. The window is separable: one product with a banded matrix for the rows, one
+    for the columns. Images under 11 pixels get the largest odd window that fits.
 
     Args:
         clean: float (N, C, H, W) in [0, 1].
@@ -32,7 +32,7 @@ class SsimTo:
 
         Args:
             images: float (S, K, C, H, W).
-            chosen: which of the clean images are their originals, int64 (S, K).
+            chosen: indices of their clean originals, int64 (S, K).
         """
         clean, clean_mean, clean_variance = self._clean[chosen], self._mean[chosen], self._variance[chosen]
         mean, square, product = self._blur(torch.stack([images, images * images, images * clean]))
