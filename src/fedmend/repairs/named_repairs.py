@@ -1,0 +1,11 @@
+"""Repairs by the names that the command line uses."""
+
+from fedmend.repairs.base import Repair
+from fedmend.repairs.federated_pruning import PAPER_RECIPE, FederatedPruning
+from fedmend.repairs.repairing import FIVE_EPOCHS
+
+REPAIRS: dict[str, Repair] = {
+    "unlearn": FIVE_EPOCHS,
+    "prune": FederatedPruning(),
+    "prune-paper": PAPER_RECIPE,
+}
