@@ -1,4 +1,4 @@
-"""Repairs by the names that the command line uses."""
+"""The repairs that have a name of their own."""
 
 from fedmend.repairs.base import Repair
 from fedmend.repairs.federated_pruning import PAPER_RECIPE, FederatedPruning
@@ -9,3 +9,4 @@ REPAIRS: dict[str, Repair] = {
     "prune": FederatedPruning(),
     "prune-paper": PAPER_RECIPE,
 }
+"""Repairs by the names that the command line uses."""
