@@ -15,7 +15,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 help:
 	@echo 'make demo     attack a federation, find the backdoor, repair the model; writes fedmend-demo/'
-	@echo 'make test     run the whole test suite'
+	@echo 'make test     run the whole test suite, in two processes'
 	@echo 'make check    format, lint, strict types, import layers, sizes and names'
 	@echo 'make docs     build the documentation into site/, warnings as errors'
 	@echo 'make results  print every benchmark target from the results files: met or missed'
@@ -43,7 +43,7 @@ demo: $(READY)
 	@$(BIN)/fedmend demo --out fedmend-demo $(ARGS)
 
 test: $(READY)
-	@$(BIN)/pytest $(ARGS)
+	@$(BIN)/pytest -n 2 --dist worksteal $(ARGS)
 
 check: $(READY)
 	$(BIN)/ruff format --check --quiet

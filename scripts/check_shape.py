@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import ast
+import itertools
 import sys
 from collections import defaultdict
 from collections.abc import Iterator
@@ -139,8 +140,10 @@ def _module_name(path: Path) -> str:
 
 
 def _top_level_names(tree: ast.Module) -> set[str]:
+    """Names that a module defines or imports, also for type checkers alone."""
     names: set[str] = set()
-    for node in tree.body:
+    guarded = [node.body for node in tree.body if isinstance(node, ast.If)]
+    for node in itertools.chain(tree.body, *guarded):
         if isinstance(node, ast.ClassDef | _Function):
             names.add(node.name)
         elif isinstance(node, ast.Assign):

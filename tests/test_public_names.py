@@ -3,34 +3,39 @@ import subprocess
 import sys
 from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
 import fedmend
+import fedmend.repairs
+
+LAZY = [fedmend, fedmend.repairs]
 
 
-@pytest.mark.parametrize("name", fedmend.__all__)
-def test_every_public_name_is_there(name: str) -> None:
+@pytest.mark.parametrize(("package", "name"), [(each, name) for each in LAZY for name in each.__all__])
+def test_every_public_name_is_there(package: ModuleType, name: str) -> None:
     """The same object as in its home, and kept once it was looked up."""
-    value = getattr(fedmend, name)
-    home = next(module for module, names in fedmend._HOMES.items() if name in names)
+    value = getattr(package, name)
+    home = next(module for module, names in package._HOMES.items() if name in names)
     assert value is getattr(import_module(home), name)
-    assert vars(fedmend)[name] is value
+    assert vars(package)[name] is value
 
 
-def test_type_checkers_and_python_see_the_same_names() -> None:
-    tree = ast.parse(Path(fedmend.__file__).read_text(encoding="utf-8"))
+@pytest.mark.parametrize("package", LAZY)
+def test_type_checkers_and_python_see_the_same_names(package: ModuleType) -> None:
+    tree = ast.parse(Path(str(package.__file__)).read_text(encoding="utf-8"))
     (static,) = (node for node in tree.body if isinstance(node, ast.If))
     seen = {
         node.module: tuple(name.name for name in node.names)
         for node in static.body
         if isinstance(node, ast.ImportFrom)
     }
-    assert seen == fedmend._HOMES
-    names = [name for names in fedmend._HOMES.values() for name in names]
-    assert sorted(fedmend.__all__) == sorted(names)
+    assert seen == package._HOMES
+    names = [name for names in package._HOMES.values() for name in names]
+    assert sorted(package.__all__) == sorted(names)
     assert len(set(names)) == len(names)
-    assert set(names) <= set(dir(fedmend))
+    assert set(names) <= set(dir(package))
 
 
 def test_other_names_are_missing() -> None:

@@ -28,8 +28,7 @@ from unittest import mock
 import torch
 from torch import Tensor, nn
 
-from fedmend.acceleration import accelerate
-from fedmend.acceleration.accelerating import SWITCH
+from fedmend.acceleration import SWITCH, accelerate
 from fedmend.files import write_text
 from fedmend.models import convnet, resnet18, resnet34
 from fedmend.seeds import generator

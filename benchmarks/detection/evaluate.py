@@ -41,8 +41,7 @@ from fedmend.detection import measured, recovered
 from fedmend.evaluation import mask_iou
 from fedmend.federation import PlannedAttack, RunFolder, load_attacks, patch_of
 from fedmend.files import write_text
-from fedmend.repairs import FIVE_EPOCHS
-from fedmend.repairs.repair_report import UnlearningDetails
+from fedmend.repairs import FIVE_EPOCHS, UnlearningDetails
 from fedmend.seeds import generator
 from models import DATASETS, TRUNK_ROUNDS, Job, branches
 

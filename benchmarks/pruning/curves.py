@@ -38,7 +38,7 @@ from fedmend.pruning import (
     ranks,
     set_to_zero,
 )
-from fedmend.repairs.simulated_run import round_model
+from fedmend.repairs import round_model
 from models import SEED, Job
 
 DELTAS = (0.0, *(0.5 * step for step in range(10, 0, -1)))

@@ -19,7 +19,7 @@ from fedmend.data import stratified
 from fedmend.detection import FewPixels, few_pixel_triggers
 from fedmend.federation import RunFolder
 from fedmend.files import write_text
-from fedmend.repairs.simulated_run import round_model
+from fedmend.repairs import round_model
 from fedmend.seeds import generator
 
 RUNS = Path(__file__).parents[1] / "runs" / "detection"

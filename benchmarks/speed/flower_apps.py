@@ -23,9 +23,14 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from fedmend import load_images
-from fedmend.federation import Client, SimulationConfig, build_federation, parse_config
-from fedmend.federation.simulator import initial_model
-from fedmend.federation.world import choose_clients
+from fedmend.federation import (
+    Client,
+    SimulationConfig,
+    build_federation,
+    choose_clients,
+    initial_model,
+    parse_config,
+)
 from fedmend.local_training import LocalTraining
 from fedmend.pixels import to_float
 from fedmend.seeds import derive_seed

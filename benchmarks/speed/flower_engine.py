@@ -30,8 +30,7 @@ def measure(settings: dict[str, Any], plain: bool) -> dict[str, Any]:
     from result_line import result_line
 
     from fedmend import accuracy, load_images
-    from fedmend.federation import parse_config
-    from fedmend.federation.simulator import initial_model
+    from fedmend.federation import initial_model, parse_config
 
     config = parse_config(settings)
     test = load_images(config.data.source, "test")

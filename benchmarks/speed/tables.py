@@ -17,6 +17,7 @@ def tables(results: Path = RESULTS) -> str:
     parts = ["### Targets", table(targets(results))]
     parts += compared(load("compare", results))
     parts += verdicts(load("verdicts", results))
+    parts += startup(load("startup", results))
     parts += floor(load("floor", results))
     parts += growth(load("growth", results))
     return "\n\n".join([*parts, *engines(load("engines", results))])
@@ -100,6 +101,26 @@ def is_right(scan: dict[str, Any]) -> bool:
     if scan["planted"] is None:
         return bool(scan["verdict"] == "clean")
     return bool(scan["verdict"] == "backdoored" and scan["target"] == scan["planted"])
+
+
+def startup(file: dict[str, Any]) -> list[str]:
+    """From the shell to a verdict, beside importing torch."""
+    if not file:
+        return []
+    lines: list[tuple[str, ...]] = [("From the shell", "least", "median")]
+    for name, key in (
+        ("importing torch", "torch_seconds"),
+        ("a scan", "scan_seconds"),
+        ("the scan's extra time", "extra_seconds"),
+        ("the same, of processors", "extra_processor_seconds"),
+    ):
+        lines.append((name, *(f"{file[key][which]:.2f} s" for which in ("min", "median"))))
+    machine = file["machine"]
+    told = (
+        f'`python -c "import torch"` and `fedmend scan` of an MNIST model, taking turns, n {file["n"]}, on '
+        f"{machine['processor']}, {machine['cores']} cores, with a load of {machine['load']:.1f}."
+    )
+    return ["### Start-up", told, markdown(lines, right=" rr")]
 
 
 def floor(file: dict[str, Any]) -> list[str]:

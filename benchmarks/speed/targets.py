@@ -16,6 +16,7 @@ RATIOS = {"mnist": 50, "cifar10": 30, "gtsrb": 300}
 MODELS = {"backdoored": "backdoored", "clean": "clean"}
 PLAIN = "flower, plain PyTorch loop"
 ENGINE_RATIO = 3
+STARTUP_SECONDS, STARTUP_PAIRS = 1.0, 10
 
 Turn = dict[str, dict[str, Any]]
 
@@ -33,10 +34,28 @@ def ratios(turns: Sequence[Turn]) -> list[float]:
 
 
 def targets(results: Path = RESULTS) -> list[Target]:
-    """A line for each data set's ratio and verdicts, and one for the simulator."""
+    """A line for each data set's ratio and verdicts, one for start-up, and one for the simulator."""
     file = load("compare", results)
     lines = [line for dataset in RATIOS for line in of_dataset(dataset, file.get(dataset, {}))]
-    return [*lines, of_engines(load("engines", results))]
+    return [*lines, of_startup(load("startup", results)), of_engines(load("engines", results))]
+
+
+def of_startup(file: dict[str, Any]) -> Target:
+    """From the shell to a verdict on MNIST, less importing torch: by the clock, which is judged, and by processors."""
+    told = "not measured yet"
+    if file:
+        clock, busy = (file[key]["median"] for key in ("extra_seconds", "extra_processor_seconds"))
+        told = f"median {clock:.2f} s; of processors {busy:.2f} s"
+    n = file.get("n", 0)
+    return Target(
+        "speed",
+        "mnist, start-up and scan beyond importing torch",
+        f"at most {STARTUP_SECONDS:.1f} s",
+        told,
+        n,
+        STARTUP_PAIRS,
+        judge(n > 0 and file["extra_seconds"]["median"] <= STARTUP_SECONDS, n, STARTUP_PAIRS),
+    )
 
 
 def of_engines(file: dict[str, Any]) -> Target:

@@ -4,8 +4,9 @@ The main functions are :func:`scan`, :func:`repair` and :func:`simulate`; see th
 are imported on first use, so that ``import fedmend`` is fast.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from fedmend.lazy_names import on_demand
 
 if TYPE_CHECKING:
     from fedmend.checkpoints import load_checkpoint, read_state, read_trigger, save_state, save_trigger
@@ -115,7 +116,6 @@ _HOMES = {
     ),
     "fedmend.triggers": ("Patch",),
 }
-_HOME = {name: module for module, names in _HOMES.items() for name in names}
 
 __all__ = [
     "DETECTORS",
@@ -172,11 +172,7 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = globals()[name] = getattr(import_module(_HOME[name]), name)
-    return value
+__getattr__ = on_demand(globals(), _HOMES)
 
 
 def __dir__() -> list[str]:

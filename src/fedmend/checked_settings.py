@@ -7,7 +7,7 @@ from dataclasses import field, fields
 from functools import wraps
 from typing import Annotated, Any, TypeVar, dataclass_transform
 
-from pydantic import ConfigDict, Field, ValidationError
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
 from fedmend.errors import ConfigError
@@ -46,6 +46,23 @@ def settings(cls: type[_T]) -> type[_T]:
 
     made.__init__ = checked  # type: ignore[method-assign]
     return made  # type: ignore[return-value]
+
+
+def require(value: object, kind: Any, what: str) -> None:
+    """Check one value of a class that is no :func:`settings`.
+
+    Args:
+        value: what came.
+        kind: one of this module's types, such as ``Count``.
+        what: what it is, in messages.
+
+    Raises:
+        ConfigError: the value is of another type or out of range.
+    """
+    try:
+        TypeAdapter(kind).validate_python(value)
+    except ValidationError as error:
+        raise ConfigError("; ".join(explain(dict(each), dict, what) for each in error.errors())) from error
 
 
 def explain(problem: dict[str, Any], table: type, where: str | None = None) -> str:

@@ -52,17 +52,19 @@ def from_table(
             ) from error
 
 
-def find_kind(name: str, kinds: Mapping[str, Callable[..., Any]], what: str) -> Callable[..., Any]:
+def find_kind(
+    name: str, kinds: Mapping[str, Callable[..., Any]], what: str, error: type[FedmendError] = ConfigError
+) -> Callable[..., Any]:
     """The entry of ``kinds`` with this name, hyphens and underscores alike.
 
     Raises:
-        ConfigError: there is none; the message names the nearest.
+        FedmendError: of the kind ``error``: there is none; the message names the nearest.
     """
     spelled = name.strip().lower().replace("_", "-")
     if spelled in kinds:
         return kinds[spelled]
     near = difflib.get_close_matches(spelled, kinds, n=1)
     hint = f"did you mean {near[0]}? " if near else ""
-    raise ConfigError(
+    raise error(
         f"there is no {what} {name!r}; {hint}expected {', '.join(kinds)}, or package.module:factory for one of your own"
     )

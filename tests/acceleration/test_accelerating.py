@@ -9,6 +9,7 @@ from fedmend.acceleration import accelerate
 from fedmend.acceleration.accelerating import SWITCH
 from fedmend.acceleration.half_precision import multiplies_bfloat16
 from fedmend.acceleration.packing import packable, packs
+from fedmend.errors import ConfigError
 from fedmend.models import convnet, resnet18
 from small_nets import IMAGES, Body, assert_alike, convolutions, norms, packed_ones, settled
 
@@ -126,12 +127,26 @@ def test_nothing_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr() == ("", "")
 
 
-def test_it_can_be_switched_off(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(SWITCH, "off")
+@pytest.mark.parametrize("word", ["off", "OFF", " Off ", "0", "false", "False"])
+def test_it_can_be_switched_off(word: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(SWITCH, word)
     model = settled(Body())
     found = accelerate(model, IMAGES)
     assert found.model is model
     assert found.notes == ("acceleration switched off (FEDMEND_ACCELERATION=off)",)
+
+
+@pytest.mark.parametrize("word", ["on", "ON", "1", "true", "True", ""])
+def test_it_can_be_left_on(word: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(SWITCH, word)
+    assert not any("switched off" in note for note in accelerate(settled(Body()), IMAGES).notes)
+
+
+@pytest.mark.parametrize("word", ["no", "offf", "2"])
+def test_a_switch_that_is_neither_on_nor_off_is_refused(word: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(SWITCH, word)
+    with pytest.raises(ConfigError, match=f"{SWITCH}: expected on or off .*got '{word}'"):
+        accelerate(settled(Body()), IMAGES)
 
 
 @pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="this torch has no oneDNN")

@@ -1,3 +1,6 @@
+from collections.abc import Callable
+from functools import partial
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -14,34 +17,30 @@ LAYOUTS = [torch.channels_last, torch.contiguous_format]
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("size", [(9, 9), (12, 7), (5, 16)])
 @pytest.mark.parametrize(
-    ("channels", "kernel", "stride", "padding", "bias"),
+    "convolution",
     [
-        ((1, 12), 3, 2, 1, True),
-        ((3, 20), 5, 1, 0, True),
-        ((20, 50), 5, 1, 2, False),
-        ((16, 40), (3, 1), (2, 3), (1, 0), True),
-        ((64, 16), 1, 2, 0, False),
-        ((3, 8), 3, 3, 2, True),
-        ((2, 8), 1, 1, 1, True),
-        ((2, 8), 1, 2, 3, True),
+        partial(nn.Conv2d, 1, 12, 3, stride=2, padding=1),
+        partial(nn.Conv2d, 3, 20, 5),
+        partial(nn.Conv2d, 20, 50, 5, padding=2, bias=False),
+        partial(nn.Conv2d, 16, 40, (3, 1), stride=(2, 3), padding=(1, 0)),
+        partial(nn.Conv2d, 64, 16, 1, stride=2, bias=False),
+        partial(nn.Conv2d, 3, 8, 3, stride=3, padding=2),
+        partial(nn.Conv2d, 2, 8, 1, padding=1),
+        partial(nn.Conv2d, 2, 8, 1, stride=2, padding=3),
     ],
+    ids=str,
 )
 def test_a_packed_convolution_computes_what_torchs_does(
-    layout: torch.memory_format,
-    size: tuple[int, int],
-    channels: tuple[int, int],
-    kernel: int | tuple[int, int],
-    stride: int | tuple[int, int],
-    padding: int | tuple[int, int],
-    bias: bool,
+    layout: torch.memory_format, size: tuple[int, int], convolution: Callable[[], nn.Conv2d]
 ) -> None:
     """Forward and back to the pixels, for several batch sizes in turn."""
     torch.manual_seed(0)
-    plain = nn.Sequential(nn.Conv2d(*channels, kernel, stride, padding, bias=bias)).requires_grad_(False)
+    single = convolution()
+    plain = nn.Sequential(single).requires_grad_(False)
     found = packed(plain, layout)
     assert (packed_ones(found), convolutions(found), convolutions(plain)) == (1, 0, 1)
     for count in (4, 1, 9):
-        images = torch.rand(count, channels[0], *size, generator=generator(count))
+        images = torch.rand(count, single.in_channels, *size, generator=generator(count))
         for mine, torchs in zip(
             logits_and_gradient(found, images), logits_and_gradient(plain, images), strict=True
         ):

@@ -1,3 +1,5 @@
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor
@@ -83,8 +85,8 @@ def test_a_client_with_the_target_alone_has_nothing_to_poison() -> None:
     assert torch.equal(truth, labels)
 
 
-@pytest.mark.parametrize("fraction", [0.0, -0.5, 1.01, float("nan")])
-def test_a_fraction_out_of_range_is_refused(fraction: float) -> None:
+@pytest.mark.parametrize("fraction", [0.0, -0.5, 1.01, float("nan"), "x", "0.5", None, True])
+def test_a_fraction_out_of_range_is_refused(fraction: Any) -> None:
     with pytest.raises(ConfigError, match="poisoned fraction"):
         Poisoning(trigger(), AllToOne(0), fraction)
 

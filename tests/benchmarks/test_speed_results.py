@@ -32,8 +32,8 @@ def compared(folder: Path, seconds: dict[str, list[tuple[float, float]]], **chan
 
 
 def statuses(folder: Path) -> list[str]:
-    """Of the scans; the simulator's is the last."""
-    return [line.status for line in targets(folder)][:-1]
+    """Of the scans; start-up and the simulator come last."""
+    return [line.status for line in targets(folder)][:-2]
 
 
 def test_the_median_of_the_ratios_decides(tmp_path: Path) -> None:
@@ -124,6 +124,30 @@ def test_the_simulator_is_judged_turn_by_turn(tmp_path: Path) -> None:
     text = tables(engines(tmp_path, (900.0, 300.0), (400.0, 100.0), (10.0, 10.0)))
     assert "| mnist, 4 rounds | fedmend | 400 | 50.0% | 3.00 (1.00 to 4.00, n 3) |" in text
     assert "| mnist, 4 rounds | flower | 100 | 50.0% | – |" in text
+
+
+def started(folder: Path, seconds: float, n: int = 10) -> Path:
+    """Start-ups of so long beyond importing torch, and half of it of processors."""
+    summary = {"min": seconds / 2, "median": seconds}
+    file = dict.fromkeys(("torch_seconds", "scan_seconds", "extra_seconds"), summary)
+    machine = {"processor": "x86_64", "cores": 2, "load": 0.5}
+    text = json.dumps(
+        file | {"extra_processor_seconds": {"min": 0.1, "median": seconds / 2}, "n": n, "machine": machine}
+    )
+    (folder / "startup.json").write_text(text, encoding="utf-8")
+    return folder
+
+
+def test_start_up_is_judged_by_the_clock(tmp_path: Path) -> None:
+    def line(folder: Path) -> tuple[str, str]:
+        (found,) = (each for each in targets(folder) if "start-up" in each.name)
+        return found.status, found.measured
+
+    assert line(tmp_path) == ("not run", "not measured yet")
+    assert line(started(tmp_path, 1.0)) == ("met", "median 1.00 s; of processors 0.50 s")
+    assert line(started(tmp_path, 1.01)) == ("missed", "median 1.01 s; of processors 0.51 s")
+    assert line(started(tmp_path, 0.5, n=3))[0] == "incomplete"
+    assert "| the scan's extra time | 0.25 s | 0.50 s |" in tables(tmp_path)
 
 
 def test_the_floor_is_beside_the_time(tmp_path: Path) -> None:

@@ -35,9 +35,15 @@ def test_help_and_version_import_no_torch(arguments: list[str]) -> None:
 def test_a_scan_imports_only_what_it_needs(files: Any, tmp_path: Any) -> None:
     given = files.scan(files.model("clean"), tmp_path / "no", model="no_such_module:make")
     modules = imported(*given, code=2)
-    assert "fedmend.cli.case_loading" in modules
+    assert {"fedmend.cli.case_loading", "fedmend.pages.contents"} <= modules
     absent = {"datasets", "pandas", "pyarrow", "rich", "torch._dynamo", "fedmend.data.hub"}
     assert not absent & modules
+    others = {"federation", "attacks", "aggregation", "pruning", "local_training"}
+    assert not {name for name in modules if name.startswith("fedmend.") and name.split(".")[1] in others}
+    # a page shows a repair's report, if there is one
+    assert {name for name in modules if name.startswith("fedmend.repairs.")} == {
+        "fedmend.repairs.repair_report"
+    }
 
 
 @pytest.mark.parametrize("name", COMMANDS)

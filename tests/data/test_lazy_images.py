@@ -37,12 +37,6 @@ def test_only_what_is_asked_for_is_decoded() -> None:
     assert part.class_names == images.class_names
 
 
-def test_the_shape_takes_one_image_once() -> None:
-    images, decoder = opened([0, 1])
-    assert images.image_shape == images.image_shape == (3, 2, 4)
-    assert decoder.asked == [[0]]
-
-
 def test_loading_all() -> None:
     images, _ = opened([2, 0, 1])
     assert images.load().images[:, 0, 0, 0].tolist() == [0, 1, 2]

@@ -115,6 +115,24 @@ def test_only_the_needed_rows_are_decoded(tmp_path: Path, struct: bool) -> None:
             images.subset([0, row])
 
 
+def test_only_row_groups_with_needed_rows_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    table = pa.table({"image": [png(GREY[0])] * 10, "label": [0] * 10})
+    pq.write_table(table, tmp_path / "p.parquet", row_group_size=2)
+    images = open_images(tmp_path / "p.parquet")
+    read, original = [], pq.ParquetFile.read_row_group
+
+    def counted(file: Any, group: int, columns: list[str]) -> Any:
+        read.append((group, columns))
+        return original(file, group, columns=columns)
+
+    monkeypatch.setattr(pq.ParquetFile, "read_row_group", counted)
+    images.subset([9, 2, 3])
+    assert read == [(1, ["image"]), (4, ["image"])]
+    read.clear()
+    assert len(images.load()) == 10
+    assert [group for group, _ in read] == [0, 1, 2, 3, 4]
+
+
 def test_a_file_that_goes_away(tmp_path: Path) -> None:
     path = write_parquet(tmp_path / "p.parquet", image=[png(GREY[0])], label=[0])
     images = open_images(path)

@@ -10,20 +10,8 @@ from fedmend.detection.decision import (
     paper_reason,
     paper_rule,
 )
-from fedmend.detection.patch_evidence import Evidence
 from fedmend.errors import ConfigError
-
-FOUND = Evidence(
-    target=3,
-    target_name="cat",
-    mse=50.0,
-    reasr=0.95,
-    reference_agreement=0.1,
-    reference_accuracy=0.9,
-    mask_fraction=0.05,
-    num_classes=10,
-    converged=True,
-)
+from found_evidence import FOUND
 
 
 def verdict(**changes: Any) -> str:

@@ -8,19 +8,7 @@ import pytest
 
 from fedmend.detection import Finding, Thresholds
 from fedmend.detection.decision import case_warnings, combine, contrastive_measures, paper_measures
-from fedmend.detection.patch_evidence import Evidence
-
-FOUND = Evidence(
-    target=3,
-    target_name="cat",
-    mse=50.0,
-    reasr=0.95,
-    reference_agreement=0.1,
-    reference_accuracy=0.9,
-    mask_fraction=0.05,
-    num_classes=10,
-    converged=True,
-)
+from found_evidence import FOUND
 
 
 def told(**changes: Any) -> dict[str, tuple[str, str]]:

@@ -2,7 +2,7 @@ from typing import Any
 
 import pytest
 import torch
-from tiny_data import image_set, settings
+from tiny_data import CLASSES, image_set, settings
 
 from fedmend.attacks import Amplify, Project
 from fedmend.errors import ConfigError
@@ -108,3 +108,13 @@ def test_attackers_lie_before_their_friends() -> None:
     assert lying(built({"attackers": 2, "lying_clients": 3}, {"lying_clients": 2})) == [0, 1, 2, 3, 4]
     with pytest.raises(ConfigError, match=r"lying_clients \(4\) is more than the 3 free clients"):
         built({"lying_clients": 4}, {}, clients=4)
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+def test_all_to_all_of_fewer_classes_than_the_data_has_is_refused(classes: int) -> None:
+    attack = {"goal": {"kind": "all-to-all", "num_classes": classes}}
+    with pytest.raises(
+        ConfigError, match=rf"\[attack.goal\] num_classes is {classes}, but the data has {CLASSES}"
+    ):
+        built(attack)
+    built({"goal": {"kind": "all-to-all", "num_classes": CLASSES}})

@@ -92,9 +92,25 @@ def test_inconsistent_settings_are_refused(settings: dict[str, Any], message: st
     assert message in str(caught.value)
 
 
-def test_the_limits_themselves_are_consistent() -> None:
-    parse_config({"federation": {"clients": 4, "clients_per_round": 4}})
-    parse_config({"model": {"start": "x", "start_round": 19}})
-    parse_config({"attack": [{"attackers": 3, "first_round": 20}], "federation": {"clients_per_round": 3}})
-    parse_config({"attack": [{"attackers": 10, "every_round": False}, {"attackers": 6}]})
-    parse_config({"attack": [{"lying_clients": 20, "poisoned_fraction": 1}]})
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"federation": {"clients": 4, "clients_per_round": 4}},
+        {"model": {"start": "x", "start_round": 19}},
+        {"attack": [{"attackers": 3, "first_round": 20}], "federation": {"clients_per_round": 3}},
+        {"attack": [{"attackers": 10, "every_round": False}, {"attackers": 6}]},
+        {"attack": [{"lying_clients": 20, "poisoned_fraction": 1}]},
+    ],
+    ids=str,
+)
+def test_the_limits_themselves_are_consistent(settings: dict[str, Any]) -> None:
+    assert chosen(settings, parse_config(settings).to_dict()) == settings
+
+
+def chosen(settings: Any, of: Any) -> Any:
+    """The same keys of other settings."""
+    if isinstance(settings, dict):
+        return {key: chosen(value, of[key]) for key, value in settings.items()}
+    if isinstance(settings, list):
+        return [chosen(*pair) for pair in zip(settings, of, strict=True)]
+    return of

@@ -219,3 +219,19 @@ def test_a_round_without_clients_is_refused() -> None:
     clients: list[Client] = []
     with pytest.raises(DataError, match="one client or more"):
         run_round(model_of(), clients, plan(), Server(FedAvg()))
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ((None, 1.0), "callable as rule"),
+        (("fedavg", 1.0), "callable as rule"),
+        ((FedAvg(), -1.0), "learning rate: .*got -1"),
+        ((FedAvg(), 0.0), "learning rate"),
+        ((FedAvg(), float("nan")), "learning rate"),
+        ((FedAvg(), "1"), "learning rate"),
+    ],
+)
+def test_a_server_without_a_rule_or_a_learning_rate_is_refused(values: Any, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        Server(*values)

@@ -202,7 +202,7 @@ def test_rounds_without_settings_are_no_run_to_go_on_with(tmp_path: Path, resume
     with_rounds(tmp_path, 2)
     (tmp_path / "config.json").unlink()
     before = files(tmp_path)
-    with pytest.raises(ConfigError, match=r"already holds a run|can't read config.json"):
+    with pytest.raises(ConfigError, match=r"already holds a run|there is no config.json"):
         RunFolder.open(tmp_path, CONFIG, resume=resume)
     assert files(tmp_path) == before
 

@@ -1,9 +1,11 @@
+import doctest
+
 import pytest
 import torch
 from torch import Tensor
 
 from fedmend.errors import ConfigError, DataError
-from fedmend.pruning import MajorityVote, bits, pruning_sequence
+from fedmend.pruning import MajorityVote, bits, majority_vote, pruning_sequence
 from fedmend.seeds import generator
 
 
@@ -96,3 +98,7 @@ def test_settings_out_of_range_are_refused() -> None:
     for rates in ([], [0.0], [1.0], [0.5, float("nan")]):
         with pytest.raises(ConfigError, match="above 0 and below 1"):
             bits(torch.rand(3), rates)
+
+
+def test_the_example_of_a_tally_is_true() -> None:
+    assert doctest.testmod(majority_vote) == (0, 1)  # failed, tried

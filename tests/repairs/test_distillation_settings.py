@@ -1,3 +1,5 @@
+from dataclasses import asdict
+
 import pytest
 
 from fedmend.errors import ConfigError
@@ -24,4 +26,5 @@ def test_settings_out_of_range(wrong: dict[str, float]) -> None:
     "edge", [{"disturbed_weight": 0.0}, {"stamped_fraction": 1.0}, {"pixel_noise": 0.0}], ids=str
 )
 def test_settings_at_the_edge(edge: dict[str, float]) -> None:
-    Distillation(**edge)
+    made = asdict(Distillation(**edge))
+    assert {name: made[name] for name in edge} == edge

@@ -166,7 +166,12 @@ def test_more_triggers_than_images_are_no_trouble() -> None:
 
 
 def test_a_single_image_left_over_is_no_trouble(backdoored: nn.Module) -> None:
-    unlearned(deepcopy(backdoored).train(), planted(), *images_and_labels(9), Unlearning(batch_size=8))
+    """It is trained on, too, with its stamped copy, and BatchNorm in training mode does not stumble over it."""
+    nine, method = images_and_labels(9), Unlearning(batch_size=8)
+    assert [len(batch) for batch in unlearned(Watching(), planted(), *nine, method).batches] == [16, 2]
+    repaired = flatten(unlearned(deepcopy(backdoored).train(), planted(), *nine, method).state_dict())
+    assert bool(repaired.isfinite().all())
+    assert not torch.equal(repaired, flatten(backdoored.state_dict()))
 
 
 def test_progress_is_told_once_a_batch(backdoored: nn.Module) -> None:

@@ -1,5 +1,5 @@
 """Makes models faster without changing their predictions; see README.md in this folder."""
 
-from fedmend.acceleration.accelerating import Accelerated, accelerate
+from fedmend.acceleration.accelerating import SWITCH, Accelerated, accelerate
 
-__all__ = ["Accelerated", "accelerate"]
+__all__ = ["SWITCH", "Accelerated", "accelerate"]

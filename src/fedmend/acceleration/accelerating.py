@@ -17,10 +17,13 @@ from fedmend.acceleration.folding import folded
 from fedmend.acceleration.half_precision import InHalfPrecision, could_be_halved, gains_by_halving, halved
 from fedmend.acceleration.joining import joined
 from fedmend.acceleration.packing import packable, packed, packs
+from fedmend.errors import ConfigError
 from fedmend.seeds import generator
 
 SWITCH = "FEDMEND_ACCELERATION"
 """The environment variable that switches acceleration off: "off" leaves every model as it is."""
+
+_SWITCHED = {"": True, "on": True, "1": True, "true": True, "off": False, "0": False, "false": False}
 
 _CHECKED_IMAGES = 8
 _TOLERANCE = 1e-3
@@ -56,8 +59,11 @@ def accelerate(model: nn.Module, images: Tensor, *, half: bool = False) -> Accel
         model: (N, C, H, W) to logits (N, classes), in eval mode, with frozen weights. Left as found.
         images: float (N, C, H, W) in [0, 1]; the first eight are used.
         half: allow bfloat16, for models and CPUs that gain by it.
+
+    Raises:
+        ConfigError: ``FEDMEND_ACCELERATION`` is neither on nor off.
     """
-    if os.environ.get(SWITCH) == "off":
+    if not switched_on():
         return Accelerated(model, (f"acceleration switched off ({SWITCH}=off)",))
     some = images[:_CHECKED_IMAGES]
     before = model(some.clone())
@@ -80,6 +86,19 @@ def accelerate(model: nn.Module, images: Tensor, *, half: bool = False) -> Accel
     fast = _packed(low, check)
     notes += _about_packing(low, fast, half)
     return Accelerated(fast if low is single else InHalfPrecision(single, fast), tuple(notes))
+
+
+def switched_on() -> bool:
+    """Whether the environment allows acceleration: on, 1 or true, off, 0 or false, in any case; unset, it does.
+
+    Raises:
+        ConfigError: the variable holds something else.
+    """
+    word = os.environ.get(SWITCH, "")
+    try:
+        return _SWITCHED[word.strip().lower()]
+    except KeyError:
+        raise ConfigError(f"{SWITCH}: expected on or off (1 or 0, true or false); got {word!r}") from None
 
 
 def _about_packing(before: nn.Module, after: nn.Module, half: bool) -> list[str]:

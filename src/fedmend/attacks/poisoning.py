@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from fedmend.errors import ConfigError
+from fedmend.checked_settings import PositiveFraction, require
 from fedmend.goals import Goal, attacked, targets_of
 from fedmend.triggers import Trigger, stamp_stored
 
@@ -24,7 +24,7 @@ class Poisoning:
         fraction: number of copies, as a fraction in (0, 1] of the images that the goal attacks.
 
     Raises:
-        ConfigError: the fraction is out of range.
+        ConfigError: the fraction is no number or out of range.
     """
 
     trigger: Trigger
@@ -32,8 +32,7 @@ class Poisoning:
     fraction: float
 
     def __post_init__(self) -> None:
-        if not 0 < self.fraction <= 1:
-            raise ConfigError(f"the poisoned fraction must be above 0 and at most 1; got {self.fraction}")
+        require(self.fraction, PositiveFraction, "the poisoned fraction")
 
     def __call__(self, images: Tensor, labels: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Poison a training set.

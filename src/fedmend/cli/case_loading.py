@@ -9,9 +9,11 @@ import torch
 from torch import nn
 
 from fedmend.checkpoints import load_checkpoint
+from fedmend.cli.thread_choice import use_one_thread_if_small
 from fedmend.data import ImageSet, LazyImages, open_images, stratified
 from fedmend.detection.decision import MIN_IMAGES
 from fedmend.errors import ConfigError, DataError
+from fedmend.inference import pixels_for
 from fedmend.models import build_model, probe
 from fedmend.seeds import generator
 
@@ -51,7 +53,7 @@ def load_case(
     device: str,
     seed: int,
 ) -> LoadedCase:
-    """Load the models, open the images, and decode those to scan with.
+    """Load the models, open the images, decode those to scan with, and choose the number of threads.
 
     Args:
         suspect: a model file.
@@ -69,8 +71,10 @@ def load_case(
     images = open_images(source, split)
     chosen = choose_images(images, count, seed)
     where = choose_device(device)
+    model = load_model(suspect, architecture, chosen, where)
+    use_one_thread_if_small(model, pixels_for(model, chosen.images[0]))
     return LoadedCase(
-        load_model(suspect, architecture, chosen, where),
+        model,
         None if reference is None else load_model(reference, architecture, chosen, where),
         images,
         chosen,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -51,12 +50,6 @@ class LazyImages:
     def num_classes(self) -> int:
         """Number of classes."""
         return len(self.class_names)
-
-    @cached_property
-    def image_shape(self) -> tuple[int, int, int]:
-        """(C, H, W) of the first image, which is decoded for this."""
-        channels, height, width = self.subset([0]).images.shape[1:]
-        return channels, height, width
 
     def subset(self, indices: Tensor | Sequence[int]) -> ImageSet:
         """Decode only the images at ``indices``, in that order.

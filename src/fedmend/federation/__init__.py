@@ -8,8 +8,8 @@ from fedmend.federation.config import DataConfig, FederationConfig, ModelConfig,
 from fedmend.federation.config_reading import parse_config, read_config
 from fedmend.federation.rounds import Collected, RoundPlan, Server, apply_delta, collect, run_round
 from fedmend.federation.run_folder import RoundRecord, RunFolder, simulated_config
-from fedmend.federation.simulator import Execution, Review, simulate
-from fedmend.federation.world import Federation, build_federation, load_federation
+from fedmend.federation.simulator import Execution, Review, initial_model, simulate
+from fedmend.federation.world import Federation, build_federation, choose_clients, load_federation
 
 __all__ = [
     "AttackConfig",
@@ -33,7 +33,9 @@ __all__ = [
     "Task",
     "apply_delta",
     "build_federation",
+    "choose_clients",
     "collect",
+    "initial_model",
     "load_attacks",
     "load_federation",
     "parse_config",

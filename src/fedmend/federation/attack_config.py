@@ -4,19 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import field
-from typing import Any, Literal, TypeAlias
+from typing import Literal
 
 from fedmend.attacks import update_step_from_table
 from fedmend.checked_settings import Count, Flag, Natural, PositiveFraction, settings
 from fedmend.errors import ConfigError
+from fedmend.federation.frozen_table import FrozenTable, Table
 from fedmend.goals import goal_from_table
 from fedmend.kinds import find_kind
 from fedmend.local_training import LocalTraining
 from fedmend.triggers import TRIGGERS
 from fedmend.user_code import is_own
-
-Table: TypeAlias = dict[str, Any]
-"""A ``kind``, and the settings of what it names."""
 
 
 @settings
@@ -53,8 +51,8 @@ class AttackConfig:
     keep_predictions: Flag = False
     pruning_aware: Flag = False
     lying_clients: Natural = 0
-    trigger: Table = field(default_factory=lambda: {"kind": "atoms", "shape": "+"})
-    goal: Table = field(default_factory=lambda: {"kind": "all-to-one", "target": 0})
+    trigger: Table = field(default_factory=lambda: FrozenTable({"kind": "atoms", "shape": "+"}))
+    goal: Table = field(default_factory=lambda: FrozenTable({"kind": "all-to-one", "target": 0}))
     update: tuple[Table, ...] = ()
     training: LocalTraining | None = None
 

@@ -13,9 +13,8 @@ from pydantic import ConfigDict, Field, TypeAdapter
 from torch import Tensor
 
 from fedmend.checkpoints import read_trigger, save_state, save_trigger
-from fedmend.errors import ConfigError
 from fedmend.federation.attack_config import AttackConfig
-from fedmend.federation.config_reading import parse_attacks
+from fedmend.federation.config_reading import parse_attacks, read_json
 from fedmend.federation.record_lines import RecordLines
 from fedmend.files import write_text
 from fedmend.pixels import to_float
@@ -94,19 +93,10 @@ class AttackerFolder:
         Raises:
             ConfigError: they were damaged.
         """
-        file = self._attacks_file
         try:
-            tables = json.loads(file.read_text(encoding="utf-8"))
+            return read_json(self._attacks_file, parse_attacks)
         except FileNotFoundError:
             return ()
-        except OSError as error:
-            raise ConfigError(f"can't read {file}: {error.strerror}") from error
-        except ValueError as error:
-            raise ConfigError(f"{file} is not valid JSON: {error}") from error
-        try:
-            return parse_attacks(tables)
-        except ConfigError as error:
-            raise ConfigError(f"{file}: {error}") from error
 
     def trigger_file(self, index: int) -> Path:
         """The file of an attack's trigger, if that is a patch."""

@@ -15,7 +15,7 @@ from fedmend.errors import ConfigError, DataError
 from fedmend.federation.attack_config import AttackConfig
 from fedmend.federation.config import SimulationConfig
 from fedmend.federation.run_folder import RunFolder, simulated_config
-from fedmend.goals import Goal, attacked, classes_of, goal_from_table, targets_of
+from fedmend.goals import AllToAll, Goal, attacked, classes_of, goal_from_table, targets_of
 from fedmend.seeds import generator
 from fedmend.triggers import Divisible, Trigger, trigger_from_table
 
@@ -104,6 +104,10 @@ def plan_attacks(config: SimulationConfig, images: ImageSet) -> tuple[PlannedAtt
                 raise ConfigError(
                     f"{attack.goal['kind']} names class {beyond[0]}, but the data has classes 0 to "
                     f"{images.num_classes - 1}"
+                )
+            if isinstance(goal, AllToAll) and goal.num_classes != images.num_classes:
+                raise ConfigError(
+                    f"num_classes is {goal.num_classes}, but the data has {images.num_classes}; give that number"
                 )
         with _under("[[attack.update]]"):
             steps = tuple(update_step_from_table(step) for step in attack.update)

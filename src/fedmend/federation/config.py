@@ -8,7 +8,8 @@ from typing import Any, Literal
 from fedmend.aggregation import aggregator_from_table
 from fedmend.checked_settings import Count, Natural, Positive, settings
 from fedmend.errors import ConfigError
-from fedmend.federation.attack_config import AttackConfig, Table, check_table
+from fedmend.federation.attack_config import AttackConfig, check_table
+from fedmend.federation.frozen_table import FrozenTable, Table, plain
 from fedmend.local_training import LocalTraining
 
 
@@ -85,7 +86,7 @@ class SimulationConfig:
     model: ModelConfig = field(default_factory=ModelConfig)
     training: LocalTraining = field(default_factory=LocalTraining)
     federation: FederationConfig = field(default_factory=FederationConfig)
-    aggregation: Table = field(default_factory=lambda: {"kind": "fedavg"})
+    aggregation: Table = field(default_factory=lambda: FrozenTable({"kind": "fedavg"}))
     attack: tuple[AttackConfig, ...] = ()
 
     def __post_init__(self) -> None:
@@ -123,5 +124,5 @@ class SimulationConfig:
             )
 
     def to_dict(self) -> dict[str, Any]:
-        """The settings as nested plain values."""
-        return asdict(self)
+        """The settings as nested dicts and lists, which belong to the caller."""
+        return plain(asdict(self))

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import tomllib
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -18,6 +19,8 @@ from fedmend.federation.config import DataConfig, FederationConfig, ModelConfig,
 from fedmend.goals import GOALS
 from fedmend.local_training import LocalTraining
 from fedmend.triggers import TRIGGERS
+
+Settings = TypeVar("Settings")
 
 _ADAPTER = TypeAdapter(SimulationConfig)
 _ATTACKS = TypeAdapter(tuple[AttackConfig, ...])
@@ -80,6 +83,28 @@ def read_config(path: Path) -> SimulationConfig:
         return parse_config(tables)
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from error
+
+
+def read_json(file: Path, parse: Callable[[Any], Settings]) -> Settings:
+    """Read a run's settings, which fedmend wrote.
+
+    Args:
+        file: JSON.
+        parse: :func:`parse_config` or :func:`parse_attacks`.
+
+    Raises:
+        FileNotFoundError: there is no such file. ConfigError: it can't be read or was damaged.
+    """
+    try:
+        return parse(json.loads(file.read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise ConfigError(f"can't read {file}: {error.strerror}") from error
+    except ValueError as error:
+        raise ConfigError(f"{file} is not valid JSON: {error}") from error
+    except ConfigError as error:
+        raise ConfigError(f"{file}: {error}") from error
 
 
 def _explain(problem: dict[str, Any]) -> str:

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from fedmend.aggregation import Aggregator, State, Updates
+from fedmend.checked_settings import Positive, require
 from fedmend.errors import ConfigError, ModelError
 from fedmend.federation.clients import Client, ClientUpdate, Task
 from fedmend.parameters import flatten, integer_maximum, parameter_mask, unflatten
@@ -183,11 +184,21 @@ class Server:
         aggregator: the aggregation rule.
         learning_rate: the federated-pruning paper's eta, by which the aggregated delta of parameters is multiplied.
         state: the rule's state after the rounds so far.
+
+    Raises:
+        ConfigError: the rule can't be called, or the learning rate isn't a positive number.
     """
 
     aggregator: Aggregator
     learning_rate: float = 1.0
     state: State = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not callable(self.aggregator):
+            raise ConfigError(
+                f"a server's aggregation rule must be callable as rule(updates, state); got {self.aggregator!r}"
+            )
+        require(self.learning_rate, Positive, "a server's learning rate")
 
 
 def run_round(

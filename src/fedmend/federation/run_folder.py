@@ -19,7 +19,7 @@ from fedmend.checkpoints import read_state, save_state
 from fedmend.errors import ConfigError
 from fedmend.federation.attacker_folder import AttackerFolder
 from fedmend.federation.config import SimulationConfig
-from fedmend.federation.config_reading import parse_config
+from fedmend.federation.config_reading import parse_config, read_json
 from fedmend.federation.record_lines import RecordLines
 from fedmend.files import write_text
 
@@ -121,15 +121,9 @@ class RunFolder:
             ConfigError: there is no run here, or its settings were damaged.
         """
         try:
-            settings = json.loads(self.config_file.read_text(encoding="utf-8"))
-        except OSError as error:
-            raise ConfigError(f"{self.path} holds no run: can't read {self.config_file.name}") from error
-        except ValueError as error:
-            raise ConfigError(f"{self.config_file} is not valid JSON: {error}") from error
-        try:
-            return parse_config(settings)
-        except ConfigError as error:
-            raise ConfigError(f"{self.config_file}: {error}") from error
+            return read_json(self.config_file, parse_config)
+        except FileNotFoundError as error:
+            raise ConfigError(f"{self.path} holds no run: there is no {self.config_file.name}") from error
 
     def checkpoint(self, round_number: int) -> Path:
         """The path of the global model after a round."""

@@ -17,9 +17,10 @@ import torch
 from torch import nn
 
 from fedmend.aggregation import aggregator_from_table
+from fedmend.checked_settings import Count, require
 from fedmend.checkpoints import load_checkpoint
 from fedmend.data import ImageSet, load_images
-from fedmend.errors import ModelError
+from fedmend.errors import ConfigError, ModelError
 from fedmend.evaluation import accuracy, attack_success_rate
 from fedmend.federation.attacker_folder import AttackRecord
 from fedmend.federation.config import SimulationConfig
@@ -50,11 +51,24 @@ class Execution:
             needs ``if __name__ == "__main__":`` (see :func:`fedmend.federation.workers.client_workers`). None: on a
             CPU, the number of torch's threads if the model can be sent to a process; else 1.
         progress: called once per round.
+
+    Raises:
+        ConfigError: there is no such kind of device, or ``workers`` isn't 1 or more.
     """
 
     device: torch.device | str = "cpu"
     workers: int | None = 1
     progress: Progress = silent
+
+    def __post_init__(self) -> None:
+        if self.workers is not None:
+            require(self.workers, Count, "workers")
+        try:
+            torch.device(self.device)
+        except (RuntimeError, TypeError) as error:
+            raise ConfigError(
+                f"there is no device {self.device!r}; expected one such as cpu or cuda:0"
+            ) from error
 
 
 def simulate(

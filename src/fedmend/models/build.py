@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable
 from contextlib import nullcontext
 from typing import Any, TypeAlias
@@ -11,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from fedmend.errors import FedmendError, ModelError
+from fedmend.kinds import find_kind
 from fedmend.models.conv_net import convnet
 from fedmend.models.residual_net import resnet18, resnet34
 from fedmend.models.three_conv_net import three_conv
@@ -27,8 +27,6 @@ ARCHITECTURES: dict[str, Factory] = {
     "two-conv-8-16": two_conv_8_16,
     "three-conv": three_conv,
 }
-
-_OWN = "for your own, write package.module:factory, for example mynet:make for make() in mynet.py"
 
 
 def build_model(
@@ -128,14 +126,7 @@ def _find(architecture: str) -> Factory:
     """The factory that ``architecture`` names."""
     if ":" in architecture:
         return _import(architecture)
-    name = architecture.strip().lower().replace("_", "-")
-    if name in ARCHITECTURES:
-        return ARCHITECTURES[name]
-    near = difflib.get_close_matches(name, ARCHITECTURES, n=1)
-    hint = f"did you mean {near[0]}? " if near else ""
-    raise ModelError(
-        f"there is no architecture {architecture!r}; {hint}built in are {', '.join(ARCHITECTURES)}; {_OWN}"
-    )
+    return find_kind(architecture, ARCHITECTURES, "architecture", ModelError)
 
 
 def _import(architecture: str) -> Factory:

@@ -72,6 +72,11 @@ class MajorityVote(Ballots):
     def from_tally(cls, tally: Tensor, ballots: int) -> MajorityVote:
         """A vote whose ballots were summed elsewhere, such as by secure aggregation.
 
+        The server then sees no client's ballot, only how many of three keep each of four channels:
+
+            >>> MajorityVote.from_tally(torch.tensor([[3, 0, 2, 1]]), ballots=3).scores().argsort().tolist()
+            [1, 3, 2, 0]
+
         Args:
             tally: integers (rates, C). ballots: number of clients in the sum.
 

@@ -1,21 +1,68 @@
-"""Repairs remove a backdoor from a model. One gate decides, for all methods, whether the result is released."""
+"""Repairs remove a backdoor from a model. One gate decides, for all methods, whether the result is released.
 
-from fedmend.repairs.asking import AccuracySource, ValidationSet
-from fedmend.repairs.base import Candidate, Context, Participants, Repair
-from fedmend.repairs.distillation import Distillation
-from fedmend.repairs.federated_pruning import PAPER_RECIPE, FederatedPruning
-from fedmend.repairs.gate import Gate
-from fedmend.repairs.pruning_stages import Pruning, prune
-from fedmend.repairs.repair_report import RepairReport
-from fedmend.repairs.repairing import FIVE_EPOCHS, VOTING_GATE, repair, repair_by_votes
-from fedmend.repairs.unlearning import Unlearning, unlearn
+A name is imported from its module when it is first used: a page shows a repair's report without importing repairs.
+"""
 
-REPAIRS: dict[str, Repair] = {
-    "unlearn": FIVE_EPOCHS,
-    "prune": FederatedPruning(),
-    "prune-paper": PAPER_RECIPE,
+from typing import TYPE_CHECKING
+
+from fedmend.lazy_names import on_demand
+
+if TYPE_CHECKING:
+    from fedmend.repairs.asking import AccuracySource, ValidationSet
+    from fedmend.repairs.base import Candidate, Context, Participants, Repair
+    from fedmend.repairs.distillation import Distillation
+    from fedmend.repairs.federated_pruning import PAPER_RECIPE, FederatedPruning
+    from fedmend.repairs.gate import Gate
+    from fedmend.repairs.named_repairs import REPAIRS
+    from fedmend.repairs.pruning_stages import Pruning, prune
+    from fedmend.repairs.repair_report import PruningDetails, RepairReport, Stage, UnlearningDetails
+    from fedmend.repairs.repairing import FIVE_EPOCHS, VOTING_GATE, repair, repair_by_votes
+    from fedmend.repairs.simulated_run import participants_of, round_model
+    from fedmend.repairs.unlearning import Unlearning, unlearn
+
+_HOMES = {
+    "fedmend.repairs.asking": (
+        "AccuracySource",
+        "ValidationSet",
+    ),
+    "fedmend.repairs.base": (
+        "Candidate",
+        "Context",
+        "Participants",
+        "Repair",
+    ),
+    "fedmend.repairs.distillation": ("Distillation",),
+    "fedmend.repairs.federated_pruning": (
+        "PAPER_RECIPE",
+        "FederatedPruning",
+    ),
+    "fedmend.repairs.gate": ("Gate",),
+    "fedmend.repairs.named_repairs": ("REPAIRS",),
+    "fedmend.repairs.pruning_stages": (
+        "Pruning",
+        "prune",
+    ),
+    "fedmend.repairs.repair_report": (
+        "PruningDetails",
+        "RepairReport",
+        "Stage",
+        "UnlearningDetails",
+    ),
+    "fedmend.repairs.repairing": (
+        "FIVE_EPOCHS",
+        "VOTING_GATE",
+        "repair",
+        "repair_by_votes",
+    ),
+    "fedmend.repairs.simulated_run": (
+        "participants_of",
+        "round_model",
+    ),
+    "fedmend.repairs.unlearning": (
+        "Unlearning",
+        "unlearn",
+    ),
 }
-"""Repairs by their names on the command line."""
 
 __all__ = [
     "FIVE_EPOCHS",
@@ -30,12 +77,23 @@ __all__ = [
     "Gate",
     "Participants",
     "Pruning",
+    "PruningDetails",
     "Repair",
     "RepairReport",
+    "Stage",
     "Unlearning",
+    "UnlearningDetails",
     "ValidationSet",
+    "participants_of",
     "prune",
     "repair",
     "repair_by_votes",
+    "round_model",
     "unlearn",
 ]
+
+__getattr__ = on_demand(globals(), _HOMES)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
