@@ -64,9 +64,7 @@ def test_asr_of_another_target_is_zero() -> None:
 
 
 def test_asr_needs_an_image_of_another_class() -> None:
-    with pytest.raises(
-        DataError, match=r"target=3\) attacks; got only images of classes \[3\]"
-    ):
+    with pytest.raises(DataError, match=r"target=3\) attacks; got only images of classes \[3\]"):
         attack_success_rate(Corner(), BRIGHT_SECOND_PIXEL, AllToOne(3), images_of(3), torch.tensor([3]))
 
 
@@ -80,9 +78,7 @@ def test_asr_of_one_to_one_is_over_the_source_classs_images_alone() -> None:
 
 
 def test_asr_of_one_to_one_needs_an_image_of_the_source() -> None:
-    with pytest.raises(
-        DataError, match=r"source=2, target=3\) attacks; got only images of classes \[0, 1\]"
-    ):
+    with pytest.raises(DataError, match=r"source=2, target=3\) attacks; got only images of classes \[0, 1\]"):
         attack_success_rate(
             Corner(), BRIGHT_SECOND_PIXEL, OneToOne(2, 3), images_of(0, 1), torch.tensor([0, 1])
         )

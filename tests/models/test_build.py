@@ -86,7 +86,7 @@ def test_hyphens_and_underscores_are_alike(name: str) -> None:
 def test_unknown_name_suggests_the_nearest() -> None:
     with pytest.raises(ModelError, match=r"did you mean resnet18\?.*package\.module:factory"):
         build("resnet_81")
-    with pytest.raises(ModelError, match="Built in are convnet"):
+    with pytest.raises(ModelError, match="built in are convnet"):
         build("zzz")
 
 

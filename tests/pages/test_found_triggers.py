@@ -79,7 +79,10 @@ def test_what_the_strongest_speaks_for(
     page = pruned_page(details, repair=made.pruned(details, num_heldout=images))
     assert said in page.text
     assert ('class="say bad"' in page.html) == (rate >= 0.8)
-    assert "are typical of a backdoor; in honest models, fractions of up to two thirds were observed." in page.text
+    assert (
+        "are typical of a backdoor; in honest models, fractions of up to two thirds were observed."
+        in page.text
+    )
     assert ("measured on the server’s 500 held-out images" in page.text) == (images > 0)
     assert ("The fractions are the clients’ claims" in page.text) == (images == 0)
 
