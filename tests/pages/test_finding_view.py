@@ -29,7 +29,7 @@ SHAPES: list[tuple[str, dict[str, Any], dict[str, Any], tuple[str, ...], tuple[s
     ),
     (
         "target without trigger", {"targets": (Target(2, 0.5, (0, 1)),)}, {},
-        ("Target source and target classes", "cat, dog → owl", "50.0% success"), ("Recovered trigger", "Patch size", "Examples"),
+        ("Target source and", "cat, dog → owl", "50.0% success"), ("Recovered trigger", "Patch size", "Examples"),
     ),
     (
         "several targets", {"targets": (Target(1, 0.9), Target(2, 0.8, (0,)), Target(0, 0.7))}, {},
