@@ -1,10 +1,10 @@
 """Repairs: taking a backdoor out of a model. Whatever the method, one gate decides what is released."""
 
-from fedmend.repairs.asking import AccuracySource, ValidationSet
+from fedmend.repairs.accuracy_sources import AccuracySource, ValidationSet
 from fedmend.repairs.base import Candidate, Context, Participants, Repair
 from fedmend.repairs.distillation import Distillation
 from fedmend.repairs.federated_pruning import PAPER_RECIPE, FederatedPruning
-from fedmend.repairs.gate import Gate
+from fedmend.repairs.gate import Gate, HoldOutGate
 from fedmend.repairs.pruning_stages import Pruning, prune
 from fedmend.repairs.repair_report import RepairReport
 from fedmend.repairs.repairing import FIVE_EPOCHS, VOTING_GATE, repair, repair_by_votes
@@ -28,6 +28,7 @@ __all__ = [
     "Distillation",
     "FederatedPruning",
     "Gate",
+    "HoldOutGate",
     "Participants",
     "Pruning",
     "Repair",
