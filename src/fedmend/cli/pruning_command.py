@@ -169,8 +169,8 @@ def _divided(
     if sum(own_images) >= len(test):
         raise ConfigError(
             f"--validation-images {own_images[0]} and --held-out-images {own_images[1]}: the test split has "
-            f"{len(test)} images, and some must be left to measure the attack on; ask for fewer, or for 0 of both to have the "
-            "clients report their accuracies"
+            f"{len(test)} images, and some must be left to measure the attack on; ask for fewer, or for 0 of "
+            "both to have the clients report their accuracies"
         )
     validation, rest = _drawn(test, own_images[0], generator(seed, "validation"))
     held_out, others = _drawn(rest, own_images[1], generator(seed, "held-out images"))

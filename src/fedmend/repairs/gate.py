@@ -198,8 +198,8 @@ def judge(gate: Gate, evidence: Evidence, summary: str) -> tuple[Literal["repair
     if worst is not None and worst.success_after >= gate.max_trigger_success:
         return "failed", (
             f"{summary}, but a found trigger still works: it sends {worst.success_after:.0%} of the "
-            f"{_images(evidence)} {_sources(worst)} to class {worst.target}, {worst.success_before:.0%} before; {accuracies}. Repair for "
-            "longer, or go back to an earlier round's model."
+            f"{_images(evidence)} {_sources(worst)} to class {worst.target}, {worst.success_before:.0%} "
+            f"before; {accuracies}. Repair for longer, or go back to an earlier round's model."
         )
     return "repaired", f"{summary}; {accuracies}. {_triggers(evidence)}{_verified(evidence)}"
 

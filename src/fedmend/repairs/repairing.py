@@ -53,7 +53,8 @@ def repair(
 
     Args:
         case: the suspect, left as found, with the server's clean images, N at least 20, their labels, and what else
-            the gate's detector needs. Images of the scan may be among the held-out ones, which biases trigger success upward.
+            the gate's detector needs. Images of the scan may be among the held-out ones, which biases trigger success
+            upward.
         report: the scan of the suspect.
         method: by default :class:`Unlearning` for five epochs, where the paper has one.
         gate: what the repaired model must pass. No trigger that any of the scans found may still work.
