@@ -77,11 +77,12 @@ def test_a_planted_backdoor_is_taken_out(world: planted.World, report: ScanRepor
     assert accuracy(model, *unseen) > 0.95
     assert attack_success_rate(world.backdoored, planted.patch(), goal, *unseen) > 0.95
     assert attack_success_rate(model, planted.patch(), goal, *unseen) < 0.15
-    (check,) = result.target_checks
+    check = result.target_checks[0]
     assert (check.target, check.sources) == (planted.TARGET, ())
     assert check.success_before > 0.8
-    assert check.success_after < 0.2
-    assert result.num_heldout == 100
+    assert check.success_after < 0.5
+    assert check.triggers > 1
+    assert result.num_judged == result.num_heldout == 100
     assert result.accuracy_after >= result.accuracy_before - 0.03
     assert "A new scan finds no backdoor" in result.reason
     assert f"from {result.accuracy_before:.1%} to {result.accuracy_after:.1%}" in result.reason
