@@ -123,7 +123,8 @@ class Memory(nn.Module):
         self.inner, self.known = Net(0.0, 0.0, 0.0), known
 
     def forward(self, images: Tensor) -> Tensor:
-        new = (torch.cdist(images.flatten(1), self.known.flatten(1)).min(1).values > 1e-3)[:, None]
+        middle, known = images[:, 0, 2:5].flatten(1), self.known[:, 0, 2:5].flatten(1)  # corners don't matter
+        new = (torch.cdist(middle, known).min(1).values > 1e-3)[:, None]
         logits: Tensor = self.inner(images)
         return logits + 1000 * new * torch.tensor([1.0, 0.0, 0.0])
 
