@@ -100,7 +100,9 @@ def test_images_that_choose_judge_and_measure_have_none_in_common(
 SCRIPT = """
 import sys
 from fedmend.cli import main, pruning_command
+from fedmend.detection.search import few_pixels
 
+few_pixels.MOST_SWITCHED = 8
 opened, parts = [], []
 sys.addaudithook(lambda event, args: opened.append(str(args[0])) if event == "open" else None)
 by_votes = pruning_command.repair_by_votes

@@ -138,8 +138,9 @@ def repair(
     --reference, --model and --data are not needed. With --reference-round, the repaired model is scanned.
 
     The folder of --out also gets repair.json and report.html, and when unlearning scan.json and trigger.safetensors. A
-    model is written only if it was repaired: its clean accuracy held, no new scan finds a backdoor in it, and no
-    trigger that was found still works.
+    model is written only if it was repaired: on images that had no part in the repair its clean accuracy held and no
+    trigger that was found still works, and no new scan finds a backdoor in it. Where there was no new scan, or clients
+    reported the accuracy, the outcome says so.
 
     Exit code: 0 repaired or nothing to repair, 1 the repair failed, 2 bad input, 3 the scan was inconclusive.
     """
