@@ -4,7 +4,9 @@
 
 Run train.py first. A recipe that has a result with its settings as they are now is passed over, so a killed run goes
 on where it was. The server's 1,000 validation images and the 9,000 on which accuracy and attack success are
-measured come from the test split and have none in common. No recipe sees the trigger or the 9,000.
+measured come from the test split and have none in common. No recipe sees the trigger or the 9,000. The gate judges by
+the validation images as well, not by held-out ones, as when the published figures were made; they measure the models
+after each stage, which the gate has no part in.
 """
 
 from __future__ import annotations
@@ -26,15 +28,9 @@ from fedmend.data import ImageSet, stratified
 from fedmend.detection import Case
 from fedmend.federation import RunFolder, load_attacks, load_federation
 from fedmend.files import write_text
-from fedmend.repairs import (
-    PAPER_RECIPE,
-    FederatedPruning,
-    PruningDetails,
-    Stage,
-    participants_of,
-    repair_by_votes,
-    round_model,
-)
+from fedmend.repairs import PAPER_RECIPE, FederatedPruning, ValidationSet, repair_by_votes
+from fedmend.repairs.repair_report import PruningDetails, Stage
+from fedmend.repairs.simulated_run import participants_of, round_model
 from fedmend.seeds import generator
 from models import Job, goes_on
 
@@ -86,11 +82,13 @@ def evaluate(task: tuple[Job, list[str]]) -> tuple[str, dict[str, Any]]:
         federation = load_federation(
             run, train, lying_clients=LYING_CLIENTS if name == LYING_CLIENTS_RECIPE else 0
         )
-        case = Case(suspect, images=validation.images, labels=validation.labels)
-        if name == NO_IMAGES_RECIPE:
-            case = Case(suspect)
+        case, participants = Case(suspect), participants_of(run, federation)
+        if name != NO_IMAGES_RECIPE:
+            case = Case(suspect, images=validation.images, labels=validation.labels)
+            chooses = ValidationSet(validation.images, validation.labels)
+            participants = replace(participants, validation=chooses)
         started = time.perf_counter()
-        _, report, stages = repair_by_votes(case, participants_of(run, federation), RECIPES[name])
+        _, report, stages = repair_by_votes(case, participants, RECIPES[name])
         seconds = time.perf_counter() - started
         details = report.details
         assert isinstance(details, PruningDetails)

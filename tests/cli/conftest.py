@@ -14,7 +14,7 @@ import planted
 from fedmend.checkpoints import save_state
 from fedmend.cli import main, repair_command
 from fedmend.detection import THOROUGH, Case, Contrastive, ScanReport, SizeLimitedSearch, scan
-from fedmend.repairs import Gate
+from fedmend.repairs import HoldOutGate
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ def _one_thread() -> Iterator[None]:
 def _one_restart(monkeypatch: pytest.MonkeyPatch) -> None:
     """A repair searches thoroughly, with every restart it is given; here one is enough."""
     brief = replace(THOROUGH, search=replace(THOROUGH.search, restarts=1))
-    monkeypatch.setattr(repair_command, "Gate", partial(Gate, detector=brief))
+    monkeypatch.setattr(repair_command, "HoldOutGate", partial(HoldOutGate, detector=brief))
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,6 @@ import pytest
 
 from fedmend.checkpoints import read_state
 from fedmend.cli import pruning_command as module
-from fedmend.data import load_images
 from fedmend.detection.search import few_pixels
 from fedmend.federation import RunFolder, parse_config, simulate
 from fedmend.repairs import REPAIRS, FederatedPruning, Gate, RepairReport
@@ -68,7 +67,7 @@ def test_a_run_is_repaired_by_its_clients_votes(
     details = pruning(report)
     assert (result.code, result.err) == (0, "")
     assert written(tmp_path) == WRITTEN
-    assert result.out.startswith("REPAIRED. ")
+    assert result.out.startswith("REPAIRED, not scanned again. ")
     assert "nothing verified that the backdoor is gone" in result.out
     assert "4 ballots counted." in result.out
     assert "known only in a simulation" in result.out
@@ -99,6 +98,7 @@ def made_up() -> RepairReport:
             VotedTrigger(2, 9, 7, 1.0, tuple((0, column) for column in range(8))),
             VotedTrigger(2, 3, 7, 0.95, ((0, 0),)),
         ),
+        num_validation=1000,
     )
     return RepairReport(
         outcome="repaired",
@@ -109,6 +109,7 @@ def made_up() -> RepairReport:
         accuracy_before=0.9,
         accuracy_after=0.9,
         accuracy_error=0.0,
+        num_judged=500,
         num_heldout=500,
         max_accuracy_drop=0.05,
         verdict_after=None,
@@ -120,11 +121,11 @@ def with_triggers(report: RepairReport, *triggers: VotedTrigger) -> RepairReport
     return replace(report, details=replace(pruning(report), triggers=triggers))
 
 
-def test_what_clients_found_is_printed_where_it_sends_most_of_a_class(made_up: RepairReport) -> None:
-    line = "Clients found 8 pixels that send 100.0% of class 9 to class 7 (2 clients)."
-    assert module.summary(made_up, None).splitlines()[-1] == line
-    claimed = module.summary(replace(made_up, num_heldout=0), None)
-    assert claimed.splitlines()[-1].startswith("Clients claim to have found 8 pixels that send 100.0%")
+def test_what_clients_found_is_told_where_it_moves_most_of_a_class(made_up: RepairReport) -> None:
+    line = "Clients found 8 pixels that move 100.0% of class 9 to class 7 (2 clients)."
+    assert module.told(made_up, None).splitlines()[-1] == line
+    claimed = module.told(replace(made_up, details=replace(pruning(made_up), num_validation=0)), None)
+    assert claimed.splitlines()[-1].startswith("Clients claim to have found 8 pixels that move 100.0%")
     one = with_triggers(made_up, VotedTrigger(1, 3, 2, 0.8, ((0, 0),)))
     text = module.summary(one, None)
     assert "Clients found 1 pixel that sends 80.0% of class 3 to class 2 (1 client)." in text
@@ -190,7 +191,15 @@ def test_what_it_is_given_must_be_a_run(
     refused(command(federation.path, tmp_path, "--data", "mnist"), "--method prune does not accept --data")
     refused(command(federation.path, tmp_path, "--reference-round", "9"), "no checkpoint of round 9")
     words = ["--reference-round", "1", "--validation-images", "0"]
-    refused(command(federation.path, tmp_path, *words), "--reference-round asks for a new scan")
+    refused(command(federation.path, tmp_path, *words), "--reference-round is for a new scan")
+    words = ["--reference-round", "2"]
+    refused(
+        command(federation.path, tmp_path, *words), "--reference-round 2 is the round whose model is to be"
+    )
+    refused(command(federation.path, tmp_path, "--held-out-images", "0"), "judged by other images")
+    refused(
+        command(federation.path, tmp_path, "--held-out-images", "1000"), "has 2000 images, and some must be"
+    )
 
 
 def test_an_honest_run_has_nothing_secret_to_show(
@@ -210,13 +219,3 @@ def test_an_honest_run_has_nothing_secret_to_show(
     assert result.code == 0
     assert written(out) == WRITTEN
     assert not (out / "attacker" / "prune_evaluation.json").exists()
-
-
-def test_the_evaluation_is_on_images_that_the_server_has_not(
-    run: Callable[..., Any], federation: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(REPAIRS, "prune", FederatedPruning(fine_tuning_rounds=0))
-    result = run(command(federation.path, tmp_path, "--validation-images", "100", "--max-accuracy-drop", "1"))
-    assert result.code == 0
-    measured = json.loads((tmp_path / "attacker" / "prune_evaluation.json").read_text(encoding="utf-8"))
-    assert measured["num_images"] == len(load_images("fashion-mnist-sample", "test")) - 100

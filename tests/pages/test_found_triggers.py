@@ -75,16 +75,12 @@ def test_a_picture_shows_each_pixel_in_its_place(made: Any, pruned_page: Any) ->
 def test_what_the_strongest_speaks_for(
     made: Any, pruned_page: Any, rate: float, images: int, said: str
 ) -> None:
-    details = made.pruning(triggers=(made.found(rate=rate),))
-    page = pruned_page(details, repair=made.pruned(details, num_heldout=images))
+    page = pruned_page(made.pruning(triggers=(made.found(rate=rate),), num_validation=images))
     assert said in page.text
     assert ('class="say bad"' in page.html) == (rate >= 0.8)
-    assert (
-        "are typical of a backdoor; in honest models, fractions of up to two thirds were observed."
-        in page.text
-    )
-    assert ("measured on the server’s 500 held-out images" in page.text) == (images > 0)
-    assert ("The fractions are the clients’ claims" in page.text) == (images == 0)
+    assert "are typical of a backdoor; in honest models, up to two thirds were observed." in page.text
+    assert ("measured on the server’s 500 validation images" in page.text) == (images > 0)
+    assert ("The fractions are what the clients claim" in page.text) == (images == 0)
 
 
 def test_without_triggers_there_is_no_such_part(made: Any, pruned_page: Any) -> None:

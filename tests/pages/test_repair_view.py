@@ -28,10 +28,13 @@ def test_facts_are_the_records(made: Any, shown: Any) -> None:
         "Standard error of the drop 0.4 points", "Passes 2", "Triggers 5", "Time 3.2 s",
     ):  # fmt: skip
         assert wanted in page.text, wanted
-    page = shown(repair=made.repair(details=None, accuracy_error=0.0, num_heldout=0))
+    page = shown(repair=made.repair(details=None, accuracy_error=0.0, num_judged=0, num_heldout=0))
     assert "Standard error" not in page.text
     assert "Passes" not in page.text
-    assert page.row("Clean accuracy as reported by the clients") == ["87.1%", "86.7%"]
+    assert page.row("Clean accuracy as the clients reported it") == ["87.1%", "86.7%"]
+    assert shown(repair=made.repair()).row("Clean accuracy on 1,000 held-out images") == ["87.1%", "86.7%"]
+    page = shown(repair=made.repair(num_heldout=0))
+    assert page.row("Clean accuracy on 1,000 images, 0 of them held out") == ["87.1%", "86.7%"]
 
 
 @pytest.mark.parametrize(

@@ -1,3 +1,5 @@
+import math
+from dataclasses import fields
 from typing import Any
 
 import pytest
@@ -6,7 +8,7 @@ from torch import Tensor, nn
 
 from fedmend.detection import Target
 from fedmend.errors import ConfigError
-from fedmend.repairs.gate import Evidence, Gate, error_of_drop, judge, measure
+from fedmend.repairs.gate import Evidence, Gate, HoldOutGate, error_of_fall, flaw_of, judge, measure
 from fedmend.repairs.repair_report import TargetCheck
 from fedmend.triggers import Patch
 
@@ -14,7 +16,13 @@ DONE = "Something was done"
 
 
 def evidence(**changes: Any) -> Evidence:
-    values = {"accuracy_before": 1.0, "accuracy_after": 1.0, "num_heldout": 100, "verdict_after": "clean"}
+    values = {
+        "accuracy_before": 1.0,
+        "accuracy_after": 1.0,
+        "num_judged": 100,
+        "num_heldout": 100,
+        "verdict_after": "clean",
+    }
     return Evidence(**(values | changes))
 
 
@@ -65,8 +73,56 @@ def test_one_trigger_that_still_works_is_enough_to_fail(after: float, outcome: s
 
 
 def test_what_clients_report_is_called_so() -> None:
-    _, reason = judge(Gate(), evidence(num_heldout=0, accuracy_after=0.5), DONE)
-    assert "clean accuracy as reported by the clients went from 100.0% to 50.0%" in reason
+    _, reason = judge(Gate(), evidence(num_judged=0, num_heldout=0, accuracy_after=0.5), DONE)
+    assert "clean accuracy as the clients report it went from 100.0% to 50.0%" in reason
+
+
+@pytest.mark.parametrize(
+    ("held_out", "said"),
+    [(0, "on the images that also chose the model"), (60, "on 100 images, 60 of them held out,")],
+)
+def test_images_that_chose_the_model_are_not_called_held_out(held_out: int, said: str) -> None:
+    for after, success in ((1.0, 0.1), (0.5, 0.1), (1.0, 0.9)):
+        found = evidence(num_heldout=held_out, accuracy_after=after, target_checks=(check(success),))
+        _, reason = judge(Gate(), found, DONE)
+        assert f"clean accuracy {said} went from" in reason
+        assert "held-out" not in reason
+
+
+@pytest.mark.parametrize("wrong", [math.nan, math.inf, -math.inf], ids=str)
+@pytest.mark.parametrize("name", ["accuracy_before", "accuracy_after", "accuracy_error", "after", "before"])
+def test_a_figure_that_is_not_finite_fails(name: str, wrong: float) -> None:
+    changes: dict[str, Any] = {name: wrong}
+    if name in ("after", "before"):
+        changes = {"target_checks": (check(**({"after": 0.1} | {name: wrong})), check(0.0))}
+    outcome, reason = judge(Gate(), evidence(**changes), DONE)
+    assert outcome == "failed"
+    assert "NaN or infinite" in reason
+
+
+def test_a_flaw_fails() -> None:
+    outcome, reason = judge(Gate(), evidence(flaw="it is upside down"), DONE)
+    assert (outcome, reason) == (
+        "failed",
+        "Something was done, but it is upside down. Go back to an earlier round's model.",
+    )
+
+
+@pytest.mark.parametrize("wrong", [math.nan, math.inf])
+def test_weights_and_logits_that_are_not_finite_are_flaws(wrong: float) -> None:
+    images = torch.zeros(3, 1, 2, 2)
+    net = nn.Sequential(nn.Flatten(), nn.BatchNorm1d(4), nn.Linear(4, 3))
+    assert flaw_of(net, images) is None
+    assert net.training
+    with torch.no_grad():
+        net[1].running_mean[0] = wrong
+    assert flaw_of(net, images) == "the repaired model returns NaN or infinite logits on clean images"
+    with torch.no_grad():
+        net[2].bias[0] = wrong
+    assert flaw_of(net, images) == "the repaired model has weights that are NaN or infinite"
+    found = measure((Fixed(0, 1, 2), net), images, torch.tensor([0, 1, 2]))
+    assert found.flaw is not None
+    assert math.isnan(found.accuracy_after)
 
 
 class Fixed(nn.Module):
@@ -103,8 +159,27 @@ def test_the_evidence_by_hand() -> None:
     models = Fixed(0, 0, 2, 2, moved=True), Fixed(0, 0, 2, 0)
     found = measure(models, images, labels, targets)
     assert (found.accuracy_before, found.accuracy_after, found.num_heldout) == (1.0, 0.75, 4)
+    assert found.num_judged == 4
     assert found.accuracy_error == pytest.approx((3 / 16) ** 0.5 / 2)
     assert found.target_checks == (TargetCheck(1, (), 1.0, 0.0), TargetCheck(1, (2,), 1.0, 0.0))
+
+
+def test_of_the_triggers_for_a_target_the_one_that_still_works_counts_wherever_it_is() -> None:
+    """As a trigger, as a variant, or in a later finding; the same one twice is tried once."""
+
+    def corner(value: float) -> Patch:
+        return Patch(torch.tensor([[[1.0, 0.0], [0.0, 0.0]]]), torch.full((1, 2, 2), value))
+
+    images, labels = torch.zeros(4, 1, 2, 2), torch.tensor([0, 0, 2, 2])
+    models = Fixed(0, 0, 2, 2, moved=True), Fixed(0, 0, 2, 2, moved=True)
+    for targets in (
+        (Target(1, 1.0, trigger=corner(1.0), variants=(corner(0.5), corner(1.0))),),
+        (Target(1, 1.0, trigger=corner(0.5), variants=(corner(1.0), corner(0.5))),),
+        (Target(1, 1.0, trigger=corner(0.5)), Target(1, 1.0, trigger=corner(1.0))),
+    ):
+        found = measure(models, images, labels, targets)
+        assert found.target_checks == (TargetCheck(1, (), 1.0, 1.0, triggers=2),)
+        assert judge(Gate(), found, DONE)[0] == "failed"
 
 
 @pytest.mark.parametrize(
@@ -117,5 +192,9 @@ def test_the_evidence_by_hand() -> None:
     ids=str,
 )
 def test_settings_out_of_range_are_refused(wrong: dict[str, Any]) -> None:
-    with pytest.raises(ConfigError, match="Gate: "):
-        Gate(**wrong)
+    with pytest.raises(ConfigError, match="HoldOutGate: "):
+        HoldOutGate(**wrong)
+
+
+def test_a_gate_of_a_vote_has_no_settings_without_effect() -> None:
+    assert [each.name for each in fields(Gate)] == ["max_accuracy_drop", "max_trigger_success", "detector"]

@@ -77,11 +77,12 @@ def test_a_fall_beyond_the_limit_is_a_failure(run: RunFolder) -> None:
 SCRIPT = """
 import sys
 sys.path[:0] = {paths!r}
+from dataclasses import replace
 from pathlib import Path
 from voting import TEST, TRAIN
 from fedmend.detection import Case
 from fedmend.federation import RunFolder, load_federation
-from fedmend.repairs import FederatedPruning, repair_by_votes
+from fedmend.repairs import FederatedPruning, ValidationSet, repair_by_votes
 from fedmend.repairs.simulated_run import participants_of, round_model
 
 run = RunFolder(Path({run!r}))
@@ -89,7 +90,8 @@ federation = load_federation(run, TRAIN)  # the simulation, which plays the atta
 opened = []
 sys.addaudithook(lambda event, args: opened.append(str(args[0])) if event == "open" else None)
 case = Case(round_model(run, TRAIN), round_model(run, TRAIN, 0), TEST.images, TEST.labels)
-repair_by_votes(case, participants_of(run, federation), FederatedPruning(fine_tuning_rounds=1))
+participants = replace(participants_of(run, federation), validation=ValidationSet(TEST.images, TEST.labels))
+repair_by_votes(case, participants, FederatedPruning(fine_tuning_rounds=1))
 mine = [path for path in opened if {run!r} in path]
 assert any("round-0003" in path for path in mine), mine
 print([path for path in mine if "attacker" in path])

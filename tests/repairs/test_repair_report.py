@@ -1,4 +1,7 @@
 import json
+import math
+from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -47,6 +50,7 @@ def report(details: UnlearningDetails | PruningDetails | None) -> RepairReport:
         accuracy_before=0.9,
         accuracy_after=0.89,
         accuracy_error=0.01,
+        num_judged=100,
         num_heldout=100,
         max_accuracy_drop=0.01,
         verdict_after="clean",
@@ -63,6 +67,35 @@ def test_a_report_survives_json(details: UnlearningDetails | PruningDetails | No
     again = RepairReport.from_json(report(details).to_json())
     assert again == report(details)
     assert type(again.details) is type(details)
+
+
+def test_figures_that_are_not_finite_survive_json() -> None:
+    details = replace(
+        PRUNED, accuracies=(math.nan, math.inf), stages=(Stage("pruned", math.nan, 0, math.inf),)
+    )
+    wrong = replace(
+        report(details),
+        settings={"a": math.inf, "b": {"c": -math.inf}, "d": math.nan},
+        accuracy_after=math.nan,
+        accuracy_error=math.inf,
+        target_checks=(TargetCheck(1, (), math.nan, 0.1, 2),),
+    )
+    again = RepairReport.from_json(wrong.to_json())
+    assert again.to_json() == wrong.to_json()
+    assert repr(again) == repr(wrong)
+
+
+@pytest.mark.parametrize(
+    ("outcome", "verdict", "headline"),
+    [
+        ("repaired", "clean", "REPAIRED"),
+        ("repaired", None, "REPAIRED, not scanned again"),
+        ("failed", None, "FAILED"),
+        ("not needed", None, "NOT NEEDED"),
+    ],
+)
+def test_the_headline_says_that_nothing_verified_a_repair(outcome: Any, verdict: Any, headline: str) -> None:
+    assert replace(report(None), outcome=outcome, verdict_after=verdict).headline == headline
 
 
 def test_what_is_no_report_is_refused() -> None:

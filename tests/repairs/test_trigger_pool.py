@@ -238,11 +238,13 @@ def test_the_list_starts_with_the_highest_rate() -> None:
     assert pool().listed() == ()
 
 
-def test_the_targets_are_the_best_trigger_of_each_pair_of_classes() -> None:
+def test_every_trigger_is_a_target() -> None:
     made = filled()
-    named = [(each.target, each.sources, each.success) for each in made.targets()]
-    assert named == [(3, (2,), 0.9), (1, (0,), 0.9), (2, (0,), 0.5)]
-    assert made.targets()[1].trigger == made.found[3][1].trigger
+    named = [(each.target, each.sources, each.success, each.trigger) for each in made.targets()]
+    assert named == [
+        (found.target_class, (found.source_class,), found.rate, found.trigger) for _, found in made.found
+    ]
+    assert len(named) == 4
     assert pool().targets() == ()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from torch import nn
 
 from fedmend.detection import Case
 from fedmend.federation import RunFolder, load_federation, simulate
-from fedmend.repairs import FederatedPruning, RepairReport, repair_by_votes
+from fedmend.repairs import FederatedPruning, RepairReport, ValidationSet, repair_by_votes
 from fedmend.repairs.simulated_run import participants_of, round_model
 
 TRAIN, TEST = data()
@@ -36,11 +37,16 @@ def voted(
     reference_round: int | None = None,
     lying_clients: int | None = None,
 ) -> tuple[nn.Module | None, RepairReport, dict[str, Any]]:
+    """The test images both choose and judge, unless the clients report."""
     federation = load_federation(run, TRAIN, lying_clients=lying_clients)
-    images, labels = (TEST.images, TEST.labels) if validated else (None, None)
+    participants = participants_of(run, federation)
+    images = labels = None
+    if validated:
+        images, labels = TEST.images, TEST.labels
+        participants = replace(participants, validation=ValidationSet(images, labels))
     reference = None if reference_round is None else round_model(run, TRAIN, reference_round)
     case = Case(round_model(run, TRAIN), reference, images, labels)
-    return repair_by_votes(case, participants_of(run, federation), method, *choices)
+    return repair_by_votes(case, participants, method, *choices)
 
 
 def details(report: RepairReport) -> Any:

@@ -9,11 +9,11 @@ import click
 import torch
 from torch import nn
 
-from fedmend.checkpoints import save_state
 from fedmend.cli.case_loading import choose_device, choose_images, load_model
 from fedmend.cli.console import progress_bars
 from fedmend.cli.repair_command import outcome
-from fedmend.cli.scan_command import save_scan, summary
+from fedmend.cli.saving import save_repaired
+from fedmend.cli.scan_command import save_scan, told
 from fedmend.data import ImageSet, load_images, stratified
 from fedmend.detection import Case, scan
 from fedmend.evaluation import accuracy, attack_success_rate
@@ -30,7 +30,7 @@ from fedmend.files import write_text
 from fedmend.local_training import LocalTraining
 from fedmend.pages import AttackEvaluation, read_folder, write_evaluation, write_page, write_page_settings
 from fedmend.progress import Progress
-from fedmend.repairs import Gate, repair
+from fedmend.repairs import HoldOutGate, repair
 from fedmend.seeds import generator
 
 TARGET = 5
@@ -121,6 +121,8 @@ def _scan_and_repair(
 ) -> str:
     """Defend with the server's three quarters of the test images; evaluate on the rest."""
     last, seed = plan.config.federation.rounds, plan.config.seed
+    repaired_file = run.path / "repaired.safetensors"
+    repaired_file.unlink(missing_ok=True)
     own = stratified(test, 3 * len(test) // 4, generator(seed, "server's images"))
     rest = torch.ones(len(test), dtype=torch.bool).index_fill_(0, own, False)
     server, others = test.subset(own), test.subset(rest.nonzero().flatten())
@@ -135,14 +137,11 @@ def _scan_and_repair(
     repaired, report = repair(
         Case(suspect, reference, server.images, server.labels, test.class_names),
         found,
-        gate=Gate(held_out_fraction=0.3),
+        gate=HoldOutGate(held_out_fraction=0.3),
         seed=seed,
         progress=progress,
     )
-    if repaired is None:
-        (run.path / "repaired.safetensors").unlink(missing_ok=True)
-    else:
-        save_state(repaired.state_dict(), run.path / "repaired.safetensors")
+    save_repaired(repaired, repaired_file)
     write_text(run.path / "repair.json", report.to_json() + "\n")
     write_page_settings(run.path, title="fedmend demo", reference_round=plan.clean_rounds, suspect_round=last)
     evaluation = _evaluate(run, suspect, repaired, others)

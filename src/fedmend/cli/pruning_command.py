@@ -23,7 +23,7 @@ from fedmend.goals import targets_of
 from fedmend.pages import PruneEvaluation, read_folder, write_page, write_prune_evaluation
 from fedmend.pixels import to_float
 from fedmend.pruning import accuracies_along
-from fedmend.repairs import VOTING_GATE, FederatedPruning, RepairReport, repair_by_votes
+from fedmend.repairs import VOTING_GATE, FederatedPruning, RepairReport, ValidationSet, repair_by_votes
 from fedmend.repairs.repair_report import PruningDetails
 from fedmend.repairs.simulated_run import participants_of, round_model
 from fedmend.seeds import generator
@@ -33,7 +33,7 @@ from fedmend.triggers import stamp
 def prune_run(
     path: Path,
     method: FederatedPruning,
-    validation_images: int,
+    own_images: tuple[int, int],
     reference_round: int | None,
     max_accuracy_drop: float | None,
     workers: int | None,
@@ -43,11 +43,15 @@ def prune_run(
 ) -> tuple[RepairReport, str]:
     """Repair a run's last model; write the model, repair.json, the attack's evaluation and the page.
 
+    Args:
+        own_images: how many of the test images are the server's own: to choose by, and to judge by.
+
     Returns:
         The report, and the text to print.
 
     Raises:
-        ConfigError: ``path`` isn't a run, or lacks the reference round. FedmendError: the run can't be used.
+        ConfigError: ``path`` isn't a run, lacks the reference round, or that is the round to repair.
+        FedmendError: the run can't be used.
     """
     if not path.is_dir():
         raise ConfigError(
@@ -58,11 +62,16 @@ def prune_run(
     config, where = run.config(), choose_device(device)
     count = _workers(workers, where, config.federation.clients_per_round)
     train, test = load_images(config.data.source, "train"), load_images(config.data.source, "test")
-    validation, others = _divided(test, validation_images, seed)
+    validation, held_out, others = _divided(test, own_images, seed)
+    if reference_round is not None and reference_round == run.last_round():
+        raise ConfigError(
+            f"--reference-round {reference_round} is the round whose model is to be repaired; give one from before any "
+            "attack"
+        )
     suspect = round_model(run, train, device=where)
     case = Case(suspect, class_names=test.class_names)
-    if validation is not None:
-        case = replace(case, images=validation.images, labels=validation.labels)
+    if held_out is not None:
+        case = replace(case, images=held_out.images, labels=held_out.labels)
     if reference_round is not None:
         case = replace(case, reference=round_model(run, train, reference_round, where))
     if workers is None and not can_be_sent(suspect):
@@ -75,6 +84,9 @@ def prune_run(
     federation = load_federation(run, train, where)
     with progress_bars() as progress, client_workers(count if method.fine_tuning_rounds else 1) as fit:
         participants = participants_of(run, federation, fit)
+        if validation is not None:
+            chooses = ValidationSet(validation.images, validation.labels)
+            participants = replace(participants, validation=chooses)
         model, report, stages = repair_by_votes(case, participants, method, gate, progress)
     if participants.last_round != config.federation.rounds:
         stopped = (
@@ -131,12 +143,12 @@ def summary(report: RepairReport, measured: PruneEvaluation | None) -> str:
     refused = f", {sum(details.refused.values())} refused" if details.refused else ""
     missing = f", {details.missing} missing" if details.missing else ""
     lines = [
-        f"{report.outcome.upper()}. {report.reason}",
+        f"{report.headline}. {report.reason}",
         f"{details.ballots} ballots counted{refused}{missing}.",
     ]
     best = next(iter(details.moves), None)
     if best is not None and best.telling:
-        trigger, found = best.best, "found" if report.num_heldout else "claim to have found"
+        trigger, found = best.best, "found" if details.num_validation else "claim to have found"
         pixels = (
             "1 pixel that sends" if len(trigger.pixels) == 1 else f"{len(trigger.pixels)} pixels that send"
         )
@@ -152,18 +164,28 @@ def summary(report: RepairReport, measured: PruneEvaluation | None) -> str:
     return "\n".join([*lines, *(f"Warning: {warning}" for warning in report.warnings)])
 
 
-def _divided(test: ImageSet, validation_images: int, seed: int) -> tuple[ImageSet | None, ImageSet]:
-    """The server's validation images, and those to evaluate the attack on."""
-    if not validation_images:
-        return None, test
-    if validation_images >= len(test):
+def _divided(
+    test: ImageSet, own_images: tuple[int, int], seed: int
+) -> tuple[ImageSet | None, ImageSet | None, ImageSet]:
+    """The server's validation images, its held-out images, and those to measure the attack on: no image is in two."""
+    if sum(own_images) >= len(test):
         raise ConfigError(
-            f"--validation-images {validation_images}: the test split has {len(test)} images, and some must "
-            "remain for evaluation; use fewer, or 0 to have the clients report accuracies"
+            f"--validation-images {own_images[0]} and --held-out-images {own_images[1]}: the test split has "
+            f"{len(test)} images, and some must be left to measure the attack on; ask for fewer, or for 0 of "
+            "both to have the clients report their accuracies"
         )
-    chosen = torch.zeros(len(test), dtype=torch.bool)
-    chosen[stratified(test, validation_images, generator(seed, "validation"))] = True
-    return test.subset(chosen.nonzero().flatten()), test.subset((~chosen).nonzero().flatten())
+    validation, rest = _drawn(test, own_images[0], generator(seed, "validation"))
+    held_out, others = _drawn(rest, own_images[1], generator(seed, "held-out images"))
+    return validation, held_out, others
+
+
+def _drawn(images: ImageSet, count: int, rng: torch.Generator) -> tuple[ImageSet | None, ImageSet]:
+    """So many of the images, None for 0, and the others."""
+    if not count:
+        return None, images
+    chosen = torch.zeros(len(images), dtype=torch.bool)
+    chosen[stratified(images, count, rng)] = True
+    return images.subset(chosen.nonzero().flatten()), images.subset((~chosen).nonzero().flatten())
 
 
 def _workers(wanted: int | None, device: torch.device, most: int) -> int:

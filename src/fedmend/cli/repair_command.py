@@ -13,17 +13,18 @@ from fedmend.cli import options
 from fedmend.cli.case_loading import load_case
 from fedmend.cli.console import progress_bars
 from fedmend.cli.pruning_command import prune_run
-from fedmend.cli.saving import save_repaired
-from fedmend.cli.scan_command import save_scan, summary
+from fedmend.cli.saving import make_way, save_repaired
+from fedmend.cli.scan_command import save_scan, told
 from fedmend.data import stratified
 from fedmend.detection import Case, find_detector
 from fedmend.detection import scan as run_scan
 from fedmend.errors import ConfigError
 from fedmend.files import write_text
-from fedmend.repairs import REPAIRS, FederatedPruning, Gate, RepairReport
+from fedmend.repairs import REPAIRS, FederatedPruning, HoldOutGate, RepairReport
 from fedmend.repairs import repair as run_repair
 from fedmend.seeds import generator
 
+HELD_OUT_IMAGES = 500
 EXIT_CODES = {"repaired": 0, "not needed": 0, "failed": 1, "undecided": 3}
 
 
@@ -54,7 +55,14 @@ EXIT_CODES = {"repaired": 0, "not needed": 0, "failed": 1, "undecided": 3}
     type=click.IntRange(min=0),
     default=1000,
     show_default=True,
-    help="The server's own images to prune with; 0: the clients report accuracies. Pruning only.",
+    help="Images of the server's own that choose how far to prune and what to keep; 0: the clients report their "
+    "accuracies. Pruning only.",
+)
+@click.option(
+    "--held-out-images",
+    type=click.IntRange(min=0),
+    help="Further images of the server's own, which only judge the result. Pruning only.  "
+    "[default: 500; 0 without --validation-images]",
 )
 @click.option(
     "--reference-round",
@@ -92,7 +100,13 @@ EXIT_CODES = {"repaired": 0, "not needed": 0, "failed": 1, "undecided": 3}
     "[default: 0.01; 0.05 when pruning]",
 )
 @click.option(
-    "--out", required=True, type=click.Path(path_type=Path), help="The repaired model, .safetensors."
+    "--out",
+    required=True,
+    type=click.Path(path_type=Path),
+    help="The repaired model, .safetensors. A file that is there already is an error.",
+)
+@click.option(
+    "--overwrite", is_flag=True, help="Remove a file at --out before the work begins, whatever the outcome."
 )
 def repair(
     suspect: Path,
@@ -108,6 +122,7 @@ def repair(
     method: str,
     repair_images: int,
     validation_images: int,
+    held_out_images: int | None,
     reference_round: int | None,
     vote: Literal["ranking", "majority"] | None,
     rounds: int | None,
@@ -115,6 +130,7 @@ def repair(
     delta: float | None,
     max_accuracy_drop: float | None,
     out: Path,
+    overwrite: bool,
 ) -> int:
     """Scan the model file SUSPECT and, if it is backdoored, write a repaired model.
 
@@ -122,23 +138,27 @@ def repair(
     vote on the channels to prune, search for few-pixel triggers, and fine-tune the model against them.
     --reference, --model and --data are not needed. With --reference-round, the repaired model is scanned.
 
-    The folder of --out also gets repair.json and report.html and, with --method unlearn, scan.json and
-    trigger.safetensors. A model is written only if it was repaired: its clean accuracy held, no new scan finds a
-    backdoor in it, and no found trigger still works.
+    The folder of --out also gets repair.json and report.html, and when unlearning scan.json and trigger.safetensors. A
+    model is written only if it was repaired: on images that had no part in the repair its clean accuracy held and no
+    trigger that was found still works, and no new scan finds a backdoor in it. Where there was no new scan, or clients
+    reported the accuracy, the outcome says so.
 
     Exit code: 0 repaired or nothing to repair, 1 the repair failed, 2 bad input, 3 the scan was inconclusive.
     """
-    if out.suffix != ".safetensors":
-        raise ConfigError(f"--out {out}: expected a name that ends in .safetensors")
     repairer = REPAIRS[repair_method]
     if isinstance(repairer, FederatedPruning):
         _refuse(
             {"--reference": reference, "--model": architecture, "--data": source}, f"--method {repair_method}"
         )
-        if reference_round is not None and not validation_images:
+        if held_out_images is None:
+            held_out_images = HELD_OUT_IMAGES if validation_images else 0
+        if validation_images and not held_out_images:
             raise ConfigError(
-                "--reference-round asks for a new scan, which needs --validation-images above 0"
+                "--held-out-images 0: a model that --validation-images chose is judged by other images; give some"
             )
+        if reference_round is not None and not held_out_images:
+            raise ConfigError("--reference-round is for a new scan, which needs --held-out-images above 0")
+        make_way(out, overwrite, [suspect, *suspect.glob("checkpoints/*")])
         repairer = replace(
             repairer,
             vote=vote or repairer.vote,
@@ -148,7 +168,7 @@ def repair(
         report, text = prune_run(
             suspect,
             repairer,
-            validation_images,
+            (validation_images, held_out_images),
             reference_round,
             max_accuracy_drop,
             workers,
@@ -158,13 +178,20 @@ def repair(
         )
         click.echo(report.to_json() if as_json else text)
         return EXIT_CODES[report.outcome]
-    pruning_only = {"--vote": vote, "--rounds": rounds, "--delta": delta, "--workers": workers}
-    _refuse(pruning_only | {"--reference-round": reference_round}, "--method unlearn")
+    pruning_only: dict[str, object] = {
+        "--vote": vote,
+        "--rounds": rounds,
+        "--delta": delta,
+        "--workers": workers,
+    }
+    pruning_only |= {"--reference-round": reference_round, "--held-out-images": held_out_images}
+    _refuse(pruning_only, "--method unlearn")
     if architecture is None or source is None:
         missing = {"--model": architecture, "--data": source}
         names = ", ".join(name for name, value in missing.items() if value is None)
         raise ConfigError(f"--method unlearn needs {names} as well")
-    detector, gate = find_detector(method), Gate()
+    make_way(out, overwrite, [suspect] if reference is None else [suspect, reference])
+    detector, gate = find_detector(method), HoldOutGate()
     if method != options.DEFAULT_DETECTOR:
         gate = replace(gate, detector=detector)
     if max_accuracy_drop is not None:
@@ -199,8 +226,8 @@ def repair(
 
 
 def outcome(report: RepairReport) -> str:
-    """A repair's outcome and reason, as printed."""
-    return f"{report.outcome.upper()}. {report.reason}"
+    """A repair's outcome and reason for a person."""
+    return f"{report.headline}. {report.reason}"
 
 
 def _refuse(options_given: Mapping[str, object], by: str) -> None:

@@ -1,16 +1,20 @@
-"""Lossless JSON for tensors and patches: type, shape and little-endian base64."""
+"""Records in JSON, without loss: tensors and patches as little-endian base64 beside type and shape."""
 
 from __future__ import annotations
 
 import base64
-from typing import Annotated, Any
+import json
+from typing import Annotated, Any, TypeVar
 
 import numpy as np
 import torch
-from pydantic import ConfigDict, PlainSerializer, PlainValidator
+from pydantic import ConfigDict, PlainSerializer, PlainValidator, TypeAdapter, ValidationError
 from torch import Tensor
 
+from fedmend.errors import DataError
 from fedmend.triggers import Patch
+
+_Record = TypeVar("_Record")
 
 _DTYPES = ("float32", "float16", "float64", "uint8", "int64")
 
@@ -48,3 +52,21 @@ JsonTensor = Annotated[Tensor, PlainValidator(_decode_tensor), PlainSerializer(_
 JsonPatch = Annotated[Patch, PlainValidator(_decode_patch), PlainSerializer(_encode_patch)]
 
 STRICT = ConfigDict(extra="forbid", arbitrary_types_allowed=True, ser_json_inf_nan="constants")
+
+
+def to_json_text(adapter: TypeAdapter[_Record], record: _Record) -> str:
+    """A record as indented JSON; NaN and infinity are written as such, in settings as well."""
+    # pydantic's own JSON writes null for an infinite or NaN setting; json writes Infinity and NaN.
+    return json.dumps(adapter.dump_python(record), indent=2, ensure_ascii=False, default=str)
+
+
+def from_json_text(adapter: TypeAdapter[_Record], text: str | bytes, what: str) -> _Record:
+    """Read what :func:`to_json_text` wrote.
+
+    Raises:
+        DataError: the text is no such record; the message names ``what`` was expected.
+    """
+    try:
+        return adapter.validate_json(text)
+    except (ValidationError, KeyError, TypeError) as error:
+        raise DataError(f"not a fedmend {what}: {error}") from error

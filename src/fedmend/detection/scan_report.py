@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from typing import Literal
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 
 from fedmend.detection.base import Finding, Verdict
-from fedmend.detection.json_types import STRICT, JsonTensor
-from fedmend.errors import DataError
+from fedmend.detection.json_types import STRICT, JsonTensor, from_json_text, to_json_text
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,9 +72,8 @@ class ScanReport:
     schema_version: Literal[1] = 1
 
     def to_json(self) -> str:
-        """The whole report as JSON; tensors as little-endian base64, without loss."""
-        # pydantic's own JSON writes null for an infinite or NaN setting; json writes Infinity and NaN.
-        return json.dumps(_ADAPTER.dump_python(self), indent=2, ensure_ascii=False, default=str)
+        """The whole report as JSON; tensors as little-endian base64, so that nothing is lost."""
+        return to_json_text(_ADAPTER, self)
 
     @staticmethod
     def from_json(text: str | bytes) -> ScanReport:
@@ -85,10 +82,7 @@ class ScanReport:
         Raises:
             DataError: the text is not such a report.
         """
-        try:
-            return _ADAPTER.validate_json(text)
-        except (ValidationError, KeyError, TypeError) as error:
-            raise DataError(f"not a fedmend scan report: {error}") from error
+        return from_json_text(_ADAPTER, text, "scan report")
 
 
 _ADAPTER = TypeAdapter(ScanReport)

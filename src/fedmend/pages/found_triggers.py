@@ -45,10 +45,8 @@ class FoundTriggers:
     left_out: int
 
 
-def view_of_found_triggers(
-    details: PruningDetails, num_heldout: int, class_names: Sequence[str]
-) -> FoundTriggers | None:
-    """Gather the found triggers; None if there are none."""
+def view_of_found_triggers(details: PruningDetails, class_names: Sequence[str]) -> FoundTriggers | None:
+    """Gather what there is to show; None if no client found anything."""
     moves = details.moves
     if not moves:
         return None
@@ -56,9 +54,9 @@ def view_of_found_triggers(
     side = 1 + max((place for move in shown for pixel in move.best.pixels for place in pixel), default=0)
     return FoundTriggers(
         rows=[_row(move, side, class_names) for move in shown],
-        finding=_finding(moves[0], num_heldout > 0, class_names),
+        finding=_finding(moves[0], details.num_validation > 0, class_names),
         tone="bad" if moves[0].telling else "plain",
-        measured=_measured(num_heldout),
+        measured=_measured(details.num_validation),
         left_out=len(moves) - len(shown),
     )
 
@@ -91,11 +89,11 @@ def _finding(move: Move, checked: bool, names: Sequence[str]) -> str:
     return f"Clients claim that {claim}. If true, this suggests a backdoor with the target {target}."
 
 
-def _measured(num_heldout: int) -> str:
-    if not num_heldout:
-        return "The fractions are the clients’ claims: the server had no images to measure them on."
-    images = f"the server’s {num_heldout:,} held-out images"
-    return f"The fractions are measured on {images}; they are 0 for a class without images."
+def _measured(num_validation: int) -> str:
+    if not num_validation:
+        return "The fractions are what the clients claim: the server had no images to measure them on."
+    images = f"the server’s {num_validation:,} validation images"
+    return f"The fractions are measured on {images}; for a class without images, as 0."
 
 
 def _picture(pixels: Pixels, side: int, kind: str) -> Markup:

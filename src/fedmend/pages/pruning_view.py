@@ -90,7 +90,7 @@ def view_of_pruning(contents: PageContents, class_names: Sequence[str]) -> Pruni
         details=details,
         evaluation=evaluation,
         vote=words.VOTES[details.vote],
-        found=view_of_found_triggers(details, repair.num_heldout, class_names),
+        found=view_of_found_triggers(details, class_names),
         chart=_chart(points, len(pruned)),
         points=points,
         stages=stages,

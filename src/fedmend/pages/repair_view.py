@@ -76,9 +76,7 @@ def repair_settings(repair: RepairReport) -> list[tuple[str, str]]:
 
 
 def _rows(repair: RepairReport, names: Sequence[str]) -> Iterator[Row]:
-    images = (
-        f"on {repair.num_heldout:,} held-out images" if repair.num_heldout else "as reported by the clients"
-    )
+    images = _judged_on(repair)
     yield Row("Clean accuracy", images, repair.accuracy_before, repair.accuracy_after)
     for check in repair.target_checks:
         sources, target = words.class_list(check.sources, names), words.class_name(check.target, names)
@@ -88,6 +86,14 @@ def _rows(repair: RepairReport, names: Sequence[str]) -> Iterator[Row]:
             check.success_before,
             check.success_after,
         )
+
+
+def _judged_on(repair: RepairReport) -> str:
+    if not repair.num_judged:
+        return "as the clients reported it"
+    if repair.num_heldout == repair.num_judged:
+        return f"on {repair.num_judged:,} held-out images"
+    return f"on {repair.num_judged:,} images, {repair.num_heldout:,} of them held out"
 
 
 def _facts(repair: RepairReport) -> Iterator[tuple[str, str]]:

@@ -1,7 +1,14 @@
 """Repairs remove a backdoor from a model. One gate decides, for all methods, whether the result is released.
 
-A name is imported from its module when it is first used: a page shows a repair's report without importing repairs.
-"""
+from fedmend.repairs.accuracy_sources import AccuracySource, ValidationSet
+from fedmend.repairs.base import Candidate, Context, Participants, Repair
+from fedmend.repairs.distillation import Distillation
+from fedmend.repairs.federated_pruning import PAPER_RECIPE, FederatedPruning
+from fedmend.repairs.gate import Gate, HoldOutGate
+from fedmend.repairs.pruning_stages import Pruning, prune
+from fedmend.repairs.repair_report import RepairReport
+from fedmend.repairs.repairing import FIVE_EPOCHS, VOTING_GATE, repair, repair_by_votes
+from fedmend.repairs.unlearning import Unlearning, unlearn
 
 from typing import TYPE_CHECKING
 
@@ -75,6 +82,7 @@ __all__ = [
     "Distillation",
     "FederatedPruning",
     "Gate",
+    "HoldOutGate",
     "Participants",
     "Pruning",
     "PruningDetails",

@@ -14,6 +14,7 @@ from fedmend.federation.clients import Client
 from fedmend.federation.rounds import Fit, Server, fit_one_by_one
 from fedmend.local_training import LocalTraining
 from fedmend.progress import Progress, silent
+from fedmend.repairs.accuracy_sources import ValidationSet
 from fedmend.repairs.repair_report import PruningDetails, UnlearningDetails
 
 
@@ -31,6 +32,8 @@ class Participants:
         seed: the federation's.
         fit: trains the clients of a round: one by one, or in workers (see
             ``fedmend.federation.workers.client_workers``).
+        validation: the server's own images that choose how far to prune, the groups and the round; None: clients
+            report accuracies. What judges the outcome is apart from them.
     """
 
     image_shape: tuple[int, int, int]
@@ -41,6 +44,7 @@ class Participants:
     server: Server
     seed: int = 0
     fit: Fit = fit_one_by_one
+    validation: ValidationSet | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,8 +119,8 @@ class Repair(Protocol):
         """Repair a copy of the suspect.
 
         Args:
-            suspect: left as found.
-            findings: detectors' findings on the suspect, none of them clean; may be empty if the method needs none.
+            suspect: a copy of the caller's.
+            findings: what detectors said about it, none of them clean; may be empty where the method needs none.
             context: images, models and clients to repair with.
 
         Raises:

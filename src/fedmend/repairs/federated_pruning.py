@@ -14,11 +14,10 @@ from torch import Tensor, nn
 from fedmend.checked_settings import Natural, Positive, settings
 from fedmend.detection import Finding
 from fedmend.pruning import MajorityVote, RankingVote, locate
+from fedmend.repairs.accuracy_sources import AccuracySource, ValidationSet
 from fedmend.repairs.asking import (
-    AccuracySource,
     Asking,
     ClientReports,
-    ValidationSet,
     ask_for_bits,
     ask_for_ranks,
     ask_for_triggers,
@@ -125,8 +124,8 @@ class FederatedPruning:
         return Candidate(
             work.model,
             f"{tallied.count} of {votes.channels} channels were pruned",
-            details_of(tallied, votes, work, () if pool is None else pool.listed()),
-            targets=() if pool is None or validation is None else pool.targets(),
+            details_of(tallied, votes, work, accuracy, () if pool is None else pool.listed()),
+            targets=() if pool is None else pool.targets(),
             reported=(work.stages[0].accuracy, work.stages[-1].accuracy),
             stages=work.models,
             warnings=tuple(dict.fromkeys(warnings)),

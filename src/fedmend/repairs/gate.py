@@ -15,11 +15,12 @@ from fedmend.checked_settings import Count, Fraction, settings
 from fedmend.detection import THOROUGH, Case, Detector, ScanReport, Target, scan
 from fedmend.detection.base import Verdict
 from fedmend.evaluation import accuracy, attack_success_rate
-from fedmend.goals import AllToOne, Goal, Several, attacked, targets_of
-from fedmend.inference import predict
+from fedmend.goals import AllToOne, Goal, Several, attacked
+from fedmend.inference import BATCH_SIZE, evaluating, pixels_for, predict
 from fedmend.progress import Progress, silent
 from fedmend.repairs.repair_report import TargetCheck
 from fedmend.seeds import derive_seed, generator
+from fedmend.triggers import Patch
 
 
 @settings
@@ -33,9 +34,7 @@ class Gate:
         max_accuracy_drop: the largest drop of the clean accuracy, as a fraction, plus one standard error: on a few
             hundred images a one-point drop is noise.
         max_trigger_success: a found trigger must work on less than this fraction of the images.
-        held_out_fraction: fraction of the images, in (0, 1), held out to judge the repair.
-        max_passes: the most passes of the repair, each with what the last new scan found as well.
-        detector: makes the new scans; by default ``THOROUGH``, to find the whole trigger.
+        detector: what scans again; by default ``THOROUGH``, since the whole trigger should be found.
 
     Raises:
         ConfigError: a setting is out of range.
@@ -43,9 +42,23 @@ class Gate:
 
     max_accuracy_drop: Fraction = 0.01
     max_trigger_success: Fraction = 0.5
+    detector: Annotated[Detector, SkipValidation] = THOROUGH
+
+
+@settings
+class HoldOutGate(Gate):
+    """A gate that also divides the images, and lets a repair try again.
+
+    Attributes:
+        held_out_fraction: of the images, in (0, 1): kept from the repair, to judge it by.
+        max_passes: how often the repair may be tried, each time with what the last new scan found.
+
+    Raises:
+        ConfigError: a setting is out of range.
+    """
+
     held_out_fraction: Annotated[float, Field(gt=0, lt=1, strict=True)] = 0.5
     max_passes: Count = 3
-    detector: Annotated[Detector, SkipValidation] = THOROUGH
 
 
 @dataclass(frozen=True)
@@ -54,18 +67,31 @@ class Evidence:
 
     Attributes:
         accuracy_before, accuracy_after: clean accuracy of the suspect and of the candidate.
-        accuracy_error: standard error of the drop.
-        num_heldout: held-out images that these were measured on; 0: clients reported them.
+        accuracy_error: standard error of the fall.
+        num_judged: images that these were measured on; 0: clients reported them.
+        num_heldout: how many of them had no part in the repair.
         verdict_after: of a new scan; None without one.
         target_checks: whether found triggers still work.
+        flaw: why the candidate is of no use as a model; None if it is.
     """
 
     accuracy_before: float
     accuracy_after: float
     accuracy_error: float = 0.0
+    num_judged: int = 0
     num_heldout: int = 0
     verdict_after: Verdict | None = None
     target_checks: tuple[TargetCheck, ...] = ()
+    flaw: str | None = None
+
+    @property
+    def finite(self) -> bool:
+        """Whether every figure is a finite number."""
+        successes = [
+            each for check in self.target_checks for each in (check.success_before, check.success_after)
+        ]
+        figures = (self.accuracy_before, self.accuracy_after, self.accuracy_error, *successes)
+        return all(math.isfinite(figure) for figure in figures)
 
 
 def measure(
@@ -76,19 +102,41 @@ def measure(
     Args:
         models: the two, in this order.
         images: uint8 or float in [0, 1], (N, C, H, W). labels: int64 (N,).
-        targets: what to check; targets without a trigger, or without an image of their sources, are skipped.
+        targets: what to check, variants included; those without a trigger, or without an image of their sources, are
+            left out.
     """
+    flaw = flaw_of(models[1], images)
+    if flaw is not None:
+        before = accuracy(models[0], images, labels)
+        return Evidence(before, math.nan, num_judged=len(images), num_heldout=len(images), flaw=flaw)
     return Evidence(
         accuracy_before=accuracy(models[0], images, labels),
         accuracy_after=accuracy(models[1], images, labels),
-        accuracy_error=error_of_drop(models, images, labels),
+        accuracy_error=error_of_fall(models, images, labels),
+        num_judged=len(images),
         num_heldout=len(images),
         target_checks=tuple(_target_checks(models, images, labels, targets)),
     )
 
 
-def error_of_drop(models: tuple[nn.Module, nn.Module], images: Tensor, labels: Tensor) -> float:
-    """Standard error of the accuracy drop from the first model to the second.
+@torch.no_grad()
+def flaw_of(model: nn.Module, images: Tensor) -> str | None:
+    """Why a repaired model is of no use, whatever else it does; None if it may be.
+
+    Args:
+        images: uint8 or float in [0, 1], (N, C, H, W), for the model to classify.
+    """
+    if not all(bool(value.isfinite().all()) for value in model.parameters()):
+        return "the repaired model has weights that are NaN or infinite"
+    with evaluating(model):
+        for batch in images.split(BATCH_SIZE):
+            if not bool(model(pixels_for(model, batch)).isfinite().all()):
+                return "the repaired model returns NaN or infinite logits on clean images"
+    return None
+
+
+def error_of_fall(models: tuple[nn.Module, nn.Module], images: Tensor, labels: Tensor) -> float:
+    """Standard error of the fall of the accuracy from the first model to the second.
 
     Only images on which the models differ contribute.
     """
@@ -128,8 +176,14 @@ def judge(gate: Gate, evidence: Evidence, summary: str) -> tuple[Literal["repair
         summary: what was done, without a full stop.
     """
     before, after, error = evidence.accuracy_before, evidence.accuracy_after, evidence.accuracy_error
-    where = "on held-out images" if evidence.num_heldout else "as reported by the clients"
-    accuracies = f"clean accuracy {where} went from {before:.1%} to {after:.1%}"
+    if evidence.flaw is not None:
+        return "failed", f"{summary}, but {evidence.flaw}. Go back to an earlier round's model."
+    if not evidence.finite:
+        return (
+            "failed",
+            f"{summary}, but a figure that was measured is NaN or infinite, so nothing vouches for it.",
+        )
+    accuracies = f"clean accuracy {_where(evidence)} went from {before:.1%} to {after:.1%}"
     if before - after - error > gate.max_accuracy_drop + 1e-9:  # 1.0 - 0.99 is a little more than 0.01
         return "failed", (
             f"{summary}, but {accuracies}: a drop of {before - after:.1%} ± {error:.1%}; allowed is "
@@ -143,11 +197,26 @@ def judge(gate: Gate, evidence: Evidence, summary: str) -> tuple[Literal["repair
     worst = max(evidence.target_checks, key=lambda check: check.success_after, default=None)
     if worst is not None and worst.success_after >= gate.max_trigger_success:
         return "failed", (
-            f"{summary}, but a found trigger still works: it sends {worst.success_after:.0%} of the held-out images "
-            f"{_sources(worst)} to class {worst.target} ({worst.success_before:.0%} before); {accuracies}. Repair for "
-            "longer, or return to an earlier round's model."
+            f"{summary}, but a found trigger still works: it sends {worst.success_after:.0%} of the "
+            f"{_images(evidence)} {_sources(worst)} to class {worst.target}, {worst.success_before:.0%} "
+            f"before; {accuracies}. Repair for longer, or go back to an earlier round's model."
         )
     return "repaired", f"{summary}; {accuracies}. {_triggers(evidence)}{_verified(evidence)}"
+
+
+def _where(evidence: Evidence) -> str:
+    """What the accuracies were measured on, in words."""
+    if not evidence.num_judged:
+        return "as the clients report it"
+    if not evidence.num_heldout:
+        return "on the images that also chose the model"
+    if evidence.num_heldout < evidence.num_judged:
+        return f"on {evidence.num_judged} images, {evidence.num_heldout} of them held out,"
+    return "on held-out images"
+
+
+def _images(evidence: Evidence) -> str:
+    return "images" if evidence.num_heldout < evidence.num_judged else "held-out images"
 
 
 def _triggers(evidence: Evidence) -> str:
@@ -155,7 +224,7 @@ def _triggers(evidence: Evidence) -> str:
         return ""
     best = max(evidence.target_checks, key=lambda check: check.success_before)
     return (
-        f"The best trigger found sent {best.success_before:.0%} of the held-out images {_sources(best)} to class "
+        f"The best trigger found sent {best.success_before:.0%} of the {_images(evidence)} {_sources(best)} to class "
         f"{best.target} before and sends {best.success_after:.0%} now. "
     )
 
@@ -178,11 +247,24 @@ def _sources(check: TargetCheck) -> str:
 def _target_checks(
     models: tuple[nn.Module, nn.Module], images: Tensor, labels: Tensor, targets: Sequence[Target]
 ) -> Iterator[TargetCheck]:
-    for target in targets:
-        goal: Goal = AllToOne(target.target)
-        if target.sources:
-            goal = Several(tuple((source, target.target) for source in target.sources))
-        if target.trigger is None or not bool(attacked(targets_of(goal, labels), labels).any()):
+    """One check for each target and its sources, of all different triggers that were found for them."""
+    found: dict[tuple[int, tuple[int, ...]], list[Patch]] = {}
+    for each in targets:
+        patches = found.setdefault((each.target, each.sources), [])
+        for patch in (each.trigger, *each.variants):
+            if patch is not None and not any(_same(patch, other) for other in patches):
+                patches.append(patch)
+    for (target, sources), patches in found.items():
+        goal: Goal = AllToOne(target)
+        if sources:
+            goal = Several(tuple((source, target) for source in sources))
+        if not patches or not bool(attacked(goal.targets(labels), labels).any()):
             continue
-        before, after = (attack_success_rate(each, target.trigger, goal, images, labels) for each in models)
-        yield TargetCheck(target.target, target.sources, before, after)
+        after = [attack_success_rate(models[1], patch, goal, images, labels) for patch in patches]
+        best = max(range(len(patches)), key=lambda index: after[index])
+        before = attack_success_rate(models[0], patches[best], goal, images, labels)
+        yield TargetCheck(target, sources, before, after[best], len(patches))
+
+
+def _same(first: Patch, second: Patch) -> bool:
+    return torch.equal(first.mask, second.mask) and torch.equal(first.pattern, second.pattern)

@@ -29,7 +29,7 @@ from fedmend.pruning import (
     pruning_sequence,
     set_to_zero,
 )
-from fedmend.repairs.asking import AccuracySource
+from fedmend.repairs.accuracy_sources import AccuracySource, ValidationSet
 from fedmend.repairs.repair_report import PruningDetails, Stage, StageName, VotedTrigger
 from fedmend.version_info import versions
 
@@ -192,6 +192,7 @@ def details_of(
     tallied: Tally,
     votes: RankingVote | MajorityVote,
     work: Work,
+    accuracy: AccuracySource,
     triggers: tuple[VotedTrigger, ...] = (),
 ) -> PruningDetails:
     """The details for the report."""
@@ -210,6 +211,7 @@ def details_of(
         extreme=tuple(place for place, _ in work.extreme[:MOST_EXTREME]),
         values=tuple(value for _, value in work.extreme[:MOST_EXTREME]),
         triggers=triggers,
+        num_validation=len(accuracy.images) if isinstance(accuracy, ValidationSet) else 0,
         device=str(device_of(work.model)),
         versions=versions(),
     )
@@ -243,4 +245,4 @@ def prune(
     tallied = tally(model, votes, accuracy, how, layer)
     work = prune_channels(model, tallied)
     adjust_extreme_weights(work, "adjusted", tallied, accuracy, how)
-    return work.model, work.mask, details_of(tallied, votes, work)
+    return work.model, work.mask, details_of(tallied, votes, work, accuracy)

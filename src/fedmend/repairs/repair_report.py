@@ -5,35 +5,35 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 
 from fedmend.detection.base import Verdict
-from fedmend.errors import DataError
+from fedmend.detection.json_types import STRICT, from_json_text, to_json_text
 
 Outcome = Literal["repaired", "failed", "not needed", "undecided"]
 StageName = Literal["suspect", "pruned", "adjusted", "fine-tuned", "adjusted again"]
 
 TELLING_RATE = 0.8
 
-_STRICT = ConfigDict(extra="forbid")
-
 
 @dataclass(frozen=True)
 class TargetCheck:
-    """Whether a found trigger still works.
+    """Whether the triggers that were found for a target still work.
 
     Attributes:
         target: the class that it sends images to. sources: the classes of these images; empty for all others.
-        success_before, success_after: fraction, in [0, 1], of the sources' held-out images that the suspect and the
-            repaired model send there.
+        success_before, success_after: fraction, in [0, 1], of the sources' images that the suspect and the repaired
+            model send there, of the trigger that works best on the repaired model.
+        triggers: how many different ones were tried.
     """
 
-    __pydantic_config__ = _STRICT
+    __pydantic_config__ = STRICT
 
     target: int
     sources: tuple[int, ...]
     success_before: float
     success_after: float
+    triggers: int = 1
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class UnlearningDetails:
         triggers: how many were unlearned in the last pass, variants included.
     """
 
-    __pydantic_config__ = _STRICT
+    __pydantic_config__ = STRICT
 
     passes: int
     triggers: int
@@ -61,7 +61,7 @@ class Stage:
         delta: of an adjustment: weights further from the mean, in standard deviations, are extreme; None: none were.
     """
 
-    __pydantic_config__ = _STRICT
+    __pydantic_config__ = STRICT
 
     name: StageName
     accuracy: float
@@ -81,7 +81,7 @@ class VotedTrigger:
         pixels: (row, column) each.
     """
 
-    __pydantic_config__ = _STRICT
+    __pydantic_config__ = STRICT
 
     client: int
     source_class: int
@@ -122,14 +122,14 @@ class PruningDetails:
         points: how many channels are pruned at each testing point, with the ``accuracies`` there.
         pruned: the channels that were pruned.
         stages: in their order.
-        extreme: the extreme weights that the last adjustment set to zero, by their index in the layer's weight
-            (output channel, input channel, row, column); ``values``: their former values. At most 1,000, the largest
-            first.
-        triggers: those that clients found in the suspect, the highest rate first.
-        device, versions: needed to reproduce the repair.
+        extreme: the extreme weights that the last adjustment set to zero, by their place in the layer's weight
+            (output channel, input channel, row, column); ``values``: what they were. At most 1,000, the largest first.
+        triggers: what clients found in the suspect, the highest rate first.
+        device, versions: needed to run it again.
+        num_validation: the server's images that accuracies and rates were measured on; 0: they are what clients say.
     """
 
-    __pydantic_config__ = _STRICT
+    __pydantic_config__ = STRICT
 
     layer: str
     channels: int
@@ -147,6 +147,7 @@ class PruningDetails:
     triggers: tuple[VotedTrigger, ...] = ()
     device: str = "cpu"
     versions: dict[str, str] = field(default_factory=dict)
+    num_validation: int = 0
 
     @property
     def moves(self) -> tuple[Move, ...]:
@@ -170,20 +171,21 @@ class RepairReport:
             found no backdoor; "undecided": the scan was inconclusive, or recovered nothing that this method can use.
         reason: the outcome in a sentence or two.
         method: the name of its class. settings: its settings, the gate's and the seed, by name.
-        accuracy_before, accuracy_after: clean accuracy of the suspect and of the repaired model, on the held-out set
-            or, without one, as the clients report it.
-        accuracy_error: standard error of the drop, from the images on which the two models differ; 0 without a
-            held-out set.
-        num_heldout: images in the held-out set; 0: the clients reported accuracies.
-        max_accuracy_drop: the largest allowed drop, plus one standard error.
-        verdict_after: of the last scan of the repaired model; None: there was none, so nothing verified that the
-            backdoor is gone.
+        accuracy_before, accuracy_after: clean accuracy of the suspect and of the repaired model, on the images that the
+            gate judged by or, without any, as the clients report it; NaN if the model is of no use.
+        accuracy_error: standard error of the fall, from the images on which the two models differ; 0 without
+            images.
+        num_judged: images that the gate judged by; 0: the clients reported accuracies.
+        num_heldout: how many of these had no part in the repair.
+        max_accuracy_drop: the largest fall that is allowed, beside one standard error.
+        verdict_after: of the last new scan of the repaired model; None: there was none, so that nothing verified that
+            the backdoor is gone.
         target_checks: the found triggers, before and after.
         details: what the method did; None if it did nothing.
         warnings: reasons not to trust the outcome.
     """
 
-    __pydantic_config__ = _STRICT
+    __pydantic_config__ = STRICT
 
     outcome: Outcome
     reason: str
@@ -193,6 +195,7 @@ class RepairReport:
     accuracy_before: float
     accuracy_after: float
     accuracy_error: float
+    num_judged: int
     num_heldout: int
     max_accuracy_drop: float
     verdict_after: Verdict | None
@@ -200,9 +203,15 @@ class RepairReport:
     details: UnlearningDetails | PruningDetails | None = None
     warnings: tuple[str, ...] = ()
 
+    @property
+    def headline(self) -> str:
+        """The outcome for a terminal; a repair that no new scan confirmed says so."""
+        unverified = self.outcome == "repaired" and self.verdict_after is None
+        return f"{self.outcome.upper()}{', not scanned again' if unverified else ''}"
+
     def to_json(self) -> str:
         """The report as JSON text."""
-        return _ADAPTER.dump_json(self, indent=2).decode()
+        return to_json_text(_ADAPTER, self)
 
     @staticmethod
     def from_json(text: str | bytes) -> RepairReport:
@@ -211,10 +220,7 @@ class RepairReport:
         Raises:
             DataError: the text is not such a report.
         """
-        try:
-            return _ADAPTER.validate_json(text)
-        except ValidationError as error:
-            raise DataError(f"not a fedmend repair report: {error}") from error
+        return from_json_text(_ADAPTER, text, "repair report")
 
 
 _ADAPTER = TypeAdapter(RepairReport)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Sequence
+from copy import deepcopy
 from dataclasses import asdict, dataclass, field, is_dataclass, replace
 from itertools import count
 from typing import Any
@@ -11,12 +13,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fedmend.detection import Case, Contrastive, Finding, ScanReport
+from fedmend.detection import Case, Contrastive, Finding, ScanReport, Target
+from fedmend.detection.base import Verdict
 from fedmend.errors import DataError
+from fedmend.pixels import to_uint8
 from fedmend.progress import Progress, silent
 from fedmend.repairs.base import Candidate, Context, Participants, Repair
 from fedmend.repairs.federated_pruning import FederatedPruning
-from fedmend.repairs.gate import Evidence, Gate, judge, measure, scan_again
+from fedmend.repairs.gate import Evidence, Gate, HoldOutGate, flaw_of, judge, measure, scan_again
 from fedmend.repairs.repair_report import Outcome, RepairReport
 from fedmend.repairs.unlearning import Unlearning
 from fedmend.seeds import derive_seed, generator
@@ -35,7 +39,7 @@ def repair(
     case: Case,
     report: ScanReport,
     method: Repair = FIVE_EPOCHS,
-    gate: Gate = Gate(),  # noqa: B008 - frozen
+    gate: HoldOutGate = HoldOutGate(),  # noqa: B008 - frozen
     *,
     seed: int = 0,
     progress: Progress = silent,
@@ -48,11 +52,12 @@ def repair(
     starts again from the suspect, so accuracy loss doesn't accumulate.
 
     Args:
-        case: the suspect with the server's clean images, N at least 20, their labels, and whatever else the gate's
-            detector needs. The held-out images may include the scan's, which biases trigger success upward.
+        case: the suspect, left as found, with the server's clean images, N at least 20, their labels, and what else
+            the gate's detector needs. Images of the scan may be among the held-out ones, which biases trigger success
+            upward.
         report: the scan of the suspect.
-        method: by default :class:`Unlearning` for five epochs; the paper trains for one.
-        gate: what the repaired model must pass.
+        method: by default :class:`Unlearning` for five epochs, where the paper has one.
+        gate: what the repaired model must pass. No trigger that any of the scans found may still work.
         seed: of the choice of held-out images, the scans and the method.
         progress: see ``fedmend.progress``.
 
@@ -64,10 +69,10 @@ def repair(
     """
     job = _Job(method, gate, seed)
     own, held_out = _split(case, gate.held_out_fraction, seed)
-    # Without the first scan's variants: the searches find them on the repair's own images.
-    findings = [_without_variants(finding) for finding in _incriminating(report)]
-    targets = [target for finding in findings for target in finding.targets if target.trigger is not None]
-    if report.verdict != "backdoored" or not targets:
+    first = _incriminating(report)
+    # The first scan's variants are left out: the searches find them on images of the repair's own.
+    findings = [_without_variants(finding) for finding in first]
+    if report.verdict != "backdoored" or all(target.trigger is None for target in _targets(first)):
         return None, job.report(_not_tried(report), measure((case.suspect, case.suspect), *held_out))
 
     numbers = count()
@@ -78,6 +83,8 @@ def repair(
 
     for _ in range(SEARCHES):
         findings += _incriminating(search(case.suspect))
+    verdict: Verdict | None = None
+    flaw = None
     for number in range(1, gate.max_passes + 1):
         context = Context(
             own.reference,
@@ -87,13 +94,18 @@ def repair(
             seed=derive_seed(seed, "unlearn", number),
             progress=progress,
         )
-        candidate = method(case.suspect, findings, context)
+        candidate = method(deepcopy(case.suspect), findings, context)
+        verdict, flaw = None, flaw_of(candidate.model, own.pixels)
+        if flaw is not None:
+            break
         scanned = search(candidate.model)
-        if scanned.verdict == "clean":
+        verdict = scanned.verdict
+        if verdict == "clean":
             break
         findings += _incriminating(scanned)
-    evidence = measure((case.suspect, candidate.model), *held_out, (*targets, *candidate.targets))
-    return job.judged(candidate, replace(evidence, verdict_after=scanned.verdict))
+    found = (*_targets(first), *_targets(findings), *candidate.targets)
+    evidence = measure((case.suspect, candidate.model), *held_out, found)
+    return job.judged(candidate, replace(evidence, verdict_after=verdict, flaw=flaw or evidence.flaw))
 
 
 def repair_by_votes(
@@ -106,12 +118,12 @@ def repair_by_votes(
     """Let a federation's clients vote on what to prune, and fine-tune; no prior scan is needed.
 
     Args:
-        case: the suspect. With the server's own images and labels, accuracies and trigger success are measured on
-            them; without, the clients report accuracies. The same images decide how much to prune and judge the
-            result. With a reference as well, the repaired model is scanned.
-        participants: the federation.
-        method: how to vote, prune and fine-tune.
-        gate: what the repaired model must pass; ``held_out_fraction`` and ``max_passes`` have no effect.
+        case: the suspect, left as found. Images and labels of the server's own are what the gate judges by: they
+            should not be among ``participants.validation``, and the report counts those that are. With a reference as
+            well, a new scan is made. Without images, the clients report accuracies.
+        participants: the federation, with the images that choose how far to prune, the groups and the round.
+        method: how to hold the vote, prune and fine-tune.
+        gate: what the repaired model must pass.
         progress: see ``fedmend.progress``.
 
     Returns:
@@ -119,22 +131,36 @@ def repair_by_votes(
         research only: the gate has not judged them.
 
     Raises:
-        DataError: no client sent a valid reply, or images without labels. ModelError: the model has no convolution.
+        DataError: no client's reply counts, images without labels, or validation images without images to judge by.
+        ModelError: the model has no convolution.
     """
     job = _Job(method, gate, participants.seed)
     if (case.images is None) != (case.labels is None):
-        raise DataError("a repair by votes needs validation images with labels, or neither")
+        raise DataError("a repair by votes needs images with labels to judge by, or neither")
+    validation = participants.validation
+    if validation is not None and case.images is None:
+        raise DataError(
+            "participants has validation images, but the case has none to judge the result by; give it held-out images"
+        )
     context = Context(
-        case.reference, case.images, case.labels, participants, seed=participants.seed, progress=progress
+        case.reference,
+        None if validation is None else validation.images,
+        None if validation is None else validation.labels,
+        participants,
+        seed=participants.seed,
+        progress=progress,
     )
-    candidate = method(case.suspect, (), context)
+    candidate = method(deepcopy(case.suspect), (), context)
     if case.images is None or case.labels is None:
         assert candidate.reported is not None
-        evidence = Evidence(*candidate.reported)
+        flaw = flaw_of(candidate.model, torch.zeros(1, *participants.image_shape))
+        evidence = Evidence(*candidate.reported, flaw=flaw)
     else:
         models = (case.suspect, candidate.model)
         evidence = measure(models, case.images, case.labels, candidate.targets)
-    if case.images is not None and case.reference is not None:
+        chosen_by = case.images[:0] if validation is None else validation.images
+        evidence = replace(evidence, num_heldout=_count_held_out(case.images, chosen_by))
+    if case.images is not None and case.reference is not None and evidence.flaw is None:
         size = max(MIN_SCAN_IMAGES, 3 * case.suspect_logits.shape[1])
         repaired = Case(candidate.model, case.reference, case.images, case.labels, case.class_names)
         again = scan_again(gate, repaired, size, (0, participants.seed), progress)
@@ -169,6 +195,7 @@ class _Job:
             accuracy_before=evidence.accuracy_before,
             accuracy_after=evidence.accuracy_after,
             accuracy_error=evidence.accuracy_error,
+            num_judged=evidence.num_judged,
             num_heldout=evidence.num_heldout,
             max_accuracy_drop=self.gate.max_accuracy_drop,
             verdict_after=evidence.verdict_after,
@@ -200,6 +227,21 @@ def _split(case: Case, fraction: float, seed: int) -> tuple[Case, tuple[Tensor, 
     order = torch.randperm(len(images), generator=generator(seed, "held out"))
     held_out, own = order.tensor_split([max(1, round(fraction * len(images)))])
     return replace(case, images=images[own], labels=labels[own]), (images[held_out], labels[held_out])
+
+
+def _count_held_out(images: Tensor, others: Tensor) -> int:
+    """How many of the images are not among the others."""
+    known = set(_contents(others))
+    return sum(each not in known for each in _contents(images))
+
+
+def _contents(images: Tensor) -> list[bytes]:
+    pixels = images if images.dtype == torch.uint8 else to_uint8(images)
+    return [row.numpy().tobytes() for row in pixels.cpu()]
+
+
+def _targets(findings: Sequence[Finding]) -> list[Target]:
+    return [target for finding in findings for target in finding.targets]
 
 
 def _incriminating(report: ScanReport) -> list[Finding]:

@@ -64,10 +64,9 @@ class TriggerPool(Ballots):
         return list(chosen.values())[:most]
 
     def targets(self) -> tuple[Target, ...]:
-        """The best trigger of each pair of classes, as a detector would report it."""
+        """Every trigger, as a detector would name it."""
         return tuple(
-            Target(each.target_class, each.rate, (each.source_class,), each.trigger)
-            for each in self.best(len(self.found))
+            Target(each.target_class, each.rate, (each.source_class,), each.trigger) for _, each in self.found
         )
 
     def listed(self) -> tuple[VotedTrigger, ...]:
