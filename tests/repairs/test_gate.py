@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from fedmend.detection import Target
 from fedmend.errors import ConfigError
-from fedmend.repairs.gate import Evidence, Gate, HoldOutGate, error_of_fall, flaw_of, judge, measure
+from fedmend.repairs.gate import Evidence, Gate, HoldOutGate, flaw_of, judge, measure
 from fedmend.repairs.repair_report import TargetCheck
 from fedmend.triggers import Patch
 

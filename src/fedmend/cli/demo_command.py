@@ -13,7 +13,7 @@ from fedmend.cli.case_loading import choose_device, choose_images, load_model
 from fedmend.cli.console import progress_bars
 from fedmend.cli.repair_command import outcome
 from fedmend.cli.saving import save_repaired
-from fedmend.cli.scan_command import save_scan, told
+from fedmend.cli.scan_command import save_scan, summary
 from fedmend.data import ImageSet, load_images, stratified
 from fedmend.detection import Case, scan
 from fedmend.evaluation import accuracy, attack_success_rate

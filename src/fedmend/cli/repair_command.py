@@ -14,7 +14,7 @@ from fedmend.cli.case_loading import load_case
 from fedmend.cli.console import progress_bars
 from fedmend.cli.pruning_command import prune_run
 from fedmend.cli.saving import make_way, save_repaired
-from fedmend.cli.scan_command import save_scan, told
+from fedmend.cli.scan_command import save_scan, summary
 from fedmend.data import stratified
 from fedmend.detection import Case, find_detector
 from fedmend.detection import scan as run_scan

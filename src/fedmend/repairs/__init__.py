@@ -1,25 +1,18 @@
 """Repairs remove a backdoor from a model. One gate decides, for all methods, whether the result is released.
 
-from fedmend.repairs.accuracy_sources import AccuracySource, ValidationSet
-from fedmend.repairs.base import Candidate, Context, Participants, Repair
-from fedmend.repairs.distillation import Distillation
-from fedmend.repairs.federated_pruning import PAPER_RECIPE, FederatedPruning
-from fedmend.repairs.gate import Gate, HoldOutGate
-from fedmend.repairs.pruning_stages import Pruning, prune
-from fedmend.repairs.repair_report import RepairReport
-from fedmend.repairs.repairing import FIVE_EPOCHS, VOTING_GATE, repair, repair_by_votes
-from fedmend.repairs.unlearning import Unlearning, unlearn
+A name is imported from its module when it is first used: a page shows a repair's report without importing repairs.
+"""
 
 from typing import TYPE_CHECKING
 
 from fedmend.lazy_names import on_demand
 
 if TYPE_CHECKING:
-    from fedmend.repairs.asking import AccuracySource, ValidationSet
+    from fedmend.repairs.accuracy_sources import AccuracySource, ValidationSet
     from fedmend.repairs.base import Candidate, Context, Participants, Repair
     from fedmend.repairs.distillation import Distillation
     from fedmend.repairs.federated_pruning import PAPER_RECIPE, FederatedPruning
-    from fedmend.repairs.gate import Gate
+    from fedmend.repairs.gate import Gate, HoldOutGate
     from fedmend.repairs.named_repairs import REPAIRS
     from fedmend.repairs.pruning_stages import Pruning, prune
     from fedmend.repairs.repair_report import PruningDetails, RepairReport, Stage, UnlearningDetails
@@ -28,7 +21,7 @@ if TYPE_CHECKING:
     from fedmend.repairs.unlearning import Unlearning, unlearn
 
 _HOMES = {
-    "fedmend.repairs.asking": (
+    "fedmend.repairs.accuracy_sources": (
         "AccuracySource",
         "ValidationSet",
     ),
@@ -43,7 +36,7 @@ _HOMES = {
         "PAPER_RECIPE",
         "FederatedPruning",
     ),
-    "fedmend.repairs.gate": ("Gate",),
+    "fedmend.repairs.gate": ("Gate", "HoldOutGate"),
     "fedmend.repairs.named_repairs": ("REPAIRS",),
     "fedmend.repairs.pruning_stages": (
         "Pruning",

@@ -112,7 +112,7 @@ def measure(
     return Evidence(
         accuracy_before=accuracy(models[0], images, labels),
         accuracy_after=accuracy(models[1], images, labels),
-        accuracy_error=error_of_fall(models, images, labels),
+        accuracy_error=error_of_drop(models, images, labels),
         num_judged=len(images),
         num_heldout=len(images),
         target_checks=tuple(_target_checks(models, images, labels, targets)),
@@ -135,7 +135,7 @@ def flaw_of(model: nn.Module, images: Tensor) -> str | None:
     return None
 
 
-def error_of_fall(models: tuple[nn.Module, nn.Module], images: Tensor, labels: Tensor) -> float:
+def error_of_drop(models: tuple[nn.Module, nn.Module], images: Tensor, labels: Tensor) -> float:
     """Standard error of the fall of the accuracy from the first model to the second.
 
     Only images on which the models differ contribute.
