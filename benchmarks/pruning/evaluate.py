@@ -28,9 +28,16 @@ from fedmend.data import ImageSet, stratified
 from fedmend.detection import Case
 from fedmend.federation import RunFolder, load_attacks, load_federation
 from fedmend.files import write_text
-from fedmend.repairs import PAPER_RECIPE, FederatedPruning, ValidationSet, repair_by_votes
-from fedmend.repairs.repair_report import PruningDetails, Stage
-from fedmend.repairs.simulated_run import participants_of, round_model
+from fedmend.repairs import (
+    PAPER_RECIPE,
+    FederatedPruning,
+    PruningDetails,
+    Stage,
+    ValidationSet,
+    participants_of,
+    repair_by_votes,
+    round_model,
+)
 from fedmend.seeds import generator
 from models import Job, goes_on
 

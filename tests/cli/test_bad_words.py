@@ -53,7 +53,7 @@ def test_no_words_at_all_show_the_help(run: Callable[..., Any]) -> None:
         ("lr = 0.1\n", r"lr belongs in \[training\]"),
         ("[federation]\nclients = 'three'\n", r"\[federation\] clients: .*got 'three'"),
         ('[[attack]]\n[attack.goal]\nkind = "all-to-one"\ntarget = 99\n', "names class 99"),
-        ("[attack]\nfirst_round = 2\n", r"write \[\[attack\]\]"),
+        ("[attack]\nfirst_round = 2\n", r"expected an array of tables, \[\[attack\]\]"),
         ("seed = \n", "is not valid TOML"),
         ("[model]\nstart = 'no.safetensors'\n", "there is no file no.safetensors"),
     ],

@@ -122,10 +122,10 @@ def with_triggers(report: RepairReport, *triggers: VotedTrigger) -> RepairReport
 
 
 def test_what_clients_found_is_told_where_it_moves_most_of_a_class(made_up: RepairReport) -> None:
-    line = "Clients found 8 pixels that move 100.0% of class 9 to class 7 (2 clients)."
-    assert module.told(made_up, None).splitlines()[-1] == line
-    claimed = module.told(replace(made_up, details=replace(pruning(made_up), num_validation=0)), None)
-    assert claimed.splitlines()[-1].startswith("Clients claim to have found 8 pixels that move 100.0%")
+    line = "Clients found 8 pixels that send 100.0% of class 9 to class 7 (2 clients)."
+    assert module.summary(made_up, None).splitlines()[-1] == line
+    claimed = module.summary(replace(made_up, details=replace(pruning(made_up), num_validation=0)), None)
+    assert claimed.splitlines()[-1].startswith("Clients claim to have found 8 pixels that send 100.0%")
     one = with_triggers(made_up, VotedTrigger(1, 3, 2, 0.8, ((0, 0),)))
     text = module.summary(one, None)
     assert "Clients found 1 pixel that sends 80.0% of class 3 to class 2 (1 client)." in text
@@ -185,7 +185,7 @@ def test_a_run_that_stopped_early_is_repaired_with_a_warning(
 def test_what_it_is_given_must_be_a_run(
     refused: Callable[..., None], files: Any, federation: RunFolder, tmp_path: Path
 ) -> None:
-    refused(command(Path(files.model("clean")), tmp_path), "--method prune repairs the folder of a run")
+    refused(command(Path(files.model("clean")), tmp_path), "--method prune expects the folder of a run")
     refused(command(files.folder, tmp_path), "holds no run")
     refused(command(federation.path, tmp_path, "--validation-images", "100000"), "some must be left")
     refused(command(federation.path, tmp_path, "--data", "mnist"), "--method prune does not accept --data")

@@ -80,7 +80,7 @@ def test_without_a_repaired_model_none_is_written(
 
 def test_another_ending_is_refused(refused: Callable[..., None], files: Any, tmp_path: Path) -> None:
     arguments = files.repair(files.model("backdoored"), tmp_path)
-    refused([*arguments, "--out", str(tmp_path / "model.pt")], "expected a name that ends in .safetensors")
+    refused([*arguments, "--out", str(tmp_path / "model.pt")], "repaired models are written as .safetensors")
 
 
 def test_too_few_images_to_hold_some_out(refused: Callable[..., None], files: Any, tmp_path: Path) -> None:
@@ -102,7 +102,7 @@ def test_what_goes_with_pruning_alone_is_refused(
         ["--reference-round", "1"],
         ["--held-out-images", "9"],
     ):
-        refused([*arguments, *option], f"--method unlearn does not take {option[0]}")
+        refused([*arguments, *option], f"--method unlearn does not accept {option[0]}")
 
 
 def test_unlearning_needs_a_model_and_data(refused: Callable[..., None], files: Any, tmp_path: Path) -> None:

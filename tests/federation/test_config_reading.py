@@ -159,7 +159,7 @@ def test_a_key_in_the_wrong_place_names_the_right_place(settings: dict[str, Any]
             {"attack": [{"update": [{"kind": "amplify", "factor": 2.0}, {}]}]},
             "[[attack.update]] number 2 expected a kind; got None",
         ),
-        ({"attack": {"first_round": 2}}, "attack: there may be several, so write [[attack]]"),
+        ({"attack": {"first_round": 2}}, "attack: expected an array of tables, [[attack]]"),
         (
             {"attack": [{"update": {"kind": "amplify"}}]},
             "[[attack]] update: expected an array of tables, [[attack.update]]",

@@ -78,7 +78,10 @@ def test_what_the_strongest_speaks_for(
     page = pruned_page(made.pruning(triggers=(made.found(rate=rate),), num_validation=images))
     assert said in page.text
     assert ('class="say bad"' in page.html) == (rate >= 0.8)
-    assert "are typical of a backdoor; in honest models, up to two thirds were observed." in page.text
+    assert (
+        "are typical of a backdoor; in honest models, fractions of up to two thirds were observed."
+        in page.text
+    )
     assert ("measured on the server’s 500 validation images" in page.text) == (images > 0)
     assert ("The fractions are what the clients claim" in page.text) == (images == 0)
 

@@ -94,7 +94,7 @@ def test_without_validation_images_the_clients_report(run: RunFolder) -> None:
     assert (report.num_heldout, report.accuracy_error, report.warnings) == (0, 0.0, ())
     assert report.accuracy_before == told.stages[0].accuracy
     assert report.accuracy_after == told.stages[-1].accuracy
-    assert "as reported by the clients" in report.reason
+    assert "as the clients report it" in report.reason
 
 
 def test_a_lying_minority_does_not_decide_how_far(run: RunFolder) -> None:

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from fedmend.detection import Target
 from fedmend.errors import ConfigError
-from fedmend.repairs.gate import Evidence, Gate, HoldOutGate, flaw_of, judge, measure
+from fedmend.repairs.gate import Evidence, Gate, HoldOutGate, error_of_drop, flaw_of, judge, measure
 from fedmend.repairs.repair_report import TargetCheck
 from fedmend.triggers import Patch
 
@@ -68,7 +68,7 @@ def test_one_trigger_that_still_works_is_enough_to_fail(after: float, outcome: s
     checks = (check(0.0), check(after, 0.8, (3,)), check(0.2))
     found, reason = judge(Gate(), evidence(target_checks=checks), DONE)
     assert found == outcome
-    still = f"it sends {after:.0%} of the held-out images of class 3 to class 1 (80% before)"
+    still = f"it sends {after:.0%} of the held-out images of class 3 to class 1, 80% before"
     assert (still in reason) == (outcome == "failed")
 
 
@@ -138,7 +138,7 @@ class Fixed(nn.Module):
         return nn.functional.one_hot(predictions.where(~(stamped & self.moved), 1), 3).float()
 
 
-def test_the_error_of_a_fall_counts_the_images_on_which_the_models_differ() -> None:
+def test_the_error_of_a_drop_counts_the_images_on_which_the_models_differ() -> None:
     """Of 4 images the first model gets all right and the second 2: differences 0, 0, 1, 1, sd 0.5, error 0.25."""
     models = Fixed(0, 1, 0, 1), Fixed(0, 1, 1, 0)
     images, labels = torch.zeros(4, 1, 2, 2), torch.tensor([0, 1, 0, 1])
