@@ -43,7 +43,7 @@ demo: $(READY)
 	@$(BIN)/fedmend demo --out fedmend-demo $(ARGS)
 
 test: $(READY)
-	@$(BIN)/pytest -n 2 --dist worksteal $(ARGS)
+	@$(BIN)/pytest -n 2 --dist loadgroup $(ARGS)
 
 check: $(READY)
 	$(BIN)/ruff format --check --quiet

@@ -95,7 +95,8 @@ def masked(text: str) -> str:
 
 def checked(command: list[str], folder: Path) -> str:
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-    env = {key: value for key, value in os.environ.items() if key != "FEDMEND_DATA"} | {"PATH": path}
+    env = {key: value for key, value in os.environ.items() if key != "FEDMEND_DATA"}
+    env |= {"PATH": path, "OMP_NUM_THREADS": "1"}  # the other core runs other tests
     done = subprocess.run(
         command, cwd=folder, env=env, capture_output=True, text=True, timeout=600, check=False
     )
@@ -124,6 +125,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 
 @pytest.mark.slow
+@pytest.mark.xdist_group("pages")  # so that a page that others continue runs once
 @pytest.mark.parametrize(
     "page",
     [page for page in PAGES if any(map(RUN.__contains__, re.findall(r"```(\w+)", page.read_text())))],
