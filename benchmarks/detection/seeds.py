@@ -73,7 +73,7 @@ def main() -> None:
         if job.name not in file.get(dataset, {}).get(method, {})
     ]
     truth = {
-        f"{dataset}/{job.name}": None if job.config.attack is None else job.config.attack.target_class
+        f"{dataset}/{job.name}": job.config.attack[0].goal["target"] if job.config.attack else None
         for dataset in DATASETS
         for job in branches(dataset, RUNS / dataset)
     }

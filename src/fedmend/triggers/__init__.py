@@ -11,9 +11,10 @@ from fedmend.errors import ConfigError
 from fedmend.kinds import from_table
 from fedmend.seeds import generator
 from fedmend.triggers.atoms import Atoms, AtomShape
-from fedmend.triggers.base import Divisible, Drawing, Trigger, stamp, stamp_stored
+from fedmend.triggers.base import Divisible, Trigger, stamp, stamp_stored
 from fedmend.triggers.blend import Blend, NoiseBlend
 from fedmend.triggers.box import Box
+from fedmend.triggers.drawing import Drawing
 from fedmend.triggers.patch import Patch, union
 from fedmend.triggers.sinusoid import Sinusoid
 from fedmend.triggers.white_pixels import PixelPattern, Pixels

@@ -8,7 +8,7 @@ import torch
 
 from fedmend.checked_settings import Count, Flag, Natural, settings
 from fedmend.errors import ConfigError
-from fedmend.triggers.base import Drawing
+from fedmend.triggers.drawing import Drawing
 from fedmend.triggers.patch import Patch, union
 
 AtomShape = Literal["1", "+", "H"]

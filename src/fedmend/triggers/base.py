@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from functools import cached_property
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 from torch import Tensor
 
 from fedmend.errors import ConfigError, DataError
 from fedmend.pixels import to_float, to_uint8
 from fedmend.user_code import failures_named, is_users, name_of, tensor_in_words
-
-if TYPE_CHECKING:
-    from fedmend.triggers.patch import Patch
 
 _ROUNDING = 1e-3  # of half precision
 
@@ -40,23 +35,6 @@ class Divisible(Trigger, Protocol):
     def parts(self) -> tuple[Trigger, ...]:
         """Two or more triggers that together form this one."""
         ...
-
-
-class Drawing(ABC):
-    """A trigger drawn from a few settings: a patch for images of a given shape."""
-
-    @abstractmethod
-    def draw(self) -> Patch:
-        """Draw the patch."""
-
-    @cached_property
-    def patch(self) -> Patch:
-        """The drawn patch."""
-        return self.draw()
-
-    def apply(self, images: Tensor) -> Tensor:
-        """See :class:`Patch`."""
-        return self.patch.apply(images)
 
 
 def stamp(trigger: Trigger, images: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ from pydantic import Discriminator, Tag
 
 from fedmend.checked_settings import Count, Flag, Fraction, Natural, settings
 from fedmend.errors import ConfigError
-from fedmend.triggers.base import Drawing
+from fedmend.triggers.drawing import Drawing
 from fedmend.triggers.patch import Patch
 
 

@@ -8,7 +8,7 @@ import torch
 
 from fedmend.checked_settings import Count, Natural, settings
 from fedmend.errors import ConfigError
-from fedmend.triggers.base import Drawing
+from fedmend.triggers.drawing import Drawing
 from fedmend.triggers.patch import Patch
 
 PixelPattern = Literal["1px", "3px", "5px", "7px", "9px"]
