@@ -126,7 +126,7 @@ def test_a_reference_is_needed_by_those_that_need_one(
     arguments = files.scan(files.model("clean"), tmp_path / "out")
     place = arguments.index("--reference")
     del arguments[place : place + 2]
-    refused(arguments, "the detector Contrastive needs a clean reference model, and the case has none")
+    refused(arguments, "the detector Contrastive needs a clean reference model, and none was given")
 
 
 def test_an_earlier_trigger_does_not_stay(run: Callable[..., Any], files: Any, tmp_path: Path) -> None:

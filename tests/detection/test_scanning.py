@@ -184,7 +184,7 @@ def test_without_labels_accuracy_is_unknown(world: planted.World) -> None:
         (
             {"reference": None},
             {Need.REFERENCE},
-            "needs a clean reference model, and the case has none.*: all of fedmend's own detectors need one",
+            "needs a clean reference model, and none was given.*all of fedmend's own need it",
         ),
         (
             {"labels": None},
