@@ -11,6 +11,7 @@ from torch import nn
 from fedmend.checkpoints import load_checkpoint
 from fedmend.cli.thread_choice import use_one_thread_if_small
 from fedmend.data import ImageSet, LazyImages, open_images, stratified
+from fedmend.detection import Case
 from fedmend.detection.decision import MIN_IMAGES
 from fedmend.errors import ConfigError, DataError
 from fedmend.inference import pixels_for
@@ -33,6 +34,12 @@ class LoadedCase:
     reference: nn.Module | None
     images: LazyImages
     chosen: ImageSet
+
+    def to_scan(self) -> Case:
+        """The case of a scan, with the chosen images."""
+        return Case(
+            self.suspect, self.reference, self.chosen.images, self.chosen.labels, self.images.class_names
+        )
 
     def repair_images(self, most: int, seed: int) -> ImageSet:
         """Decode at most ``most`` images to repair with, balanced over the classes as far as possible.

@@ -15,14 +15,12 @@ from fedmend.cli.console import progress_bars
 from fedmend.cli.pruning_command import prune_run
 from fedmend.cli.saving import make_way, save_repaired
 from fedmend.cli.scan_command import save_scan, summary
-from fedmend.data import stratified
-from fedmend.detection import Case, find_detector
+from fedmend.detection import find_detector
 from fedmend.detection import scan as run_scan
 from fedmend.errors import ConfigError
 from fedmend.files import write_text
 from fedmend.repairs import REPAIRS, FederatedPruning, HoldOutGate, RepairReport
 from fedmend.repairs import repair as run_repair
-from fedmend.seeds import generator
 
 HELD_OUT_IMAGES = 500
 EXIT_CODES = {"repaired": 0, "not needed": 0, "failed": 1, "undecided": 3}
@@ -197,16 +195,8 @@ def repair(
     if max_accuracy_drop is not None:
         gate = replace(gate, max_accuracy_drop=max_accuracy_drop)
     loaded = load_case(suspect, reference, architecture, source, split, count, device, seed)
-    own = loaded.images.subset(
-        stratified(loaded.images, min(repair_images, len(loaded.images)), generator(seed, "repair images"))
-    )
-    case = Case(
-        loaded.suspect,
-        loaded.reference,
-        loaded.chosen.images,
-        loaded.chosen.labels,
-        loaded.images.class_names,
-    )
+    own = loaded.repair_images(repair_images, seed)
+    case = loaded.to_scan()
     with progress_bars() as progress:
         found = run_scan(case, detector, seed=seed, progress=progress)
         repaired, report = run_repair(

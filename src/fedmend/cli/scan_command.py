@@ -11,7 +11,7 @@ from fedmend.checkpoints import save_trigger
 from fedmend.cli import options
 from fedmend.cli.case_loading import load_case
 from fedmend.cli.console import progress_bars
-from fedmend.detection import Case, ScanReport, find_detector, most_suspicious, recovered
+from fedmend.detection import ScanReport, find_detector, most_suspicious, recovered
 from fedmend.detection import scan as run_scan
 from fedmend.files import write_text
 from fedmend.pages import read_folder, write_page
@@ -57,15 +57,8 @@ def scan(
     """
     detectors = [find_detector(name) for name in methods]
     loaded = load_case(suspect, reference, architecture, source, split, count, device, seed)
-    case = Case(
-        loaded.suspect,
-        loaded.reference,
-        loaded.chosen.images,
-        loaded.chosen.labels,
-        loaded.images.class_names,
-    )
     with progress_bars() as progress:
-        report = run_scan(case, detectors, seed=seed, progress=progress)
+        report = run_scan(loaded.to_scan(), detectors, seed=seed, progress=progress)
     with suppress(OSError):
         (out / "repair.json").unlink()  # from an earlier repair, maybe of another model
     page = save_scan(report, out)
