@@ -10,6 +10,7 @@ import torch
 from fedmend.errors import ConfigError
 from fedmend.kinds import from_table
 from fedmend.seeds import generator
+from fedmend.triggers.addition import Addition
 from fedmend.triggers.atoms import Atoms, AtomShape
 from fedmend.triggers.base import Divisible, Trigger, stamp, stamp_stored
 from fedmend.triggers.blend import Blend, NoiseBlend
@@ -21,6 +22,7 @@ from fedmend.triggers.white_pixels import PixelPattern, Pixels
 
 __all__ = [
     "TRIGGERS",
+    "Addition",
     "AtomShape",
     "Atoms",
     "Blend",

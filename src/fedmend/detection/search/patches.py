@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
 from fedmend.errors import ModelError
+from fedmend.triggers import Patch
 
 _BETAS, _EPSILON = (0.5, 0.9), 1e-8
 _NO_MASK = 1e-12
@@ -40,9 +41,14 @@ class Patches:
         patterns = torch.randn(count, channels, height, width, generator=generator)
         return Patches(masks.to(images), patterns.to(images))
 
-    def only(self, index: int) -> Patches:
-        """One of the patches, for refinement, with a new optimizer."""
-        return Patches(self._values[[index], :1], self._values[[index], 1:])
+    def only(self, chosen: Sequence[int]) -> Patches:
+        """Some of the patches, with a new optimizer."""
+        values = self._values[list(chosen)]
+        return Patches(values[:, :1], values[:, 1:])
+
+    def triggers(self, limit: float) -> list[Patch]:
+        """The patches within the limit."""
+        return [Patch(mask, pattern) for mask, pattern in zip(*self(limit), strict=True)]
 
     def __call__(self, limit: float | None = None) -> tuple[Tensor, Tensor]:
         """Masks (S, 1, H, W), scaled down where their sum exceeds the limit, and patterns (S, C, H, W)."""

@@ -96,7 +96,7 @@ class SizeLimitedSearch:
         order = _promising(curves)[: self.finalists]
         success = task.judge(masks[order], patterns[order])
         best = int(order[success.argmax()])
-        found = task.refine(patches.only(best), curves[:, best].tolist())
+        found = task.refine(patches.only([best]), curves[:, best].tolist())
         progress(STAGE, self.explore + self.steps, self.explore + self.steps)
         variants = order[success >= _VARIANT].sort().values.tolist()
         return replace(found, variants=tuple(Patch(masks[each], patterns[each]) for each in variants))
@@ -126,7 +126,7 @@ class _Task:
         settings, losses = self.settings, list[Tensor]()
         for step in range(settings.explore):
             if settings.early and step and step % settings.stride == 0:
-                leader = patches.only(int(_promising(torch.stack(losses))[0]))
+                leader = patches.only([int(_promising(torch.stack(losses))[0])])
                 if float(self.judge(*leader(self.largest * _SHRINK), self.success)) >= self.success:
                     break
             limit = self.largest * _SHRINK ** (step / settings.explore)

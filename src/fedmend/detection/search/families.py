@@ -1,0 +1,67 @@
+"""Families of triggers that a search can recover, each with its parameters, sizes and step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from fedmend.detection.search.additions import Additions
+from fedmend.detection.search.patches import Patches
+from fedmend.triggers import Addition, Patch
+
+_FAINT = -2.5
+
+
+class Candidates(Protocol):
+    """S triggers of one family, optimised in parallel."""
+
+    def __len__(self) -> int: ...
+
+    def only(self, chosen: Sequence[int]) -> Candidates:
+        """Some of them, with a new optimizer."""
+        ...
+
+    def triggers(self, limit: float) -> Sequence[Patch | Addition]:
+        """The triggers within a limit on their size."""
+        ...
+
+    def descend(self, images: Tensor, loss: Callable[[Tensor], Tensor], lr: float, limit: float) -> Tensor:
+        """One step on each candidate's own loss, see :meth:`Patches.descend`."""
+        ...
+
+
+@dataclass(frozen=True)
+class Family:
+    """A family of triggers.
+
+    Attributes:
+        name: for reports.
+        sizes: the limits at which candidates are judged, falling, each half or so of the one before: of a patch, the
+            fraction of the image; of an addition, the root mean square of the change.
+        lr: of each step.
+        batch_size: images per candidate and exploration step.
+    """
+
+    name: str
+    sizes: tuple[float, ...]
+    lr: float
+    batch_size: int
+
+    def candidates(self, count: int, images: Tensor, rng: torch.Generator) -> Candidates:
+        """Draw ``count`` candidates for ``images``, float (N, C, H, W)."""
+        if self.name == "addition":
+            return Additions.random(count, images, rng, self.sizes[0])
+        return Patches.random(count, images, rng, _FAINT)
+
+    def limits(self, images: Tensor) -> tuple[float, ...]:
+        """The sizes as candidates take them: of a patch, in pixels."""
+        unit = 1 if self.name == "addition" else images[0, 0].numel()
+        return tuple(size * unit for size in self.sizes)
+
+
+PATCHES = Family("patch", (0.16, 0.08, 0.04, 0.02, 0.01), lr=0.5, batch_size=1)
+ADDITIONS = Family("addition", (0.1, 0.06, 0.04, 0.025, 0.015), lr=0.25, batch_size=2)
