@@ -22,6 +22,8 @@ from fedmend.detection.base import (
 )
 from fedmend.detection.contrastive import THOROUGH, Contrastive
 from fedmend.detection.contrastive_paper import PAPER_SETTINGS, ContrastivePaper
+from fedmend.detection.difference_rule import DifferenceLimits
+from fedmend.detection.differential import Differential
 from fedmend.detection.decision import PaperThresholds, Thresholds
 from fedmend.detection.scan_report import Examples, ScanReport
 from fedmend.detection.scanning import scan
@@ -30,6 +32,7 @@ from fedmend.detection.search.size_limited_search import SizeLimitedSearch
 from fedmend.kinds import from_table
 
 DETECTORS: dict[str, Callable[..., Detector]] = {
+    "differential": Differential,
     "contrastive": Contrastive,
     "contrastive-thorough": partial(replace, THOROUGH),
     "contrastive-paper-mnist": partial(replace, PAPER_SETTINGS["mnist"]),
@@ -60,6 +63,8 @@ __all__ = [
     "Contrastive",
     "ContrastivePaper",
     "Detector",
+    "DifferenceLimits",
+    "Differential",
     "Examples",
     "FewPixels",
     "Finding",

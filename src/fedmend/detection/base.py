@@ -11,7 +11,7 @@ from typing import Any, Literal, Protocol
 import torch
 from torch import Tensor, nn
 
-from fedmend.detection.json_types import STRICT, JsonPatch
+from fedmend.detection.json_types import STRICT, JsonTrigger
 from fedmend.errors import ConfigError
 from fedmend.inference import device_of, frozen, pixels_for
 from fedmend.progress import Progress
@@ -125,8 +125,8 @@ class Target:
         target: the class.
         success: fraction, in [0, 1], of the sources' images that the suspect sends there.
         sources: the classes whose images are sent there; empty for all others.
-        trigger: the recovered patch, on the CPU, or None if the method recovers none.
-        variants: further patches that work, on the CPU, which a repair should unlearn, too.
+        trigger: the recovered patch or addition, on the CPU, or None if the method recovers none.
+        variants: further triggers that work, on the CPU, which a repair should unlearn, too.
     """
 
     __pydantic_config__ = STRICT
@@ -134,8 +134,8 @@ class Target:
     target: int
     success: float
     sources: tuple[int, ...] = ()
-    trigger: JsonPatch | None = None
-    variants: tuple[JsonPatch, ...] = ()
+    trigger: JsonTrigger | None = None
+    variants: tuple[JsonTrigger, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)

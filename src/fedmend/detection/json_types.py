@@ -1,4 +1,4 @@
-"""Records in JSON, without loss: tensors and patches as little-endian base64 beside type and shape."""
+"""Records in JSON, without loss: tensors and triggers as little-endian base64 beside type and shape."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pydantic import ConfigDict, PlainSerializer, PlainValidator, TypeAdapter, V
 from torch import Tensor
 
 from fedmend.errors import DataError
-from fedmend.triggers import Patch
+from fedmend.triggers import Addition, Patch
 
 _Record = TypeVar("_Record")
 
@@ -38,18 +38,22 @@ def _decode_tensor(value: Any) -> Tensor:
     return torch.from_numpy(array.reshape(value["shape"]).astype(value["dtype"]))
 
 
-def _encode_patch(value: Patch) -> dict[str, Any]:
+def _encode_trigger(value: Patch | Addition) -> dict[str, Any]:
+    if isinstance(value, Addition):
+        return {"delta": _encode_tensor(value.delta)}
     return {"mask": _encode_tensor(value.mask), "pattern": _encode_tensor(value.pattern)}
 
 
-def _decode_patch(value: Any) -> Patch:
-    if isinstance(value, Patch):
+def _decode_trigger(value: Any) -> Patch | Addition:
+    if isinstance(value, Patch | Addition):
         return value
+    if "delta" in value:
+        return Addition(_decode_tensor(value["delta"]))
     return Patch(_decode_tensor(value["mask"]), _decode_tensor(value["pattern"]))
 
 
 JsonTensor = Annotated[Tensor, PlainValidator(_decode_tensor), PlainSerializer(_encode_tensor)]
-JsonPatch = Annotated[Patch, PlainValidator(_decode_patch), PlainSerializer(_encode_patch)]
+JsonTrigger = Annotated[Patch | Addition, PlainValidator(_decode_trigger), PlainSerializer(_encode_trigger)]
 
 STRICT = ConfigDict(extra="forbid", arbitrary_types_allowed=True, ser_json_inf_nan="constants")
 

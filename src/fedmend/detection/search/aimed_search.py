@@ -44,6 +44,14 @@ class Strength:
         return sum(self.rates)
 
 
+@dataclass(frozen=True, eq=False)
+class Explored:
+    """Candidates, one for each of the aims."""
+
+    aims: tuple[Aim, ...]
+    candidates: Candidates
+
+
 @settings
 class AimedSearch:
     """Gradient descent on candidates, one or more an aim, each with the cross-entropy of its own target.
@@ -55,10 +63,10 @@ class AimedSearch:
 
     Attributes:
         restarts: candidates per aim at the start.
-        explore: exploration steps.
+        explore_steps: exploration steps.
         many, few: aims left after a sixth of the exploration steps, and after half of them.
         finalists: aims to refine at the largest size; after each size the weaker half is dropped, down to ``least``.
-        refine: steps per size.
+        refine_steps: refinement steps per size.
         batch_size: images per candidate and refinement step.
         judged: most images per aim to judge on, the same throughout.
 
@@ -67,134 +75,138 @@ class AimedSearch:
     """
 
     restarts: Count = 1
-    explore: Count = 20
+    explore_steps: Count = 20
     many: Count = 96
     few: Count = 24
     finalists: Count = 12
     least: Count = 4
-    refine: Count = 8
+    refine_steps: Count = 8
     batch_size: Count = 4
     judged: Count = 48
 
-    def __call__(
-        self,
-        direction: Direction,
-        family: Family,
-        aims: Sequence[Aim],
-        rng: torch.Generator,
-        step: Callable[[], None] = lambda: None,
-        *,
-        together: bool = False,
-    ) -> list[Strength]:
-        """Search; returns the finalists, the strongest first.
+    def explore(self, task: Task, aims: Sequence[Aim]) -> Explored:
+        """Optimise a candidate for each aim by ``fires`` alone; returns the finalists.
 
         Args:
-            direction: the models and the images.
-            family: of the candidates.
+            task: what to work on.
             aims: those without images are left out.
-            rng: on the CPU.
-            step: called after each gradient step.
-            together: look for what works in both models.
 
         Raises:
             ModelError: the loss became NaN or infinite.
         """
-        task = _Task(self, direction, family, rng, step, together)
-        chosen, candidates = task.explore(list(aims))
-        return sorted(task.refine(chosen, candidates), key=lambda each: -each.total) if chosen else []
-
-
-@dataclass(frozen=True, eq=False)
-class _Task:
-    settings: AimedSearch
-    direction: Direction
-    family: Family
-    rng: torch.Generator
-    step: Callable[[], None]
-    together: bool
-
-    def explore(self, aims: list[Aim]) -> tuple[list[Aim], Candidates]:
-        settings, limits = self.settings, self.family.limits(self.direction.images)
-        aims = [aim for aim, images in zip(aims, self._admitted(aims), strict=True) if bool(images.any())]
-        aims = [aim for aim in aims for _ in range(settings.restarts)]
-        if not aims:
-            return [], self.family.candidates(0, self.direction.images, self.rng)
-        candidates = self.family.candidates(len(aims), self.direction.images, self.rng)
+        admit = admitted(list(aims), task.direction.kept, task.direction.before)
+        own = [aim for aim, images in zip(aims, admit, strict=True) if bool(images.any())]
+        own = [aim for aim in own for _ in range(self.restarts)]
+        candidates = task.family.candidates(len(own), task.direction.images, task.rng)
+        limits, losses = task.limits, list[Tensor]()
         smallest = limits[len(limits) // 2]
-        losses: list[Tensor] = []
-        drop = {-(-settings.explore // 6): settings.many, settings.explore // 2: settings.few}
-        for number in range(1, settings.explore + 1):
-            limit = limits[0] * (smallest / limits[0]) ** (number / settings.explore)
-            losses.append(self._descend(candidates, aims, limit, self.family.batch_size, both=False))
-            if number in drop and len(aims) > drop[number]:
-                left = _lowest(losses, aims, drop[number])
-                aims, candidates = [aims[each] for each in left], candidates.only(left)
+        drop = {-(-self.explore_steps // 6): self.many, self.explore_steps // 2: self.few}
+        for number in range(1, self.explore_steps + 1 if own else 0):
+            limit = limits[0] * (smallest / limits[0]) ** (number / self.explore_steps)
+            losses.append(task.descend(Explored(tuple(own), candidates), limit, task.family.batch_size, None))
+            if number in drop and len(own) > drop[number]:
+                left = _lowest(losses, own, drop[number])
+                own, candidates = [own[each] for each in left], candidates.only(left)
                 losses = [each[left] for each in losses]
-        left = _lowest(losses, aims, settings.finalists)
-        return [aims[each] for each in left], candidates.only(left)
+        left = _lowest(losses, own, self.finalists) if own else []
+        return Explored(tuple(own[each] for each in left), candidates.only(left))
 
-    def refine(self, aims: list[Aim], candidates: Candidates) -> list[Strength]:
-        settings, limits = self.settings, self.family.limits(self.direction.images)
-        found = [Strength(aim, (), (), images) for aim, images in zip(aims, self._draw(aims), strict=True)]
-        left = list(range(len(aims)))
-        for before, limit in pairwise((limits[0], *limits)):
-            aims = [found[each].aim for each in left]
-            for number in range(1, settings.refine + 1):
-                between = before * (limit / before) ** (number / settings.refine)
-                self._descend(candidates, aims, between, settings.batch_size, both=True)
+    def refine(self, task: Task, explored: Explored, *, together: bool = False) -> list[Strength]:
+        """Optimise and judge the finalists at each size; returns their strengths, the strongest first.
+
+        Args:
+            task: what to work on.
+            explored: the finalists.
+            together: look for what works in both models, rather than in ``fires`` alone.
+
+        Raises:
+            ModelError: the loss became NaN or infinite.
+        """
+        found = [
+            Strength(aim, (), (), images)
+            for aim, images in zip(explored.aims, task.draw(explored.aims, self.judged), strict=True)
+        ]
+        left, candidates = list(range(len(found))), explored.candidates
+        for before, limit in pairwise((task.limits[0], *task.limits)):
+            if not left:
+                break
+            now = Explored(tuple(found[each].aim for each in left), candidates)
+            for number in range(1, self.refine_steps + 1):
+                between = before * (limit / before) ** (number / self.refine_steps)
+                task.descend(now, between, self.batch_size, together)
             for each, trigger in zip(left, candidates.triggers(limit), strict=True):
-                found[each] = self._judged(found[each], trigger)
+                found[each] = task.judged(found[each], trigger, together)
             if max(found[each].rates[-1] for each in left) < _NOTHING:
                 break
             order = sorted(range(len(left)), key=lambda place: -found[left[place]].total)
-            kept = order[: max(settings.least, len(left) // 2)]
+            kept = order[: max(self.least, len(left) // 2)]
             left, candidates = [left[place] for place in kept], candidates.only(kept)
-        return found
+        return sorted(found, key=lambda each: -each.total)
 
-    def _descend(self, candidates: Candidates, aims: list[Aim], limit: float, count: int, *, both: bool) -> Tensor:
-        """One step on ``count`` random images per candidate; returns the losses, (S,)."""
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """What a search works on.
+
+    Attributes:
+        direction: the models and the images.
+        family: of the candidates.
+        rng: on the CPU.
+        step: called after each gradient step.
+    """
+
+    direction: Direction
+    family: Family
+    rng: torch.Generator
+    step: Callable[[], None] = lambda: None
+
+    @property
+    def limits(self) -> tuple[float, ...]:
+        """The family's sizes, as candidates take them."""
+        return self.family.limits(self.direction.images)
+
+    def descend(self, explored: Explored, limit: float, count: int, together: bool | None) -> Tensor:
+        """One step on ``count`` random images per candidate, by ``fires`` alone if ``together`` is None.
+
+        Returns the losses, (S,).
+        """
         direction = self.direction
-        weights = torch.rand(len(aims), len(direction.images), generator=self.rng)
-        weights = weights.to(direction.images.device) * self._admitted(aims)
-        least = max(1, min(count, int((weights > 0).sum(1).min())))
+        admit = admitted(list(explored.aims), direction.kept, direction.before)
+        weights = torch.rand(admit.shape, generator=self.rng).to(admit.device) * admit
+        least = max(1, min(count, int(admit.sum(1).min())))
         chosen = weights.topk(least, 1).indices
-        targets = torch.tensor([aim.target for aim in aims], device=chosen.device)[:, None].expand_as(chosen)
+        targets = torch.tensor([aim.target for aim in explored.aims], device=chosen.device)
+        targets = targets[:, None].expand_as(chosen)
 
         def loss(stamped: Tensor) -> Tensor:
             images = stamped.flatten(0, 1)
             total = _cross_entropy(direction.fires(images), targets)
-            if both:
-                wanted = targets if self.together else direction.kept[chosen]
+            if together is not None:
+                wanted = targets if together else direction.kept[chosen]
                 total = total + _cross_entropy(direction.stays(images), wanted)
             return total.mean(1)
 
-        losses = candidates.descend(direction.images[chosen], loss, self.family.lr, limit)
+        losses = explored.candidates.descend(direction.images[chosen], loss, self.family.lr, limit)
         self.step()
         return losses
 
     @torch.no_grad()
-    def _judged(self, strength: Strength, trigger: Patch | Addition) -> Strength:
-        """With the rate of a trigger of the next size."""
+    def judged(self, strength: Strength, trigger: Patch | Addition, together: bool) -> Strength:
+        """The strength with the rate of a trigger of the next size."""
         direction, target = self.direction, strength.aim.target
         stamped = trigger.apply(direction.images[strength.judged])
         hits = direction.fires(stamped).argmax(1) == target
         too = direction.stays(stamped).argmax(1) == target
-        rate = float((hits & (too == self.together)).float().mean())
-        return replace(
-            strength, rates=(*strength.rates, rate), triggers=(*strength.triggers, trigger)
-        )
+        rate = float((hits & (too == together)).float().mean())
+        return replace(strength, rates=(*strength.rates, rate), triggers=(*strength.triggers, trigger))
 
-    def _draw(self, aims: list[Aim]) -> list[Tensor]:
-        """For each aim, random images of its own to judge on."""
+    def draw(self, aims: Sequence[Aim], most: int) -> list[Tensor]:
+        """For each aim, at most ``most`` random images of its own."""
         drawn = []
-        for images in self._admitted(aims):
+        for images in admitted(list(aims), self.direction.kept, self.direction.before) if aims else ():
             own = images.nonzero().flatten()
-            order = torch.randperm(len(own), generator=self.rng)[: self.settings.judged].to(own.device)
-            drawn.append(own[order])
+            drawn.append(own[torch.randperm(len(own), generator=self.rng)[:most].to(own.device)])
         return drawn
-
-    def _admitted(self, aims: list[Aim]) -> Tensor:
-        return admitted(aims, self.direction.kept, self.direction.before)
 
 
 def _cross_entropy(logits: Tensor, classes: Tensor) -> Tensor:

@@ -1,0 +1,150 @@
+"""The decision rule of the differential detector: from leads to a verdict, in words. Pure functions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from torch import Tensor
+
+from fedmend.checked_settings import NonNegative, settings
+from fedmend.detection.base import Measure, Verdict
+from fedmend.detection.comparing import Comparison
+from fedmend.detection.search.aimed_search import Strength
+
+POOR = 0.25
+"""A model that gets less than this fraction of the way from chance to 1 is poor, and the verdict inconclusive."""
+
+
+@settings
+class DifferenceLimits:
+    """Limits of the rule, in sizes (see :class:`~fedmend.detection.comparing.Comparison`).
+
+    Attributes:
+        lead: from this lead on, a model is backdoored.
+        unsure: from this lead on, the verdict is inconclusive.
+        sure: a lead from ``unsure`` to below this is measured two more times; the median counts.
+        together: if no trigger works in the suspect alone, but one class leads by this much among triggers that work in
+            both models, both may be backdoored, and the verdict is inconclusive.
+    """
+
+    lead: NonNegative = 0.8
+    unsure: NonNegative = 0.5
+    sure: NonNegative = 1.2
+    together: NonNegative = 0.8
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What the rule judges.
+
+    Attributes:
+        comparisons: one per family that was searched.
+        together: of triggers that work in both models; None if that was not searched.
+        blind: why a model can't be searched; None if both can.
+        reference_accuracy, suspect_accuracy: on the unstamped images, in [0, 1]; None without labels.
+        class_names: one per class.
+        not_searched: families that were left out.
+    """
+
+    comparisons: tuple[Comparison, ...]
+    together: Comparison | None
+    blind: str | None
+    reference_accuracy: float | None
+    suspect_accuracy: float | None
+    class_names: tuple[str, ...]
+    not_searched: tuple[str, ...]
+
+
+def accuracy_of(logits: Tensor, labels: Tensor | None) -> float | None:
+    """The fraction of images that logits (N, classes) classify right; None without labels, int64 (N,)."""
+    return None if labels is None else float((logits.argmax(1) == labels.to(logits.device)).float().mean())
+
+
+def decide(evidence: Evidence, limits: DifferenceLimits) -> tuple[Verdict, str]:
+    """The verdict, and the reason in words."""
+    if evidence.blind is not None:
+        return "inconclusive", (
+            f"{evidence.blind[0].upper()}{evidence.blind[1:]}. A search by gradient says nothing about such a model; "
+            "scan it without what hides the gradient, such as rounding."
+        )
+    chance = 1 / len(evidence.class_names)
+    for name, value in (("reference", evidence.reference_accuracy), ("suspect", evidence.suspect_accuracy)):
+        if value is not None and value < chance + POOR * (1 - chance):
+            return "inconclusive", (
+                f"The {name} gets only {value:.0%} of the images right; chance is {chance:.0%}. Check that images, "
+                "labels and models match, or use better models."
+            )
+    best = max(evidence.comparisons, key=lambda each: each.lead)
+    if best.lead >= limits.lead:
+        return "backdoored", " ".join(_found(each, evidence) for each in evidence.comparisons if each.lead >= limits.lead)
+    if best.lead >= limits.unsure:
+        return "inconclusive", (
+            f"{_found(best, evidence)} That is too little for a backdoor ({limits.lead:g}) and too much to rule one out. "
+            "Scan again with more images, a reference closer to the suspect, or more effort."
+        )
+    together = evidence.together
+    if together is not None and together.lead >= limits.together:
+        return "inconclusive", (
+            f"Both models may be backdoored: small patches send images to {_name(together.strengths[0], evidence)} in "
+            f"the suspect and in the reference alike, {together.lead:.1f} sizes smaller than for any other class. Use an "
+            "earlier reference."
+        )
+    return "clean", (
+        f"No class stands out: the strongest candidate leads by {max(0.0, best.lead):.1f} sizes; a backdoor leads by "
+        f"{limits.lead:g} or more. Searched: {'; '.join(each.family for each in evidence.comparisons)}."
+    )
+
+
+def measures(evidence: Evidence, limits: DifferenceLimits) -> tuple[Measure, ...]:
+    """The lead of each family, and of triggers that work in both models."""
+    found = [_measure(each, limits.lead, "suspicious") for each in evidence.comparisons]
+    if evidence.together is not None:
+        found.append(
+            replace(
+                _measure(evidence.together, limits.together, "unsure"),
+                key="lead_in_both_models",
+                name="Lead in both models",
+                explanation="The same for patches that work in the suspect and in the reference alike.",
+            )
+        )
+    return tuple(found)
+
+
+def warnings(evidence: Evidence) -> tuple[str, ...]:
+    """What the search could not cover."""
+    if not evidence.not_searched or evidence.blind is not None:
+        return ()
+    return (f"Not searched: {'; '.join(evidence.not_searched)}.",)
+
+
+def _found(comparison: Comparison, evidence: Evidence) -> str:
+    leaders = comparison.strengths[: comparison.leaders]
+    return "; ".join(
+        f"{_sends(each, evidence)} in the suspect alone (up to {max(each.rates):.0%})" for each in leaders
+    ) + f": {comparison.lead:.1f} sizes ahead of the others ({comparison.family})."
+
+
+def _sends(strength: Strength, evidence: Evidence) -> str:
+    aim = strength.aim
+    sources = "other classes" if aim.source is None else f'"{evidence.class_names[aim.source]}"'
+    return f"A trigger sends images of {sources} to {_name(strength, evidence)}"
+
+
+def _name(strength: Strength, evidence: Evidence) -> str:
+    return f'"{evidence.class_names[strength.aim.target]}"'
+
+
+def _measure(comparison: Comparison, limit: float, tone: str) -> Measure:
+    above = comparison.lead >= limit
+    return Measure(
+        key=f"lead_{comparison.family.replace(', ', '_').replace('-', '_')}",
+        name=f"Lead ({comparison.family})",
+        value=comparison.lead,
+        limit=limit,
+        suspicious_when="above",
+        scale="plain",
+        explanation="How many sizes, each about half of the one before, the strongest trigger survives beyond every "
+        "other class's and beyond every class's when the models' roles are swapped.",
+        reading="At or above the limit: this class stands out." if above else "Below the limit: no class stands out.",
+        tone=("suspicious" if tone == "suspicious" else "unsure") if above else "innocent",
+    )
