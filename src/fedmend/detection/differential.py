@@ -17,7 +17,7 @@ from fedmend.detection.model_pair import accelerated_pair
 from fedmend.detection.search.aimed_search import AimedSearch, Strength, Task
 from fedmend.detection.search.aims import Aim, all_to_one, pairs
 from fedmend.detection.search.direction import Direction
-from fedmend.detection.search.families import ADDITIONS, PATCHES, Family
+from fedmend.detection.search.families import ADDITIONS, PAIR_PATCHES, PATCHES, Family
 from fedmend.detection.search.gradients import why_blind
 from fedmend.progress import Progress, silent
 from fedmend.seeds import generator
@@ -149,7 +149,7 @@ class _Scan:
             return
         with_pairs = len(self._sources(self.forward)) > 0 and self.forward.classes > 2
         if with_pairs:
-            yield _Plan(PATCHES, of_pairs=True)
+            yield _Plan(PAIR_PATCHES, of_pairs=True)
         yield _Plan(ADDITIONS, of_pairs=False)
         if self.detector.effort == "exhaustive" and with_pairs:
             yield _Plan(ADDITIONS, of_pairs=True)
