@@ -40,7 +40,6 @@ DEV = {
 }
 DEV_GREY = DEV | {"one-to-one": 1}
 LEAST_ASR = 0.6
-CLIENTS = 5
 
 
 @dataclass(frozen=True)
@@ -52,7 +51,8 @@ class Backdoor:
         family: the kind of backdoor, such as ``patch-3``.
         name: its folder below the cell's.
         triggers, goals: tables, one per attack.
-        attackers: of each attack; more than one without amplification, or distributed.
+        attackers: of each attack.
+        honest: honest clients in each round.
         distributed: each attacker stamps one part of the trigger (DBA).
         factor: amplification of the attackers' updates; 1: none.
         fraction: the poisoned fraction of the images that the goal attacks.
@@ -67,6 +67,7 @@ class Backdoor:
     triggers: tuple[Table, ...]
     goals: tuple[Table, ...]
     attackers: int
+    honest: int
     distributed: bool
     factor: float
     fraction: float
@@ -79,10 +80,9 @@ class Backdoor:
         return replace(
             self,
             name=f"{self.name}-strong",
-            factor=self.factor + 0.7 if self.factor > 1 else 1.3,
-            fraction=0.8,
-            rounds=4,
-            epochs=self.epochs + 2,
+            fraction=0.9,
+            rounds=self.rounds + 2,
+            epochs=self.epochs + 1,
         )
 
 
@@ -101,11 +101,11 @@ def backdoors(cell_name: str, split: str) -> list[Backdoor]:
 
 def branch(backdoor: Backdoor, runs: Path) -> SimulationConfig:
     """The simulation of a backdoored branch."""
-    trunk = backdoor.trunk
+    trunk, cell = backdoor.trunk, CELLS[backdoor.trunk.cell]
     first = trunk.rounds - backdoor.back
     base = settings(trunk, runs)
     attacker = LocalTraining(
-        epochs=backdoor.epochs, batch_size=32, optimizer="adam", lr=0.001, images_per_epoch=800
+        epochs=backdoor.epochs, batch_size=32, optimizer="adam", lr=0.001, images_per_epoch=1600 if cell.grey else 800
     )
     steps = ({"kind": "amplify", "factor": backdoor.factor},) if backdoor.factor > 1 else ()
     attacks = tuple(
@@ -123,13 +123,15 @@ def branch(backdoor: Backdoor, runs: Path) -> SimulationConfig:
         )
         for trigger, goal in zip(backdoor.triggers, backdoor.goals, strict=True)
     )
+    clients = backdoor.honest + backdoor.attackers * len(attacks)
     start = RunFolder(runs / trunk.key).checkpoint(first)
     return replace(
         base,
         seed=seed_of(trunk.cell, backdoor.name),
+        data=replace(base.data, partition="iid"),  # attackers hold images of all classes, so accuracy survives
         model=replace(base.model, start=str(start), start_round=first),
         training=replace(base.training, images_per_epoch=200),
-        federation=replace(base.federation, clients_per_round=CLIENTS, rounds=first + backdoor.rounds),
+        federation=replace(base.federation, clients_per_round=clients, rounds=first + backdoor.rounds),
         attack=attacks,
     )
 
@@ -146,26 +148,24 @@ def _draw(cell: Cell, trunk: Federation, family: str, number: int, random: Rando
         goals = [{"kind": "all-to-all", "num_classes": cell.num_classes, "shift": 1}]
     distributed = family == "atoms" and number % 2 == 1
     several = distributed or (family in ("patch-3", "patch-5", "blend") and number % 2 == 1)
-    factor = random.uniform(2.8, 4.2)
-    if distributed:
-        factor = random.uniform(1.2, 1.6)
-    elif several:
-        factor = 1.0
-    elif family == "two":
-        factor = random.uniform(2.4, 3.0)
-    hard = family in ("two", "all-to-all", "patch-1", "blend", "sinusoid") or several
+    hard = family in ("two", "all-to-all", "patch-1", "blend", "sinusoid")
+    # Amplification spares BatchNorm's statistics, so a large factor ruins the accuracy of the coloured cells.
+    factor = random.uniform(1.8, 2.4) if cell.grey else random.uniform(1.0, 1.3)
+    if distributed or several or family == "two":
+        factor = random.uniform(1.0, 1.2) + (0.5 if family == "two" and cell.grey else 0)
     return Backdoor(
         trunk=trunk,
         family=family,
         name=f"{trunk.split}-{family}-{number}",
         triggers=tuple(_trigger(cell, family, number, random) for _ in goals),
         goals=tuple(goals),
-        attackers=3 if several else 1,
+        attackers=3 if distributed else 2 if several else 1,
+        honest=2 if cell.grey and not several else 1,
         distributed=distributed,
         factor=round(factor, 2),
         fraction=round(random.uniform(0.3, 0.7), 2),
-        rounds=random.choice((2, 3) if hard else (1, 2, 2)),
-        epochs=3 if cell.grey or family == "all-to-all" else 2,
+        rounds=random.choice((2, 3) if cell.grey else (3, 4)) if hard else 2 if cell.grey or several else 3,
+        epochs=4 if family == "all-to-all" else 3,
         back=random.randrange(3),
     )
 
