@@ -9,6 +9,7 @@ from random import Random
 from typing import Any
 
 from cells import CELLS, Cell, Federation, seed_of, settings, trunks
+
 from fedmend.federation import AttackConfig, RunFolder, SimulationConfig
 from fedmend.local_training import LocalTraining
 
@@ -105,7 +106,11 @@ def branch(backdoor: Backdoor, runs: Path) -> SimulationConfig:
     first = trunk.rounds - backdoor.back
     base = settings(trunk, runs)
     attacker = LocalTraining(
-        epochs=backdoor.epochs, batch_size=32, optimizer="adam", lr=0.001, images_per_epoch=1600 if cell.grey else 800
+        epochs=backdoor.epochs,
+        batch_size=32,
+        optimizer="adam",
+        lr=0.001,
+        images_per_epoch=1600 if cell.grey else 800,
     )
     steps = ({"kind": "amplify", "factor": backdoor.factor},) if backdoor.factor > 1 else ()
     attacks = tuple(
@@ -128,7 +133,9 @@ def branch(backdoor: Backdoor, runs: Path) -> SimulationConfig:
     return replace(
         base,
         seed=seed_of(trunk.cell, backdoor.name),
-        data=replace(base.data, partition="iid"),  # attackers hold images of all classes, so accuracy survives
+        data=replace(
+            base.data, partition="iid"
+        ),  # attackers hold images of all classes, so accuracy survives
         model=replace(base.model, start=str(start), start_round=first),
         training=replace(base.training, images_per_epoch=200),
         federation=replace(base.federation, clients_per_round=clients, rounds=first + backdoor.rounds),

@@ -1,15 +1,13 @@
 """The zoo's models, read from its index.
 
-from load import items
-for item in items(split="test", cell="gtsrb-vgg"):
-    suspect, reference = item.models()
-    images, labels = item.images(per_class=3, seed=0)
+For example: ``suspect, reference = items(split="test", cell="gtsrb-vgg")[0].models()``.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import sys
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -18,13 +16,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from cells import CELLS, Cell
 from fedmend.checkpoints import load_checkpoint
 from fedmend.data import ImageSet, load_images
 from fedmend.goals import Goal, goal_from_table
 from fedmend.models import build_model
 from fedmend.seeds import generator
 from fedmend.triggers import Trigger, trigger_from_table
+
+# Networks and triggers are named as modules of this folder.
+sys.path.insert(0, str(Path(__file__).parent))
+
+from cells import CELLS, Cell
 
 RUNS = Path(os.environ.get("ZOO_RUNS", Path(__file__).parents[1] / "runs" / "zoo")).resolve()
 INDEX = RUNS / "index.jsonl"

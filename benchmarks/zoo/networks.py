@@ -110,8 +110,8 @@ class AttentionBlock(nn.Module):
         query, key, value = qkv.permute(2, 0, 3, 1, 4)
         mixed = nn.functional.scaled_dot_product_attention(query, key, value)
         x = x + self.out(mixed.transpose(1, 2).reshape(count, tokens, dim))
-        x = x + self.mlp(self.norm2(x))
-        return x
+        out: Tensor = x + self.mlp(self.norm2(x))
+        return out
 
 
 def vit(*, num_classes: int, in_channels: int, image_size: tuple[int, int]) -> VisionTransformer:

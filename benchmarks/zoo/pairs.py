@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cells import CELLS, SMALL_CELLS, Federation, seed_of, settings, small_federations, trunks
+
 from fedmend.federation import RunFolder, SimulationConfig
 
 GAPS = (1, 2, 5, 10, 20)
@@ -42,7 +44,9 @@ def round_pairs(federation: Federation) -> list[Pair]:
     if federation.partition in ("k-label-2", "dirichlet-0.1"):
         family = "non-iid"
     return [
-        _pair(federation, family, f"{end}-{end - gap}", _round(federation, end), _round(federation, end - gap))
+        _pair(
+            federation, family, f"{end}-{end - gap}", _round(federation, end), _round(federation, end - gap)
+        )
         for end in ends
         for gap in GAPS
         if end - gap >= 1
@@ -52,7 +56,7 @@ def round_pairs(federation: Federation) -> list[Pair]:
 def seed_pairs(federations: list[Federation]) -> list[Pair]:
     """Each federation's last round against that of the next, another federation of the same cell and split."""
     pairs = []
-    for suspect, reference in zip(federations, federations[1:], strict=False):
+    for suspect, reference in itertools.pairwise(federations):
         pair = _pair(
             suspect,
             "another-seed",

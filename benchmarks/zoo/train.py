@@ -15,12 +15,13 @@ from dataclasses import asdict
 from functools import cache
 from pathlib import Path
 
-import torch
-from torch import Tensor, nn
-
 import backdoors
 import pairs
+import torch
 from cells import CELLS, SMALL_CELLS, Cell, Federation, seed_of, settings, small_federations, trunks
+from load import INDEX, RUNS, Item, attack_images, items, model, training_images
+from torch import Tensor, nn
+
 from fedmend.checkpoints import save_state
 from fedmend.data import ImageSet
 from fedmend.errors import ModelError
@@ -30,7 +31,6 @@ from fedmend.goals import attacked, targets_of
 from fedmend.local_training import LocalTraining
 from fedmend.models import build_model
 from fedmend.seeds import generator
-from load import INDEX, RUNS, Item, attack_images, items, model, training_images
 
 RECORDED = 500
 MEASURED = 1500
@@ -219,7 +219,9 @@ def start(federation: Federation) -> None:
     save_state(net.state_dict(), file)
     if not federation.small:
         seconds = time.perf_counter() - began
-        print(f"{file.stem} {cell.name}: {measured_accuracy(cell, str(file)):.3f}, {seconds:.0f} s", flush=True)
+        print(
+            f"{file.stem} {cell.name}: {measured_accuracy(cell, str(file)):.3f}, {seconds:.0f} s", flush=True
+        )
 
 
 def distil(trunk: Federation, pair: pairs.Pair) -> None:
@@ -230,7 +232,9 @@ def distil(trunk: Federation, pair: pairs.Pair) -> None:
     if not cell.grey:
         student = model(cell, RunFolder(Path(trunk.key)).checkpoint(1))
     images = training_images(cell).images
-    chosen = images[torch.randperm(len(images), generator=generator(seed, "distil"))[: 20_000 if cell.grey else 4_000]]
+    chosen = images[
+        torch.randperm(len(images), generator=generator(seed, "distil"))[: 20_000 if cell.grey else 4_000]
+    ]
     for rate in (0.002, 0.0005) if cell.grey else (0.001,):
         training = LocalTraining(epochs=1, lr=rate)
         training(student, chosen, predictions(teacher, chosen), seed)
@@ -261,7 +265,9 @@ def steps() -> Iterator[tuple[str, str, str]]:
         yield from (("cell", cell, split) for cell in cells)
         if cells != ("cifar-vit",):
             yield from (("small", cell, split) for cell in SMALL_CELLS)
-            yield from (("cell", cell, split) for cell in CELLS if CELLS[cell].classes and split in pairs.splits(cell))
+            yield from (
+                ("cell", cell, split) for cell in CELLS if CELLS[cell].classes and split in pairs.splits(cell)
+            )
 
 
 def main() -> None:
