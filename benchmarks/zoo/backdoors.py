@@ -106,11 +106,7 @@ def branch(backdoor: Backdoor, runs: Path) -> SimulationConfig:
     first = trunk.rounds - backdoor.back
     base = settings(trunk, runs)
     attacker = LocalTraining(
-        epochs=backdoor.epochs,
-        batch_size=32,
-        optimizer="adam",
-        lr=0.001,
-        images_per_epoch=1600 if cell.grey else 800,
+        epochs=backdoor.epochs, batch_size=32, optimizer="adam", lr=0.001, images_per_epoch=cell.attack_images
     )
     steps = ({"kind": "amplify", "factor": backdoor.factor},) if backdoor.factor > 1 else ()
     attacks = tuple(

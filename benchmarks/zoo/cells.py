@@ -22,6 +22,7 @@ class Cell:
         start_images: images per epoch of the central pre-training.
         start_lrs: learning rate (Adam) of each of its epochs.
         rounds: of a trunk.
+        attack_images: per epoch of an attacker.
     """
 
     name: str
@@ -31,6 +32,7 @@ class Cell:
     start_images: int = 40_000
     start_lrs: tuple[float, ...] = (0.003, 0.001, 0.0003)
     rounds: int = 24
+    attack_images: int = 1600
 
     @property
     def grey(self) -> bool:
@@ -53,9 +55,9 @@ _CELLS = (
     Cell("mnist-convnet", "mnist", "convnet"),
     Cell("mnist-groupnorm", "mnist", "networks:group_norm", start_lrs=(0.004, 0.002, 0.0005)),
     Cell("fashion-three-conv", "fashion-mnist", "three-conv", start_images=60_000),
-    Cell("gtsrb-vgg", "gtsrb", "networks:vgg", (), 39_000, (0.003, 0.002, 0.001, 0.0004), 16),
-    Cell("cifar-resnet18", "cifar10", "networks:resnet18", (), 50_000, _CIFAR, 16),
-    Cell("cifar-vit", "cifar10", "networks:vit", (), 50_000, (0.001, 0.001, 0.001, 0.0006, 0.0003), 16),
+    Cell("gtsrb-vgg", "gtsrb", "networks:vgg", (), 39_000, (0.003, 0.002, 0.001, 0.0004), 16, 800),
+    Cell("cifar-resnet18", "cifar10", "networks:resnet18", (), 50_000, _CIFAR, 16, 500),
+    Cell("cifar-vit", "cifar10", "networks:vit", (), 50_000, (0.001, 0.001, 0.001, 0.0006, 0.0003), 16, 500),
     Cell("mnist-3-8", "mnist", "convnet", (3, 8), 6_000, (0.002,), 12),
     Cell("mnist-0-1", "mnist", "convnet", (0, 1), 6_000, (0.002,), 12),
     Cell("mnist-4-9", "mnist", "convnet", (4, 9), 6_000, (0.002,), 12),
