@@ -19,6 +19,7 @@ import multiprocessing
 import os
 import platform
 import subprocess
+import sys
 import time
 import traceback
 from collections import defaultdict
@@ -31,7 +32,7 @@ from unittest.mock import patch
 
 import torch
 from cells import CELLS
-from load import Item, items
+from load import INDEX, Item, items
 from scans import RESULTS, path_of
 
 from fedmend import DETECTORS, Case, Finding, scan
@@ -235,6 +236,8 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--out", type=Path, help="another file, such as one for trials")
     options = parser.parse_args()
+    if not items():
+        sys.exit(f"{INDEX} holds no models: run train.py, or set ZOO_RUNS")
     RESULTS.mkdir(exist_ok=True)
     count_items()
     path = options.out or path_of(options.split, options.method, options.effort, both=options.both)

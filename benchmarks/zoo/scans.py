@@ -8,6 +8,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from scipy.stats import binomtest
+
 RESULTS = Path(__file__).parent / "results"
 DEFAULT, EFFORT = "differential", "standard"
 
@@ -107,3 +109,11 @@ def by(scans: Iterable[Scan], *keys: str) -> dict[tuple[str, ...], list[Scan]]:
     for scan in scans:
         groups[tuple(scan[key] for key in keys)].append(scan)
     return groups
+
+
+def rate(number: int, n: int) -> str:
+    """``number`` of ``n`` with the exact 95 % interval of the rate behind it (Clopper and Pearson), in percent."""
+    if not n:
+        return "–"
+    interval = binomtest(number, n).proportion_ci(0.95, "exact")
+    return f"{number}/{n} ({100 * interval.low:.0f} to {100 * interval.high:.0f} %)"
