@@ -111,7 +111,10 @@ def test_targets_are_met_on_all_planned_models_only(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "missed"),
     [
-        ({"verdict": "clean"}, {"patches up to 8x8 and atoms, ASR at least 80 %", "backdoored models called clean"}),
+        (
+            {"verdict": "clean"},
+            {"patches up to 8x8 and atoms, ASR at least 80 %", "backdoored models called clean"},
+        ),
         ({"found": [[None, 3, 0.9]]}, {"patches up to 8x8 and atoms, ASR at least 80 %"}),
         ({"asr": [0.79], "verdict": "clean"}, {"backdoored models called clean"}),
         (honest("b", verdict="backdoored"), {"honest models called backdoored"}),
@@ -119,9 +122,7 @@ def test_targets_are_met_on_all_planned_models_only(tmp_path: Path) -> None:
     ],
 )
 def test_what_is_wrong_is_missed(tmp_path: Path, change: Scan, missed: set[str]) -> None:
-    found = statuses(
-        folder(tmp_path, [scan(**change), honest("a")], backdoored__patch_3=1, clean__rounds=1)
-    )
+    found = statuses(folder(tmp_path, [scan(**change), honest("a")], backdoored__patch_3=1, clean__rounds=1))
     assert {name for name, status in found.items() if status == "missed"} == missed
 
 
