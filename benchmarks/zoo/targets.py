@@ -27,6 +27,7 @@ from benchmarks.zoo.scans import (
     planned,
 )
 
+BENCHMARKS = Path(__file__).resolve().parents[1]
 LEAST_ASR = 0.8
 SEEDS = 10
 RATIOS = {"mnist-convnet": 10, "cifar-resnet18": 30, "gtsrb-vgg": 300}
@@ -36,8 +37,8 @@ TURNS = 6
 Rule = Callable[[Scan], bool]
 
 
-def targets(results: Path = RESULTS) -> list[Target]:
-    """A line for each target."""
+def targets(results: Path = RESULTS, others: Path = BENCHMARKS) -> list[Target]:
+    """A line for each target; two are measured by the other benchmarks, whose folders are in ``others``."""
     scans = load(path_of("test", DEFAULT, EFFORT, results=results))
     first = [scan for scan in scans if scan["seed"] == 0]
     both = load(path_of("test", DEFAULT, EFFORT, both=True, results=results), seed=0)
@@ -47,8 +48,10 @@ def targets(results: Path = RESULTS) -> list[Target]:
         *detections(first, plan),
         *verdicts(first, plan),
         *times(results),
+        growth(others),
         agreement(scans, models),
         at_most("both models backdoored, called clean", both, plan.get("both", 0), "clean", 0.05),
+        earlier(others),
     ]
 
 
@@ -122,8 +125,7 @@ def at_most(name: str, scans: Sequence[Scan], expected: int, verdict: str, most:
 
 def times(results: Path) -> list[Target]:
     """How many times longer Neural Cleanse takes to its own end, in turns with the default scan."""
-    path = results / "yardstick.json"
-    file: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    file = read(results / "yardstick.json")
     lines = []
     for cell, least in RATIOS.items():
         turns = file.get("turns", {}).get(cell, [])
@@ -173,3 +175,45 @@ def of_plan(plan: dict[str, int], kind: str, families: Sequence[str] | None = No
     return sum(
         plan["/".join(key)] for key in keys if key[1] == kind and (families is None or key[2] in families)
     )
+
+
+def growth(others: Path) -> Target:
+    """The default's time on a model of 1,000 classes against that of 10, from the speed benchmark."""
+    file = read(others / "speed" / "results" / "growth.json")
+    points = file["axes"]["classes"] if file.get("method") == DEFAULT else []
+    seconds = {point["classes"]: point["seconds"] for point in points}
+    ratio = seconds[1000] / seconds[10] if seconds else 0.0
+    told = (
+        f"{ratio:.1f} times: {seconds[10]:.1f} s and {seconds[1000]:.1f} s" if seconds else "not measured yet"
+    )
+    n = int(bool(seconds))
+    return Target(
+        "zoo", "1,000 classes against 10", "at most 3 times the time", told, n, 1, judge(ratio <= 3, n, 1)
+    )
+
+
+def earlier(others: Path) -> Target:
+    """The default's verdicts on the detection benchmark over ten seeds."""
+    file = read(others / "detection" / "results" / "seeds.json")
+    planted = file.get("targets", {})
+    right = [
+        each["verdict"] == ("clean" if planted[f"{dataset}/{name}"] is None else "backdoored")
+        for dataset in ("mnist", "fashion-mnist")
+        for name, found in file.get(dataset, {}).get(DEFAULT, {}).items()
+        for each in found
+    ]
+    return Target(
+        "zoo",
+        "verdicts of the detection benchmark, ten seeds",
+        "all 240 right",
+        proportion(sum(right), len(right)) if right else "not measured yet",
+        len(right),
+        240,
+        judge(all(right), len(right), 240),
+    )
+
+
+def read(path: Path) -> dict[str, Any]:
+    """A JSON file; empty if it isn't there."""
+    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    return content

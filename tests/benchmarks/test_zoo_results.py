@@ -54,7 +54,7 @@ def folder(path: Path, scans: list[Scan], **plan: int) -> Path:
 
 
 def statuses(results: Path) -> dict[str, str]:
-    return {line.name: line.status for line in targets(results)}
+    return {line.name: line.status for line in targets(results, results)}
 
 
 @pytest.mark.parametrize(
@@ -153,6 +153,28 @@ def test_the_median_of_the_ratios_decides(tmp_path: Path) -> None:
     (tmp_path / "yardstick.json").write_text(json.dumps({"turns": dict.fromkeys(RATIOS, turns)}))
     found = [line.status for line in targets(tmp_path) if "Neural Cleanse" in line.name]
     assert found == ["met", "met", "missed"]
+
+
+def test_growth_counts_only_of_the_default(tmp_path: Path) -> None:
+    path = tmp_path / "speed" / "results" / "growth.json"
+    path.parent.mkdir(parents=True)
+    points = [{"classes": classes, "seconds": seconds} for classes, seconds in ((10, 2.0), (1000, 6.1))]
+    for method, expected in (("contrastive", "not run"), ("differential", "missed")):
+        path.write_text(json.dumps({"axes": {"classes": points}, "method": method}), encoding="utf-8")
+        assert statuses(tmp_path)["1,000 classes against 10"] == expected
+
+
+def test_verdicts_of_the_detection_benchmark(tmp_path: Path) -> None:
+    path = tmp_path / "detection" / "results" / "seeds.json"
+    path.parent.mkdir(parents=True)
+    right = {"sba": [{"verdict": "backdoored"}] * 120, "clean": [{"verdict": "clean"}] * 120}
+    file = {"mnist": {"differential": right}, "targets": {"mnist/sba": 3, "mnist/clean": None}}
+    name = "verdicts of the detection benchmark, ten seeds"
+    path.write_text(json.dumps(file), encoding="utf-8")
+    assert statuses(tmp_path)[name] == "met"
+    right["clean"][0] = {"verdict": "inconclusive"}
+    path.write_text(json.dumps(file), encoding="utf-8")
+    assert statuses(tmp_path)[name] == "missed"
 
 
 def test_tables_show_failures_with_their_measures(tmp_path: Path) -> None:
