@@ -33,7 +33,7 @@ from unittest.mock import patch
 import torch
 from cells import CELLS
 from load import INDEX, Item, items
-from scans import RESULTS, path_of
+from scans import RESULTS, load, path_of
 
 from fedmend import DETECTORS, Case, Finding, scan
 from fedmend.detection import Detector, Differential, find_detector, model_pair
@@ -193,7 +193,7 @@ def provenance(workers: int) -> dict[str, str]:
         subprocess.run(["git", *command], capture_output=True, text=True, cwd=here, check=True).stdout.strip()
         for command in (
             ["rev-parse", "--short=12", "HEAD"],
-            ["status", "--porcelain", "../../src", "ablations.py"],
+            ["status", "--porcelain", "../../src/**/*.py", "ablations.py"],
         )
     )
     return {
@@ -241,10 +241,10 @@ def main() -> None:
     RESULTS.mkdir(exist_ok=True)
     count_items()
     path = options.out or path_of(options.split, options.method, options.effort, both=options.both)
-    done = set()
-    if path.exists():
-        lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-        done = {(line["cell"], line["name"], line["seed"]) for line in lines}
+    told, lines = provenance(options.workers), load(path)
+    done = {(line["cell"], line["name"], line["seed"]) for line in lines}
+    if older := sum(line["commit"] != told["commit"] for line in lines):
+        print(f"{older} of {len(lines)} scans in {path.name} are of another commit than {told['commit']}")
     chosen = in_turns(
         [
             item
@@ -260,7 +260,6 @@ def main() -> None:
         for item in chosen[: options.most]
         if (item.cell, item.name, seed) not in done
     ]
-    told = provenance(options.workers)
     with multiprocessing.get_context("spawn").Pool(options.workers) as pool:
         for line in pool.imap_unordered(evaluate, tasks):
             if line is None:
