@@ -21,7 +21,7 @@ EFFORTS = ("quick", "standard", "exhaustive")
 
 
 def calibration(scans: list[Scan]) -> dict[str, Any]:
-    """Each federation's largest lead over its clean pairs, sorted; without scans, no federations."""
+    """Each federation's largest lead over its clean pairs, sorted."""
     clean = [scan for scan in scans if not is_backdoored(scan)]
     largest: dict[str, float] = {}
     for scan in clean:
@@ -54,9 +54,10 @@ def main() -> None:
         for effort in EFFORTS
         if (found := shares(load(path_of("test", DEFAULT, effort), seed=0)))
     }
-    for name, content in (("calibration", calibration(dev)), ("measured", measured)):
-        write_text(PACKAGE / f"{name}.json", json.dumps(content, indent=1) + "\n")
-        print(f"{name}: {json.dumps(content)[:300]}")
+    for name, content in (("calibration", calibration(dev) if dev else {}), ("measured", measured)):
+        if content:  # without scans, what was measured before stays
+            write_text(PACKAGE / f"{name}.json", json.dumps(content, indent=1) + "\n")
+            print(f"{name}: {json.dumps(content)}")
 
 
 if __name__ == "__main__":
