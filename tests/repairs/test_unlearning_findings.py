@@ -139,6 +139,15 @@ def test_a_start_that_costs_accuracy_or_does_not_fit_is_the_suspect(backdoored: 
         assert torch.allclose(start[5].bias, backdoored[5].bias, atol=1e-6)  # type: ignore[index]
 
 
+def test_the_report_says_where_it_started(backdoored: nn.Module) -> None:
+    images, labels = images_and_labels(32)
+    findings = [finding(Target(TARGET, 1.0, trigger=planted()))]
+    context = Context(moved(backdoored, 0.1), images, labels)
+    candidate = Unlearning(reference_weight=0.25)(backdoored, findings, context)
+    assert candidate.details == UnlearningDetails(1, 1, reference_weight=0.25)
+    assert candidate.summary.endswith("from a start with 25% of the reference's weights")
+
+
 def finding(*targets: Target) -> Finding:
     return Finding("any", "backdoored", "", 1.0, 0.8, targets=targets)
 

@@ -77,10 +77,11 @@ class Unlearning:
             if target.trigger is not None
             for trigger in (target.trigger, *target.variants)
         ]
-        model = self.fine_tuned(suspect, triggers, context)
+        model, weight = self._tuned(suspect, triggers, context)
         parts = "A trigger was" if len(triggers) == 1 else f"A trigger in {len(triggers)} variants was"
-        details = UnlearningDetails(context.attempt, len(triggers))
-        return Candidate(model, f"{parts} found and unlearned", details)
+        start = f", from a start with {weight:.0%} of the reference's weights" if weight else ""
+        details = UnlearningDetails(context.attempt, len(triggers), weight)
+        return Candidate(model, f"{parts} found and unlearned{start}", details)
 
     def fine_tuned(self, suspect: nn.Module, triggers: Sequence[Trigger], context: Context) -> nn.Module:
         """A fine-tuned copy of ``suspect``, on its device and in its modes.
@@ -95,6 +96,12 @@ class Unlearning:
                 model's classes. ConfigError: the context has no images, or training diverged.
             ModelError: every parameter is frozen.
         """
+        return self._tuned(suspect, triggers, context)[0]
+
+    def _tuned(
+        self, suspect: nn.Module, triggers: Sequence[Trigger], context: Context
+    ) -> tuple[nn.Module, float]:
+        """The fine-tuned copy, and the reference's weight in its start."""
         if not triggers:
             raise DataError("unlearning needs a trigger; got none")
         if context.images is None or context.labels is None:
@@ -106,7 +113,7 @@ class Unlearning:
             )
         device = device_of(suspect)
         images, labels = context.images.to(device), context.labels.to(device)
-        model = self._start(suspect, context.reference, images, labels)
+        model, weight = self._start(suspect, context.reference, images, labels)
         trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
         if not trainable:
             raise ModelError(
@@ -139,22 +146,22 @@ class Unlearning:
                     context.progress("unlearning", done, batches)
         if not all(bool(value.isfinite().all()) for value in model.state_dict().values()):
             raise ConfigError("unlearning diverged: weights became NaN or infinite; try a smaller lr")
-        return model
+        return model, weight
 
     def _start(
         self, suspect: nn.Module, reference: nn.Module | None, images: Tensor, labels: Tensor
-    ) -> nn.Module:
-        """A copy of the suspect, nearer to the reference if that costs no accuracy on the images."""
+    ) -> tuple[nn.Module, float]:
+        """A copy of the suspect, nearer to the reference if that costs no accuracy, and the latter's weight."""
         copy = deepcopy(suspect)
         if reference is None or not self.reference_weight or not _alike(suspect, reference):
-            return copy
+            return copy, 0.0
         nearer, there = deepcopy(suspect), reference.state_dict()
         with torch.no_grad():
             for name, value in nearer.state_dict().items():
                 if value.is_floating_point():
                     value.lerp_(there[name].to(value), self.reference_weight)
         lost = accuracy(suspect, images, labels) - accuracy(nearer, images, labels)
-        return nearer if lost <= _MOST_LOST else copy
+        return (nearer, self.reference_weight) if lost <= _MOST_LOST else (copy, 0.0)
 
     def _targets(self, teachers: Sequence[nn.Module], images: Tensor, labels: Tensor) -> Tensor:
         """Target probabilities (N, classes): the labels, mixed with the mean of the teachers' predictions."""
