@@ -28,7 +28,7 @@ from torch import nn
 from fedmend.checkpoints import save_state
 from fedmend.detection import Case, Differential, scan
 from fedmend.evaluation import accuracy, attack_success_rate
-from fedmend.federation import RunFolder, simulate
+from fedmend.federation import RunFolder, simulate, simulated_config
 from fedmend.goals import attacked, targets_of
 from fedmend.repairs import FIVE_EPOCHS, repair
 
@@ -88,7 +88,7 @@ def measured_accuracy(item: Item, net: nn.Module) -> float:
 
 def trained_further(item: Item, net: nn.Module) -> dict[str, Line]:
     """ASR and accuracy after one honest round, and after five with the attackers of the item's branch."""
-    config = RunFolder(RUNS / Path(item.suspect).parents[1]).config()
+    config = simulated_config(RunFolder(RUNS / Path(item.suspect).parents[1]))
     last = config.federation.rounds
     measures = {}
     for name, rounds, attack in (("honest", 1, ()), ("attacked", ATTACKED_ROUNDS, config.attack)):
