@@ -9,10 +9,10 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks" / "zoo"))
 
 import backdoors
 import pairs
-import repairs
 from cells import CELLS, settings, small_federations, trunks
 from load import Item
 
+import repairs
 from fedmend.goals import classes_of, goal_from_table
 from fedmend.models import build_model, probe
 from fedmend.triggers import trigger_from_table
