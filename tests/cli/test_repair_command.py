@@ -23,8 +23,8 @@ def names(folder: Path) -> set[str]:
 
 @pytest.fixture(autouse=True)
 def _thorough(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As few images as here need more epochs."""
-    monkeypatch.setitem(REPAIRS, "unlearn", Unlearning(epochs=10, lr=0.005))
+    """As few images as here need more epochs and larger steps."""
+    monkeypatch.setitem(REPAIRS, "unlearn", Unlearning(epochs=10, lr=0.02))
 
 
 def test_a_backdoored_model_is_repaired(

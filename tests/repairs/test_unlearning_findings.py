@@ -1,6 +1,7 @@
 """What unlearning takes from findings, and what it refuses."""
 
 from copy import deepcopy
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -81,9 +82,10 @@ def test_the_targets_by_hand() -> None:
 
 def test_a_references_predictions_are_averaged_with_the_suspects(backdoored: nn.Module) -> None:
     images = images_and_labels(32)
-    alone = unlearned(backdoored, planted(), *images)
-    itself = unlearned(backdoored, planted(), *images, reference=backdoored)
-    other = unlearned(backdoored, planted(), *images, reference=alone)
+    method = replace(THOROUGH, reference_weight=0.0)
+    alone = unlearned(backdoored, planted(), *images, method)
+    itself = unlearned(backdoored, planted(), *images, method, reference=backdoored)
+    other = unlearned(backdoored, planted(), *images, method, reference=alone)
     assert torch.equal(alone[1].weight, itself[1].weight)
     assert not torch.equal(alone[1].weight, other[1].weight)
 
@@ -130,6 +132,14 @@ def test_it_starts_between_suspect_and_reference(backdoored: nn.Module) -> None:
     for weight in (0.0, 0.5, 1.0):
         start: Any = started(backdoored, near, reference_weight=weight)
         assert torch.allclose(start[5].bias, moved(backdoored, 0.1 * weight)[5].bias, atol=1e-6)
+
+
+def test_at_the_reference_nothing_is_left_to_unlearn(backdoored: nn.Module) -> None:
+    """The learning rate is multiplied by the suspect's weight in the start."""
+    near, images = moved(backdoored, 0.1), images_and_labels(64)
+    method = Unlearning(reference_weight=1.0, lr=0.1)
+    start: Any = method.fine_tuned(backdoored, [planted()], Context(near, *images))
+    assert torch.equal(flatten(start.state_dict()), flatten(near.state_dict()))
 
 
 def test_a_start_that_costs_accuracy_or_does_not_fit_is_the_suspect(backdoored: nn.Module) -> None:

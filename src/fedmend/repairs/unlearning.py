@@ -33,7 +33,8 @@ class Unlearning:
       clean images they are the mean of the suspect's and the reference's; on stamped ones the reference's, since a
       poisoned model leans towards the target class even on clean images.
     - ``reference_weight``: recovered triggers are never quite the planted ones. A start between reference and suspect
-      also weakens what no trigger shows. It is used only if it is at most 1 % less accurate on the images.
+      also weakens what no trigger shows. It is used only if it is at most 1 % less accurate on the images. Less is left
+      to unlearn there, so the learning rate is multiplied by the suspect's weight.
 
     0 for both is the paper's recipe. Dropout is off, and BatchNorm keeps its statistics, since a few stamped images
     don't represent the clean data.
@@ -44,7 +45,7 @@ class Unlearning:
         soft_targets: weight in [0, 1] of the models' predictions on the clean images in the targets; the labels have
             the rest.
         reference_weight: weight in [0, 1] of the reference's parameters in the start; the suspect's have the rest.
-        lr: Adam's initial learning rate; it decays linearly to 0.
+        lr: Adam's initial learning rate for a start at the suspect; it decays linearly to 0.
         batch_size: clean images per batch.
 
     Raises:
@@ -54,7 +55,7 @@ class Unlearning:
     epochs: Count = 1
     stamped_fraction: PositiveFraction = 1.0
     soft_targets: Fraction = 0.7
-    reference_weight: Fraction = 0.5
+    reference_weight: Fraction = 0.75
     lr: Positive = 0.003
     batch_size: Count = 16
 
@@ -119,7 +120,7 @@ class Unlearning:
             raise ModelError(
                 "every parameter of the model is frozen; set requires_grad on those to fine-tune"
             )
-        optimizer = torch.optim.Adam(trainable, self.lr)
+        optimizer = torch.optim.Adam(trainable, self.lr * (1 - weight))
         batches = -(-len(images) // self.batch_size) * self.epochs
         schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, total_iters=batches)
         done = used = 0
