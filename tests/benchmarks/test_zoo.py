@@ -10,7 +10,9 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks" / "zoo"))
 import backdoors
 import pairs
 from cells import CELLS, settings, small_federations, trunks
+from load import Item
 
+import repairs
 from fedmend.goals import classes_of, goal_from_table
 from fedmend.models import build_model, probe
 from fedmend.triggers import trigger_from_table
@@ -111,3 +113,13 @@ def test_a_square_is_drawn_where_and_how_it_says(look: str, expected: list[list[
     stamped = trigger_from_table(table, (1, 6, 6)).apply(torch.zeros(1, 1, 6, 6))
     assert stamped[0, 0, 1:3, 3:5].tolist() == expected
     assert stamped.count_nonzero() == 4
+
+
+def test_the_first_of_each_family_and_cell_is_trained_further() -> None:
+    made = [
+        Item(cell, "dev", "backdoored", family, f"{family}-{number}", "", "", "")
+        for cell in ("mnist-convnet", "gtsrb-vgg")
+        for family in ("patch-3", "blend")
+        for number in range(2)
+    ]
+    assert list(repairs.firsts(made)) == made[::2]
