@@ -70,8 +70,9 @@ class AimedSearch:
     Attributes:
         restarts: candidates per aim at the start.
         explore_steps: exploration steps.
-        many, few: aims left after a sixth of the exploration steps, and after half of them.
-        finalists: aims to refine at the largest size; after each size the weaker half is dropped, down to ``least``.
+        many: aims left after a fifth of the exploration steps.
+        finalists: aims left after half of them, to refine at the largest size; after each size the weaker half is
+            dropped, down to ``least``.
         refine_steps: refinement steps per size.
         batch_size: images per candidate and refinement step.
         judged: most images per aim to judge on, the same throughout.
@@ -82,8 +83,7 @@ class AimedSearch:
 
     restarts: Count = 1
     explore_steps: Count = 20
-    many: Count = 96
-    few: Count = 24
+    many: Count = 24
     finalists: Count = 12
     least: Count = 4
     refine_steps: Count = 8
@@ -108,7 +108,7 @@ class AimedSearch:
         scores = list[Tensor]()
         (largest, smallest), unit = task.family.explored, task.family.unit(task.direction.images)
         stage: Stage = "together" if together else "explore"
-        drop = {-(-self.explore_steps // 6): self.many, self.explore_steps // 2: self.few}
+        drop = {-(-self.explore_steps // 5): self.many, self.explore_steps // 2: self.finalists}
         for number in range(1, self.explore_steps + 1 if own else 0):
             limit = unit * largest * (smallest / largest) ** (number / self.explore_steps)
             scores.append(
