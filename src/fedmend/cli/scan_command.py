@@ -11,7 +11,7 @@ from fedmend.checkpoints import save_trigger
 from fedmend.cli import options
 from fedmend.cli.case_loading import load_case
 from fedmend.cli.console import progress_bars
-from fedmend.detection import ScanReport, find_detector, most_suspicious, recovered
+from fedmend.detection import Effort, ScanReport, most_suspicious, recovered
 from fedmend.detection import scan as run_scan
 from fedmend.files import write_text
 from fedmend.pages import read_folder, write_page
@@ -22,6 +22,7 @@ EXIT_CODES = {"clean": 0, "backdoored": 1, "inconclusive": 3}
 @click.command()
 @options.suspect
 @options.common()
+@options.effort
 @click.option(
     "--method",
     "methods",
@@ -46,6 +47,7 @@ def scan(
     split: str,
     count: int | None,
     methods: tuple[str, ...],
+    effort: Effort | None,
     device: str,
     seed: int,
     as_json: bool,
@@ -55,7 +57,7 @@ def scan(
 
     Exit code: 0 clean, 1 backdoored, 2 bad input, 3 inconclusive.
     """
-    detectors = [find_detector(name) for name in methods]
+    detectors = [options.chosen_detector(name, effort) for name in methods]
     loaded = load_case(suspect, reference, architecture, source, split, count, device, seed)
     with progress_bars() as progress:
         report = run_scan(loaded.to_scan(), detectors, seed=seed, progress=progress)

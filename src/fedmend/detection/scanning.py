@@ -12,8 +12,8 @@ from torch import nn
 
 from fedmend.detection.base import Case, Detector, Finding, Need, recovered
 from fedmend.detection.case_checks import check_case, check_logits, unchanged
-from fedmend.detection.contrastive import Contrastive
 from fedmend.detection.decision import case_warnings, combine
+from fedmend.detection.differential import Differential
 from fedmend.detection.finding_checks import check_finding
 from fedmend.detection.scan_report import Examples, ScanReport
 from fedmend.errors import ConfigError
@@ -38,10 +38,10 @@ def scan(
 
     Args:
         case: the suspect, and as much of a clean reference, clean images and their labels as the detectors need. With
-            images: at least 10 of two classes or more; the paper takes three per class. Without labels, the reference's
-            predictions stand in, and a poor reference can't be noticed.
-        detectors: by default :class:`Contrastive`, which needs no tuning. Their order changes nothing but the order
-            of the findings.
+            images: at least 10 of two classes or more; from 8 of a class on, :class:`Differential` also looks for
+            backdoors of that class alone. Without labels, the reference's predictions stand in, and a poor reference
+            can't be noticed.
+        detectors: by default :class:`Differential`. Their order changes nothing but the order of the findings.
         seed: where all randomness comes from.
         progress: see ``fedmend.progress``.
 
@@ -51,7 +51,7 @@ def scan(
         ModelError: the models differ in device, precision or classes, or return NaN.
     """
     if detectors is None:
-        detectors = (Contrastive(),)
+        detectors = (Differential(),)
     chosen = tuple(detectors) if isinstance(detectors, Sequence) else (detectors,)
     if not chosen:
         raise ConfigError("a scan needs at least one detector; got none")
