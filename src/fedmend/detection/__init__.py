@@ -11,6 +11,7 @@ from functools import partial
 
 from fedmend.detection.base import (
     Case,
+    Covered,
     Detector,
     Finding,
     Measure,
@@ -62,6 +63,7 @@ __all__ = [
     "Case",
     "Contrastive",
     "ContrastivePaper",
+    "Covered",
     "Detector",
     "DifferenceLimits",
     "Differential",

@@ -91,7 +91,8 @@ def decide(evidence: Evidence, limits: DifferenceLimits) -> tuple[Verdict, str]:
         )
     return "clean", (
         f"No class stands out: the strongest candidate leads by {max(0.0, best.lead):.1f} sizes; a backdoor leads by "
-        f"{limits.lead:g} or more. Searched: {'; '.join(each.family for each in evidence.comparisons)}."
+        f"{limits.lead:g} or more. Searched: {'; '.join(each.family for each in evidence.comparisons)}. Not covered: "
+        f"{'; '.join((*evidence.not_searched, 'triggers of other kinds'))}."
     )
 
 
@@ -108,13 +109,6 @@ def measures(evidence: Evidence, limits: DifferenceLimits) -> tuple[Measure, ...
             )
         )
     return tuple(found)
-
-
-def warnings(evidence: Evidence) -> tuple[str, ...]:
-    """What the search could not cover."""
-    if not evidence.not_searched or evidence.blind is not None:
-        return ()
-    return (f"Not searched: {'; '.join(evidence.not_searched)}.",)
 
 
 def _found(comparison: Comparison, evidence: Evidence) -> str:
