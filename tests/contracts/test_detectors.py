@@ -25,11 +25,13 @@ from fedmend.detection import (
     recovered,
     scan,
 )
+from fedmend.detection.search.aimed_search import AimedSearch
 from fedmend.errors import ConfigError, DataError, ModelError
 from fedmend.evaluation import attack_success_rate
 from fedmend.goals import AllToOne
 from fedmend.parameters import flatten
 from fedmend.progress import Progress
+from fedmend.triggers import Patch
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -96,7 +98,16 @@ def briefly(name: str) -> Callable[..., Detector]:
 SMALL = {"beta": 0.03, "steps": 250}
 PAPER = DETECTORS["contrastive-paper-mnist"]
 OUT_OF_RANGE = ({"alpha": float("nan")}, {"alpha": -1.0}, {"layer": 3}, {"stepz": 3})
+QUICKLY = {"effort": "quick", "search": AimedSearch(explore_steps=4, refine_steps=2)}
 ROWS = {
+    "differential": Row(
+        DETECTORS["differential"],
+        lambda **changes: DETECTORS["differential"](**(QUICKLY | changes)),
+        True,
+        True,
+        True,
+        ({"effort": "endless"}, {"half": 2}, {"layer": "conv1"}),
+    ),
     "contrastive": Row(
         DETECTORS["contrastive"], briefly("contrastive"), True, True, True, (*OUT_OF_RANGE, {"control": 2})
     ),
@@ -136,7 +147,7 @@ def test_it_finds_a_planted_patch(world: planted.World, row: Row) -> None:
     found = recovered(finding)
     assert (found is not None) == row.recovers_trigger
     if found is not None:
-        assert found.trigger is not None
+        assert isinstance(found.trigger, Patch)
         assert float(found.trigger.mask[planted.patch().mask > 0].mean()) > 0.5
         unseen = world.images[100:], world.labels[100:]
         assert attack_success_rate(world.backdoored, found.trigger, AllToOne(planted.TARGET), *unseen) > 0.8
@@ -155,7 +166,7 @@ def test_it_stays_quiet_on_the_clean_twin(world: planted.World, row: Row) -> Non
 def test_the_seed_alone_decides(world: planted.World, row: Row) -> None:
     def once(seed: int) -> tuple[float, tuple[float, ...], list[Tensor]]:
         (finding,) = scanned(world, world.backdoored, row.brief(), seed).findings
-        patches = [target.trigger for target in finding.targets if target.trigger is not None]
+        patches = [target.trigger for target in finding.targets if isinstance(target.trigger, Patch)]
         return finding.suspicious, finding.loss_curve, [each for p in patches for each in (p.mask, p.pattern)]
 
     first, other = once(1), once(2)

@@ -11,6 +11,7 @@ from fedmend.detection import (
     Case,
     Contrastive,
     Detector,
+    Differential,
     Finding,
     Need,
     ScanReport,
@@ -24,6 +25,7 @@ from fedmend.errors import ConfigError, DataError
 from fedmend.parameters import flatten
 from fedmend.progress import Progress, silent
 from fedmend.seeds import generator
+from fedmend.triggers import Patch
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -40,7 +42,7 @@ def scanned(
 def mask(report: ScanReport) -> Tensor:
     target = recovered(report.findings[0])
     assert target is not None
-    assert target.trigger is not None
+    assert isinstance(target.trigger, Patch)
     return target.trigger.mask
 
 
@@ -66,16 +68,16 @@ def report(world: planted.World, one_thread: None) -> ScanReport:
     return scanned(world, world.backdoored, None)
 
 
-def test_by_default_the_one_detector_is_contrastive(world: planted.World, report: ScanReport) -> None:
+def test_by_default_the_one_detector_is_differential(world: planted.World, report: ScanReport) -> None:
     (finding,) = report.findings
-    assert (finding.detector, finding.verdict, finding.seconds > 0) == ("contrastive", "backdoored", True)
+    assert (finding.detector, finding.verdict, finding.seconds > 0) == ("differential", "backdoored", True)
     assert (report.verdict, report.reason) == (finding.verdict, finding.reason)
     assert report.class_names == planted.NAMES
     assert report.suspect_accuracy == report.reference_accuracy == 1.0
     assert (report.seed, report.num_images, report.device, report.warnings) == (0, 12, "cpu", ())
     assert report.seconds >= finding.seconds
     assert set(report.versions) == {"fedmend", "torch", "python"}
-    again = Contrastive()(
+    again = Differential()(
         Case(world.backdoored, world.reference, world.images[:12], world.labels[:12]),
         torch.Generator().manual_seed(generator(0, "scan").initial_seed()),
     )
@@ -84,7 +86,7 @@ def test_by_default_the_one_detector_is_contrastive(world: planted.World, report
 
 def test_the_examples_are_of_other_classes_first(world: planted.World, report: ScanReport) -> None:
     (shown,) = report.examples
-    assert (shown.detector, shown.target) == ("contrastive", planted.TARGET)
+    assert (shown.detector, shown.target, shown.number) == ("differential", planted.TARGET, 0)
     assert shown.images.dtype == torch.uint8
     assert len(shown.images) == 8
     others = (world.labels[:12] != planted.TARGET).nonzero().flatten()[:8]
@@ -189,7 +191,7 @@ def test_without_labels_accuracy_is_unknown(world: planted.World) -> None:
         (
             {"labels": None},
             {Need.LABELS},
-            "needs the images' labels.*such as contrastive, contrastive-thorough",
+            "needs the images' labels.*such as differential, contrastive, contrastive-thorough",
         ),
         (
             {"reference": None, "images": None, "labels": None},

@@ -58,9 +58,9 @@ def trigger_pictures(trigger: Patch | Addition) -> TriggerPictures:
 
 
 def _of_addition(addition: Addition) -> TriggerPictures:
-    """On a grey image the change is too faint to see; amplified, its largest value becomes black or white."""
+    """Amplified until the largest change is black or white; as it is, it would be too faint to see."""
     largest = float(addition.delta.abs().max())
-    gain = 0.5 / largest if largest > 0 else 1.0
+    gain = max(1.0, 0.5 / largest) if largest > 0 else 1.0
     strength = words.percent(addition.strength)
     return TriggerPictures(
         (
