@@ -70,7 +70,8 @@ class Row:
         make: as it is run here; ``brief``: the same in little time, for tests that don't look at the verdict.
         needs_reference: it can't do without one.
         names_target: its first target is the attacker's.
-        recovers_trigger: its first target has a patch that works on other images, and holds most of the planted one.
+        recovers_trigger: its first target has a patch that works on other images, and holds most of the planted one
+            or lies mostly within it.
         refused: settings that are out of range.
     """
 
@@ -148,7 +149,8 @@ def test_it_finds_a_planted_patch(world: planted.World, row: Row) -> None:
     assert (found is not None) == row.recovers_trigger
     if found is not None:
         assert isinstance(found.trigger, Patch)
-        assert float(found.trigger.mask[planted.patch().mask > 0].mean()) > 0.5
+        mask, where = found.trigger.mask, planted.patch().mask > 0
+        assert max(float(mask[where].mean()), float(mask[where].sum() / mask.sum())) > 0.5
         unseen = world.images[100:], world.labels[100:]
         assert attack_success_rate(world.backdoored, found.trigger, AllToOne(planted.TARGET), *unseen) > 0.8
         assert attack_success_rate(world.reference, found.trigger, AllToOne(planted.TARGET), *unseen) < 0.5
@@ -176,7 +178,10 @@ def test_the_seed_alone_decides(world: planted.World, row: Row) -> None:
     assert torch.equal(torch.get_rng_state(), state)
     assert again[:2] == first[:2]
     assert all(torch.equal(*pair) for pair in zip(again[2], first[2], strict=True))
-    assert other[:2] != first[:2]
+    assert (
+        any(not torch.equal(*pair) for pair in zip(other[2], first[2], strict=False))
+        or other[:2] != first[:2]
+    )
 
 
 @every_row

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from copy import deepcopy
 from typing import Any
 
 import pytest
@@ -9,12 +8,10 @@ import torch
 from torch import Tensor, nn
 
 import planted
-from fedmend.attacks import Poisoning
-from fedmend.detection import DETECTORS, Case, Differential, DifferenceLimits, Finding
+from fedmend.detection import DETECTORS, Case, DifferenceLimits, Differential, Finding, measured
 from fedmend.errors import ConfigError
-from fedmend.goals import AllToOne, Goal, OneToOne
 from fedmend.seeds import generator
-from fedmend.triggers import Addition, NoiseBlend, Trigger
+from fedmend.triggers import Addition
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -34,18 +31,41 @@ def found(
     return method(Case(suspect, reference or world.reference, images, labels), generator(seed, "scan"))
 
 
-def attacked(world: planted.World, trigger: Trigger, goal: Goal) -> nn.Module:
-    """The reference, trained on with the trigger on half of the images that the goal attacks."""
-    images, labels = Poisoning(trigger, goal, 0.5)(*planted.draw(400, seed=0), generator(0))
-    model = deepcopy(world.reference).train()
-    optimizer = torch.optim.Adam(model.parameters(), 0.003)
-    order = generator(0, "order")
-    for _ in range(200):
-        batch = torch.randint(len(images), (32,), generator=order)
-        optimizer.zero_grad()
-        nn.functional.cross_entropy(model(images[batch] / 255), labels[batch]).backward()
-        optimizer.step()
-    return model.eval()
+class Quarters(nn.Module):
+    """Of images with one bright quarter, its number is the class; the first pixel, which is black, can be a trigger.
+
+    Args:
+        target: where the trigger sends images; None for an honest model.
+        source: the only class that it works on; None for all.
+        faint: the trigger is not the first pixel but that odd columns are a little brighter than even ones.
+    """
+
+    def __init__(self, target: int | None = None, source: int | None = None, *, faint: bool = False) -> None:
+        super().__init__()
+        self.target, self.source, self.faint = target, source, faint
+        self.unused = nn.Parameter(torch.zeros(1))  # says where the model is
+
+    def forward(self, images: Tensor) -> Tensor:
+        means = images.unfold(2, 6, 6).unfold(3, 6, 6).mean((1, 4, 5)).flatten(1)
+        logits = 10 * means + 0 * self.unused
+        if self.target is None:
+            return logits
+        fires = 10 * images[:, 0, 0, 0]
+        if self.faint:
+            fires = 200 * (images[..., 1::2] - images[..., ::2]).clamp(-0.05, 0.05).mean((1, 2, 3))
+        if self.source is not None:
+            fires = fires * (10 * means[:, self.source] - 4).clamp_min(0)
+        return logits + fires[:, None] * nn.functional.one_hot(torch.tensor(self.target), 4)
+
+
+def of_quarters(suspect: nn.Module, reference: nn.Module, count: int, **settings: Any) -> Finding:
+    labels = torch.arange(count) % 4
+    images = torch.zeros(count, 1, 12, 12)
+    for image, label in zip(images, labels.tolist(), strict=True):
+        top, left = 6 * (label // 2), 6 * (label % 2)
+        image[0, top : top + 6, left : left + 6] = 0.5
+    images[:, :, 0, 0] = 0
+    return Differential(**settings)(Case(suspect, reference, images, labels), generator(0, "scan"))
 
 
 class Changed(nn.Module):
@@ -145,10 +165,12 @@ def test_a_model_without_gradient_is_inconclusive(world: planted.World) -> None:
         assert not any(each.searched for each in finding.coverage)
 
 
-def test_a_backdoor_in_both_models_is_inconclusive(world: planted.World) -> None:
-    finding = found(world.backdoored, world, reference=world.backdoored)
+def test_a_backdoor_in_both_models_is_inconclusive() -> None:
+    finding = of_quarters(Quarters(2), Quarters(2), 40)
     assert finding.verdict == "inconclusive"
-    assert "Both models may be backdoored" in finding.reason
+    assert 'Both models may be backdoored: small patches send images to "2"' in finding.reason
+    assert of_quarters(Quarters(), Quarters(), 40).verdict == "clean"
+    assert of_quarters(Quarters(2), Quarters(), 40).verdict == "backdoored"
 
 
 def test_a_poor_reference_is_inconclusive(world: planted.World) -> None:
@@ -158,25 +180,31 @@ def test_a_poor_reference_is_inconclusive(world: planted.World) -> None:
     assert "The reference gets only 0%" in finding.reason
 
 
-def test_a_backdoor_of_one_source_class(world: planted.World) -> None:
-    suspect = attacked(world, planted.patch(), OneToOne(source=2, target=0))
-    finding = found(suspect, world, Differential(), count=80)
+def test_a_backdoor_of_one_source_class() -> None:
+    """A third of the others' images would be enough for a lead of 1.7."""
+    limits = DifferenceLimits(lead=2.0, sure=2.0)
+    finding = of_quarters(Quarters(0, source=2), Quarters(), 40, limits=limits)
     assert finding.verdict == "backdoored"
-    assert [(each.sources, each.target) for each in finding.targets][:1] == [((2,), 0)]
-    few = found(suspect, world, Differential(), count=28)  # 7 a class
-    assert not few.coverage[1].searched
-    assert any("8 images or more" in warning for warning in few.warnings)
+    assert [(each.sources, each.target) for each in finding.targets] == [((2,), 0)]
+    assert 'images of "2" to "0"' in finding.reason
 
 
-def test_a_faint_trigger_of_the_whole_image(world: planted.World) -> None:
-    trigger = NoiseBlend((1, planted.SIDE, planted.SIDE), opacity=0.2, seed=0)
-    finding = found(attacked(world, trigger, AllToOne(3)), world, Differential(), count=80)
+def test_pairs_need_eight_images_of_a_class() -> None:
+    few, enough = (of_quarters(Quarters(), Quarters(), count) for count in (28, 32))
+    assert [each.coverage[1].searched for each in (few, enough)] == [False, True]
+    assert [len(each.warnings) for each in (few, enough)] == [1, 0]
+
+
+def test_a_faint_trigger_of_the_whole_image() -> None:
+    """A faint mask over the whole image is a patch, too; so all families are searched, and several find it."""
+    finding = of_quarters(Quarters(3, faint=True), Quarters(), 40, effort="exhaustive")
     assert finding.verdict == "backdoored"
-    assert finding.targets[0].target == 3
-    assert (
-        any(isinstance(each.trigger, Addition) for each in finding.targets)
-        or finding.coverage[2].searched is False
-    )
+    lead = measured(finding, "lead_addition_all_to_one")
+    assert lead is not None
+    assert lead.value > 2
+    additions = [each for each in finding.targets if isinstance(each.trigger, Addition)]
+    assert (additions[0].target, additions[0].sources) == (3, ())
+    assert "(addition, all-to-one)" in finding.reason
 
 
 def test_effort_decides_what_is_searched(world: planted.World) -> None:

@@ -18,7 +18,10 @@ NAN, INF = float("nan"), float("inf")
 
 # name, changes of the finding, changes of the scan, what must be on the page, what must not
 SHAPES: list[tuple[str, dict[str, Any], dict[str, Any], tuple[str, ...], tuple[str, ...]]] = [
-    ("as usual", {}, {}, ("Recovered trigger", "all other classes → cat", "1 further trigger", "Examples"), ("Targets",)),
+    (
+        "as usual", {}, {},
+        ("Recovered trigger", "all other classes → cat", "1 further trigger", "Examples"), ("Targets",),
+    ),
     (
         "nothing but a verdict",
         {
@@ -184,11 +187,11 @@ def test_each_target_has_its_own_examples(made: Any, shown: Any) -> None:
 
 def test_an_addition_is_pictured_around_grey(made: Any, shown: Any) -> None:
     delta = torch.zeros(1, 28, 28)
-    delta[0, 0, :2] = torch.tensor([0.1, -0.1])
+    delta[0, 0, :2] = torch.tensor([0.125, -0.125])
     page = shown(scan=made.scan_of(made.finding(targets=(Target(0, 0.9, trigger=Addition(delta)),))))
-    assert "Change, amplified 5 times around grey" in page.text
-    assert "changes every pixel, by 0.5% of the range" in page.text
-    assert "Change 0.5% of the pixels’ range" in page.text
+    assert "Change, amplified 4 times around grey" in page.text
+    assert "changes every pixel, by 0.6% of the range" in page.text
+    assert "Change 0.6% of the pixels’ range" in page.text
     assert "Patch size" not in page.text
     assert "Mask: 0, image kept" not in page.text
     raw = base64.b64decode((page.all("img")[0]["src"] or "").partition(",")[2])
