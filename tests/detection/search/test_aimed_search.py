@@ -149,3 +149,48 @@ def test_a_loss_that_is_nan_is_an_error() -> None:
 def test_settings_are_checked() -> None:
     with pytest.raises(ConfigError, match="finalists"):
         AimedSearch(finalists=0)
+
+
+@pytest.mark.parametrize(("together", "wanted"), [(None, None), (False, 0), (True, 2)])
+def test_the_loss_by_hand(together: bool | None, wanted: int | None) -> None:
+    """Of images of class 0 alone: the others' logits would make it another loss."""
+    fires = torch.tensor([1.0, 0.0, 2.0, 0.0])
+
+    def constant(images: Tensor) -> Tensor:
+        own = (images[:, 0, 4, 4] < 0.5).float()[:, None]
+        return 0 * images.sum((1, 2, 3))[:, None] + own * fires + (1 - own) * 9 * fires
+
+    work = task(constant, constant)
+    explored = Explored(
+        (Aim(2, source=0),), PATCHES.candidates(1, torch.zeros(1, 1, SIDE, SIDE), generator(0))
+    )
+    logarithms = fires.log_softmax(0)
+    expected = -logarithms[2] - (0 if wanted is None else logarithms[wanted])
+    loss = work.descend(explored, 0.01, 4, together)
+    assert float(loss) == pytest.approx(float(expected), abs=1e-4)
+
+
+class Given:
+    """Candidates that have these losses whatever happens."""
+
+    def __init__(self, losses: Tensor) -> None:
+        self.losses = losses
+
+    def only(self, chosen: list[int]) -> "Given":
+        return Given(self.losses[chosen])
+
+    def descend(self, *_: object) -> Tensor:
+        return self.losses
+
+
+class GivenFamily(Family):
+    def candidates(self, count: int, images: Tensor, rng: torch.Generator) -> Given:  # type: ignore[override]
+        return Given(torch.arange(count, 0, -1.0))
+
+
+def test_of_several_candidates_an_aim_the_best_is_left() -> None:
+    """The last of each aim's three has its lowest loss, and the last aim the lowest of all."""
+    work = task(backdoored, family=GivenFamily("given", (0.1, 0.1), 0.1, 1))
+    explored = replace(SEARCH, restarts=3, finalists=2).explore(work, all_to_one(CLASSES))
+    assert explored.aims == (Aim(3), Aim(2))
+    assert explored.candidates.losses.tolist() == [1.0, 4.0]  # type: ignore[attr-defined]
