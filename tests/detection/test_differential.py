@@ -236,3 +236,11 @@ def test_settings_are_checked() -> None:
         Differential(effort="long")  # type: ignore[arg-type]
     strict = DETECTORS["differential"](limits=DifferenceLimits(lead=3.0, sure=3.5))
     assert strict == Differential(limits=DifferenceLimits(lead=3.0, sure=3.5))
+
+
+def test_the_p_value_is_that_of_the_largest_lead(
+    world: planted.World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fedmend.detection.differential.p_value", lambda lead: lead / 100)
+    finding = found(world.backdoored, world)
+    assert finding.p_value == finding.suspicious / 100
