@@ -202,7 +202,7 @@ class _Scan:
         """The classes compared by triggers that work in both models."""
         task = self._task(_PATCHES_TO_ONE, self.forward, 0)
         search = self._search()
-        explored = search.explore(task, all_to_one(self.forward.classes))
+        explored = search.explore(task, all_to_one(self.forward.classes), together=True)
         return compare("patch, in both models", search.refine(task, explored, together=True), None, 1)
 
     def _search(self) -> AimedSearch:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -15,6 +16,10 @@ from fedmend.detection.search.aims import Aim, admitted
 from fedmend.detection.search.direction import Direction
 from fedmend.detection.search.families import Candidates, Family
 from fedmend.triggers import Addition, Patch
+
+Stage = Literal["explore", "alone", "together"]
+"""Which loss: the target's cross-entropy in ``fires``; with that of the kept prediction in ``stays``; or with the
+target's in ``stays``."""
 
 _LATEST = 6
 _NOTHING = 0.05
@@ -57,7 +62,8 @@ class AimedSearch:
     """Gradient descent on candidates, one or more an aim, each with the cross-entropy of its own target.
 
     - **Explore**: all aims by ``fires`` alone, while the size limit falls from the family's largest to its middle one.
-      After a few steps, and again later, the aims with the highest recent losses are dropped.
+      After a few steps, and again later, aims are dropped. Those are kept whose cross-entropy in ``fires`` is lowest
+      compared with that in ``stays`` on the same stamped images: a class that both models take for near is no backdoor.
     - **Refine**: the finalists at each of the sizes in turn, largest first. The loss is the cross-entropy of the target
       in ``fires`` plus that of the kept prediction in ``stays``. After each size the candidates are judged.
 
@@ -84,12 +90,13 @@ class AimedSearch:
     batch_size: Count = 4
     judged: Count = 48
 
-    def explore(self, task: Task, aims: Sequence[Aim]) -> Explored:
-        """Optimise a candidate for each aim by ``fires`` alone; returns the finalists.
+    def explore(self, task: Task, aims: Sequence[Aim], *, together: bool = False) -> Explored:
+        """Optimise a candidate for each aim; returns the finalists.
 
         Args:
             task: what to work on.
             aims: those without images are left out.
+            together: look for what works in both models; candidates are optimised and ranked by both losses.
 
         Raises:
             ModelError: the loss became NaN or infinite.
@@ -98,17 +105,20 @@ class AimedSearch:
         own = [aim for aim, images in zip(aims, admit, strict=True) if bool(images.any())]
         own = [aim for aim in own for _ in range(self.restarts)]
         candidates = task.family.candidates(len(own), task.direction.images, task.rng)
-        limits, losses = task.limits, list[Tensor]()
+        limits, scores = task.limits, list[Tensor]()
         smallest = limits[len(limits) // 2]
+        stage: Stage = "together" if together else "explore"
         drop = {-(-self.explore_steps // 6): self.many, self.explore_steps // 2: self.few}
         for number in range(1, self.explore_steps + 1 if own else 0):
             limit = limits[0] * (smallest / limits[0]) ** (number / self.explore_steps)
-            losses.append(task.descend(Explored(tuple(own), candidates), limit, task.family.batch_size, None))
+            scores.append(
+                task.descend(Explored(tuple(own), candidates), limit, task.family.batch_size, stage)
+            )
             if number in drop and len(own) > drop[number]:
-                left = _lowest(losses, own, drop[number])
+                left = _lowest(scores, own, drop[number])
                 own, candidates = [own[each] for each in left], candidates.only(left)
-                losses = [each[left] for each in losses]
-        left = _lowest(losses, own, self.finalists) if own else []
+                scores = [each[left] for each in scores]
+        left = _lowest(scores, own, self.finalists) if own else []
         return Explored(tuple(own[each] for each in left), candidates.only(left))
 
     def refine(self, task: Task, explored: Explored, *, together: bool = False) -> list[Strength]:
@@ -133,7 +143,7 @@ class AimedSearch:
             now = Explored(tuple(found[each].aim for each in left), candidates)
             for number in range(1, self.refine_steps + 1):
                 between = before * (limit / before) ** (number / self.refine_steps)
-                task.descend(now, between, self.batch_size, together)
+                task.descend(now, between, self.batch_size, "together" if together else "alone")
             for each, trigger in zip(left, candidates.triggers(limit), strict=True):
                 found[each] = task.judged(found[each], trigger, together)
             if max(found[each].rates[-1] for each in left) < _NOTHING:
@@ -165,10 +175,10 @@ class Task:
         """The family's sizes, as candidates take them."""
         return self.family.limits(self.direction.images)
 
-    def descend(self, explored: Explored, limit: float, count: int, together: bool | None) -> Tensor:
-        """One step on ``count`` random images per candidate, by ``fires`` alone if ``together`` is None.
+    def descend(self, explored: Explored, limit: float, count: int, stage: Stage) -> Tensor:
+        """One step on ``count`` random images per candidate, by the loss of ``stage``.
 
-        Returns the losses, (S,).
+        Returns the losses, (S,); for "explore", minus the target's cross-entropy in ``stays``.
         """
         direction = self.direction
         admit = admitted(list(explored.aims), direction.kept, direction.before)
@@ -181,8 +191,12 @@ class Task:
         def loss(stamped: Tensor) -> Tensor:
             images = stamped.flatten(0, 1)
             total = _cross_entropy(direction.fires(images), targets)
-            if together is not None:
-                wanted = targets if together else direction.kept[chosen]
+            if stage == "explore":
+                with torch.no_grad():
+                    rivals = _cross_entropy(direction.stays(images), targets)
+                total = total - rivals
+            else:
+                wanted = targets if stage == "together" else direction.kept[chosen]
                 total = total + _cross_entropy(direction.stays(images), wanted)
             return total.mean(1)
 
@@ -215,9 +229,9 @@ def _cross_entropy(logits: Tensor, classes: Tensor) -> Tensor:
     return -chosen.view(classes.shape)
 
 
-def _lowest(losses: list[Tensor], aims: list[Aim], most: int) -> list[int]:
-    """The candidates with the lowest recent losses, at most ``most`` aims, one candidate an aim."""
-    order = torch.stack(losses[-_LATEST:]).mean(0).argsort().tolist()
+def _lowest(scores: list[Tensor], aims: list[Aim], most: int) -> list[int]:
+    """The candidates with the lowest recent scores, at most ``most`` aims, one candidate an aim."""
+    order = torch.stack(scores[-_LATEST:]).mean(0).argsort().tolist()
     left: dict[Aim, int] = {}
     for each in order:
         left.setdefault(aims[each], each)
