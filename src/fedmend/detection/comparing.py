@@ -63,6 +63,4 @@ def compare(
         if count < len(totals) or len(totals) == 1
     ]
     lead, leaders = max(leads)
-    return Comparison(
-        family, tuple(strengths), None if swapped is None else tuple(swapped), leaders, lead
-    )
+    return Comparison(family, tuple(strengths), None if swapped is None else tuple(swapped), leaders, lead)

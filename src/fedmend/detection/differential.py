@@ -224,7 +224,9 @@ class _Scan:
         targets = everyone
         if direction.classes > _MOST_TARGETS:
             task = self._task(_Plan(plan.family, of_pairs=False), direction, 0)
-            explored = replace(self._search(), finalists=_MOST_TARGETS).explore(task, all_to_one(direction.classes))
+            explored = replace(self._search(), finalists=_MOST_TARGETS).explore(
+                task, all_to_one(direction.classes)
+            )
             targets = sorted(aim.target for aim in explored.aims)
         return pairs(self._sources(direction), targets)
 

@@ -1,10 +1,11 @@
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
 from torch import Tensor
 
-from fedmend.detection.search.aimed_search import AimedSearch, Explored, Task
+from fedmend.detection.search.aimed_search import AimedSearch, Explored, Stage, Task
 from fedmend.detection.search.aims import Aim, all_to_one, pairs
 from fedmend.detection.search.direction import Direction, Logits
 from fedmend.detection.search.families import ADDITIONS, PATCHES, Family
@@ -151,23 +152,36 @@ def test_settings_are_checked() -> None:
         AimedSearch(finalists=0)
 
 
-@pytest.mark.parametrize(("together", "wanted"), [(None, None), (False, 0), (True, 2)])
-def test_the_loss_by_hand(together: bool | None, wanted: int | None) -> None:
+@pytest.mark.parametrize(
+    ("stage", "sign", "wanted"), [("explore", -1, 2), ("alone", 1, 0), ("together", 1, 2)]
+)
+def test_the_loss_by_hand(stage: Stage, sign: int, wanted: int) -> None:
     """Of images of class 0 alone: the others' logits would make it another loss."""
-    fires = torch.tensor([1.0, 0.0, 2.0, 0.0])
+    logits = torch.tensor([[1.0, 0.0, 2.0, 0.0], [3.0, 0.5, 1.0, 0.0]])
 
-    def constant(images: Tensor) -> Tensor:
+    def constant(number: int, images: Tensor) -> Tensor:
         own = (images[:, 0, 4, 4] < 0.5).float()[:, None]
-        return 0 * images.sum((1, 2, 3))[:, None] + own * fires + (1 - own) * 9 * fires
+        return 0 * images.sum((1, 2, 3))[:, None] + own * logits[number] + (1 - own) * 9 * logits[number]
 
-    work = task(constant, constant)
+    work = task(partial(constant, 0), partial(constant, 1))
     explored = Explored(
         (Aim(2, source=0),), PATCHES.candidates(1, torch.zeros(1, 1, SIDE, SIDE), generator(0))
     )
-    logarithms = fires.log_softmax(0)
-    expected = -logarithms[2] - (0 if wanted is None else logarithms[wanted])
-    loss = work.descend(explored, 0.01, 4, together)
-    assert float(loss) == pytest.approx(float(expected), abs=1e-4)
+    fires, stays = logits.log_softmax(1)
+    loss = work.descend(explored, 0.01, 4, stage)
+    assert float(loss) == pytest.approx(float(-fires[2] - sign * stays[wanted]), abs=1e-4)
+
+
+def test_exploring_prefers_what_works_in_the_suspect_alone() -> None:
+    """Class 3 is the easiest in both models."""
+
+    def near(model: Logits) -> Logits:
+        return lambda images: model(images) + torch.tensor([0.0, 0.0, 0.0, 2.5])
+
+    work, one = task(near(backdoored), near(honest)), replace(SEARCH, finalists=1)
+    assert one.explore(work, all_to_one(CLASSES)).aims == (Aim(2),)
+    both = task(near(backdoored), near(backdoored))
+    assert one.explore(both, [Aim(1), Aim(2)], together=True).aims == (Aim(2),)
 
 
 class Given:
