@@ -17,6 +17,7 @@ if TYPE_CHECKING:
         Contrastive,
         ContrastivePaper,
         Detector,
+        Differential,
         Finding,
         Measure,
         Need,
@@ -46,7 +47,7 @@ if TYPE_CHECKING:
         repair_by_votes,
         unlearn,
     )
-    from fedmend.triggers import Patch
+    from fedmend.triggers import Addition, Patch
 
 _HOMES = {
     "fedmend.checkpoints": (
@@ -68,6 +69,7 @@ _HOMES = {
         "Contrastive",
         "ContrastivePaper",
         "Detector",
+        "Differential",
         "Finding",
         "Measure",
         "Need",
@@ -116,12 +118,16 @@ _HOMES = {
         "repair_by_votes",
         "unlearn",
     ),
-    "fedmend.triggers": ("Patch",),
+    "fedmend.triggers": (
+        "Addition",
+        "Patch",
+    ),
 }
 
 __all__ = [
     "DETECTORS",
     "REPAIRS",
+    "Addition",
     "AllToAll",
     "AllToOne",
     "Case",
@@ -131,6 +137,7 @@ __all__ = [
     "ContrastivePaper",
     "DataError",
     "Detector",
+    "Differential",
     "FederatedPruning",
     "FedmendError",
     "Finding",

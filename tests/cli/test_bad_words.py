@@ -19,7 +19,7 @@ Refused = Callable[..., None]
         ({"device": "nonsense"}, "there is no device 'nonsense'"),
         ({"device": "cuda:99"}, "there is no device 'cuda:99'"),
         ({"device": "meta"}, "there is no device 'meta'"),
-        ({"method": "neural"}, "there is no detector 'neural'; expected contrastive"),
+        ({"method": "neural"}, "there is no detector 'neural'; expected differential"),
         ({"seed": "-1"}, "Invalid value for '--seed'"),
         ({"images": "0"}, "Invalid value for '--images'"),
         ({"modle": "convnet"}, "No such option '?--modle"),

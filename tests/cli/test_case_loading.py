@@ -29,8 +29,8 @@ def test_a_case_holds_both_models_and_the_images_of_its_seed(files: Any, world: 
         assert model is not None
         assert not model.training
         assert all(torch.equal(a, b) for a, b in zip(model.parameters(), original.parameters(), strict=True))
-    assert same(case.chosen, everything.subset(stratified(everything, 12, generator(3, "images"))))
-    assert torch.bincount(case.chosen.labels).tolist() == [3, 3, 3, 3]
+    assert same(case.chosen, everything.subset(stratified(everything, 80, generator(3, "images"))))
+    assert torch.bincount(case.chosen.labels).tolist() == [20, 20, 20, 20]
     assert case.chosen.class_names == planted.NAMES
     assert not same(case.chosen, loaded(files, seed=4).chosen)
 
@@ -51,11 +51,23 @@ def test_only_the_chosen_images_are_decoded(files: Any, tmp_path: Path) -> None:
     with np.load(files.images) as given:
         labels = given["labels"]
         pixels = given["images"] / 255.0
-    chosen = stratified(open_images(files.images), 12, generator(0, "images")).numpy()
+    chosen = stratified(open_images(files.images), 80, generator(0, "images")).numpy()
     others = np.setdiff1d(np.arange(len(labels)), chosen)
     pixels[others] = 7.0
     np.savez(tmp_path / "spoiled.npz", images=pixels, labels=labels)
     images = open_images(tmp_path / "spoiled.npz")
     assert torch.equal(choose_images(images, None, 0).images, load_images(files.images).images[chosen])
     with pytest.raises(DataError, match="divide"):
-        choose_images(images, 20, 0)
+        choose_images(images, 100, 0)
+
+
+@pytest.mark.parametrize(
+    ("classes", "available", "count"),
+    [(2, 100, 40), (2, 30, 30), (2, 10, 10), (43, 1000, 500), (200, 700, 600)],
+)
+def test_the_default_number_of_images(classes: int, available: int, count: int) -> None:
+    """20 per class, at most 500, at least three per class, and what there is."""
+    labels = torch.arange(available) % classes
+    names = tuple(str(index) for index in range(classes))
+    images = ImageSet(torch.zeros(available, 1, 2, 2, dtype=torch.uint8), labels, names)
+    assert len(choose_images(images, None, 0)) == count

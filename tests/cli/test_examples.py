@@ -57,7 +57,7 @@ def test_a_model_of_ones_own(
     given = [suspect, "--reference", reference, "--model", "own_model:make", "--data", data]
     scanned = run(["scan", *given, "--out", str(out), "--json"])
     assert scanned.code in (0, 1, 3), scanned.err
-    assert json.loads(scanned.out)["num_images"] == 12
+    assert json.loads(scanned.out)["num_images"] == 60
     repaired = run(["repair", *given, "--out", str(out / "repaired.safetensors")])
     assert repaired.code in (0, 1, 3), repaired.err
 

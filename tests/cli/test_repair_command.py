@@ -9,6 +9,7 @@ import pytest
 import planted
 from fedmend.checkpoints import load_checkpoint
 from fedmend.cli import repair_command as COMMAND
+from fedmend.detection import Differential
 from fedmend.evaluation import accuracy, attack_success_rate
 from fedmend.goals import AllToOne
 from fedmend.models import build_model
@@ -108,3 +109,26 @@ def test_what_goes_with_pruning_alone_is_refused(
 def test_unlearning_needs_a_model_and_data(refused: Callable[..., None], files: Any, tmp_path: Path) -> None:
     words = ["repair", files.model("backdoored"), "--out", str(tmp_path / "repaired.safetensors")]
     refused(words, "--method unlearn needs --model, --data")
+
+
+def test_an_effort_is_that_of_both_scans(
+    run: Callable[..., Any], files: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[Any] = []
+
+    def noted(case: Any, found: Any, method: Any, gate: Any, **named: Any) -> Any:
+        seen.extend((found.findings[0].settings["effort"], gate.detector))
+        return original(case, found, method, gate, **named)
+
+    original = COMMAND.run_repair
+    monkeypatch.setattr(COMMAND, "run_repair", noted)
+    arguments = files.repair(files.model("clean"), tmp_path)
+    assert run([*arguments, "--effort", "quick"]).code == 0
+    assert seen == ["quick", Differential(effort="quick")]
+    assert run(arguments).code == 0
+    assert seen[2] == "standard"
+
+
+def test_pruning_takes_no_effort(refused: Callable[..., None], tmp_path: Path) -> None:
+    arguments = ["repair", str(tmp_path), "--method", "prune", "--out", str(tmp_path / "out.safetensors")]
+    refused([*arguments, "--effort", "quick"], "--method prune does not accept --effort")

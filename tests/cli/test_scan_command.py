@@ -3,7 +3,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +12,11 @@ import torch
 
 import planted
 from fedmend.checkpoints import read_trigger
-from fedmend.detection import Contrastive, ScanReport, recovered
+from fedmend.cli.scan_command import save_scan, summary
+from fedmend.detection import Differential, ScanReport, recovered
 from fedmend.evaluation import attack_success_rate
 from fedmend.goals import AllToOne
+from fedmend.triggers import Addition, Patch
 
 THREE = {"scan.json", "trigger.safetensors", "report.html"}
 
@@ -29,20 +31,21 @@ def test_a_backdoored_model(
     result = run(files.scan(files.model("backdoored"), tmp_path))
     assert result.code == 1
     assert result.err == ""
-    assert result.out.startswith("BACKDOORED. A patch of about ")
+    assert result.out.startswith("BACKDOORED. A trigger sends images of other classes to ")
     assert result.out.endswith(f"\nReport: {tmp_path / 'report.html'}\n")
     assert names(tmp_path) == THREE
     report = ScanReport.from_json((tmp_path / "scan.json").read_text(encoding="utf-8"))
-    assert (report.verdict, report.num_images) == ("backdoored", 12)
+    assert (report.verdict, report.num_images) == ("backdoored", 80)
     assert report.findings[0].settings == json.loads(
-        json.dumps(asdict(Contrastive()))
+        json.dumps(asdict(Differential()))
     )  # the default, as it is
     target = recovered(report.findings[0])
     assert target is not None
     assert target.target == planted.TARGET
     assert report.class_names == planted.NAMES
     trigger = read_trigger(tmp_path / "trigger.safetensors")
-    assert target.trigger is not None
+    assert isinstance(trigger, Patch)
+    assert isinstance(target.trigger, Patch)
     assert torch.equal(trigger.mask, target.trigger.mask)
     unseen = world.images[120:], world.labels[120:]
     assert attack_success_rate(world.backdoored, trigger, AllToOne(planted.TARGET), *unseen) > 0.8
@@ -80,7 +83,6 @@ def test_the_same_command_twice_says_the_same(run: Callable[..., Any], files: An
 
 
 def test_two_classes_need_no_option(run: Callable[..., Any], files: Any, tmp_path: Path) -> None:
-    """Three images a class would be six, and a scan needs ten."""
     images, labels = planted.draw(80, seed=4)
     two = labels < 2
     np.savez(tmp_path / "two.npz", images=images[two].numpy(), labels=labels[two].numpy())
@@ -89,7 +91,7 @@ def test_two_classes_need_no_option(run: Callable[..., Any], files: Any, tmp_pat
     given = {"data": str(tmp_path / "two.npz"), "reference": str(tmp_path / "two.pt")}
     result = run(files.scan(str(tmp_path / "two.pt"), tmp_path / "out", **given))
     assert result.code in (0, 3), result.err
-    assert json.loads((tmp_path / "out" / "scan.json").read_text())["num_images"] == 10
+    assert json.loads((tmp_path / "out" / "scan.json").read_text())["num_images"] == 40
 
 
 def test_a_process_of_its_own(files: Any, tmp_path: Path) -> None:
@@ -126,7 +128,7 @@ def test_a_reference_is_needed_by_those_that_need_one(
     arguments = files.scan(files.model("clean"), tmp_path / "out")
     place = arguments.index("--reference")
     del arguments[place : place + 2]
-    refused(arguments, "the detector Contrastive needs a clean reference model, and none was given")
+    refused(arguments, "the detector Differential needs a clean reference model, and none was given")
 
 
 def test_an_earlier_trigger_does_not_stay(run: Callable[..., Any], files: Any, tmp_path: Path) -> None:
@@ -135,3 +137,42 @@ def test_an_earlier_trigger_does_not_stay(run: Callable[..., Any], files: Any, t
     result = run([*files.scan(files.model("clean"), tmp_path), "--method", "silent_detector:make"])
     assert result.code == 0, result.err
     assert names(tmp_path) == THREE - {"trigger.safetensors"}
+
+
+def test_effort_is_the_detectors(run: Callable[..., Any], files: Any, tmp_path: Path) -> None:
+    result = run([*files.scan(files.model("clean"), tmp_path), "--effort", "quick", "--json"])
+    (finding,) = json.loads(result.out)["findings"]
+    assert finding["settings"]["effort"] == "quick"
+    assert [each["family"] for each in finding["coverage"] if each["searched"]] == ["patch, all-to-one"]
+
+
+def test_effort_without_a_method_that_has_one(
+    refused: Callable[..., None], files: Any, tmp_path: Path
+) -> None:
+    arguments = files.scan(files.model("clean"), tmp_path / "out")
+    methods = ["--method", "differential", "--method", "contrastive"]
+    refused(
+        [*arguments, *methods, "--effort", "quick"],
+        "--effort is .* of the method differential; contrastive has none",
+    )
+
+
+def test_every_trigger_has_a_file(scan_report: ScanReport, tmp_path: Path) -> None:
+    """Of the most suspicious finding; an earlier scan's are removed."""
+    (finding,) = scan_report.findings
+    addition = Addition(torch.full((1, planted.SIDE, planted.SIDE), 0.1))
+    first, second = finding.targets[0], replace(finding.targets[0], trigger=addition, sources=(2,))
+    both = replace(finding, verdict="backdoored", targets=(first, replace(first, trigger=None), second))
+    save_scan(replace(scan_report, findings=(finding, both)), tmp_path)
+    assert names(tmp_path) == THREE | {"trigger-2.safetensors"}
+    back = read_trigger(tmp_path / "trigger-2.safetensors")
+    assert isinstance(back, Addition)
+    assert torch.equal(back.delta, addition.delta)
+    save_scan(scan_report, tmp_path)
+    assert names(tmp_path) == THREE
+
+
+def test_the_p_value_is_printed(scan_report: ScanReport) -> None:
+    assert "p-value" not in summary(scan_report)
+    known = replace(scan_report, findings=(replace(scan_report.findings[0], p_value=0.0312),))
+    assert "\np-value: 0.031, how often an honest model would look" in summary(known)

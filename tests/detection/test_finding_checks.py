@@ -6,9 +6,10 @@ import pytest
 import torch
 
 import planted
-from fedmend.detection import Finding, Measure, Target
+from fedmend.detection import Covered, Finding, Measure, Target
 from fedmend.detection.finding_checks import check_finding
 from fedmend.errors import ConfigError
+from fedmend.triggers import Addition
 
 MEASURE = Measure(
     "top", "Top", 0.7, 0.9, "above", "fraction", "What is measured.", "What it says.", "innocent"
@@ -16,6 +17,7 @@ MEASURE = Measure(
 TARGET = Target(3, 0.7, sources=(1, 2), trigger=planted.patch(), variants=(planted.patch(),))
 FINDING = Finding("own", "clean", "Nothing was found.", 0.7, 0.9, measures=(MEASURE,), targets=(TARGET,))
 NAN = float("nan")
+ADDITION = Addition(torch.zeros(1, 12, 12))
 
 
 def finding(**changes: Any) -> Finding:
@@ -40,6 +42,8 @@ def targeted(**changes: Any) -> Finding:
         measured(value=NAN, limit=None),
         measured(value=-3.5, scale="plain"),
         targeted(sources=(), trigger=None, variants=()),
+        targeted(trigger=ADDITION, variants=(ADDITION, planted.patch())),
+        finding(p_value=0.25, coverage=(Covered("patch, all-to-one", "small", True),)),
     ],
 )
 def test_what_can_be_used_passes(good: Finding) -> None:
@@ -83,8 +87,14 @@ def test_what_can_be_used_passes(good: Finding) -> None:
         (targeted(success=NAN), r"success must be a fraction in \[0, 1\]"),
         (targeted(sources=[1]), "sources must be a tuple"),
         (targeted(sources=(1, 9)), r"sources\[1\] must be a class from 0 to 3"),
-        (targeted(trigger=torch.zeros(1, 8, 8)), "trigger must be a Patch or None; got a Tensor"),
-        (targeted(variants=(None,)), r"variants\[0\] must be a Patch; got None"),
+        (
+            targeted(trigger=torch.zeros(1, 8, 8)),
+            "trigger must be a Patch, an Addition or None; got a Tensor",
+        ),
+        (targeted(variants=(None,)), r"variants\[0\] must be a Patch or Addition; got None"),
+        (finding(coverage=("patches",)), r"coverage\[0\] must be a Covered"),
+        (finding(p_value=1.5), r"p_value must be in \[0, 1\] or None; got 1.5"),
+        (finding(p_value="0.5"), "p_value must be a number"),
     ],
 )
 def test_what_cannot_be_used_is_refused_by_name(bad: Finding, told: str) -> None:

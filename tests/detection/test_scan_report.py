@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from fedmend.detection import Examples, Finding, Measure, ScanReport, Target
+from fedmend.detection import Covered, Examples, Finding, Measure, ScanReport, Target
 from fedmend.errors import DataError
 from fedmend.seeds import generator
-from fedmend.triggers import Patch
+from fedmend.triggers import Addition, Patch
 
 JUNK: tuple[Any, ...] = (None, -1, 3.5, "junk", "ü", [], [1], {}, {"mask": 1}, True, 10**30)
 
@@ -22,6 +22,10 @@ JUNK: tuple[Any, ...] = (None, -1, 3.5, "junk", "ü", [], [1], {}, {"mask": 1}, 
 def random_patch(seed: int) -> Patch:
     random = generator(seed)
     return Patch(torch.rand(1, 4, 5, generator=random), torch.rand(3, 4, 5, generator=random))
+
+
+def random_addition() -> Addition:
+    return Addition(2 * torch.rand(3, 4, 5, generator=generator(3)) - 1)
 
 
 def finding() -> Finding:
@@ -35,7 +39,10 @@ def finding() -> Finding:
             Measure("mse", "MSE", 12.3456789012345, 10.0, "above", "log", "How far.", "Far.", "suspicious"),
             Measure("odd", "Odd", float("inf"), None, "below", "plain", "", "", "unsure"),
         ),
-        targets=(Target(4, 1 / 3, (0, 2), random_patch(0), (random_patch(1),)), Target(0, 0.0)),
+        targets=(
+            Target(4, 1 / 3, (0, 2), random_patch(0), (random_patch(1),)),
+            Target(0, 0.0, trigger=random_addition()),
+        ),
         warnings=("still falling",),
         notes=("in half precision",),
         settings={"lr": 0.1, "layer": "logits", "alpha": None, "deep": {"list": [1, 2.5, "x"]}, "on": True},
@@ -43,6 +50,11 @@ def finding() -> Finding:
         stop_reason="nothing changed any more",
         seconds=0.7,
         other_rules={"contrastive-paper": "inconclusive"},
+        p_value=1 / 7,
+        coverage=(
+            Covered("patch", "up to 16%", True, found=39, measured=40),
+            Covered("addition", "faint", False, "why"),
+        ),
     )
 
 
@@ -69,6 +81,7 @@ def report(**changes: Any) -> ScanReport:
                 suspect_clean=torch.tensor([0, 2]),
                 suspect_stamped=torch.tensor([2**40, -1]),
                 reference_stamped=None,
+                number=1,
             ),
         ),
         warnings=("few images",),
@@ -81,20 +94,20 @@ def with_trigger(trigger: Patch) -> ScanReport:
 
 def trigger(found: ScanReport) -> Patch:
     patch = found.findings[0].targets[0].trigger
-    assert patch is not None
+    assert isinstance(patch, Patch)
     return patch
 
 
 def tensors(found: ScanReport) -> dict[Any, Tensor]:
     named: dict[Any, Tensor] = {}
     for place, shown in enumerate(found.examples):
-        values = {field.name: getattr(shown, field.name) for field in fields(Examples)[2:]}
+        values = {field.name: getattr(shown, field.name) for field in fields(Examples)[2:-1]}
         named |= {(place, name): value for name, value in values.items() if value is not None}
     for number, each in enumerate(found.findings):
         for place, target in enumerate(each.targets):
-            patches = [*target.variants, *([] if target.trigger is None else [target.trigger])]
-            named |= {(number, place, i, "mask"): patch.mask for i, patch in enumerate(patches)}
-            named |= {(number, place, i, "pattern"): patch.pattern for i, patch in enumerate(patches)}
+            triggers = [*target.variants, *([] if target.trigger is None else [target.trigger])]
+            for i, each_trigger in enumerate(triggers):
+                named |= {(number, place, i, name): value for name, value in vars(each_trigger).items()}
     return named
 
 
@@ -244,6 +257,7 @@ def test_an_unknown_field_is_refused(path: tuple[Any, ...]) -> None:
 
 
 TRIGGER = ("findings", 0, "targets", 0, "trigger")
+ADDITION = ("findings", 0, "targets", 1, "trigger")
 
 
 @pytest.mark.parametrize(
@@ -266,6 +280,9 @@ TRIGGER = ("findings", 0, "targets", 0, "trigger")
         ((*TRIGGER, "mask", "dtype"), "int64"),
         ((*TRIGGER, "mask", "dtype"), ["float32"]),
         ((*TRIGGER, "pattern", "shape"), [3, 5, 4]),
+        ((*ADDITION, "delta", "shape"), [4, 5]),
+        ((*ADDITION, "delta"), "text"),
+        (("findings", 0, "coverage", 0, "searched"), "perhaps"),
         (("examples", 0, "images", "shape"), [10**12, 3, 4, 5]),
         (("examples", 0, "labels"), [0, 2]),
     ],

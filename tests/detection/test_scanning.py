@@ -11,6 +11,7 @@ from fedmend.detection import (
     Case,
     Contrastive,
     Detector,
+    Differential,
     Finding,
     Need,
     ScanReport,
@@ -24,6 +25,7 @@ from fedmend.errors import ConfigError, DataError
 from fedmend.parameters import flatten
 from fedmend.progress import Progress, silent
 from fedmend.seeds import generator
+from fedmend.triggers import Addition, Patch
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -40,7 +42,7 @@ def scanned(
 def mask(report: ScanReport) -> Tensor:
     target = recovered(report.findings[0])
     assert target is not None
-    assert target.trigger is not None
+    assert isinstance(target.trigger, Patch)
     return target.trigger.mask
 
 
@@ -66,16 +68,16 @@ def report(world: planted.World, one_thread: None) -> ScanReport:
     return scanned(world, world.backdoored, None)
 
 
-def test_by_default_the_one_detector_is_contrastive(world: planted.World, report: ScanReport) -> None:
+def test_by_default_the_one_detector_is_differential(world: planted.World, report: ScanReport) -> None:
     (finding,) = report.findings
-    assert (finding.detector, finding.verdict, finding.seconds > 0) == ("contrastive", "backdoored", True)
+    assert (finding.detector, finding.verdict, finding.seconds > 0) == ("differential", "backdoored", True)
     assert (report.verdict, report.reason) == (finding.verdict, finding.reason)
     assert report.class_names == planted.NAMES
     assert report.suspect_accuracy == report.reference_accuracy == 1.0
     assert (report.seed, report.num_images, report.device, report.warnings) == (0, 12, "cpu", ())
     assert report.seconds >= finding.seconds
     assert set(report.versions) == {"fedmend", "torch", "python"}
-    again = Contrastive()(
+    again = Differential()(
         Case(world.backdoored, world.reference, world.images[:12], world.labels[:12]),
         torch.Generator().manual_seed(generator(0, "scan").initial_seed()),
     )
@@ -84,7 +86,7 @@ def test_by_default_the_one_detector_is_contrastive(world: planted.World, report
 
 def test_the_examples_are_of_other_classes_first(world: planted.World, report: ScanReport) -> None:
     (shown,) = report.examples
-    assert (shown.detector, shown.target) == ("contrastive", planted.TARGET)
+    assert (shown.detector, shown.target, shown.number) == ("differential", planted.TARGET, 0)
     assert shown.images.dtype == torch.uint8
     assert len(shown.images) == 8
     others = (world.labels[:12] != planted.TARGET).nonzero().flatten()[:8]
@@ -189,7 +191,7 @@ def test_without_labels_accuracy_is_unknown(world: planted.World) -> None:
         (
             {"labels": None},
             {Need.LABELS},
-            "needs the images' labels.*such as contrastive, contrastive-thorough",
+            "needs the images' labels.*such as differential, contrastive, contrastive-thorough",
         ),
         (
             {"reference": None, "images": None, "labels": None},
@@ -293,3 +295,22 @@ def test_a_poor_reference_makes_it_inconclusive(world: planted.World) -> None:
 def test_few_images_are_warned_of(world: planted.World) -> None:
     found = scanned(world, world.clean, images=world.images[:11], labels=world.labels[:11])
     assert any("fewer than the paper's three per class" in warning for warning in found.warnings)
+
+
+def test_each_target_has_examples_of_its_own_source_classes(world: planted.World) -> None:
+    several = (
+        Target(0, 0.1),
+        Target(planted.TARGET, 1.0, trigger=planted.patch()),
+        Target(3, 0.5, (2,), Addition(torch.full((1, planted.SIDE, planted.SIDE), 0.1))),
+        *[Target(0, 0.5, trigger=planted.patch())] * 5,
+    )
+
+    class Several(Stub):
+        def __call__(self, case: Case, rng: torch.Generator, progress: Progress = silent) -> Finding:
+            return replace(super().__call__(case, rng), targets=several)
+
+    shown = scanned(world, world.backdoored, Several()).examples
+    assert [(each.number, each.target) for each in shown] == [(1, planted.TARGET), (2, 3), (3, 0), (4, 0)]
+    assert shown[1].labels is not None
+    assert shown[1].labels.tolist()[:4] == [2, 2, 2, 0]  # of 12 images, three are of each class
+    assert len(shown[1].labels) == 8

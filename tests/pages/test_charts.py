@@ -23,6 +23,9 @@ def placed(chart: Any) -> tuple[float, float, float]:
         ({"value": 0.9, "limit": 0.8}, (90, 80, 20)),
         ({"value": 0.9, "limit": 0.8, "suspicious_when": "below"}, (90, 0, 80)),
         ({"value": 1.7, "limit": 0.8}, (100, 80, 20)),
+        ({"scale": "plain", "value": 3.0, "limit": 1.0}, (75, 25, 75)),  # from 0 to 4
+        ({"scale": "plain", "value": -1.0, "limit": 0.0}, (0, 100, 0)),
+        ({"scale": "plain", "value": -1.0, "limit": 0.8}, (0, 90, 10)),  # from -1 to 1
         ({"scale": "log", "value": 10.0, "limit": 1.0}, (75, 50, 50)),  # from 0.01 to 100
         ({"scale": "log", "value": 0.0, "limit": 1.0}, (0, 75, 25)),  # from 0.001 to 10
         ({"scale": "log", "value": 1e300, "limit": 1.0}, (100, 25, 75)),  # from 0.01 to 1,000,000
@@ -40,7 +43,7 @@ def test_a_bullet_has_value_and_limit_in_their_places(
     "changes",
     [
         {"limit": None},
-        {"scale": "plain"},
+        {"scale": "plain", "value": float("inf")},
         {"value": float("nan")},
         {"limit": float("nan")},
         {"limit": float("inf")},

@@ -9,14 +9,19 @@ import pytest
 import torch
 from PIL import Image
 
-from fedmend.detection.base import Target
+from fedmend.detection.base import Covered, Target
 from fedmend.pages.finding_view import MAX_PICTURED, finding_views
+from fedmend.pages.pictures import photo
+from fedmend.triggers import Addition
 
 NAN, INF = float("nan"), float("inf")
 
 # name, changes of the finding, changes of the scan, what must be on the page, what must not
 SHAPES: list[tuple[str, dict[str, Any], dict[str, Any], tuple[str, ...], tuple[str, ...]]] = [
-    ("as usual", {}, {}, ("Recovered trigger", "all other classes → cat", "1 further patch", "Examples"), ("Targets",)),
+    (
+        "as usual", {}, {},
+        ("Recovered trigger", "all other classes → cat", "1 further trigger", "Examples"), ("Targets",),
+    ),
     (
         "nothing but a verdict",
         {
@@ -92,7 +97,7 @@ def test_only_the_records_say_what_the_numbers_mean(made: Any, shown: Any, verdi
         ({}, "93.1%", True, "suspicious above 80%"),
         ({"suspicious_when": "below", "limit": 0.025}, "93.1%", True, "suspicious below 2.5%"),
         ({"scale": "log", "value": 125.4, "limit": 10.0}, "125", True, "suspicious above 10"),
-        ({"scale": "plain", "value": 8.1, "limit": 9.0}, "8.10", False, "suspicious above 9"),
+        ({"scale": "plain", "value": 8.1, "limit": 9.0}, "8.10", True, "suspicious above 9"),
         ({"limit": None}, "93.1%", False, None),
         ({"value": NAN}, "–", False, "suspicious above 80%"),
     ],
@@ -159,3 +164,55 @@ def test_examples_belong_to_their_detector(made: Any, shown: Any) -> None:
     page = shown(scan=made.scan(findings=findings, examples=(made.examples("another"),)))
     assert page.text.count("True class") == 8
     assert page.html.index("True class") > page.html.index('id="finding-2"')
+
+
+def test_each_target_has_its_own_examples(made: Any, shown: Any) -> None:
+    """A target is found by its number: the same class may be the target of two triggers."""
+    darker = Addition(torch.full((1, 28, 28), -0.25))
+    targets = (Target(0, 0.9, trigger=made.trigger()), Target(0, 0.8, (1,)), Target(0, 0.7, (2,), darker))
+    examples = (made.examples(count=1), replace(made.examples(count=1), number=2))
+    scan = made.scan_of(made.finding(targets=targets), examples=examples)
+    first, second = finding_views(scan)[0].examples
+    assert [(each.sources, each.target, len(each.images)) for each in (first, second)] == [
+        ("all other classes", "cat", 1),
+        ("owl", "cat", 1),
+    ]
+    assert "owl → cat: each image clean" in shown(scan=scan).text
+    original = examples[1].images.float() / 255
+    assert second.images[0].stamped == photo(darker.apply(original)[0])
+    assert first.images[0].stamped == photo(made.trigger().apply(original)[0])
+    without = (replace(examples[0], number=1), replace(examples[0], number=3))
+    assert finding_views(replace(scan, examples=without))[0].examples == []
+
+
+def test_an_addition_is_pictured_around_grey(made: Any, shown: Any) -> None:
+    delta = torch.zeros(1, 28, 28)
+    delta[0, 0, :2] = torch.tensor([0.125, -0.125])
+    page = shown(scan=made.scan_of(made.finding(targets=(Target(0, 0.9, trigger=Addition(delta)),))))
+    assert "Change, amplified 4 times around grey" in page.text
+    assert "changes every pixel, by 0.6% of the range" in page.text
+    assert "Change 0.6% of the pixels’ range" in page.text
+    assert "Patch size" not in page.text
+    assert "Mask: 0, image kept" not in page.text
+    raw = base64.b64decode((page.all("img")[0]["src"] or "").partition(",")[2])
+    assert list(Image.open(io.BytesIO(raw)).tobytes())[:3] == [255, 0, 128]
+
+
+def test_coverage_and_p_value(made: Any, shown: Any) -> None:
+    coverage = (
+        Covered("patch, all-to-one", "up to 16%", True, found=39, measured=40),
+        Covered("patch, one-to-one", "up to 16%", True),
+        Covered("addition, one-to-one", "at most 10%", False, "only with the effort exhaustive"),
+    )
+    page = shown(scan=made.scan_of(made.finding("clean", coverage=coverage, p_value=0.25)))
+    assert page.row("patch, all-to-one up to 16%") == ["searched", "97.5% 39 of 40"]
+    assert page.row("patch, one-to-one") == ["searched", "not measured"]
+    assert page.row("addition, one-to-one") == [
+        "not searched only with the effort exhaustive",
+        "not measured",
+    ]
+    assert "an honest model would look at least this suspicious with a probability of about 0.25" in page.text
+    assert "Strongest candidate" in page.text
+    bare = shown(scan=made.scan()).text
+    assert "p-value" not in bare
+    assert "Coverage" not in bare

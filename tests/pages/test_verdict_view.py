@@ -80,3 +80,10 @@ def test_without_a_scan_the_repair_is_the_headline(made: Any, shown: Any) -> Non
     failed = shown(repair=made.pruned(outcome="failed", reason="Too much was lost."))
     assert '<section class="verdict bad"' in failed.html
     assert "Repair failed Too much was lost." in failed.text
+
+
+def test_a_source_class_is_named_beside_the_target(made: Any, shown: Any) -> None:
+    target = Target(1, 0.97, (2,))
+    assert (
+        "Target class dog from owl Success" in shown(scan=made.scan_of(made.finding(targets=(target,)))).text
+    )

@@ -18,6 +18,8 @@ from fedmend.inference import pixels_for
 from fedmend.models import build_model, probe
 from fedmend.seeds import generator
 
+_PER_CLASS, _MOST, _LEAST_PER_CLASS = 20, 500, 3
+
 
 @dataclass(frozen=True, eq=False)
 class LoadedCase:
@@ -127,14 +129,19 @@ def choose_device(name: str) -> torch.device:
 def choose_images(images: ImageSet | LazyImages, count: int | None, seed: int) -> ImageSet:
     """Draw ``count`` images, balanced over the classes as far as possible.
 
-    Without ``count``, draws three per class, as in the contrastive paper, or the fewest that a scan accepts.
+    Without ``count``, draws 20 per class, but at most 500 in all, and at least three per class and the fewest that a
+    scan accepts; all where there are fewer.
 
     Raises:
         DataError: there are fewer than ``count``.
     """
-    wanted = max(3 * images.num_classes, MIN_IMAGES) if count is None else count
+    wanted = _default_count(images.num_classes) if count is None else count
     if count is not None and wanted > len(images):
         raise DataError(
             f"--images {wanted}, but the data has only {len(images)}; use fewer images or more data"
         )
     return images.subset(stratified(images, min(wanted, len(images)), generator(seed, "images")))
+
+
+def _default_count(classes: int) -> int:
+    return max(min(_PER_CLASS * classes, _MOST), _LEAST_PER_CLASS * classes, MIN_IMAGES)

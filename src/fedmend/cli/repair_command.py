@@ -15,7 +15,7 @@ from fedmend.cli.console import progress_bars
 from fedmend.cli.pruning_command import prune_run
 from fedmend.cli.saving import make_way, save_repaired
 from fedmend.cli.scan_command import save_scan, summary
-from fedmend.detection import find_detector
+from fedmend.detection import Effort
 from fedmend.detection import scan as run_scan
 from fedmend.errors import ConfigError
 from fedmend.files import write_text
@@ -29,6 +29,7 @@ EXIT_CODES = {"repaired": 0, "not needed": 0, "failed": 1, "undecided": 3}
 @click.command()
 @options.suspect
 @options.common(required=False)
+@options.effort
 @click.option(
     "--method",
     "repair_method",
@@ -118,6 +119,7 @@ def repair(
     as_json: bool,
     repair_method: str,
     method: str,
+    effort: Effort | None,
     repair_images: int,
     validation_images: int,
     held_out_images: int | None,
@@ -146,7 +148,8 @@ def repair(
     repairer = REPAIRS[repair_method]
     if isinstance(repairer, FederatedPruning):
         _refuse(
-            {"--reference": reference, "--model": architecture, "--data": source}, f"--method {repair_method}"
+            {"--reference": reference, "--model": architecture, "--data": source, "--effort": effort},
+            f"--method {repair_method}",
         )
         if held_out_images is None:
             held_out_images = HELD_OUT_IMAGES if validation_images else 0
@@ -189,8 +192,8 @@ def repair(
         names = ", ".join(name for name, value in missing.items() if value is None)
         raise ConfigError(f"--method unlearn needs {names} as well")
     make_way(out, overwrite, [suspect] if reference is None else [suspect, reference])
-    detector, gate = find_detector(method), HoldOutGate()
-    if method != options.DEFAULT_DETECTOR:
+    detector, gate = options.chosen_detector(method, effort), HoldOutGate()
+    if method != options.DEFAULT_DETECTOR or effort is not None:
         gate = replace(gate, detector=detector)
     if max_accuracy_drop is not None:
         gate = replace(gate, max_accuracy_drop=max_accuracy_drop)

@@ -11,6 +11,7 @@ from functools import partial
 
 from fedmend.detection.base import (
     Case,
+    Covered,
     Detector,
     Finding,
     Measure,
@@ -22,9 +23,9 @@ from fedmend.detection.base import (
 )
 from fedmend.detection.contrastive import THOROUGH, Contrastive
 from fedmend.detection.contrastive_paper import PAPER_SETTINGS, ContrastivePaper
-from fedmend.detection.difference_rule import DifferenceLimits
-from fedmend.detection.differential import Differential
 from fedmend.detection.decision import PaperThresholds, Thresholds
+from fedmend.detection.difference_rule import DifferenceLimits
+from fedmend.detection.differential import Differential, Effort
 from fedmend.detection.scan_report import Examples, ScanReport
 from fedmend.detection.scanning import scan
 from fedmend.detection.search.few_pixels import FewPixels, FoundTrigger, few_pixel_triggers, moved
@@ -62,9 +63,11 @@ __all__ = [
     "Case",
     "Contrastive",
     "ContrastivePaper",
+    "Covered",
     "Detector",
     "DifferenceLimits",
     "Differential",
+    "Effort",
     "Examples",
     "FewPixels",
     "Finding",

@@ -138,6 +138,28 @@ class Target:
     variants: tuple[JsonTrigger, ...] = ()
 
 
+@dataclass(frozen=True)
+class Covered:
+    """A family of backdoors, and whether a scan covers it.
+
+    Attributes:
+        family: its triggers and goal, such as "patch, one-to-one".
+        sizes: of the triggers that are searched for, in words.
+        searched: whether this scan searched for them.
+        why_not: the reason if not, in words.
+        found, measured: in a benchmark, the method found ``found`` of ``measured`` such backdoors; None without one.
+    """
+
+    __pydantic_config__ = STRICT
+
+    family: str
+    sizes: str
+    searched: bool
+    why_not: str = ""
+    found: int | None = None
+    measured: int | None = None
+
+
 @dataclass(frozen=True, eq=False)
 class Finding:
     """What one detector says about a case.
@@ -157,6 +179,8 @@ class Finding:
         stop_reason: why the search ended.
         seconds: how long it took. A scan fills it in for a method that leaves it out.
         other_rules: other rules' decisions on the same measures, by name.
+        p_value: how often an honest model would look at least as suspicious, in (0, 1]; None if that isn't known.
+        coverage: which families of backdoors were searched for, and which were not; empty for a method that has none.
     """
 
     __pydantic_config__ = STRICT
@@ -175,6 +199,8 @@ class Finding:
     stop_reason: str = ""
     seconds: float = 0.0
     other_rules: dict[str, Verdict] = field(default_factory=dict)
+    p_value: float | None = None
+    coverage: tuple[Covered, ...] = ()
 
 
 class Detector(Protocol):

@@ -1,55 +1,54 @@
-"""What was measured on other models: how large honest leads are, and how many backdoors each effort finds.
-
-The numbers are in ``calibration.json`` and ``measured.json``, which ``benchmarks/zoo`` writes.
-"""
+"""What was measured of the differential detector on benchmark federations, for its reports."""
 
 from __future__ import annotations
 
 import json
+import math
 from functools import cache
-from pathlib import Path
+from importlib.resources import files
 from typing import Any
 
-_HERE = Path(__file__).parent
 
+def p_value(lead: float) -> float | None:
+    """How often an honest model would have at least this lead, in (0, 1].
 
-def p_value(lead: float) -> float:
-    """How likely an honest model is to have a lead at least as large as ``lead``; in (0, 1].
-
-    This is a conformal p-value: ``(1 + k) / (n + 1)``, if ``k`` of ``n`` honest federations had such a lead. Of each
-    federation only the largest counts among its pairs of a later and an earlier model, since the rounds of one
-    federation are not independent; so the value errs on the side of innocence for a single pair. It holds if the
-    suspect's federation is exchangeable with those that were measured, which nothing can check: for data, networks or
-    training unlike them, it is an indication. The smallest possible value is ``1 / (n + 1)``, see
-    :func:`smallest_p_value`.
+    A conformal p-value: the rank of ``lead`` among the largest leads of honest federations, one per federation. It
+    holds for a model whose federation is like these. The smallest possible value is 1 / (number of federations + 1).
 
     Args:
-        lead: the largest over all families of triggers that were searched, in sizes; NaN counts as unknown: 1.
+        lead: a scan's largest, see :class:`~fedmend.detection.comparing.Comparison`.
+
+    Returns:
+        The p-value; None if ``lead`` is NaN or nothing was measured.
     """
-    leads = _read("calibration.json")["leads"]
-    return (1 + sum(not each < lead for each in leads)) / (len(leads) + 1)
+    leads: list[float] = _resource("calibration.json").get("leads", [])
+    if not leads or math.isnan(lead):
+        return None
+    return (1 + sum(1 for each in leads if each >= lead)) / (len(leads) + 1)
 
 
-def smallest_p_value() -> float:
-    """The p-value of a lead larger than any measured honest one."""
-    return p_value(float("inf"))
+def smallest_p_value() -> float | None:
+    """The p-value of a lead larger than any measured honest one; None if nothing was measured."""
+    return p_value(math.inf)
 
 
 def measured_share(effort: str, family: str) -> tuple[int, int] | None:
-    """How many backdoored test models of a family an effort finds.
+    """How many of how many backdoored models of a family the detector found, with the target named.
 
     Args:
-        effort: "quick", "standard" or "exhaustive".
-        family: of triggers, such as "patch, all-to-one".
+        effort: see :class:`~fedmend.detection.differential.Differential`.
+        family: such as "patch, all-to-one".
 
     Returns:
-        How many were found with their target class, and of how many; None if that was not measured.
+        Both numbers; None if that was not measured.
     """
-    counts = _read("measured.json").get(effort, {}).get(family)
-    return None if counts is None else (counts[0], counts[1])
+    share = _resource("measured.json").get(effort, {}).get(family)
+    return None if share is None else (share[0], share[1])
 
 
 @cache
-def _read(name: str) -> dict[str, Any]:
-    content: dict[str, Any] = json.loads((_HERE / name).read_text(encoding="utf-8"))
-    return content
+def _resource(name: str) -> dict[str, Any]:
+    """The JSON beside this module; empty if there is none."""
+    file = files("fedmend.detection") / name
+    found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    return found

@@ -92,22 +92,25 @@ def decide(evidence: Evidence, limits: DifferenceLimits) -> tuple[Verdict, str]:
             )
     best = max(evidence.comparisons, key=lambda each: each.lead)
     if best.lead >= limits.lead:
-        return "backdoored", " ".join(_found(each, evidence) for each in evidence.comparisons if each.lead >= limits.lead)
+        return "backdoored", " ".join(
+            _found(each, evidence) for each in evidence.comparisons if each.lead >= limits.lead
+        )
     if best.lead >= limits.unsure:
         return "inconclusive", (
-            f"{_found(best, evidence)} That is too little for a backdoor ({limits.lead:g}) and too much to rule one out. "
-            "Scan again with more images, a reference closer to the suspect, or more effort."
+            f"{_found(best, evidence)} That is too little for a backdoor ({limits.lead:g}) and too much to rule one "
+            "out. Scan again with more images, a reference closer to the suspect, or more effort."
         )
     together = evidence.together
     if together is not None and together.lead >= limits.together:
         return "inconclusive", (
             f"Both models may be backdoored: small patches send images to {_name(together.strengths[0], evidence)} in "
-            f"the suspect and in the reference alike, {together.lead:.1f} sizes smaller than for any other class. Use an "
-            "earlier reference."
+            f"the suspect and in the reference alike, {together.lead:.1f} sizes smaller than for any other class. Use "
+            "an earlier reference."
         )
     return "clean", (
         f"No class stands out: the strongest candidate leads by {max(0.0, best.lead):.1f} sizes; a backdoor leads by "
-        f"{limits.lead:g} or more. Searched: {'; '.join(each.family for each in evidence.comparisons)}."
+        f"{limits.lead:g} or more. Searched: {'; '.join(each.family for each in evidence.comparisons)}. Not covered: "
+        f"{'; '.join((*evidence.not_searched, 'triggers of other kinds'))}."
     )
 
 
@@ -126,18 +129,14 @@ def measures(evidence: Evidence, limits: DifferenceLimits) -> tuple[Measure, ...
     return tuple(found)
 
 
-def warnings(evidence: Evidence) -> tuple[str, ...]:
-    """What the search could not cover."""
-    if not evidence.not_searched or evidence.blind is not None:
-        return ()
-    return (f"Not searched: {'; '.join(evidence.not_searched)}.",)
-
-
 def _found(comparison: Comparison, evidence: Evidence) -> str:
     leaders = comparison.strengths[: comparison.leaders]
-    return "; ".join(
-        f"{_sends(each, evidence)} in the suspect alone (up to {max(each.rates):.0%})" for each in leaders
-    ) + f": {comparison.lead:.1f} sizes ahead of the others ({comparison.family})."
+    return (
+        "; ".join(
+            f"{_sends(each, evidence)} in the suspect alone (up to {max(each.rates):.0%})" for each in leaders
+        )
+        + f": {comparison.lead:.1f} sizes ahead of the others ({comparison.family})."
+    )
 
 
 def _sends(strength: Strength, evidence: Evidence) -> str:
@@ -161,6 +160,8 @@ def _measure(comparison: Comparison, limit: float, tone: str) -> Measure:
         scale="plain",
         explanation="How many sizes, each about half of the one before, the strongest trigger survives beyond every "
         "other class's and beyond every class's when the models' roles are swapped.",
-        reading="At or above the limit: this class stands out." if above else "Below the limit: no class stands out.",
+        reading="At or above the limit: this class stands out."
+        if above
+        else "Below the limit: no class stands out.",
         tone=("suspicious" if tone == "suspicious" else "unsure") if above else "innocent",
     )

@@ -11,7 +11,9 @@ import torch
 from fedmend.checked_settings import Flag, settings
 from fedmend.detection import difference_rule
 from fedmend.detection.base import Case, Finding, Need, Target
+from fedmend.detection.calibration import p_value
 from fedmend.detection.comparing import Comparison, compare
+from fedmend.detection.covered_families import coverage, warnings
 from fedmend.detection.difference_rule import DifferenceLimits, Evidence
 from fedmend.detection.model_pair import accelerated_pair
 from fedmend.detection.search.aimed_search import AimedSearch, Strength, Task
@@ -76,6 +78,7 @@ class Differential:
             targets = scan.targets(evidence)
         verdict, reason = difference_rule.decide(evidence, self.limits)
         best = max((each.lead for each in evidence.comparisons), default=float("nan"))
+        covered = coverage(evidence, self.effort)
         return Finding(
             detector="differential",
             verdict=verdict,
@@ -84,10 +87,12 @@ class Differential:
             limit=self.limits.lead,
             measures=difference_rule.measures(evidence, self.limits),
             targets=targets,
-            warnings=difference_rule.warnings(evidence),
+            warnings=warnings(covered),
             notes=(*pair.notes, *scan.notes),
             settings=asdict(self),
             stop_reason=scan.stop_reason,
+            p_value=p_value(best),
+            coverage=covered,
         )
 
 

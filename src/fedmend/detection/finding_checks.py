@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from types import UnionType
 from typing import Any, get_args
 
-from fedmend.detection.base import Finding, Measure, Scale, Side, Target, Tone, Verdict
+from fedmend.detection.base import Covered, Finding, Measure, Scale, Side, Target, Tone, Verdict
 from fedmend.errors import ConfigError
-from fedmend.triggers import Patch
+from fedmend.triggers import Addition, Patch
 
 
 def check_finding(finding: object, detector: str, classes: int | None) -> None:
@@ -47,6 +48,11 @@ def _problems(finding: Finding, classes: int | None) -> Iterator[str]:
     yield from _tuple_of(str, "notes", finding.notes)
     yield from _tuple_of(float, "loss_curve", finding.loss_curve)
     yield from _number("seconds", finding.seconds)
+    yield from _tuple_of(Covered, "coverage", finding.coverage)
+    if finding.p_value is not None:
+        yield from _number("p_value", finding.p_value)
+        if not 0 <= finding.p_value <= 1:
+            yield f"p_value must be in [0, 1] or None; got {finding.p_value}"
     for name in ("settings", "other_rules"):
         if not isinstance(getattr(finding, name), dict):
             yield f"{name} must be a dict; got {getattr(finding, name)!r}"
@@ -75,9 +81,9 @@ def _target(where: str, target: Target, classes: int | None) -> Iterator[str]:
     yield from _tuple_of(int, f"{where}.sources", target.sources)
     for index, source in enumerate(target.sources):
         yield from _class(f"{where}.sources[{index}]", source, classes)
-    yield from _tuple_of(Patch, f"{where}.variants", target.variants)
-    if target.trigger is not None and not isinstance(target.trigger, Patch):
-        yield f"{where}.trigger must be a Patch or None; got a {type(target.trigger).__name__}"
+    yield from _tuple_of(Patch | Addition, f"{where}.variants", target.variants)
+    if target.trigger is not None and not isinstance(target.trigger, Patch | Addition):
+        yield f"{where}.trigger must be a Patch, an Addition or None; got a {type(target.trigger).__name__}"
 
 
 def _class(where: str, value: Any, classes: int | None) -> Iterator[str]:
@@ -108,10 +114,11 @@ def _one_of(where: str, value: Any, names: Any) -> Iterator[str]:
         yield f"{where} must be one of {', '.join(get_args(names))}; got {value!r}"
 
 
-def _tuple_of(kind: type, where: str, values: Any) -> Iterator[str]:
+def _tuple_of(kind: type | UnionType, where: str, values: Any) -> Iterator[str]:
+    name = kind.__name__ if isinstance(kind, type) else " or ".join(each.__name__ for each in get_args(kind))
     if not isinstance(values, tuple):
         came = "a list" if isinstance(values, list) else repr(values)
         yield f"{where} must be a tuple, with a comma even around one: (first,); got {came}"
     for index, value in enumerate(values):
         if not isinstance(value, kind):
-            yield f"{where}[{index}] must be a {kind.__name__}{_as_plain(value, kind.__name__)}"
+            yield f"{where}[{index}] must be a {name}{_as_plain(value, name)}"

@@ -18,6 +18,7 @@ class Examples:
     Attributes:
         detector: the finding's ``detector``.
         target: the trigger's target class.
+        number: which of the finding's targets it is, from 0.
         images: unstamped, uint8 (K, C, H, W).
         labels: true classes, int64 (K,), like the predictions below; None for a scan without labels.
         suspect_clean, suspect_stamped: the suspect's predictions.
@@ -33,6 +34,7 @@ class Examples:
     suspect_clean: JsonTensor
     suspect_stamped: JsonTensor
     reference_stamped: JsonTensor | None
+    number: int = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,7 +51,7 @@ class ScanReport:
         class_names: one per class; numbers if none were given.
         seed, device, versions: needed to repeat the scan, along with each finding's settings.
         seconds: duration of the scan.
-        examples: one for each finding that recovered a trigger.
+        examples: for each finding, one for each of its first few targets with a trigger.
         warnings: reasons not to trust a verdict on this case. A finding has its own warnings.
         schema_version: of the JSON.
     """

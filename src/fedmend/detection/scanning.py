@@ -10,10 +10,10 @@ from dataclasses import asdict, is_dataclass, replace
 import torch
 from torch import nn
 
-from fedmend.detection.base import Case, Detector, Finding, Need, recovered
+from fedmend.detection.base import Case, Detector, Finding, Need
 from fedmend.detection.case_checks import check_case, check_logits, unchanged
-from fedmend.detection.contrastive import Contrastive
 from fedmend.detection.decision import case_warnings, combine
+from fedmend.detection.differential import Differential
 from fedmend.detection.finding_checks import check_finding
 from fedmend.detection.scan_report import Examples, ScanReport
 from fedmend.errors import ConfigError
@@ -24,7 +24,7 @@ from fedmend.seeds import generator
 from fedmend.user_code import failures_named, is_users, name_of
 from fedmend.version_info import versions
 
-_SHOWN = 8
+_SHOWN, _TARGETS_SHOWN = 8, 4
 
 
 def scan(
@@ -38,10 +38,10 @@ def scan(
 
     Args:
         case: the suspect, and as much of a clean reference, clean images and their labels as the detectors need. With
-            images: at least 10 of two classes or more; the paper takes three per class. Without labels, the reference's
-            predictions stand in, and a poor reference can't be noticed.
-        detectors: by default :class:`Contrastive`, which needs no tuning. Their order changes nothing but the order
-            of the findings.
+            images: at least 10 of two classes or more; from 8 of a class on, :class:`Differential` also looks for
+            backdoors of that class alone. Without labels, the reference's predictions stand in, and a poor reference
+            can't be noticed.
+        detectors: by default :class:`Differential`. Their order changes nothing but the order of the findings.
         seed: where all randomness comes from.
         progress: see ``fedmend.progress``.
 
@@ -51,7 +51,7 @@ def scan(
         ModelError: the models differ in device, precision or classes, or return NaN.
     """
     if detectors is None:
-        detectors = (Contrastive(),)
+        detectors = (Differential(),)
     chosen = tuple(detectors) if isinstance(detectors, Sequence) else (detectors,)
     if not chosen:
         raise ConfigError("a scan needs at least one detector; got none")
@@ -170,25 +170,33 @@ def _with_names_of_their_own(findings: Sequence[Finding]) -> tuple[Finding, ...]
 
 
 def _examples(findings: Sequence[Finding], case: Case) -> Iterator[Examples]:
-    """For each finding with a trigger, up to eight images, those of classes other than its target first."""
+    """For each finding's first targets with a trigger, up to eight images, those of its source classes first."""
     if case.images is None:
         return
     for finding in findings:
-        target = recovered(finding)
-        if target is None or target.trigger is None:
-            continue
-        others = case.truth != target.target
-        shown = torch.cat([others.nonzero().flatten(), (~others).nonzero().flatten()])[:_SHOWN]
-        stamped = target.trigger.to(case.device).apply(case.pixels[shown]).to(case.pixels.dtype)
-        yield Examples(
-            detector=finding.detector,
-            target=target.target,
-            images=to_uint8(case.pixels[shown]).cpu(),
-            labels=None if case.labels is None else case.truth[shown].cpu(),
-            suspect_clean=case.suspect_logits.argmax(1)[shown].cpu(),
-            suspect_stamped=_predictions(case.suspect, stamped),
-            reference_stamped=None if case.reference is None else _predictions(case.reference, stamped),
-        )
+        numbers = [number for number, target in enumerate(finding.targets) if target.trigger is not None]
+        for number in numbers[:_TARGETS_SHOWN]:
+            yield _examples_of(finding, number, case)
+
+
+def _examples_of(finding: Finding, number: int, case: Case) -> Examples:
+    target = finding.targets[number]
+    assert target.trigger is not None
+    own = case.truth != target.target
+    if target.sources:
+        own = torch.isin(case.truth, torch.tensor(target.sources, device=case.truth.device))
+    shown = torch.cat([own.nonzero().flatten(), (~own).nonzero().flatten()])[:_SHOWN]
+    stamped = target.trigger.to(case.device).apply(case.pixels[shown]).to(case.pixels.dtype)
+    return Examples(
+        detector=finding.detector,
+        target=target.target,
+        images=to_uint8(case.pixels[shown]).cpu(),
+        labels=None if case.labels is None else case.truth[shown].cpu(),
+        suspect_clean=case.suspect_logits.argmax(1)[shown].cpu(),
+        suspect_stamped=_predictions(case.suspect, stamped),
+        reference_stamped=None if case.reference is None else _predictions(case.reference, stamped),
+        number=number,
+    )
 
 
 @torch.no_grad()

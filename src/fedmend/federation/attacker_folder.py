@@ -12,7 +12,7 @@ from typing import Annotated
 from pydantic import ConfigDict, Field, TypeAdapter
 from torch import Tensor
 
-from fedmend.checkpoints import read_trigger, save_state, save_trigger
+from fedmend.checkpoints import read_patch, save_state, save_trigger
 from fedmend.federation.attack_config import AttackConfig
 from fedmend.federation.config_reading import parse_attacks, read_json
 from fedmend.federation.record_lines import RecordLines
@@ -109,7 +109,7 @@ class AttackerFolder:
             CheckpointError: the file is damaged.
         """
         file = self.trigger_file(index)
-        return read_trigger(file) if file.exists() else None
+        return read_patch(file) if file.exists() else None
 
     @property
     def lines(self) -> RecordLines[AttackRecord]:

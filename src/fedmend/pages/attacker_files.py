@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 from pydantic import TypeAdapter
 from torch import Tensor
 
-from fedmend.checkpoints import read_state, read_trigger
+from fedmend.checkpoints import read_patch, read_state
 from fedmend.errors import CheckpointError, DataError
 from fedmend.files import write_text
 from fedmend.pages.contents import (
@@ -49,7 +49,7 @@ def read_attacks(run: Path) -> tuple[PlantedAttack, ...]:
     return tuple(
         PlantedAttack(
             table,
-            patch=_if_there(folder / f"trigger-{index}.safetensors", read_trigger),
+            patch=_if_there(folder / f"trigger-{index}.safetensors", read_patch),
             example=_if_there(folder / f"example-{index}.safetensors", _read_example),
         )
         for index, table in enumerate(tables)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from fedmend.detection.base import Measure
+from fedmend.detection.base import Measure, Scale
 from fedmend.pages import svg, words
 
 _MAX_POINTS = 400
@@ -29,17 +29,19 @@ def bullet(key: str, measure: Measure) -> Markup | None:
 
     Args:
         key: unique on the page.
-        measure: with the scale "fraction", drawn linearly, or "log".
+        measure: drawn linearly, or with the scale "log" logarithmically.
 
     Returns:
-        The chart; None if there is nothing to draw: no limit, no value, or a plain number.
+        The chart; None if there is nothing to draw: no limit or no value.
     """
     limit, value = measure.limit, measure.value
-    if limit is None or math.isnan(value) or not math.isfinite(limit) or measure.scale == "plain":
+    if limit is None or math.isnan(value) or not math.isfinite(limit):
+        return None
+    if measure.scale == "plain" and not math.isfinite(value):
         return None
     if measure.scale == "log" and limit <= 0:
         return None
-    scale = _straight() if measure.scale == "fraction" else _logarithmic(value, limit)
+    scale = _scale(measure.scale, value, limit)
     dot, mark, tone = scale.place(value), scale.place(limit), words.TONES[measure.tone]
     above = measure.suspicious_when == "above"
     start, end = (mark, 1.0) if above else (0.0, mark)
@@ -58,6 +60,23 @@ def bullet(key: str, measure: Measure) -> Markup | None:
         f"{measure.suspicious_when} the limit."
     )
     return svg.picture(key, f"{measure.name} against its limit", description, 62, "bullet", children)
+
+
+def _scale(kind: Scale, value: float, limit: float) -> _Scale:
+    if kind == "log":
+        return _logarithmic(value, limit)
+    return _straight() if kind == "fraction" else _plain(value, limit)
+
+
+def _plain(value: float, limit: float) -> _Scale:
+    """Around zero, value and limit."""
+    ticks = svg.nice_ticks(min(0.0, value, limit), 1.25 * max(0.0, value, limit), 5)
+    low, high = ticks[0], ticks[-1]
+
+    def place(amount: float) -> float:
+        return (amount - low) / (high - low)
+
+    return _Scale(place, [(place(tick), words.number(tick)) for tick in ticks])
 
 
 def _straight() -> _Scale:

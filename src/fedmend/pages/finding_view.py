@@ -55,6 +55,15 @@ class Example:
 
 
 @dataclass(frozen=True)
+class ExampleGroup:
+    """Examples of one target's trigger."""
+
+    sources: str
+    target: str
+    images: list[Example]
+
+
+@dataclass(frozen=True)
 class FindingView:
     """One detector's section.
 
@@ -63,6 +72,7 @@ class FindingView:
         wording: of its verdict. disagrees: whether the scan's verdict differs.
         suspicious, limit: the detector's one number and its limit.
         targets: the first few, shown with pictures; all_targets: all of them.
+        examples: a group for each target that has some.
         other_rules: other rules' decisions on the same measures, by name.
     """
 
@@ -75,7 +85,7 @@ class FindingView:
     measures: list[MeasureView]
     targets: list[TargetView]
     all_targets: list[TargetView]
-    examples: list[Example]
+    examples: list[ExampleGroup]
     loss_chart: Markup | None
     other_rules: list[tuple[str, words.Wording]]
 
@@ -83,6 +93,11 @@ class FindingView:
     def pictured(self) -> bool:
         """Whether the section shows a recovered trigger."""
         return any(target.trigger for target in self.targets)
+
+    @property
+    def masked(self) -> bool:
+        """Whether one of the pictures is a mask."""
+        return any(target.trigger and target.trigger.masked for target in self.targets)
 
 
 def finding_views(scan: ScanReport) -> list[FindingView]:
@@ -138,17 +153,28 @@ def _target(target: Target, names: Sequence[str], *, with_pictures: bool) -> Tar
     )
 
 
-def _examples(finding: Finding, scan: ScanReport) -> list[Example]:
-    shown = next((each for each in scan.examples if each.detector == finding.detector), None)
-    trigger = next((target.trigger for target in finding.targets if target.trigger), None)
-    if shown is None or trigger is None or len(shown.images) == 0:
-        return []
-    images = shown.images[:MAX_EXAMPLES].float() / 255
-    stamped = trigger.to("cpu").apply(images)
-    return [
-        _example(shown, index, (images[index], stamped[index]), scan.class_names)
-        for index in range(len(images))
-    ]
+def _examples(finding: Finding, scan: ScanReport) -> list[ExampleGroup]:
+    names, groups = scan.class_names, []
+    for shown in scan.examples:
+        if (
+            shown.detector != finding.detector
+            or shown.number >= len(finding.targets)
+            or not len(shown.images)
+        ):
+            continue
+        target = finding.targets[shown.number]
+        if target.trigger is None:
+            continue
+        images = shown.images[:MAX_EXAMPLES].float() / 255
+        pairs = zip(images, target.trigger.to("cpu").apply(images), strict=True)
+        groups.append(
+            ExampleGroup(
+                words.class_list(target.sources, names),
+                words.class_name(target.target, names),
+                [_example(shown, index, pair, names) for index, pair in enumerate(pairs)],
+            )
+        )
+    return groups
 
 
 def _example(shown: Examples, index: int, pair: tuple[Tensor, Tensor], names: Sequence[str]) -> Example:

@@ -11,32 +11,67 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from fedmend.triggers import Patch
+from fedmend.pages import words
+from fedmend.triggers import Addition, Patch
 
 HEAT_STOPS = ("#10131c", "#3b1f5e", "#8c2a6b", "#d9493f", "#f69a3c", "#fcf3b0")
 """The heat map's colours from 0 to 1, evenly spaced and increasingly light."""
 
 
 @dataclass(frozen=True)
+class Picture:
+    """A picture of a trigger as a data URI; ``described`` goes into its alternative text."""
+
+    uri: str
+    caption: str
+    described: str
+    transparent: bool = False
+
+
+@dataclass(frozen=True)
 class TriggerPictures:
-    """A patch as two pictures; ``size`` is the mask's, ``pixels`` the image's, and ``shape`` its width and height."""
+    """A trigger as pictures; ``facts`` is its size in words, and ``masked`` whether one of them is a mask."""
 
-    mask: str
-    pattern: str
-    size: float
-    pixels: int
-    shape: str
+    pictures: tuple[Picture, ...]
+    facts: str
+    masked: bool
 
 
-def trigger_pictures(patch: Patch) -> TriggerPictures:
-    """The mask as a heat map, and the pattern with the mask as opacity."""
-    _, height, width = patch.mask.shape
+def trigger_pictures(trigger: Patch | Addition) -> TriggerPictures:
+    """A patch as its mask, a heat map, and its pattern; an addition as its changes, amplified around grey."""
+    if isinstance(trigger, Addition):
+        return _of_addition(trigger)
+    _, height, width = trigger.mask.shape
+    size = words.patch_size(trigger.size)
     return TriggerPictures(
-        mask=heat_map(patch.mask),
-        pattern=weighted_pattern(patch),
-        size=patch.size,
-        pixels=height * width,
-        shape=f"{width}\u2009×\u2009{height}",
+        (
+            Picture(
+                heat_map(trigger.mask), "Mask", f"its mask as a heat map, {size} of {height * width} pixels"
+            ),
+            Picture(
+                weighted_pattern(trigger), "Pattern × mask", "its pattern, with the mask as opacity", True
+            ),
+        ),
+        f"{size} px of {width}\u2009×\u2009{height}",
+        masked=True,
+    )
+
+
+def _of_addition(addition: Addition) -> TriggerPictures:
+    """Amplified until the largest change is black or white; as it is, it would be too faint to see."""
+    largest = float(addition.delta.abs().max())
+    gain = max(1.0, 0.5 / largest) if largest > 0 else 1.0
+    strength = words.percent(addition.strength)
+    return TriggerPictures(
+        (
+            Picture(
+                photo(0.5 + gain * addition.delta),
+                f"Change, amplified {words.number(gain)} times around grey",
+                f"its change of every pixel, {strength} of the pixels' range on average",
+            ),
+        ),
+        f"changes every pixel, by {strength} of the range (root mean square)",
+        masked=False,
     )
 
 

@@ -52,7 +52,7 @@ def _environment() -> Environment:
         percent=words.percent,
         points=words.points,
         duration=words.duration,
-        patch_size=words.patch_size,
+        number=words.number,
         clamp=charts.clamp,
     )
     return environment

@@ -10,6 +10,7 @@ from fedmend.detection.scan_report import ScanReport
 from fedmend.pages import words
 from fedmend.pages.contents import PageContents
 from fedmend.repairs.repair_report import PruningDetails, RepairReport
+from fedmend.triggers import Addition
 
 
 @dataclass(frozen=True)
@@ -71,9 +72,13 @@ def _scan_facts(scan: ScanReport) -> Iterator[Fact]:
         target = targets[0] if targets else None
     if target is not None:
         more = f" and {len(targets) - 1:,} more" if len(targets) > 1 else ""
-        yield Fact("Target class", words.class_name(target.target, scan.class_names), more, wide=True)
+        name = words.class_name(target.target, scan.class_names)
+        sources = f" from {words.class_list(target.sources, scan.class_names)}" if target.sources else ""
+        yield Fact("Target class", name, sources + more, wide=True)
         yield Fact("Success", words.percent(target.success))
-        if target.trigger is not None:
+        if isinstance(target.trigger, Addition):
+            yield Fact("Change", words.percent(target.trigger.strength), " of the pixels’ range")
+        elif target.trigger is not None:
             _, height, width = target.trigger.mask.shape
             size = words.patch_size(target.trigger.size)
             yield Fact("Patch size", size, f" of {height * width:,} px")

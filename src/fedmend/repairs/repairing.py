@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fedmend.detection import Case, Contrastive, Finding, ScanReport, Target
+from fedmend.detection import Case, Differential, Finding, ScanReport, Target
 from fedmend.detection.base import Verdict
 from fedmend.errors import DataError
 from fedmend.pixels import to_uint8
@@ -27,7 +27,7 @@ from fedmend.seeds import derive_seed, generator
 
 FIVE_EPOCHS = Unlearning(epochs=5)
 """The default of :func:`repair`; the paper trains for one epoch."""
-VOTING_GATE = Gate(max_accuracy_drop=0.05, detector=Contrastive())
+VOTING_GATE = Gate(max_accuracy_drop=0.05, detector=Differential())
 """The default of :func:`repair_by_votes`, which needs only a verdict, not the whole trigger."""
 
 MIN_IMAGES = 20

@@ -1,0 +1,64 @@
+"""Which families of backdoors a scan by the differential detector covers, and how reliably."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from fedmend.detection.base import Covered
+from fedmend.detection.calibration import measured_share
+from fedmend.detection.difference_rule import Evidence
+from fedmend.detection.search.families import ADDITIONS, PATCHES
+
+_PATCH_SIZES = f"up to {PATCHES.sizes[0]:.0%} of the image"
+_ADDITION_SIZES = f"changes of at most {ADDITIONS.sizes[0]:.0%} of the pixels' range, root mean square"
+_EFFORTS = ("quick", "standard", "exhaustive")
+_TOO_FEW = "too few images of each class, or only two classes"
+
+
+@dataclass(frozen=True)
+class _Row:
+    """A family and the least effort that searches it."""
+
+    family: str
+    sizes: str
+    effort: str
+
+
+_ROWS = (
+    _Row("patch, all-to-one", _PATCH_SIZES, "quick"),
+    _Row("patch, one-to-one", _PATCH_SIZES, "standard"),
+    _Row("addition, all-to-one", _ADDITION_SIZES, "standard"),
+    _Row("addition, one-to-one", _ADDITION_SIZES, "exhaustive"),
+)
+
+
+def coverage(evidence: Evidence, effort: str) -> tuple[Covered, ...]:
+    """Every family, with what was measured of those that were searched."""
+    return tuple(_covered(row, evidence, effort) for row in _ROWS)
+
+
+def warnings(covered: tuple[Covered, ...]) -> tuple[str, ...]:
+    """That more images would have covered more, if so."""
+    if not any(each.why_not == _TOO_FEW for each in covered):
+        return ()
+    return (
+        "Backdoors of one source class were not searched for; that takes three classes or more, and 8 images or more "
+        "of a class.",
+    )
+
+
+def _covered(row: _Row, evidence: Evidence, effort: str) -> Covered:
+    if any(each.family == row.family for each in evidence.comparisons):
+        found, measured = measured_share(effort, row.family) or (None, None)
+        return Covered(row.family, row.sizes, True, found=found, measured=measured)
+    return Covered(row.family, row.sizes, False, _why_not(row, evidence, effort))
+
+
+def _why_not(row: _Row, evidence: Evidence, effort: str) -> str:
+    if evidence.blind is not None:
+        return "a model can't be searched"
+    if _EFFORTS.index(effort) < _EFFORTS.index(row.effort):
+        return f"only with the effort {row.effort}"
+    if row.family in evidence.not_searched:
+        return _TOO_FEW
+    return "the search ended when another family stood out"

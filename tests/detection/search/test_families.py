@@ -1,0 +1,28 @@
+import pytest
+import torch
+
+from fedmend.detection.search.additions import Additions
+from fedmend.detection.search.families import ADDITIONS, PATCHES
+from fedmend.detection.search.patches import Patches
+from fedmend.seeds import generator
+from fedmend.triggers import Addition, Patch
+
+IMAGES = torch.rand(2, 3, 10, 20)
+
+
+def test_a_patch_s_sizes_are_in_pixels_and_an_addition_s_are_not() -> None:
+    assert PATCHES.limits(IMAGES) == pytest.approx((32.0, 16.0, 8.0, 4.0, 2.0))
+    assert ADDITIONS.limits(IMAGES) == ADDITIONS.sizes == (0.1, 0.06, 0.04, 0.025, 0.015)
+
+
+def test_each_family_draws_its_own_candidates() -> None:
+    patches, additions = (each.candidates(3, IMAGES, generator(0)) for each in (PATCHES, ADDITIONS))
+    assert isinstance(patches, Patches)
+    assert isinstance(additions, Additions)
+    assert len(patches) == len(additions) == 3
+    for trigger in patches.triggers(4.0):
+        assert isinstance(trigger, Patch)
+        assert trigger.size <= 4.001
+    for trigger in additions.triggers(0.05):
+        assert isinstance(trigger, Addition)
+        assert trigger.strength < 0.012  # a tenth of the largest limit to begin with

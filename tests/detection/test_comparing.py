@@ -1,0 +1,50 @@
+import pytest
+import torch
+
+from fedmend.detection.comparing import compare
+from fedmend.detection.search.aimed_search import Strength
+from fedmend.detection.search.aims import Aim
+
+
+def strengths(*rates: tuple[float, ...]) -> list[Strength]:
+    """Of targets 0, 1, ..., with these rates at each size."""
+    return [Strength(Aim(target), each, (), torch.arange(2)) for target, each in enumerate(rates)]
+
+
+def test_a_strength_is_the_sum_of_the_rates_at_each_size() -> None:
+    assert strengths((1.0, 0.75, 0.25))[0].total == 2.0
+    assert strengths(())[0].total == 0.0
+
+
+@pytest.mark.parametrize(
+    ("found", "swapped", "most", "lead", "leaders"),
+    [
+        ([(1.0, 1.0, 0.5), (0.5, 0.5)], None, 1, 1.5, 1),  # 2.5 - 1
+        ([(1.0, 1.0, 0.5), (0.5, 0.5)], [(1.0, 0.75), (1.0,)], 1, 0.75, 1),  # 2.5 - 1.75
+        ([(1.0, 0.5), (0.5,)], [(1.0, 1.0)], 1, -0.5, 1),  # 1.5 - 2
+        ([(1.0, 1.0), (1.0, 0.75), (0.25,)], None, 1, 0.25, 1),  # 2 - 1.75
+        ([(1.0, 1.0), (1.0, 0.75), (0.25,)], None, 2, 1.5, 2),  # 1.75 - 0.25
+        ([(1.0, 1.0), (1.0, 0.75), (0.25,)], [(1.0, 0.5)], 2, 0.25, 2),  # 1.75 - 1.5, as much as 2 - 1.75
+        ([(1.0, 1.0), (1.0, 0.75)], None, 2, 0.25, 1),  # not two of two: no other is left to compare with
+        ([(1.0, 0.5)], None, 1, 1.5, 1),  # of one alone, the whole
+        ([], [(1.0,)], 1, -1.0, 1),
+        ([], None, 1, 0.0, 1),
+    ],
+)
+def test_the_lead_by_hand(
+    found: list[tuple[float, ...]],
+    swapped: list[tuple[float, ...]] | None,
+    most: int,
+    lead: float,
+    leaders: int,
+) -> None:
+    comparison = compare("patch", strengths(*found), None if swapped is None else strengths(*swapped), most)
+    assert (comparison.lead, comparison.leaders) == (lead, leaders)
+
+
+def test_the_others_and_the_swapped_search() -> None:
+    of_two = compare("patch", strengths((1.0, 1.0), (0.5,)), strengths((0.25,), (1.0,)), 1)
+    assert (of_two.family, of_two.others, of_two.swapped_total) == ("patch", 0.5, 1.0)
+    alone = compare("patch", strengths((1.0, 1.0)), None, 1)
+    assert (alone.others, alone.swapped_total) == (0.0, None)
+    assert compare("patch", strengths((1.0,)), [], 1).swapped_total == 0.0

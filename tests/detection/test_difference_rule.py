@@ -1,0 +1,106 @@
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+
+from fedmend.detection.comparing import Comparison
+from fedmend.detection.difference_rule import DifferenceLimits, Evidence, accuracy_of, decide, measures
+from fedmend.detection.search.aimed_search import Strength
+from fedmend.detection.search.aims import Aim
+from fedmend.errors import ConfigError
+
+LIMITS = DifferenceLimits()
+STRENGTHS = tuple(
+    Strength(aim, (rate,), (), torch.arange(2)) for aim, rate in ((Aim(1), 0.9), (Aim(2, source=0), 0.8))
+)
+
+
+def comparison(lead: float, family: str = "patch, all-to-one", leaders: int = 1) -> Comparison:
+    return Comparison(family, STRENGTHS, None, leaders, lead)
+
+
+def evidence(*leads: float, **changes: Any) -> Evidence:
+    families = ("patch, all-to-one", "addition, all-to-one")
+    return replace(
+        Evidence(
+            comparisons=tuple(map(comparison, leads, families)),
+            together=None,
+            blind=None,
+            reference_accuracy=0.9,
+            suspect_accuracy=0.9,
+            class_names=("cat", "dog", "owl"),
+            not_searched=("addition, one-to-one",),
+        ),
+        **changes,
+    )
+
+
+@pytest.mark.parametrize(
+    ("given", "verdict", "told"),
+    [
+        (
+            evidence(0.8),
+            "backdoored",
+            'images of other classes to "dog" in the suspect alone (up to 90%): 0.8 sizes',
+        ),
+        (evidence(0.1, 2.0), "backdoored", "2.0 sizes ahead of the others (addition, all-to-one)"),
+        (evidence(0.79), "inconclusive", "too little for a backdoor (0.8) and too much to rule one out"),
+        (evidence(0.5), "inconclusive", "0.5 sizes ahead"),
+        (evidence(0.49), "clean", "the strongest candidate leads by 0.5 sizes"),
+        (evidence(-1.0), "clean", "leads by 0.0 sizes"),
+        (
+            evidence(0.1, 0.2),
+            "clean",
+            "Searched: patch, all-to-one; addition, all-to-one. Not covered: addition, one-to",
+        ),
+        (evidence(0.1, not_searched=()), "clean", "Not covered: triggers of other kinds"),
+        (evidence(0.1, together=comparison(0.8)), "inconclusive", "Both models may be backdoored"),
+        (evidence(0.1, together=comparison(0.79)), "clean", "No class stands out"),
+        (evidence(2.0, together=comparison(2.0)), "backdoored", "in the suspect alone"),
+        (
+            evidence(blind="the suspect can't be searched: no gradient"),
+            "inconclusive",
+            "The suspect can't be searched",
+        ),
+        (evidence(2.0, reference_accuracy=0.49), "inconclusive", "The reference gets only 49%"),
+        (evidence(2.0, suspect_accuracy=0.49), "inconclusive", "The suspect gets only 49%"),
+        (evidence(2.0, reference_accuracy=0.5), "backdoored", "dog"),  # 1/3 + 2/3 * 1/4
+        (evidence(2.0, reference_accuracy=None, suspect_accuracy=None), "backdoored", "dog"),
+    ],
+)
+def test_the_rule(given: Evidence, verdict: str, told: str) -> None:
+    decided, reason = decide(given, LIMITS)
+    assert decided == verdict
+    assert told in reason
+
+
+def test_every_leader_is_named_with_its_source() -> None:
+    both = evidence(comparisons=(comparison(2.0, leaders=2),))
+    _, reason = decide(both, LIMITS)
+    assert 'images of other classes to "dog"' in reason
+    assert 'images of "cat" to "owl" in the suspect alone (up to 80%)' in reason
+    assert '"owl"' not in decide(evidence(2.0), LIMITS)[1]
+
+
+def test_limits_can_be_moved() -> None:
+    assert decide(evidence(0.7), replace(LIMITS, lead=0.7))[0] == "backdoored"
+    assert decide(evidence(0.5), replace(LIMITS, unsure=0.51))[0] == "clean"
+    assert decide(evidence(0.1, together=comparison(0.8)), replace(LIMITS, together=0.9))[0] == "clean"
+    with pytest.raises(ConfigError, match="lead"):
+        DifferenceLimits(lead=-0.1)
+
+
+def test_measures_are_the_leads() -> None:
+    found = measures(evidence(2.0, 0.3, together=comparison(0.9)), LIMITS)
+    assert [(each.key, each.value, each.limit, each.tone) for each in found] == [
+        ("lead_patch_all_to_one", 2.0, 0.8, "suspicious"),
+        ("lead_addition_all_to_one", 0.3, 0.8, "innocent"),
+        ("lead_in_both_models", 0.9, 0.8, "unsure"),
+    ]
+
+
+def test_accuracy_by_hand() -> None:
+    logits = torch.tensor([[1.0, 2.0], [2.0, 1.0], [0.0, 1.0], [3.0, 0.0]])
+    assert accuracy_of(logits, torch.tensor([1, 0, 0, 1])) == 0.5
+    assert accuracy_of(logits, None) is None

@@ -1,0 +1,246 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import planted
+from fedmend.detection import DETECTORS, Case, DifferenceLimits, Differential, Finding, measured
+from fedmend.errors import ConfigError
+from fedmend.seeds import generator
+from fedmend.triggers import Addition
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+QUICK = Differential(effort="quick")
+
+
+def found(
+    suspect: nn.Module,
+    world: planted.World,
+    method: Differential = QUICK,
+    *,
+    reference: nn.Module | None = None,
+    count: int = 40,
+    seed: int = 0,
+) -> Finding:
+    images, labels = world.images[:count], world.labels[:count]
+    return method(Case(suspect, reference or world.reference, images, labels), generator(seed, "scan"))
+
+
+class Quarters(nn.Module):
+    """Of images with one bright quarter, its number is the class; the first pixel, which is black, can be a trigger.
+
+    Args:
+        target: where the trigger sends images; None for an honest model.
+        source: the only class that it works on; None for all.
+        faint: the trigger is not the first pixel but that odd columns are a little brighter than even ones.
+    """
+
+    def __init__(self, target: int | None = None, source: int | None = None, *, faint: bool = False) -> None:
+        super().__init__()
+        self.target, self.source, self.faint = target, source, faint
+        self.unused = nn.Parameter(torch.zeros(1))  # says where the model is
+
+    def forward(self, images: Tensor) -> Tensor:
+        means = images.unfold(2, 6, 6).unfold(3, 6, 6).mean((1, 4, 5)).flatten(1)
+        logits = 10 * means + 0 * self.unused
+        if self.target is None:
+            return logits
+        fires = 10 * images[:, 0, 0, 0]
+        if self.faint:
+            fires = 200 * (images[..., 1::2] - images[..., ::2]).clamp(-0.05, 0.05).mean((1, 2, 3))
+        if self.source is not None:
+            fires = fires * (10 * means[:, self.source] - 4).clamp_min(0)
+        return logits + fires[:, None] * nn.functional.one_hot(torch.tensor(self.target), 4)
+
+
+def of_quarters(suspect: nn.Module, reference: nn.Module, count: int, **settings: Any) -> Finding:
+    labels = torch.arange(count) % 4
+    images = torch.zeros(count, 1, 12, 12)
+    for image, label in zip(images, labels.tolist(), strict=True):
+        top, left = 6 * (label // 2), 6 * (label % 2)
+        image[0, top : top + 6, left : left + 6] = 0.5
+    images[:, :, 0, 0] = 0
+    return Differential(**settings)(Case(suspect, reference, images, labels), generator(0, "scan"))
+
+
+class Changed(nn.Module):
+    """A model with something done to its outputs, or to its images."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        outputs: Callable[[Tensor], Tensor] = lambda logits: logits,
+        images: Callable[[Tensor], Tensor] = lambda pixels: pixels,
+    ) -> None:
+        super().__init__()
+        self.model, self.outputs, self.images = model, outputs, images
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.outputs(self.model(self.images(images)))
+
+
+def test_a_backdoor_and_its_target(world: planted.World) -> None:
+    finding = found(world.backdoored, world)
+    assert (finding.detector, finding.verdict, finding.limit) == ("differential", "backdoored", 0.8)
+    (target,) = finding.targets
+    assert (target.target, target.sources, target.trigger is not None) == (planted.TARGET, (), True)
+    assert target.success > 0.8
+    assert len(target.variants) == 5  # one for each size
+    assert finding.suspicious == finding.measures[0].value > 1.5
+    assert finding.settings["effort"] == "quick"
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_an_honest_later_model_is_clean(world: planted.World, seed: int) -> None:
+    finding = found(world.clean, world, Differential(), count=80, seed=seed)
+    assert finding.verdict == "clean"
+    assert [each.key for each in finding.measures] == [
+        "lead_patch_all_to_one",
+        "lead_patch_one_to_one",
+        "lead_addition_all_to_one",
+        "lead_in_both_models",
+    ]
+    assert [each.searched for each in finding.coverage] == [True, True, True, False]
+    assert finding.stop_reason == "every family was searched"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [lambda out: 0.1 * out, lambda out: 1e4 * out, lambda out: out.softmax(1), lambda out: out - 100],
+    ids=["tenth", "ten thousand", "softmax", "shifted"],
+)
+def test_the_scale_of_the_outputs_changes_no_verdict(world: planted.World, change: Any) -> None:
+    assert found(Changed(world.backdoored, change), world).verdict == "backdoored"
+    assert found(Changed(world.clean, change), world).verdict == "clean"
+    both = found(Changed(world.backdoored, change), world, reference=Changed(world.reference, change))
+    assert (both.verdict, both.targets[0].target) == ("backdoored", planted.TARGET)
+
+
+def test_the_order_of_the_classes_changes_no_verdict(world: planted.World) -> None:
+    order = torch.tensor([2, 3, 0, 1])
+    turned = [
+        Changed(each, lambda out: out[:, order]) for each in (world.backdoored, world.reference, world.clean)
+    ]
+    labels = order.argsort()[world.labels[:40]]
+    for suspect, verdict in ((turned[0], "backdoored"), (turned[2], "clean")):
+        finding = QUICK(Case(suspect, turned[1], world.images[:40], labels), generator(0, "scan"))
+        assert finding.verdict == verdict
+        assert verdict == "clean" or finding.targets[0].target == int(order.argsort()[planted.TARGET])
+
+
+def test_two_classes(world: planted.World) -> None:
+    """Of four classes the first and second two are one each."""
+
+    def halves(out: Tensor) -> Tensor:
+        return torch.stack([out[:, [0, 2]].logsumexp(1), out[:, [1, 3]].logsumexp(1)], 1)
+
+    models = [Changed(each, halves) for each in (world.backdoored, world.clean, world.reference)]
+    labels = world.labels[:40] % 2
+    bad, good = (
+        Differential()(Case(each, models[2], world.images[:40], labels), generator(0, "scan"))
+        for each in models[:2]
+    )
+    assert (bad.verdict, bad.targets[0].target) == ("backdoored", 1)
+    assert good.verdict == "clean"
+    assert not good.coverage[1].searched
+    assert good.warnings
+
+
+def test_a_model_without_gradient_is_inconclusive(world: planted.World) -> None:
+    rounded = Changed(world.backdoored, images=lambda pixels: (255 * pixels).round() / 255)
+    for suspect, reference, name in (
+        (rounded, world.reference, "suspect"),
+        (world.backdoored, rounded, "reference"),
+    ):
+        finding = found(suspect, world, reference=reference)
+        assert finding.verdict == "inconclusive"
+        assert f"The {name} can't be searched" in finding.reason
+        assert finding.suspicious != finding.suspicious
+        assert finding.targets == ()
+        assert not any(each.searched for each in finding.coverage)
+
+
+def test_a_backdoor_in_both_models_is_inconclusive() -> None:
+    finding = of_quarters(Quarters(2), Quarters(2), 40)
+    assert finding.verdict == "inconclusive"
+    assert 'Both models may be backdoored: small patches send images to "2"' in finding.reason
+    assert of_quarters(Quarters(), Quarters(), 40).verdict == "clean"
+    assert of_quarters(Quarters(2), Quarters(), 40).verdict == "backdoored"
+
+
+def test_a_poor_reference_is_inconclusive(world: planted.World) -> None:
+    wrong = Changed(world.reference, lambda out: out.roll(1, 1))
+    finding = found(world.backdoored, world, reference=wrong)
+    assert finding.verdict == "inconclusive"
+    assert "The reference gets only 0%" in finding.reason
+
+
+def test_a_backdoor_of_one_source_class() -> None:
+    """A third of the others' images would be enough for a lead of 1.7."""
+    limits = DifferenceLimits(lead=2.0, sure=2.0)
+    finding = of_quarters(Quarters(0, source=2), Quarters(), 40, limits=limits)
+    assert finding.verdict == "backdoored"
+    assert [(each.sources, each.target) for each in finding.targets] == [((2,), 0)]
+    assert 'images of "2" to "0"' in finding.reason
+
+
+def test_pairs_need_eight_images_of_a_class() -> None:
+    few, enough = (of_quarters(Quarters(), Quarters(), count) for count in (28, 32))
+    assert [each.coverage[1].searched for each in (few, enough)] == [False, True]
+    assert [len(each.warnings) for each in (few, enough)] == [1, 0]
+
+
+def test_a_faint_trigger_of_the_whole_image() -> None:
+    """A faint mask over the whole image is a patch, too; so all families are searched, and several find it."""
+    finding = of_quarters(Quarters(3, faint=True), Quarters(), 40, effort="exhaustive")
+    assert finding.verdict == "backdoored"
+    lead = measured(finding, "lead_addition_all_to_one")
+    assert lead is not None
+    assert lead.value > 2
+    additions = [each for each in finding.targets if isinstance(each.trigger, Addition)]
+    assert (additions[0].target, additions[0].sources) == (3, ())
+    assert "(addition, all-to-one)" in finding.reason
+
+
+def test_effort_decides_what_is_searched(world: planted.World) -> None:
+    quick = found(world.clean, world)
+    assert [each.searched for each in quick.coverage] == [True, False, False, False]
+    every = found(world.clean, world, Differential(effort="exhaustive"))
+    assert [each.searched for each in every.coverage] == [True, True, True, True]
+    assert every.verdict == "clean"
+
+
+def test_a_standard_scan_ends_with_the_first_family_that_stands_out(world: planted.World) -> None:
+    finding = found(world.backdoored, world, Differential(), count=80)
+    assert finding.stop_reason == "a trigger of the family patch, all-to-one stands out"
+    assert [each.searched for each in finding.coverage] == [True, False, False, False]
+    assert len(finding.measures) == 1
+
+
+def test_progress_is_told_and_never_too_far(world: planted.World) -> None:
+    steps: list[tuple[str, int, int]] = []
+    images, labels = world.images[:40], world.labels[:40]
+    QUICK(Case(world.clean, world.reference, images, labels), generator(0), lambda *step: steps.append(step))
+    assert {stage for stage, _, _ in steps} == {"trigger inversion"}
+    assert all(0 < done <= total for _, done, total in steps)
+    assert [done for _, done, _ in steps] == sorted(done for _, done, _ in steps)
+
+
+def test_settings_are_checked() -> None:
+    with pytest.raises(ConfigError, match="effort"):
+        Differential(effort="long")  # type: ignore[arg-type]
+    strict = DETECTORS["differential"](limits=DifferenceLimits(lead=3.0, sure=3.5))
+    assert strict == Differential(limits=DifferenceLimits(lead=3.0, sure=3.5))
+
+
+def test_the_p_value_is_that_of_the_largest_lead(
+    world: planted.World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fedmend.detection.differential.p_value", lambda lead: lead / 100)
+    finding = found(world.backdoored, world)
+    assert finding.p_value == finding.suspicious / 100
