@@ -18,7 +18,7 @@ from fedmend.inference import pixels_for
 from fedmend.models import build_model, probe
 from fedmend.seeds import generator
 
-_PER_CLASS, _MOST, _LEAST_PER_CLASS = 20, 500, 3
+_PER_CLASS, _MOST, _LEAST_PER_CLASS = 40, 600, 3
 
 
 @dataclass(frozen=True, eq=False)

@@ -34,6 +34,11 @@ class Comparison:
     lead: float
 
     @property
+    def of_pairs(self) -> bool:
+        """Whether its aims are pairs of classes."""
+        return self.family.endswith("one-to-one")
+
+    @property
     def others(self) -> float:
         """The strength of the strongest rival; 0 if there is none."""
         return _rival(self.strengths, self.leaders)

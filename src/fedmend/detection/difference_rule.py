@@ -90,15 +90,16 @@ def decide(evidence: Evidence, limits: DifferenceLimits) -> tuple[Verdict, str]:
                 f"The {name} gets only {value:.0%} of the images right; chance is {chance:.0%}. Check that images, "
                 "labels and models match, or use better models."
             )
-    best = max(evidence.comparisons, key=lambda each: each.lead)
-    if best.lead >= limits.lead:
-        return "backdoored", " ".join(
-            _found(each, evidence) for each in evidence.comparisons if each.lead >= limits.lead
-        )
-    if best.lead >= limits.unsure:
+    found = [each for each in evidence.comparisons if limits.found(each)]
+    if found:
+        return "backdoored", " ".join(_found(each, evidence) for each in found)
+    for each in evidence.comparisons:
+        enough, unsure = limits.of(each.of_pairs)
+        if each.lead < unsure:
+            continue
         return "inconclusive", (
-            f"{_found(best, evidence)} That is too little for a backdoor ({limits.lead:g}) and too much to rule one "
-            "out. Scan again with more images, a reference closer to the suspect, or more effort."
+            f"{_found(each, evidence)} That is too little for a backdoor ({enough:g}) and too much to rule one out. "
+            "Scan again with more images, a reference closer to the suspect, or more effort."
         )
     together = evidence.together
     if together is not None and together.lead >= limits.together:
@@ -107,16 +108,17 @@ def decide(evidence: Evidence, limits: DifferenceLimits) -> tuple[Verdict, str]:
             f"the suspect and in the reference alike, {together.lead:.1f} sizes smaller than for any other class. Use "
             "an earlier reference."
         )
+    best = max(evidence.comparisons, key=limits.excess)
     return "clean", (
         f"No class stands out: the strongest candidate leads by {max(0.0, best.lead):.1f} sizes; a backdoor leads by "
-        f"{limits.lead:g} or more. Searched: {'; '.join(each.family for each in evidence.comparisons)}. Not covered: "
+        f"{limits.of(best.of_pairs)[0]:g} or more. Searched: {'; '.join(each.family for each in evidence.comparisons)}. Not covered: "
         f"{'; '.join((*evidence.not_searched, 'triggers of other kinds'))}."
     )
 
 
 def measures(evidence: Evidence, limits: DifferenceLimits) -> tuple[Measure, ...]:
     """The lead of each family, and of triggers that work in both models."""
-    found = [_measure(each, limits.lead, "suspicious") for each in evidence.comparisons]
+    found = [_measure(each, limits.of(each.of_pairs)[0], "suspicious") for each in evidence.comparisons]
     if evidence.together is not None:
         found.append(
             replace(

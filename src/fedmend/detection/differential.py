@@ -77,14 +77,14 @@ class Differential:
             evidence = scan.evidence(case)
             targets = scan.targets(evidence)
         verdict, reason = difference_rule.decide(evidence, self.limits)
-        best = max((each.lead for each in evidence.comparisons), default=float("nan"))
+        best = max((self.limits.excess(each) for each in evidence.comparisons), default=float("nan"))
         covered = coverage(evidence, self.effort)
         return Finding(
             detector="differential",
             verdict=verdict,
             reason=reason,
             suspicious=best,
-            limit=self.limits.lead,
+            limit=1.0,
             measures=difference_rule.measures(evidence, self.limits),
             targets=targets,
             warnings=warnings(covered),
@@ -127,7 +127,7 @@ class _Scan:
         together = None
         if blind is None:
             for plan in self._plans():
-                comparisons.append(self._compared(plan))
+                comparisons.append(self._narrowed(self._compared(plan)))
                 if self._found(comparisons) and self.detector.effort != "exhaustive":
                     self.stop_reason = f"a trigger of the family {plan.name} stands out"
                     break
@@ -146,11 +146,11 @@ class _Scan:
 
     def targets(self, evidence: Evidence) -> tuple[Target, ...]:
         """The aims that stand out, their triggers recovered; if none does, the one that comes closest."""
-        found = [each for each in evidence.comparisons if each.lead >= self.detector.limits.lead]
+        found = [each for each in evidence.comparisons if self.detector.limits.found(each)]
         if found:
             leaders = [strength for each in found for strength in each.strengths[: each.leaders]]
             return tuple(self._recovered(strength) for strength in leaders)
-        closest = max(evidence.comparisons, key=lambda each: each.lead, default=None)
+        closest = max(evidence.comparisons, key=self.detector.limits.excess, default=None)
         nearest = closest.strengths[:1] if closest is not None else ()
         return tuple(_target(strength, *smallest(strength)) for strength in nearest)
 
@@ -169,11 +169,10 @@ class _Scan:
         yield _Plan(PATCHES, of_pairs=False)
         if self.detector.effort == "quick":
             return
-        with_pairs = len(self._sources(self.forward)) > 0 and self.forward.classes > 2
-        if with_pairs:
-            yield _Plan(PAIR_PATCHES, of_pairs=True)
+        if self._with_pairs:
+            yield _PAIRS
         yield _Plan(ADDITIONS, of_pairs=False)
-        if self.detector.effort == "exhaustive" and with_pairs:
+        if self.detector.effort == "exhaustive" and self._with_pairs:
             yield _Plan(ADDITIONS, of_pairs=True)
 
     def _not_searched(self) -> tuple[str, ...]:
@@ -186,24 +185,48 @@ class _Scan:
         return (counts >= FEWEST_PER_SOURCE).nonzero().flatten()
 
     def _found(self, comparisons: list[Comparison]) -> bool:
-        return any(each.lead >= self.detector.limits.lead for each in comparisons)
+        return any(map(self.detector.limits.found, comparisons))
 
     def _compared(self, plan: _Plan) -> Comparison:
         """The comparison; near the limits, the median of three."""
-        limits = self.detector.limits
         first = self._once(plan, 0)
-        if not limits.unsure <= first.lead < limits.sure:
+        enough, unsure = self.detector.limits.of(plan.of_pairs)
+        if not unsure <= first.lead < enough + self.detector.limits.sure:
             return first
         return sorted([first, self._once(plan, 1), self._once(plan, 2)], key=lambda each: each.lead)[1]
 
+    def _narrowed(self, found: Comparison) -> Comparison:
+        """With each leading class as a pair where one source class is far ahead of the others."""
+        if found.of_pairs or not self.detector.limits.found(found) or not self._with_pairs:
+            return found
+        strengths = list(found.strengths)
+        for index, strength in enumerate(strengths[: found.leaders]):
+            if max(strength.rates) >= _WORKS_ON_ALL:
+                continue
+            task = self._task(_PAIRS, self.forward, strength.aim.target)
+            sources = pairs(self._sources(self.forward), [strength.aim.target])
+            best = self._search().refine(task, self._search().explore(task, sources))
+            if len(best) > 1 and best[0].total - best[1].total >= self.detector.limits.lead:
+                strengths[index] = best[0]
+        return replace(found, strengths=tuple(strengths))
+
+    @property
+    def _with_pairs(self) -> bool:
+        return (
+            self.detector.effort != "quick"
+            and len(self._sources(self.forward)) > 0
+            and self.forward.classes > 2
+        )
+
     def _once(self, plan: _Plan, number: int) -> Comparison:
-        limits, classes, search = self.detector.limits, self.forward.classes, self._search()
+        classes, search = self.forward.classes, self._search()
+        enough, unsure = self.detector.limits.of(plan.of_pairs)
         strengths = self._strengths(plan, self.forward, search, number)
-        if not strengths or strengths[0].total < limits.unsure:
+        if not strengths or strengths[0].total < unsure:
             return compare(plan.name, strengths, None, 1)
         swapped = self._strengths(plan, self.backward, search, number)
         found = compare(plan.name, strengths, swapped, min(_MOST_LEADERS, classes // 2))
-        if found.lead >= limits.lead or strengths[0].total - swapped[0].total < limits.lead:
+        if found.lead >= enough or strengths[0].total - swapped[0].total < enough:
             return found
         wide = min(3 * classes, _WIDEST)
         wider = self._strengths(plan, self.forward, replace(search, finalists=wide, least=wide), number)
@@ -248,7 +271,8 @@ class _Scan:
         return pairs(self._sources(direction), targets)
 
 
-_PATCHES_TO_ONE = _Plan(PATCHES, of_pairs=False)
+_PATCHES_TO_ONE, _PAIRS = _Plan(PATCHES, of_pairs=False), _Plan(PAIR_PATCHES, of_pairs=True)
+_WORKS_ON_ALL = 0.9
 _MOST_LEADERS, _WIDEST, _MOST_TARGETS, _EXHAUSTIVE = 3, 32, 12, 3
 _STEPS = 250
 
