@@ -30,7 +30,7 @@ def main() -> None:
 
 def check(root: Path) -> Iterator[str]:
     """Every violation in the tree at ``root``, as a line of text."""
-    files = sorted(path for folder in _FOLDERS for path in (root / folder).rglob("*") if _is_ours(path))
+    files = sorted(path for folder in _FOLDERS for path in (root / folder).rglob("*") if _is_ours(path, root))
     package = root / "src" / "fedmend"
     yield from long_files(root, files)
     yield from long_signatures(root, [path for path in files if package / "cli" not in path.parents])
@@ -107,9 +107,10 @@ def untrue_public_names(package: Path) -> Iterator[str]:
                 yield f"__init__.py: {module} has no {name}"
 
 
-def _is_ours(path: Path) -> bool:
+def _is_ours(path: Path, root: Path) -> bool:
     hidden = any(
-        part.startswith(".") or part in ("__pycache__", "runs", "results") for part in path.parts[-4:]
+        part.startswith(".") or part in ("__pycache__", "runs", "results")
+        for part in path.relative_to(root).parts
     )
     return path.suffix in _SUFFIXES and path.is_file() and not hidden
 

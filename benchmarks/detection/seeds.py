@@ -1,4 +1,4 @@
-"""The default scan beside the thorough one, over ten seeds and other images; results/seeds.json.
+"""The default scan beside the contrastive ones, over ten seeds and other images; results/seeds.json.
 
     python benchmarks/detection/seeds.py --workers 2
 
@@ -22,10 +22,11 @@ from fedmend import DETECTORS, Case, load_images, scan
 from fedmend.data import stratified
 from fedmend.files import write_text
 from fedmend.seeds import generator
+from fedmend.triggers import Patch
 from models import DATASETS, TRUNK_ROUNDS, Job, branches
 
 PATH = RESULTS / "seeds.json"
-COMPARED = ("contrastive", "contrastive-thorough")
+COMPARED = ("differential", "contrastive", "contrastive-thorough")
 SEEDS = range(1, 11)
 
 
@@ -43,15 +44,14 @@ def scans(task: tuple[str, Job, str]) -> tuple[str, str, str, list[dict[str, Any
         chosen = server.subset(stratified(server, SCAN_IMAGES, generator(seed, "scan", job.name)))
         report = scan(Case(suspect, reference, chosen.images, chosen.labels), DETECTORS[method](), seed=seed)
         (finding,) = report.findings
-        (target,) = finding.targets
-        assert target.trigger is not None
+        target = finding.targets[0]
         found.append(
             {
                 "seed": seed,
                 "verdict": report.verdict,
                 "target": target.target,
                 "reasr": target.success,
-                "mask_size": target.trigger.size,
+                "mask_size": target.trigger.size if isinstance(target.trigger, Patch) else None,
                 "seconds": report.seconds,
             }
         )

@@ -100,7 +100,7 @@ def over_seeds(results: Path) -> list[str]:
                     f"{right} of {len(attacked) + len(honest)}",
                     f"{named} of {len(attacked)}",
                     f"{mean(rates):.1f} ± {stdev(rates):.1f} %, min {min(rates):.0f}",
-                    f"{median(each['mask_size'] for _, each in attacked):.1f}",
+                    f"{median(each['mask_size'] for _, each in attacked if each['mask_size'] is not None):.1f}",
                     f"{median(each['seconds'] for _, each in attacked + [(0, each) for each in honest]):.2f} s",
                 )
             )

@@ -22,13 +22,14 @@ from statistics import median
 import torch
 from memory import forget_peak, peak_mib
 
-from fedmend import Case, scan
+from fedmend import DETECTORS, Case, scan
 from fedmend.files import write_text
 from fedmend.models import ResNet
 from fedmend.seeds import generator
 
 HERE = Path(__file__).resolve().parent
 PATH = HERE / "results" / "growth.json"
+METHOD = "differential"
 IMAGES = 30
 BASE = {"classes": 10, "size": 32, "width": 16}
 AXES: dict[str, tuple[int, ...]] = {
@@ -47,7 +48,7 @@ def measure(classes: int, size: int, width: int) -> dict[str, float]:
     labels = torch.arange(IMAGES) % min(classes, IMAGES)
     before = forget_peak()
     started = time.perf_counter()
-    scan(Case(model, model, images, labels))
+    scan(Case(model, model, images, labels), DETECTORS[METHOD]())
     seconds = time.perf_counter() - started
     parameters = sum(each.numel() for each in model.parameters())
     memory = math.nan if before is None else peak_mib() - before
@@ -83,6 +84,7 @@ def main() -> None:
         "machine": f"{platform.machine()}, one core",
         "torch": torch.__version__,
         "repeats": options.repeats,
+        "method": METHOD,
     }
     write_text(PATH, json.dumps({"axes": axes} | machine, indent=1) + "\n")
 

@@ -32,7 +32,7 @@ def test_a_backdoored_model_is_repaired(
     run: Callable[..., Any], files: Any, world: planted.World, tmp_path: Path
 ) -> None:
     arguments = files.repair(files.model("backdoored"), tmp_path)
-    result = run([*arguments, "--json", "--max-accuracy-drop", "0.05"])
+    result = run([*arguments, "--json", "--max-accuracy-drop", "0.05", "--scan-method", "differential"])
     printed = json.loads(result.out)
     assert (result.code, result.err, printed["outcome"]) == (0, "", "repaired")
     assert names(tmp_path) == FOUR | {"repaired.safetensors"}

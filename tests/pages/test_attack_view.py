@@ -5,7 +5,9 @@ from typing import Any
 import pytest
 import torch
 
+from fedmend.detection import Target
 from fedmend.pages.attack_view import attack_views
+from fedmend.triggers import Patch
 
 NAMES = ("cat", "dog", "owl")
 
@@ -44,3 +46,19 @@ def test_a_trigger_of_another_kind_is_shown_by_its_example(made: Any, shown: Any
     assert "Attack 2 Trigger patch" in page.text
     assert len(page.all("img")) == 2
     assert "this whole section" in page.text
+
+
+def test_a_planted_patch_is_compared_with_the_recovered_one_nearest_to_it(made: Any, shown: Any) -> None:
+    def patch(*pixels: int) -> Patch:
+        mask = torch.zeros(1, 28, 28)
+        mask[0, 0, list(pixels)] = 1
+        return Patch(mask, mask)
+
+    near, far = Target(1, 1.0, trigger=patch(0, 1, 2)), Target(1, 1.0, trigger=patch(9))
+    found = made.finding("backdoored", targets=(far, near))
+    attack = made.attack(patch=patch(0, 1, 3))
+    assert attack_views([attack], NAMES, [found])[0].overlap == 0.5
+    assert attack_views([attack], NAMES)[0].overlap is None
+    assert attack_views([made.attack(patch=None)], NAMES, [found])[0].overlap is None
+    page = shown(scan=made.scan_of(found), attacks=(attack,))
+    assert "IoU with the recovered trigger 0.50" in page.text

@@ -13,7 +13,7 @@ from fedmend.evaluation import accuracy, attack_success_rate
 from fedmend.goals import AllToOne
 from fedmend.repairs import Context, Unlearning
 from fedmend.seeds import generator
-from fedmend.triggers import Atoms, Patch, union
+from fedmend.triggers import Atoms, Patch, Trigger, union
 
 TARGET = 1
 THOROUGH = Unlearning(epochs=10, lr=0.01, batch_size=16)
@@ -81,11 +81,11 @@ def measured(model: nn.Module, trigger: Patch) -> tuple[float, float]:
 
 def unlearned(
     model: nn.Module,
-    triggers: Patch | Sequence[Patch],
+    triggers: Trigger | Sequence[Trigger],
     images: Tensor,
     labels: Tensor,
     method: Unlearning = THOROUGH,
     **context: Any,
 ) -> Any:
-    chosen = [triggers] if isinstance(triggers, Patch) else list(triggers)
+    chosen = list(triggers) if isinstance(triggers, Sequence) else [triggers]
     return method.fine_tuned(model, chosen, Context(images=images, labels=labels, **context))

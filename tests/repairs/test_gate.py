@@ -6,11 +6,20 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from fedmend.detection import Target
+from fedmend.detection import Case, Finding, Target
 from fedmend.errors import ConfigError
-from fedmend.repairs.gate import Evidence, Gate, HoldOutGate, error_of_drop, flaw_of, judge, measure
+from fedmend.repairs.gate import (
+    Evidence,
+    Gate,
+    HoldOutGate,
+    error_of_drop,
+    flaw_of,
+    judge,
+    measure,
+    scan_again,
+)
 from fedmend.repairs.repair_report import TargetCheck
-from fedmend.triggers import Patch
+from fedmend.triggers import Addition, Patch
 
 DONE = "Something was done"
 
@@ -180,6 +189,35 @@ def test_of_the_triggers_for_a_target_the_one_that_still_works_counts_wherever_i
         found = measure(models, images, labels, targets)
         assert found.target_checks == (TargetCheck(1, (), 1.0, 1.0, triggers=2),)
         assert judge(Gate(), found, DONE)[0] == "failed"
+
+
+def test_additions_and_patches_for_one_target_are_tried_side_by_side() -> None:
+    images, labels = torch.zeros(4, 1, 2, 2), torch.tensor([0, 0, 2, 2])
+    models = Fixed(0, 0, 2, 2, moved=True), Fixed(0, 0, 2, 2, moved=True)
+    nothing = Patch(torch.zeros(1, 2, 2), torch.zeros(1, 2, 2))
+    bright, same = Addition(torch.ones(1, 2, 2)), Addition(torch.ones(1, 2, 2))
+    target = Target(1, 1.0, sources=(0,), trigger=nothing, variants=(bright, same))
+    found = measure(models, images, labels, (target,))
+    assert found.target_checks == (TargetCheck(1, (0,), 1.0, 1.0, triggers=2),)
+
+
+def test_a_new_scan_sees_as_many_images_of_each_class_as_possible() -> None:
+    seen: list[Tensor] = []
+
+    class Sees:
+        needs = frozenset[Any]()
+
+        def __call__(self, case: Case, *_: Any) -> Finding:
+            assert case.labels is not None
+            seen.append(case.labels)
+            return Finding("sees", "clean", "Because.", 0.0, 0.5)
+
+    labels = torch.tensor([0] * 90 + [1] * 6 + [2] * 4)
+    case = Case(Fixed(*[0] * 100), images=torch.rand(100, 1, 2, 2), labels=labels)
+    scan_again(Gate(detector=Sees()), case, 20, (0, 0))
+    scan_again(Gate(detector=Sees()), case, 1000, (0, 0))
+    assert seen[0].bincount().tolist() == [10, 6, 4]
+    assert len(seen[1]) == 100
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 import planted
-from fedmend.detection import THOROUGH, Case, Contrastive, Finding, ScanReport, SizeLimitedSearch, scan
+from fedmend.detection import Case, Contrastive, Differential, Finding, ScanReport, SizeLimitedSearch, scan
 from fedmend.errors import DataError
 from fedmend.evaluation import accuracy, attack_success_rate
 from fedmend.goals import AllToOne
@@ -23,7 +23,7 @@ BRIEF = Contrastive(search=SizeLimitedSearch(steps=2, restarts=1))
 @pytest.fixture(scope="module")
 def report(world: planted.World) -> ScanReport:
     case = Case(world.backdoored, world.reference, world.images[:12], world.labels[:12])
-    return scan(case, THOROUGH)
+    return scan(case, Differential())
 
 
 def repaired(
@@ -96,7 +96,7 @@ def test_a_planted_backdoor_is_taken_out(world: planted.World, report: ScanRepor
     assert RepairReport.from_json(result.to_json()) == result
     assert result.method == "Unlearning"
     assert (result.settings["epochs"], result.settings["seed"]) == (10, 0)
-    assert result.settings["gate"]["detector"] == "Contrastive"
+    assert result.settings["gate"]["detector"] == "Differential"
 
 
 def test_a_repair_that_costs_too_much_has_failed(world: planted.World, report: ScanReport) -> None:
@@ -187,7 +187,7 @@ def test_what_is_repaired_comes_from_two_searches_of_other_images(
     monkeypatch.setattr(sys.modules["fedmend.repairs.gate"], "scan", spy)
     repaired(world, report, Made(), HoldOutGate(max_passes=1))
     (first, detector, seed), (second, other, another), (last, _, _) = scanned
-    assert detector == other == replace(THOROUGH, control=False)
+    assert detector == other == Differential()
     assert first.images is not None
     assert second.images is not None
     assert len(first.images) == report.num_images
@@ -207,7 +207,7 @@ def test_images_may_be_floats_of_any_precision(world: planted.World, report: Sca
 def test_a_model_of_double_precision(world: planted.World) -> None:
     suspect, reference = deepcopy(world.backdoored).double(), deepcopy(world.reference).double()
     case = Case(suspect, reference, world.images[:12], world.labels[:12])
-    found = scan(case, THOROUGH)
+    found = scan(case, Differential())
     assert found.verdict == "backdoored"
     case = Case(suspect, reference, world.images[:200], world.labels[:200])
     model, result = repair(case, found, Unlearning(epochs=10), HoldOutGate(max_accuracy_drop=1.0))

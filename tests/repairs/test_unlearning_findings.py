@@ -1,6 +1,8 @@
 """What unlearning takes from findings, and what it refuses."""
 
 from copy import deepcopy
+from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -12,6 +14,7 @@ from fedmend.errors import ConfigError, DataError, ModelError
 from fedmend.parameters import flatten
 from fedmend.repairs import Context, Unlearning, unlearn
 from fedmend.repairs.repair_report import UnlearningDetails
+from fedmend.triggers import Addition
 
 
 @pytest.mark.parametrize(
@@ -25,6 +28,8 @@ from fedmend.repairs.repair_report import UnlearningDetails
         {"stamped_fraction": 0.0},
         {"stamped_fraction": 1.1},
         {"stamped_fraction": float("nan")},
+        {"reference_weight": -0.1},
+        {"reference_weight": 1.1},
     ],
 )
 def test_settings_out_of_range_are_refused(changes: dict[str, float]) -> None:
@@ -77,11 +82,80 @@ def test_the_targets_by_hand() -> None:
 
 def test_a_references_predictions_are_averaged_with_the_suspects(backdoored: nn.Module) -> None:
     images = images_and_labels(32)
-    alone = unlearned(backdoored, planted(), *images)
-    itself = unlearned(backdoored, planted(), *images, reference=backdoored)
-    other = unlearned(backdoored, planted(), *images, reference=alone)
+    method = replace(THOROUGH, reference_weight=0.0)
+    alone = unlearned(backdoored, planted(), *images, method)
+    itself = unlearned(backdoored, planted(), *images, method, reference=backdoored)
+    other = unlearned(backdoored, planted(), *images, method, reference=alone)
     assert torch.equal(alone[1].weight, itself[1].weight)
     assert not torch.equal(alone[1].weight, other[1].weight)
+
+
+def test_a_stamped_images_target_is_what_the_reference_predicts(backdoored: nn.Module) -> None:
+    """The suspect's leaning towards its target class, here 1 on every image, isn't taught on stamped ones."""
+
+    class Says(nn.Module):
+        def __init__(self, label: int) -> None:
+            super().__init__()
+            self.logits = nn.Parameter(torch.zeros(2))
+            self.register_buffer("wanted", torch.eye(2)[label] * 4)
+
+        def forward(self, images: Tensor) -> Tensor:
+            stamped = (images.flatten(1).mean(1) > 0.5).float()[:, None]
+            return self.wanted * (1 - stamped) + self.logits * stamped
+
+    images, labels = torch.zeros(64, 1, 2, 2), torch.zeros(64, dtype=torch.int64)
+    method = Unlearning(epochs=40, soft_targets=1.0, reference_weight=0.0, lr=0.1)
+    white = Addition(torch.ones(1, 2, 2))
+    taught = method.fine_tuned(Says(1), [white], Context(Says(0), images, labels))
+    alone = method.fine_tuned(Says(1), [white], Context(None, images, labels))
+    with torch.no_grad():
+        assert taught(torch.ones(1, 1, 2, 2)).argmax(1).item() == 0
+        assert alone(torch.ones(1, 1, 2, 2)).argmax(1).item() == 1
+
+
+def started(suspect: nn.Module, reference: nn.Module, **settings: float) -> nn.Module:
+    """What the suspect is before the first step that counts."""
+    images, labels = images_and_labels(64)
+    method = Unlearning(lr=1e-12, **settings)
+    return method.fine_tuned(suspect, [planted()], Context(reference, images, labels))
+
+
+def moved(model: nn.Module, by: float) -> Any:
+    other: Any = deepcopy(model)
+    with torch.no_grad():
+        other[5].bias += by * torch.arange(4)
+    return other
+
+
+def test_it_starts_between_suspect_and_reference(backdoored: nn.Module) -> None:
+    near = moved(backdoored, 0.1)
+    for weight in (0.0, 0.5, 1.0):
+        start: Any = started(backdoored, near, reference_weight=weight)
+        assert torch.allclose(start[5].bias, moved(backdoored, 0.1 * weight)[5].bias, atol=1e-6)
+
+
+def test_at_the_reference_nothing_is_left_to_unlearn(backdoored: nn.Module) -> None:
+    """The learning rate is multiplied by the suspect's weight in the start."""
+    near, images = moved(backdoored, 0.1), images_and_labels(64)
+    method = Unlearning(reference_weight=1.0, lr=0.1)
+    start: Any = method.fine_tuned(backdoored, [planted()], Context(near, *images))
+    assert torch.equal(flatten(start.state_dict()), flatten(near.state_dict()))
+
+
+def test_a_start_that_costs_accuracy_or_does_not_fit_is_the_suspect(backdoored: nn.Module) -> None:
+    other = nn.Sequential(nn.Flatten(), nn.Linear(128, 4))
+    for reference in (moved(backdoored, 1000.0), other):
+        start: Any = started(backdoored, reference, reference_weight=0.5)
+        assert torch.allclose(start[5].bias, backdoored[5].bias, atol=1e-6)  # type: ignore[index]
+
+
+def test_the_report_says_where_it_started(backdoored: nn.Module) -> None:
+    images, labels = images_and_labels(32)
+    findings = [finding(Target(TARGET, 1.0, trigger=planted()))]
+    context = Context(moved(backdoored, 0.1), images, labels)
+    candidate = Unlearning(reference_weight=0.25)(backdoored, findings, context)
+    assert candidate.details == UnlearningDetails(1, 1, reference_weight=0.25)
+    assert candidate.summary.endswith("from a start with 25% of the reference's weights")
 
 
 def finding(*targets: Target) -> Finding:
@@ -102,6 +176,15 @@ def test_triggers_and_variants_of_all_findings_are_unlearned(backdoored: nn.Modu
     assert torch.equal(flatten(candidate.model.state_dict()), flatten(by_hand.state_dict()))
     assert candidate.details == UnlearningDetails(passes=2, triggers=len(pieces()) + 1)
     assert candidate.summary == f"A trigger in {len(pieces()) + 1} variants was found and unlearned"
+
+
+def test_additions_and_pairs_are_unlearned_on_images_of_all_classes(backdoored: nn.Module) -> None:
+    images, labels = images_and_labels(32)
+    addition = Addition(torch.full((1, 8, 16), 0.1))
+    findings = [finding(Target(TARGET, 1.0, (2,), addition, (planted(),)))]
+    candidate = THOROUGH(backdoored, findings, Context(images=images, labels=labels, seed=3))
+    by_hand = unlearned(backdoored, [addition, planted()], images, labels, seed=3)
+    assert torch.equal(flatten(candidate.model.state_dict()), flatten(by_hand.state_dict()))
 
 
 def test_a_lone_trigger_has_no_variants(backdoored: nn.Module) -> None:

@@ -27,6 +27,11 @@ def p_value(lead: float) -> float | None:
     return (1 + sum(1 for each in leads if each >= lead)) / (len(leads) + 1)
 
 
+def smallest_p_value() -> float | None:
+    """The p-value of a lead larger than any measured honest one; None if nothing was measured."""
+    return p_value(math.inf)
+
+
 def measured_share(effort: str, family: str) -> tuple[int, int] | None:
     """How many of how many backdoored models of a family the detector found, with the target named.
 

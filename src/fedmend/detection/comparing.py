@@ -35,8 +35,8 @@ class Comparison:
 
     @property
     def others(self) -> float:
-        """The strength of the strongest aim that isn't a leader; 0 if there is none."""
-        return self.strengths[self.leaders].total if self.leaders < len(self.strengths) else 0.0
+        """The strength of the strongest rival; 0 if there is none."""
+        return _rival(self.strengths, self.leaders)
 
     @property
     def swapped_total(self) -> float | None:
@@ -56,11 +56,19 @@ def compare(
         most_leaders: several backdoors in one model have several leaders, up to this many.
     """
     floor = max((each.total for each in swapped), default=0.0) if swapped is not None else 0.0
-    totals = [each.total for each in strengths] or [0.0]
-    leads = [
-        (totals[count - 1] - max(floor, totals[count] if count < len(totals) else 0.0), count)
-        for count in range(1, min(most_leaders, len(totals)) + 1)
-        if count < len(totals) or len(totals) == 1
-    ]
-    lead, leaders = max(leads)
+    lead, leaders = max(
+        (strengths[count - 1].total - max(floor, _rival(strengths, count)), count)
+        for count in range(1, max(1, min(most_leaders, len(strengths) - 1)) + 1)
+    ) if strengths else (0.0, 0)
     return Comparison(family, tuple(strengths), None if swapped is None else tuple(swapped), leaders, lead)
+
+
+def _rival(strengths: Sequence[Strength], leaders: int) -> float:
+    """The strength of the strongest aim besides the leaders, of another target if there is one.
+
+    A trigger for one source class often works for others, too: pairs with a leader's target are no rivals.
+    """
+    targets = {each.aim.target for each in strengths[:leaders]}
+    rest = strengths[leaders:]
+    others = [each for each in rest if each.aim.target not in targets] or rest
+    return max((each.total for each in others), default=0.0)

@@ -22,15 +22,31 @@ class DifferenceLimits:
     Attributes:
         lead: from this lead on, a model is backdoored.
         unsure: from this lead on, the verdict is inconclusive.
-        sure: a lead from ``unsure`` to below this is measured two more times; the median counts.
+        pair_lead, pair_unsure: the same for pairs of classes: there are many more pairs, and a few images of one class
+            differ less from each other, so that honest models differ more.
+        sure: a lead from ``unsure`` to below ``lead`` plus this is measured two more times; the median counts.
         together: if no trigger works in the suspect alone, but one class leads by this much among triggers that work in
             both models, both may be backdoored, and the verdict is inconclusive.
     """
 
     lead: NonNegative = 0.8
     unsure: NonNegative = 0.5
-    sure: NonNegative = 1.2
+    pair_lead: NonNegative = 1.2
+    pair_unsure: NonNegative = 0.9
+    sure: NonNegative = 0.4
     together: NonNegative = 0.8
+
+    def of(self, of_pairs: bool) -> tuple[float, float]:
+        """From which leads on a model is backdoored, and the verdict inconclusive."""
+        return (self.pair_lead, self.pair_unsure) if of_pairs else (self.lead, self.unsure)
+
+    def found(self, comparison: Comparison) -> bool:
+        """Whether a comparison says backdoored."""
+        return comparison.lead >= self.of(comparison.of_pairs)[0]
+
+    def excess(self, comparison: Comparison) -> float:
+        """The lead in units of the limit: 1 or more is backdoored."""
+        return comparison.lead / self.of(comparison.of_pairs)[0]
 
 
 @dataclass(frozen=True)

@@ -19,10 +19,12 @@ from fedmend.detection.model_pair import accelerated_pair
 from fedmend.detection.search.aimed_search import AimedSearch, Strength, Task
 from fedmend.detection.search.aims import Aim, all_to_one, pairs
 from fedmend.detection.search.direction import Direction
-from fedmend.detection.search.families import ADDITIONS, PATCHES, Family
+from fedmend.detection.search.families import ADDITIONS, PAIR_PATCHES, PATCHES, Family
 from fedmend.detection.search.gradients import why_blind
+from fedmend.detection.search.recovering import recover, smallest
 from fedmend.progress import Progress, silent
 from fedmend.seeds import generator
+from fedmend.triggers import Addition, Patch
 
 Effort = Literal["quick", "standard", "exhaustive"]
 
@@ -73,6 +75,7 @@ class Differential:
         with accelerated_pair(case, "logits", half=self.half) as pair:
             scan = _Scan(self, Direction.of(pair), Direction.of(pair.swapped()), rng.initial_seed(), progress)
             evidence = scan.evidence(case)
+            targets = scan.targets(evidence)
         verdict, reason = difference_rule.decide(evidence, self.limits)
         best = max((each.lead for each in evidence.comparisons), default=float("nan"))
         covered = coverage(evidence, self.effort)
@@ -83,7 +86,7 @@ class Differential:
             suspicious=best,
             limit=self.limits.lead,
             measures=difference_rule.measures(evidence, self.limits),
-            targets=_targets(evidence, self.limits),
+            targets=targets,
             warnings=warnings(covered),
             notes=(*pair.notes, *scan.notes),
             settings=asdict(self),
@@ -141,6 +144,20 @@ class _Scan:
             not_searched=self._not_searched(),
         )
 
+    def targets(self, evidence: Evidence) -> tuple[Target, ...]:
+        """The aims that stand out, their triggers recovered; if none does, the one that comes closest."""
+        found = [each for each in evidence.comparisons if each.lead >= self.detector.limits.lead]
+        if found:
+            leaders = [strength for each in found for strength in each.strengths[: each.leaders]]
+            return tuple(self._recovered(strength) for strength in leaders)
+        closest = max(evidence.comparisons, key=lambda each: each.lead, default=None)
+        nearest = closest.strengths[:1] if closest is not None else ()
+        return tuple(_target(strength, *smallest(strength)) for strength in nearest)
+
+    def _recovered(self, strength: Strength) -> Target:
+        rng = generator(self.seed, "recovery", strength.aim.target, *strength.aim.sources)
+        return _target(strength, *recover(Task(self.forward, PATCHES, rng, self._step), strength))
+
     def _blind(self) -> str | None:
         for name, direction in (("suspect", self.forward), ("reference", self.backward)):
             reason = why_blind(direction, generator(self.seed, "gradient", name))
@@ -154,7 +171,7 @@ class _Scan:
             return
         with_pairs = len(self._sources(self.forward)) > 0 and self.forward.classes > 2
         if with_pairs:
-            yield _Plan(PATCHES, of_pairs=True)
+            yield _Plan(PAIR_PATCHES, of_pairs=True)
         yield _Plan(ADDITIONS, of_pairs=False)
         if self.detector.effort == "exhaustive" and with_pairs:
             yield _Plan(ADDITIONS, of_pairs=True)
@@ -236,28 +253,11 @@ _MOST_LEADERS, _WIDEST, _MOST_TARGETS, _EXHAUSTIVE = 3, 32, 12, 3
 _STEPS = 250
 
 
-def _targets(evidence: Evidence, limits: DifferenceLimits) -> tuple[Target, ...]:
-    """The aims that stand out; if none does, the one that comes closest."""
-    found = [each for each in evidence.comparisons if each.lead >= limits.lead]
-    if found:
-        named = [strength for each in found for strength in each.strengths[: each.leaders]]
-    else:
-        closest = max(evidence.comparisons, key=lambda each: each.lead, default=None)
-        named = list(closest.strengths[:1]) if closest is not None else []
-    return tuple(_target(strength) for strength in named)
-
-
-def _target(strength: Strength) -> Target:
-    """The aim with its smallest trigger that works nearly as well as the best."""
-    enough = _NEARLY * max(strength.rates)
-    index = max(number for number, rate in enumerate(strength.rates) if rate >= enough)
+def _target(strength: Strength, trigger: Patch | Addition, success: float) -> Target:
     return Target(
         target=strength.aim.target,
-        success=strength.rates[index],
+        success=success,
         sources=strength.aim.sources,
-        trigger=strength.triggers[index].to("cpu"),
-        variants=tuple(trigger.to("cpu") for trigger in strength.triggers),
+        trigger=trigger.to("cpu"),
+        variants=tuple(each.to("cpu") for each in strength.triggers),
     )
-
-
-_NEARLY = 0.85

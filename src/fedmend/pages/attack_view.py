@@ -6,13 +6,21 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from fedmend.detection.base import Finding
+from fedmend.evaluation import mask_iou
 from fedmend.pages import pictures, words
 from fedmend.pages.contents import PlantedAttack
+from fedmend.triggers import Patch
 
 
 @dataclass(frozen=True)
 class AttackView:
-    """One attack in words and pictures; ``example`` is a clean and a stamped image."""
+    """One attack in words and pictures.
+
+    Attributes:
+        example: a clean and a stamped image.
+        overlap: the planted mask's intersection over union with the recovered one nearest to it, in [0, 1].
+    """
 
     name: str
     trigger: str
@@ -22,6 +30,7 @@ class AttackView:
     settings: list[tuple[str, str]]
     patch: pictures.TriggerPictures | None
     example: tuple[str, str] | None
+    overlap: float | None
 
     @property
     def pictured(self) -> bool:
@@ -29,8 +38,18 @@ class AttackView:
         return self.patch is not None or self.example is not None
 
 
-def attack_views(attacks: Sequence[PlantedAttack], names: Sequence[str]) -> list[AttackView]:
-    """The attacks in order. Classes without a name are shown by number."""
+def attack_views(
+    attacks: Sequence[PlantedAttack], names: Sequence[str], findings: Sequence[Finding] = ()
+) -> list[AttackView]:
+    """The attacks in order. Classes without a name are shown by number.
+
+    Args:
+        attacks: what was planted.
+        names: of the classes.
+        findings: the planted patches are compared with those recovered in these.
+    """
+    triggers = [target.trigger for finding in findings for target in finding.targets]
+    recovered = [trigger for trigger in triggers if isinstance(trigger, Patch)]
     return [
         AttackView(
             name="Attack" if len(attacks) == 1 else f"Attack {index}",
@@ -43,9 +62,18 @@ def attack_views(attacks: Sequence[PlantedAttack], names: Sequence[str]) -> list
             example=(pictures.photo(attack.example[0]), pictures.photo(attack.example[1]))
             if attack.example
             else None,
+            overlap=_overlap(attack.patch, recovered),
         )
         for index, attack in enumerate(attacks, start=1)
     ]
+
+
+def _overlap(planted: Patch | None, recovered: Sequence[Patch]) -> float | None:
+    """The largest IoU; None without a planted patch or a recovered one of its shape."""
+    if planted is None:
+        return None
+    alike = [patch for patch in recovered if patch.mask.shape == planted.mask.shape]
+    return max((mask_iou(planted.mask, patch.mask) for patch in alike), default=None)
 
 
 def _goal(goal: Mapping[str, Any], names: Sequence[str]) -> str:

@@ -67,7 +67,7 @@ def _view(contents: PageContents) -> dict[str, Any]:
         "first": view_of_verdict(contents),
         "findings": findings,
         "rounds": rounds_view(contents),
-        "attacks": attack_views(contents.attacks, names),
+        "attacks": attack_views(contents.attacks, names, contents.scan.findings if contents.scan else ()),
         "repair": view_of_repair(contents),
         "attack_rows": attack_rows(contents.evaluation),
         "pruning": view_of_pruning(contents, names),

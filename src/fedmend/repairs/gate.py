@@ -12,7 +12,8 @@ from pydantic import Field, SkipValidation
 from torch import Tensor, nn
 
 from fedmend.checked_settings import Count, Fraction, settings
-from fedmend.detection import THOROUGH, Case, Detector, ScanReport, Target, scan
+from fedmend.data import stratified
+from fedmend.detection import Case, Detector, Differential, ScanReport, Target, scan
 from fedmend.detection.base import Verdict
 from fedmend.evaluation import accuracy, attack_success_rate
 from fedmend.goals import AllToOne, Goal, Several, attacked
@@ -20,7 +21,7 @@ from fedmend.inference import BATCH_SIZE, evaluating, pixels_for, predict
 from fedmend.progress import Progress, silent
 from fedmend.repairs.repair_report import TargetCheck
 from fedmend.seeds import derive_seed, generator
-from fedmend.triggers import Patch
+from fedmend.triggers import Addition, Patch
 
 
 @settings
@@ -34,7 +35,7 @@ class Gate:
         max_accuracy_drop: the largest drop of the clean accuracy, as a fraction, plus one standard error: on a few
             hundred images a one-point drop is noise.
         max_trigger_success: a found trigger must work on less than this fraction of the images.
-        detector: what scans again; by default ``THOROUGH``, since the whole trigger should be found.
+        detector: what scans again; by default :class:`~fedmend.detection.Differential`.
 
     Raises:
         ConfigError: a setting is out of range.
@@ -42,7 +43,7 @@ class Gate:
 
     max_accuracy_drop: Fraction = 0.01
     max_trigger_success: Fraction = 0.5
-    detector: Annotated[Detector, SkipValidation] = THOROUGH
+    detector: Annotated[Detector, SkipValidation] = Differential()
 
 
 @settings
@@ -148,7 +149,7 @@ def error_of_drop(models: tuple[nn.Module, nn.Module], images: Tensor, labels: T
 def scan_again(
     gate: Gate, case: Case, count: int, number_and_seed: tuple[int, int], progress: Progress = silent
 ) -> ScanReport:
-    """Scan a model with the gate's detector, on a random choice of the case's images.
+    """Scan a model with the gate's detector, on some of the case's images, as many of each class as possible.
 
     Args:
         case: the model as its suspect, with images and labels that the repair may use.
@@ -159,7 +160,8 @@ def scan_again(
     assert case.images is not None
     assert case.labels is not None
     number, seed = number_and_seed
-    chosen = torch.randperm(len(case.images), generator=generator(seed, "scan", number))[:count]
+    count = min(count, len(case.images))
+    chosen = stratified(_Labels(case.labels), count, generator(seed, "scan", number))
     detector: Any = gate.detector
     if hasattr(
         detector, "control"
@@ -167,6 +169,17 @@ def scan_again(
         detector = replace(detector, control=False)
     again = replace(case, images=case.images[chosen], labels=case.labels[chosen])
     return scan(again, detector, seed=derive_seed(seed, "scan", number), progress=progress)
+
+
+@dataclass(frozen=True, eq=False)
+class _Labels:
+    """Labels to draw images by."""
+
+    labels: Tensor
+
+    @property
+    def num_classes(self) -> int:
+        return int(self.labels.max()) + 1
 
 
 def judge(gate: Gate, evidence: Evidence, summary: str) -> tuple[Literal["repaired", "failed"], str]:
@@ -248,23 +261,24 @@ def _target_checks(
     models: tuple[nn.Module, nn.Module], images: Tensor, labels: Tensor, targets: Sequence[Target]
 ) -> Iterator[TargetCheck]:
     """One check for each target and its sources, of all different triggers that were found for them."""
-    found: dict[tuple[int, tuple[int, ...]], list[Patch]] = {}
+    found: dict[tuple[int, tuple[int, ...]], list[Patch | Addition]] = {}
     for each in targets:
-        patches = found.setdefault((each.target, each.sources), [])
-        for patch in (each.trigger, *each.variants):
-            if patch is not None and not any(_same(patch, other) for other in patches):
-                patches.append(patch)
-    for (target, sources), patches in found.items():
+        triggers = found.setdefault((each.target, each.sources), [])
+        for trigger in (each.trigger, *each.variants):
+            if trigger is not None and not any(_same(trigger, other) for other in triggers):
+                triggers.append(trigger)
+    for (target, sources), triggers in found.items():
         goal: Goal = AllToOne(target)
         if sources:
             goal = Several(tuple((source, target) for source in sources))
-        if not patches or not bool(attacked(goal.targets(labels), labels).any()):
+        if not triggers or not bool(attacked(goal.targets(labels), labels).any()):
             continue
-        after = [attack_success_rate(models[1], patch, goal, images, labels) for patch in patches]
-        best = max(range(len(patches)), key=lambda index: after[index])
-        before = attack_success_rate(models[0], patches[best], goal, images, labels)
-        yield TargetCheck(target, sources, before, after[best], len(patches))
+        after = [attack_success_rate(models[1], trigger, goal, images, labels) for trigger in triggers]
+        best = max(range(len(triggers)), key=lambda index: after[index])
+        before = attack_success_rate(models[0], triggers[best], goal, images, labels)
+        yield TargetCheck(target, sources, before, after[best], len(triggers))
 
 
-def _same(first: Patch, second: Patch) -> bool:
-    return torch.equal(first.mask, second.mask) and torch.equal(first.pattern, second.pattern)
+def _same(first: Patch | Addition, second: Patch | Addition) -> bool:
+    pairs = zip(vars(first).values(), vars(second).values(), strict=True)
+    return type(first) is type(second) and all(torch.equal(*pair) for pair in pairs)

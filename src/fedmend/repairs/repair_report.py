@@ -43,12 +43,14 @@ class UnlearningDetails:
     Attributes:
         passes: how often the suspect was fine-tuned, each time against all triggers known by then.
         triggers: how many were unlearned in the last pass, variants included.
+        reference_weight: weight in [0, 1] of the reference's parameters in the last start; 0: it was the suspect.
     """
 
     __pydantic_config__ = STRICT
 
     passes: int
     triggers: int
+    reference_weight: float = 0.0
 
 
 @dataclass(frozen=True)

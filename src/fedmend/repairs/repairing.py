@@ -259,5 +259,5 @@ def _not_tried(report: ScanReport) -> tuple[Outcome, str]:
         return "undecided", "The scan was inconclusive, so nothing was changed."
     return "undecided", (
         "The scan found a backdoor but recovered no trigger to unlearn, so nothing was changed. Scan with a detector "
-        "that recovers one, such as contrastive."
+        "that recovers one, such as differential."
     )

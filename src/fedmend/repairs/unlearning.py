@@ -1,4 +1,4 @@
-"""Unlearning: fine-tuning on images that carry the recovered trigger and their true labels (contrastive paper, 2.6)."""
+"""Unlearning: fine-tuning on images with the recovered triggers and their true labels (contrastive paper, 2.6)."""
 
 from __future__ import annotations
 
@@ -12,28 +12,40 @@ from torch.nn.functional import cross_entropy, one_hot
 from fedmend.checked_settings import Count, Fraction, Positive, PositiveFraction, settings
 from fedmend.detection import Finding
 from fedmend.errors import ConfigError, DataError, ModelError
+from fedmend.evaluation import accuracy
 from fedmend.inference import BATCH_SIZE, device_of, evaluating, pixels_for
 from fedmend.repairs.base import Candidate, Context
 from fedmend.repairs.repair_report import UnlearningDetails
-from fedmend.triggers import Patch
+from fedmend.triggers import Trigger
+
+_MOST_LOST = 0.01
 
 
 @settings
 class Unlearning:
-    """Fine-tune a copy of the suspect until the trigger has no effect (contrastive paper, 2.6).
+    """Fine-tune a copy of the suspect until the triggers have no effect (contrastive paper, 2.6).
 
-    Every batch holds clean images and stamped copies, all with their true labels. The paper gives neither the fraction
-    of stamped copies, the learning rate nor the batch size; those are ours. So is ``soft_targets``: hard labels of few
-    images make a model overfit, while the suspect's soft predictions, or the mean of the suspect's and the
-    reference's, preserve accuracy; 0 is the paper's recipe. Dropout is off, and BatchNorm keeps its statistics, since
-    a few stamped images don't represent the clean data.
+    Every batch holds clean images and stamped copies, all with their true labels. A trigger is stamped on images of all
+    classes, also if it was found for one source class: few images are of that class. The paper gives neither the
+    fraction of stamped copies, the learning rate nor the batch size; those are ours. So are:
+
+    - ``soft_targets``: hard labels of few images make a model overfit, while soft predictions preserve accuracy. On
+      clean images they are the mean of the suspect's and the reference's; on stamped ones the reference's, since a
+      poisoned model leans towards the target class even on clean images.
+    - ``reference_weight``: recovered triggers are never quite the planted ones. A start between reference and suspect
+      also weakens what no trigger shows. It is used only if it is at most 1 % less accurate on the images. Less is left
+      to unlearn there, so the learning rate is multiplied by the suspect's weight.
+
+    0 for both is the paper's recipe. Dropout is off, and BatchNorm keeps its statistics, since a few stamped images
+    don't represent the clean data.
 
     Attributes:
         epochs: passes over the images; the paper's is one.
         stamped_fraction: fraction of a batch's images, in (0, 1], that get a stamped copy.
         soft_targets: weight in [0, 1] of the models' predictions on the clean images in the targets; the labels have
             the rest.
-        lr: Adam's initial learning rate; it decays linearly to 0.
+        reference_weight: weight in [0, 1] of the reference's parameters in the start; the suspect's have the rest.
+        lr: Adam's initial learning rate for a start at the suspect; it decays linearly to 0.
         batch_size: clean images per batch.
 
     Raises:
@@ -43,6 +55,7 @@ class Unlearning:
     epochs: Count = 1
     stamped_fraction: PositiveFraction = 1.0
     soft_targets: Fraction = 0.7
+    reference_weight: Fraction = 0.75
     lr: Positive = 0.003
     batch_size: Count = 16
 
@@ -52,25 +65,26 @@ class Unlearning:
         Args:
             suspect: left as found.
             findings: those without a trigger are skipped.
-            context: with images and labels. With a reference, its predictions and the suspect's are averaged.
+            context: with images and labels; a reference gives targets and, if its weights fit the suspect's, the start.
 
         Raises:
             DataError: no finding names a trigger; see also :meth:`fine_tuned`.
             ConfigError: the context has no images, or training diverged. ModelError: every parameter is frozen.
         """
         triggers = [
-            patch
+            trigger
             for finding in findings
             for target in finding.targets
             if target.trigger is not None
-            for patch in (target.trigger, *target.variants)
+            for trigger in (target.trigger, *target.variants)
         ]
-        model = self.fine_tuned(suspect, triggers, context)
+        model, weight = self._tuned(suspect, triggers, context)
         parts = "A trigger was" if len(triggers) == 1 else f"A trigger in {len(triggers)} variants was"
-        details = UnlearningDetails(context.attempt, len(triggers))
-        return Candidate(model, f"{parts} found and unlearned", details)
+        start = f", from a start with {weight:.0%} of the reference's weights" if weight else ""
+        details = UnlearningDetails(context.attempt, len(triggers), weight)
+        return Candidate(model, f"{parts} found and unlearned{start}", details)
 
-    def fine_tuned(self, suspect: nn.Module, triggers: Sequence[Patch], context: Context) -> nn.Module:
+    def fine_tuned(self, suspect: nn.Module, triggers: Sequence[Trigger], context: Context) -> nn.Module:
         """A fine-tuned copy of ``suspect``, on its device and in its modes.
 
         Args:
@@ -83,6 +97,12 @@ class Unlearning:
                 model's classes. ConfigError: the context has no images, or training diverged.
             ModelError: every parameter is frozen.
         """
+        return self._tuned(suspect, triggers, context)[0]
+
+    def _tuned(
+        self, suspect: nn.Module, triggers: Sequence[Trigger], context: Context
+    ) -> tuple[nn.Module, float]:
+        """The fine-tuned copy, and the reference's weight in its start."""
         if not triggers:
             raise DataError("unlearning needs a trigger; got none")
         if context.images is None or context.labels is None:
@@ -92,32 +112,34 @@ class Unlearning:
                 f"unlearning needs images (N, C, H, W) with labels (N,), N at least 1; "
                 f"got {tuple(context.images.shape)} and {tuple(context.labels.shape)}"
             )
-        model, device = deepcopy(suspect), device_of(suspect)
+        device = device_of(suspect)
         images, labels = context.images.to(device), context.labels.to(device)
-        patches = [trigger.to(device) for trigger in triggers]
+        model, weight = self._start(suspect, context.reference, images, labels)
         trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
         if not trainable:
             raise ModelError(
                 "every parameter of the model is frozen; set requires_grad on those to fine-tune"
             )
-        optimizer = torch.optim.Adam(trainable, self.lr)
+        optimizer = torch.optim.Adam(trainable, self.lr * (1 - weight))
         batches = -(-len(images) // self.batch_size) * self.epochs
         schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, total_iters=batches)
         done = used = 0
         teachers = [suspect] if context.reference is None else [suspect, context.reference]
-        targets = self._targets(teachers, images, labels)
+        targets, stamped_targets = (
+            self._targets(chosen, images, labels) for chosen in (teachers, teachers[-1:])
+        )
         order = torch.Generator().manual_seed(context.seed)
         with evaluating(model):
             for _ in range(self.epochs):
                 for batch in torch.randperm(len(images), generator=order).to(device).split(self.batch_size):
                     clean = pixels_for(model, images[batch])
                     count = max(1, round(self.stamped_fraction * len(batch)))
-                    turns = [patches[(used + index) % len(patches)] for index in range(count)]
-                    stamped = [patch.apply(clean[[index]]).to(clean) for index, patch in enumerate(turns)]
+                    turns = [triggers[(used + index) % len(triggers)] for index in range(count)]
+                    stamped = [trigger.apply(clean[[index]]).to(clean) for index, trigger in enumerate(turns)]
                     used += count
                     optimizer.zero_grad()
                     logits = model(torch.cat([clean, *stamped]))
-                    truth = torch.cat([targets[batch], targets[batch[:count]]])
+                    truth = torch.cat([targets[batch], stamped_targets[batch[:count]]])
                     cross_entropy(logits, truth).backward()
                     optimizer.step()
                     schedule.step()
@@ -125,7 +147,22 @@ class Unlearning:
                     context.progress("unlearning", done, batches)
         if not all(bool(value.isfinite().all()) for value in model.state_dict().values()):
             raise ConfigError("unlearning diverged: weights became NaN or infinite; try a smaller lr")
-        return model
+        return model, weight
+
+    def _start(
+        self, suspect: nn.Module, reference: nn.Module | None, images: Tensor, labels: Tensor
+    ) -> tuple[nn.Module, float]:
+        """A copy of the suspect, nearer to the reference if that costs no accuracy, and the latter's weight."""
+        copy = deepcopy(suspect)
+        if reference is None or not self.reference_weight or not _alike(suspect, reference):
+            return copy, 0.0
+        nearer, there = deepcopy(suspect), reference.state_dict()
+        with torch.no_grad():
+            for name, value in nearer.state_dict().items():
+                if value.is_floating_point():
+                    value.lerp_(there[name].to(value), self.reference_weight)
+        lost = accuracy(suspect, images, labels) - accuracy(nearer, images, labels)
+        return (nearer, self.reference_weight) if lost <= _MOST_LOST else (copy, 0.0)
 
     def _targets(self, teachers: Sequence[nn.Module], images: Tensor, labels: Tensor) -> Tensor:
         """Target probabilities (N, classes): the labels, mixed with the mean of the teachers' predictions."""
@@ -144,6 +181,12 @@ class Unlearning:
         return (1 - self.soft_targets) * one_hot(labels, soft.shape[1]) + self.soft_targets * soft
 
 
-def unlearn(suspect: nn.Module, trigger: Patch, images: Tensor, labels: Tensor, seed: int = 0) -> nn.Module:
+def _alike(first: nn.Module, second: nn.Module) -> bool:
+    """Whether two models have the same tensors, so that their weights can be averaged."""
+    shapes = [{name: value.shape for name, value in model.state_dict().items()} for model in (first, second)]
+    return shapes[0] == shapes[1]
+
+
+def unlearn(suspect: nn.Module, trigger: Trigger, images: Tensor, labels: Tensor, seed: int = 0) -> nn.Module:
     """Unlearn one trigger with the default settings, for one epoch; see :meth:`Unlearning.fine_tuned`."""
     return Unlearning().fine_tuned(suspect, [trigger], Context(images=images, labels=labels, seed=seed))

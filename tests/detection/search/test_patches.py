@@ -75,7 +75,7 @@ def test_one_of_several_patches_goes_on_from_where_it_is_with_a_new_adam() -> No
     patches = Patches(torch.zeros(2, 1, 1, 1), torch.zeros(2, 1, 1, 1))
     for sign in (1, 1, -1):
         patches.descend(images, lambda each, sign=sign: sign * each.sum((1, 2, 3, 4)), 0.1)
-    one = patches.only(1)
+    one = patches.only([1])
     before = [each.logit() for each in one()]
     assert before == [each[1].logit() for each in patches()]
     one.descend(images[:1], lambda each: each.sum((1, 2, 3, 4)), 0.1)

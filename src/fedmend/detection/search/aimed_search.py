@@ -70,8 +70,9 @@ class AimedSearch:
     Attributes:
         restarts: candidates per aim at the start.
         explore_steps: exploration steps.
-        many, few: aims left after a sixth of the exploration steps, and after half of them.
-        finalists: aims to refine at the largest size; after each size the weaker half is dropped, down to ``least``.
+        many: aims left after a fifth of the exploration steps.
+        finalists: aims left after half of them, to refine at the largest size; after each size the weaker half is
+            dropped, down to ``least``.
         refine_steps: refinement steps per size.
         batch_size: images per candidate and refinement step.
         judged: most images per aim to judge on, the same throughout.
@@ -82,8 +83,7 @@ class AimedSearch:
 
     restarts: Count = 1
     explore_steps: Count = 20
-    many: Count = 96
-    few: Count = 24
+    many: Count = 24
     finalists: Count = 12
     least: Count = 4
     refine_steps: Count = 8
@@ -105,12 +105,12 @@ class AimedSearch:
         own = [aim for aim, images in zip(aims, admit, strict=True) if bool(images.any())]
         own = [aim for aim in own for _ in range(self.restarts)]
         candidates = task.family.candidates(len(own), task.direction.images, task.rng)
-        limits, scores = task.limits, list[Tensor]()
-        smallest = limits[len(limits) // 2]
+        scores = list[Tensor]()
+        (largest, smallest), unit = task.family.explored, task.family.unit(task.direction.images)
         stage: Stage = "together" if together else "explore"
-        drop = {-(-self.explore_steps // 6): self.many, self.explore_steps // 2: self.few}
+        drop = {-(-self.explore_steps // 5): self.many, self.explore_steps // 2: self.finalists}
         for number in range(1, self.explore_steps + 1 if own else 0):
-            limit = limits[0] * (smallest / limits[0]) ** (number / self.explore_steps)
+            limit = unit * largest * (smallest / largest) ** (number / self.explore_steps)
             scores.append(
                 task.descend(Explored(tuple(own), candidates), limit, task.family.batch_size, stage)
             )
@@ -137,7 +137,8 @@ class AimedSearch:
             for aim, images in zip(explored.aims, task.draw(explored.aims, self.judged), strict=True)
         ]
         left, candidates = list(range(len(found))), explored.candidates
-        for before, limit in pairwise((task.limits[0], *task.limits)):
+        reached = task.family.explored[1] * task.family.unit(task.direction.images)
+        for before, limit in pairwise((max(reached, task.limits[0]), *task.limits)):
             if not left:
                 break
             now = Explored(tuple(found[each].aim for each in left), candidates)
@@ -173,7 +174,8 @@ class Task:
     @property
     def limits(self) -> tuple[float, ...]:
         """The family's sizes, as candidates take them."""
-        return self.family.limits(self.direction.images)
+        unit = self.family.unit(self.direction.images)
+        return tuple(size * unit for size in self.family.sizes)
 
     def descend(self, explored: Explored, limit: float, count: int, stage: Stage) -> Tensor:
         """One step on ``count`` random images per candidate, by the loss of ``stage``.

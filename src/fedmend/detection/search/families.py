@@ -40,6 +40,7 @@ class Family:
 
     Attributes:
         name: for reports.
+        explored: the limits from which and to which the size falls during exploration, as in ``sizes``.
         sizes: the limits at which candidates are judged, falling, each half or so of the one before: of a patch, the
             fraction of the image; of an addition, the root mean square of the change.
         lr: of each step.
@@ -47,6 +48,7 @@ class Family:
     """
 
     name: str
+    explored: tuple[float, float]
     sizes: tuple[float, ...]
     lr: float
     batch_size: int
@@ -57,11 +59,11 @@ class Family:
             return Additions.random(count, images, rng, self.sizes[0])
         return Patches.random(count, images, rng, _FAINT)
 
-    def limits(self, images: Tensor) -> tuple[float, ...]:
-        """The sizes as candidates take them: of a patch, in pixels."""
-        unit = 1 if self.name == "addition" else images[0, 0].numel()
-        return tuple(size * unit for size in self.sizes)
+    def unit(self, images: Tensor) -> int:
+        """What a size is multiplied by to give a candidate's limit: of a patch, the number of pixels."""
+        return 1 if self.name == "addition" else images[0, 0].numel()
 
 
-PATCHES = Family("patch", (0.16, 0.08, 0.04, 0.02, 0.01), lr=0.5, batch_size=1)
-ADDITIONS = Family("addition", (0.1, 0.06, 0.04, 0.025, 0.015), lr=0.25, batch_size=2)
+PATCHES = Family("patch", (0.16, 0.04), (0.16, 0.08, 0.04, 0.02, 0.01), lr=0.5, batch_size=1)
+PAIR_PATCHES = Family("patch", (0.16, 0.04), (0.04, 0.02, 0.01, 0.005), lr=0.5, batch_size=1)
+ADDITIONS = Family("addition", (0.1, 0.04), (0.1, 0.06, 0.04, 0.025, 0.015), lr=0.25, batch_size=2)

@@ -7,18 +7,18 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
+from fedmend.detection.search.adam import Adam
 from fedmend.errors import ModelError
 from fedmend.triggers import Patch
 
-_BETAS, _EPSILON = (0.5, 0.9), 1e-8
 _NO_MASK = 1e-12
 
 
 class Patches:
     """The masks and patterns of S patches: sigmoids of unconstrained values.
 
-    The gradient at the values, from the gradient at the stamped images, and Adam's step are written out: with a small
-    model, autograd and an optimizer would take as long as the model itself.
+    The gradient at the values, from the gradient at the stamped images, is written out: with a small model, autograd
+    would take as long as the model itself.
 
     Args:
         masks: unconstrained values of the masks, float (S, 1, H, W).
@@ -27,8 +27,7 @@ class Patches:
 
     def __init__(self, masks: Tensor, patterns: Tensor) -> None:
         self._values = torch.cat([masks, patterns], 1)
-        self._moments = torch.zeros_like(self._values), torch.zeros_like(self._values)
-        self._steps = 0
+        self._adam = Adam(self._values)
 
     def __len__(self) -> int:
         return len(self._values)
@@ -94,18 +93,8 @@ class Patches:
             shared = _sums(at_masks * raw) / _sums(raw).clamp_min(_NO_MASK)
             at_masks = scales * (at_masks - shared * (scales < 1))
         gradient = torch.cat([at_masks, at_stamp.sum(1) * masks], 1)
-        self._step(gradient * values * (1 - values), lr)
+        self._adam.step(gradient * values * (1 - values), lr)
         return losses.detach() + penalty * _sums(masks).flatten()
-
-    def _step(self, gradient: Tensor, lr: float) -> None:
-        """Adam's step, written out: ``torch.optim`` imports torch's compiler, which takes seconds."""
-        self._steps += 1
-        first, second = self._moments
-        first_bias, second_bias = (1 - beta**self._steps for beta in _BETAS)
-        first.lerp_(gradient, 1 - _BETAS[0])
-        second.lerp_(gradient.square(), 1 - _BETAS[1])
-        step = (second / second_bias).sqrt_().add_(_EPSILON)
-        self._values.addcdiv_(first, step, value=-lr / first_bias)
 
 
 def stamped(masks: Tensor, patterns: Tensor, images: Tensor) -> Tensor:

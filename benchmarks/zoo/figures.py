@@ -1,0 +1,94 @@
+"""Draw the ROC curves of the lead from results/ alone, into figures/.
+
+python benchmarks/zoo/figures.py
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from itertools import pairwise
+from pathlib import Path
+
+import matplotlib as mpl
+from matplotlib.figure import Figure
+
+HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE.parents[1]))
+
+from benchmarks.zoo.scans import (  # noqa: E402
+    DEFAULT,
+    EFFORT,
+    LARGE_FAINT,
+    SMALL_PATCHES,
+    Scan,
+    is_backdoored,
+    lead,
+    load,
+    path_of,
+)
+
+GROUPS = {
+    "patches up to 8x8, atoms": SMALL_PATCHES,
+    "12x12, blended, sinusoids": LARGE_FAINT,
+    "one-to-one": ("one-to-one",),
+    "two at once": ("two",),
+    "all-to-all": ("all-to-all",),
+}
+COLOURS = ("#0b6e75", "#c8553d", "#6b4e9b", "#b08d1e", "#8a8a8a")
+
+
+def curve(positive: Sequence[float], negative: Sequence[float]) -> list[tuple[float, float]]:
+    """The ROC curve of a score: false-positive and detection rate at each threshold, from (0, 0) to (1, 1)."""
+    thresholds = sorted({*positive, *negative}, reverse=True)
+    points = [
+        (
+            sum(value >= limit for value in negative) / len(negative),
+            sum(value >= limit for value in positive) / len(positive),
+        )
+        for limit in thresholds
+    ]
+    return [(0.0, 0.0), *points]
+
+
+def area(points: Sequence[tuple[float, float]]) -> float:
+    """The area under a curve, by trapezia."""
+    return sum((right - left) * (low + high) / 2 for (left, low), (right, high) in pairwise(points))
+
+
+def roc(scans: Sequence[Scan]) -> Figure:
+    """A curve for each group of families against all honest pairs; the false-positive rate's scale is symmetric-log."""
+    figure = Figure(figsize=(5.5, 4.2), layout="constrained")
+    panel = figure.subplots()
+    negative = [lead(scan) for scan in scans if not is_backdoored(scan)]
+    for (name, families), colour in zip(GROUPS.items(), COLOURS, strict=True):
+        positive = [lead(scan) for scan in scans if is_backdoored(scan) and scan["family"] in families]
+        if positive and negative:
+            points = curve(positive, negative)
+            label = f"{name}: area {area(points):.3f} (n {len(positive)})"
+            panel.step(*zip(*points, strict=True), where="post", color=colour, label=label)
+    panel.set_xscale("symlog", linthresh=0.01)
+    panel.set(
+        xlim=(0, 1),
+        ylim=(0, 1.02),
+        xlabel=f"false-positive rate (n {len(negative)})",
+        ylabel="detection rate",
+    )
+    panel.set_xticks([0, 0.01, 0.1, 1], ["0", "1 %", "10 %", "100 %"])
+    panel.set_yticks([0, 0.5, 0.8, 0.9, 1], ["0", "50 %", "80 %", "90 %", "100 %"])
+    panel.grid(alpha=0.3)
+    panel.legend(fontsize=7, loc="lower right")
+    return figure
+
+
+def main() -> None:
+    mpl.rcParams["svg.hashsalt"] = "fedmend"
+    (HERE / "figures").mkdir(exist_ok=True)
+    for split in ("dev", "test"):
+        scans = load(path_of(split, DEFAULT, EFFORT), seed=0)
+        if scans:
+            roc(scans).savefig(HERE / "figures" / f"roc-{split}.svg", metadata={"Date": None})
+
+
+if __name__ == "__main__":
+    main()

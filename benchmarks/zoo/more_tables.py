@@ -1,0 +1,117 @@
+"""The tables that put other methods, and the detector without its parts, beside the default."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from benchmarks.results import markdown
+from benchmarks.zoo.scans import (
+    DEFAULT,
+    EFFORT,
+    Scan,
+    count,
+    is_backdoored,
+    is_named,
+    load,
+    path_of,
+    rate,
+)
+
+PEERS = (
+    ("differential, quick", DEFAULT, "quick"),
+    ("differential, standard", DEFAULT, "standard"),
+    ("differential, exhaustive", DEFAULT, "exhaustive"),
+    ("contrastive", "contrastive", EFFORT),
+    ("the paper's", "contrastive-paper", EFFORT),
+)
+ABLATIONS = {
+    "without_aim": "without the aim: candidates get their target from where they have pushed images",
+    "without_swap": "without the swapped control",
+    "without_shortlist": "without the shortlist: every aim is refined",
+    "with_contrast": "with Eq. 1's contrastive loss added",
+    "with_ssim": "with the SSIM term added",
+    "contrast_alone": "with Eq. 1's contrastive loss instead of the cross-entropies",
+}
+HEAD = (
+    *("found, target named", '"clean" of backdoored', "inconclusive of backdoored"),
+    *("false alarms", "inconclusive of honest", "time"),
+)
+
+
+def peers(split: str, results: Path) -> list[str]:
+    """Other efforts and methods on the same models."""
+    named = {
+        name: load(path_of(split, method, effort, results=results), seed=0) for name, method, effort in PEERS
+    }
+    have = {name: scans for name, scans in named.items() if scans}
+    if len(have) < 2:
+        return []
+    told = (
+        "Each method on the models that all of these have scanned. The paper's takes three images a class, as in the "
+        "paper, and the paper's settings for MNIST, CIFAR-10 and GTSRB; on Fashion-MNIST those for MNIST. It names one "
+        "target and no source, so no pair."
+    )
+    return ["### Methods and efforts", compared(have), told]
+
+
+def ablations(split: str, results: Path) -> list[str]:
+    """The default without a part, or with another loss."""
+    have = {"default": load(path_of(split, DEFAULT, EFFORT, results=results), seed=0)}
+    for name, words in ABLATIONS.items():
+        if scans := load(path_of(split, f"ablations:{name}", EFFORT, results=results), seed=0):
+            have[words] = scans
+    return ["### Ablations", compared(have)] if len(have) > 1 else []
+
+
+def compared(have: dict[str, list[Scan]]) -> str:
+    """A row a method, on the models that all have scanned."""
+    shared = set.intersection(*({(scan["cell"], scan["name"]) for scan in scans} for scans in have.values()))
+    rows: list[tuple[str, ...]] = [("Method", *HEAD)]
+    for name, scans in have.items():
+        own = [scan for scan in scans if (scan["cell"], scan["name"]) in shared]
+        rows.append((name, *summary(own)))
+    return f"{markdown(rows, right='      r')}\n\n{len(shared)} models."
+
+
+def summary(scans: Sequence[Scan]) -> tuple[str, ...]:
+    """The columns of ``HEAD``."""
+    backdoored, clean = ([scan for scan in scans if is_backdoored(scan) is kind] for kind in (True, False))
+    return (
+        rate(sum(map(is_named, backdoored)), len(backdoored)),
+        rate(count(backdoored, "clean"), len(backdoored)),
+        rate(count(backdoored, "inconclusive"), len(backdoored)),
+        rate(count(clean, "backdoored"), len(clean)),
+        rate(count(clean, "inconclusive"), len(clean)),
+        f"{median(scan['seconds'] for scan in scans):.1f} s" if scans else "–",
+    )
+
+
+def yardstick(results: Path) -> list[str]:
+    """TrojanZoo's Neural Cleanse on a sample, and the default on the same models and images."""
+    path = results / "yardstick.json"
+    if not path.exists():
+        return []
+    file: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    rows: list[tuple[str, ...]] = [("Method", "found, target named", "false alarms", "time")]
+    sample: list[dict[str, Any]] = file.get("sample", [])
+    for name in ("fedmend", "neural-cleanse"):
+        backdoored = [each for each in sample if each["want"]]
+        clean = [each for each in sample if not each["want"]]
+        found = sum(any(target in each[name]["targets"] for _, target in each["want"]) for each in backdoored)
+        rows.append(
+            (
+                name,
+                rate(found, len(backdoored)),
+                rate(sum(each[name]["verdict"] == "backdoored" for each in clean), len(clean)),
+                f"{median(each[name]['seconds'] for each in sample):.1f} s" if sample else "–",
+            )
+        )
+    told = (
+        f"{len(sample)} models of five cells, the same images for both, one thread ({file['machine']}, torch "
+        f"{file['torch']}). Neural Cleanse needs no reference, and any of the classes that it flags counts as named."
+    )
+    return ["### Neural Cleanse", markdown(rows, right="   r"), told]

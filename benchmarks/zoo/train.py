@@ -1,0 +1,288 @@
+"""Train the zoo on one core; a killed run goes on where it was.
+
+    python benchmarks/zoo/train.py
+
+Set FEDMEND_DATA to read the datasets from parquet files, and ZOO_RUNS to write elsewhere than benchmarks/runs/zoo.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import asdict
+from functools import cache
+from pathlib import Path
+
+import backdoors
+import pairs
+import torch
+from cells import CELLS, SMALL_CELLS, Cell, Federation, seed_of, settings, small_federations, trunks
+from load import INDEX, RUNS, Item, attack_images, items, model, training_images
+from torch import Tensor, nn
+
+from fedmend.checkpoints import save_state
+from fedmend.data import ImageSet
+from fedmend.errors import ModelError
+from fedmend.evaluation import accuracy, attack_success_rate
+from fedmend.federation import RunFolder, SimulationConfig, simulate
+from fedmend.goals import attacked, targets_of
+from fedmend.local_training import LocalTraining
+from fedmend.models import build_model
+from fedmend.seeds import generator
+
+RECORDED = 500
+MEASURED = 1500
+STEPS = (
+    ("dev", ("mnist-convnet", "gtsrb-vgg", "cifar-resnet18", "fashion-three-conv", "mnist-groupnorm")),
+    ("test", ("mnist-convnet", "gtsrb-vgg", "cifar-resnet18", "fashion-three-conv", "mnist-groupnorm")),
+    ("test", ("cifar-vit",)),
+)
+
+
+class Zoo:
+    """What is done already, and how the rest is trained."""
+
+    def __init__(self) -> None:
+        self.done = {(item.cell, item.name) for item in items(failed=True)}
+
+    def cell(self, cell: str, split: str) -> None:
+        """A cell's trunks with their pairs, then its backdoored models, then the honest branches."""
+        main = trunks(cell, split)
+        for trunk in main:
+            self.federation(trunk)
+        self.pairs(pairs.seed_pairs(main))
+        for backdoor in backdoors.backdoors(cell, split):
+            self.backdoor(backdoor)
+        for trunk in main:
+            if trunk.attacked:
+                self.honest_branches(trunk)
+
+    def small(self, cell: str, split: str) -> None:
+        """A cell's many cheap federations."""
+        federations = small_federations(cell, split)
+        for federation in federations:
+            self.federation(federation)
+        self.pairs(pairs.seed_pairs(federations[:6]))
+
+    def federation(self, federation: Federation) -> None:
+        """An honest federation, with its start, and the pairs of its rounds."""
+        start(federation)
+        run(settings(federation, RUNS), federation.key, CELLS[federation.cell])
+        self.pairs(pairs.round_pairs(federation))
+
+    def honest_branches(self, trunk: Federation) -> None:
+        """A trunk's honest branches."""
+        cell = CELLS[trunk.cell]
+        for pair in pairs.branch_pairs(trunk):
+            if (pair.cell, pair.name) in self.done:
+                continue
+            if pair.family == "distilled":
+                distil(trunk, pair)
+            else:
+                run(pairs.branch(trunk, pair, RUNS), str(pair.suspect.parents[1]), cell)
+            self.pairs([pair])
+
+    def pairs(self, made: list[pairs.Pair]) -> None:
+        """Measure clean pairs and list them."""
+        for pair in made:
+            if (pair.cell, pair.name) not in self.done:
+                cell, suspect, reference = CELLS[pair.cell], str(pair.suspect), str(pair.reference)
+                self.add(
+                    Item(
+                        cell=pair.cell,
+                        split=pair.split,
+                        kind="clean",
+                        family=pair.family,
+                        name=pair.name,
+                        suspect=suspect,
+                        reference=reference,
+                        federation=pair.federation,
+                        accuracy=measured_accuracy(cell, suspect),
+                        reference_accuracy=measured_accuracy(cell, reference),
+                    )
+                )
+
+    def backdoor(self, backdoor: backdoors.Backdoor) -> None:
+        """A backdoored branch; once more, with more effort, if its attack fails."""
+        attempts = (backdoor, backdoor.stronger())
+        if any((each.trunk.cell, each.name) in self.done for each in attempts):
+            return
+        for attempt in attempts:
+            try:
+                item = planted(attempt)
+            except ModelError as error:
+                print(f"{attempt.trunk.cell} {attempt.name}: {error}", flush=True)
+                continue
+            if not item.failed or attempt is attempts[1]:
+                self.add(item)
+                return
+
+    def add(self, item: Item) -> None:
+        """List an item."""
+        with INDEX.open("a", encoding="utf-8") as index:
+            index.write(json.dumps(asdict(item)) + "\n")
+        self.done.add((item.cell, item.name))
+        if item.kind == "backdoored" or item.family not in ("rounds", "non-iid"):
+            rates = " ".join(f"{rate:.2f}" for rate in item.asr)
+            print(
+                f"{time.strftime('%H:%M:%S')} {item.cell} {item.name}: {item.reference_accuracy:.3f} -> "
+                f"{item.accuracy:.3f}, ASR {rates or '-'}{' failed' * item.failed}",
+                flush=True,
+            )
+
+
+def planted(backdoor: backdoors.Backdoor) -> Item:
+    """Train a backdoored branch and measure it."""
+    trunk, cell = backdoor.trunk, CELLS[backdoor.trunk.cell]
+    config = backdoors.branch(backdoor, RUNS)
+    key = f"{trunk.cell}/{backdoor.name}"
+    run(config, key, cell)
+    folder, last = RunFolder(Path(key)), config.federation.rounds
+    item = Item(
+        cell=trunk.cell,
+        split=trunk.split,
+        kind="backdoored",
+        family=backdoor.family,
+        name=backdoor.name,
+        suspect=str(folder.checkpoint(last)),
+        reference=str(RunFolder(Path(trunk.key)).checkpoint(config.model.start_round)),
+        federation=trunk.key,
+        goal=tuple(map(dict, backdoor.goals)),
+        trigger=tuple(map(dict, backdoor.triggers)),
+    )
+    rates = success(item, item.suspect)
+    before = str(folder.checkpoint(last - 1)) if backdoor.rounds > 1 else None
+    if before is not None and min(success(item, before)) < 0.7:
+        before = None
+    return Item(
+        **(
+            vars(item)
+            | {
+                "asr": rates,
+                "accuracy": measured_accuracy(cell, item.suspect),
+                "reference_accuracy": measured_accuracy(cell, item.reference),
+                "both_previous": before,
+                "failed": min(rates) < backdoors.LEAST_ASR,
+            }
+        )
+    )
+
+
+def success(item: Item, checkpoint: str) -> tuple[float, ...]:
+    """The ASR of each of an item's attacks in a checkpoint."""
+    net, images, rates = model(CELLS[item.cell], checkpoint), item.attack_images(), []
+    for trigger, goal in item.attacks():
+        chosen = attacked(targets_of(goal, images.labels), images.labels).nonzero().flatten()[:MEASURED]
+        rates.append(
+            round(attack_success_rate(net, trigger, goal, images.images[chosen], images.labels[chosen]), 4)
+        )
+    return tuple(rates)
+
+
+@cache
+def measured_accuracy(cell: Cell, checkpoint: str) -> float:
+    """A checkpoint's accuracy on images that the server doesn't hold."""
+    images = attack_images(cell)
+    return round(accuracy(model(cell, checkpoint), images.images[:MEASURED], images.labels[:MEASURED]), 4)
+
+
+@cache
+def recorded_images(cell: Cell) -> ImageSet:
+    """Few images for the lines that a simulation writes each round; goals need one of each class."""
+    images = attack_images(cell)
+    one_each = torch.stack([(images.labels == label).nonzero()[0, 0] for label in range(images.num_classes)])
+    return images.subset(torch.cat([one_each, torch.arange(RECORDED)]))
+
+
+def run(config: SimulationConfig, key: str, cell: Cell) -> None:
+    """Run a simulation with the cell's images, already in memory."""
+    simulate(config, RUNS / key, resume=True, data=(training_images(cell), recorded_images(cell)))
+
+
+def start(federation: Federation) -> None:
+    """A federation's central pre-training, if it isn't there."""
+    cell = CELLS[federation.cell]
+    file = RUNS / cell.name / f"{federation.start}.safetensors"
+    if file.exists():
+        return
+    images, count = training_images(cell), cell.start_images
+    rates: tuple[float, ...] = cell.start_lrs
+    if federation.small:
+        count, rates = (8_000, (0.002,)) if cell.name == "mnist-convnet" else (16_000, (0.002,))
+    net, began = fresh(cell, seed_of(cell.name, federation.start)), time.perf_counter()
+    for epoch, rate in enumerate(rates):
+        training = LocalTraining(epochs=1, lr=rate, images_per_epoch=count)
+        training(net, images.images, images.labels, seed_of(cell.name, federation.start, epoch))
+    file.parent.mkdir(parents=True, exist_ok=True)
+    save_state(net.state_dict(), file)
+    if not federation.small:
+        seconds = time.perf_counter() - began
+        print(
+            f"{file.stem} {cell.name}: {measured_accuracy(cell, str(file)):.3f}, {seconds:.0f} s", flush=True
+        )
+
+
+def distil(trunk: Federation, pair: pairs.Pair) -> None:
+    """A model trained on the reference's predictions: new weights on grey images, else the trunk's first round."""
+    cell, teacher = CELLS[trunk.cell], model(CELLS[trunk.cell], pair.reference)
+    seed = seed_of(pair.cell, pair.name)
+    student = fresh(cell, seed)
+    if not cell.grey:
+        student = model(cell, RunFolder(Path(trunk.key)).checkpoint(1))
+    images = training_images(cell).images
+    chosen = images[
+        torch.randperm(len(images), generator=generator(seed, "distil"))[: 20_000 if cell.grey else 4_000]
+    ]
+    for rate in (0.002, 0.0005) if cell.grey else (0.001,):
+        training = LocalTraining(epochs=1, lr=rate)
+        training(student, chosen, predictions(teacher, chosen), seed)
+    save_state(student.state_dict(), RUNS / pair.suspect)
+
+
+def predictions(net: nn.Module, images: Tensor) -> Tensor:
+    """Soft labels, (N, classes)."""
+    with torch.no_grad():
+        return torch.cat([net(batch.float() / 255).softmax(1) for batch in images.split(256)])
+
+
+def fresh(cell: Cell, seed: int) -> nn.Module:
+    """A cell's network with new weights."""
+    channels, height, width = cell.image_shape
+    return build_model(
+        cell.network,
+        num_classes=cell.num_classes,
+        in_channels=channels,
+        image_size=(height, width),
+        seed=seed,
+    ).to(memory_format=torch.channels_last)
+
+
+def steps() -> Iterator[tuple[str, str, str]]:
+    """What is trained, most useful first: the method of :class:`Zoo`, the cell and the split."""
+    for split, cells in STEPS:
+        yield from (("cell", cell, split) for cell in cells)
+        if cells != ("cifar-vit",):
+            yield from (("small", cell, split) for cell in SMALL_CELLS)
+            yield from (
+                ("cell", cell, split) for cell in CELLS if CELLS[cell].classes and split in pairs.splits(cell)
+            )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--cells", nargs="+", choices=list(CELLS), default=list(CELLS))
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    RUNS.mkdir(parents=True, exist_ok=True)
+    zoo = Zoo()
+    for method, cell, split in steps():
+        if cell in options.cells:
+            getattr(zoo, method)(cell, split)
+
+
+if __name__ == "__main__":
+    main()
