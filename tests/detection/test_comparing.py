@@ -27,8 +27,7 @@ def test_a_strength_is_the_sum_of_the_rates_at_each_size() -> None:
         ([(1.0, 1.0), (1.0, 0.75), (0.25,)], [(1.0, 0.5)], 2, 0.25, 2),  # 1.75 - 1.5, as much as 2 - 1.75
         ([(1.0, 1.0), (1.0, 0.75)], None, 2, 0.25, 1),  # not two of two: no other is left to compare with
         ([(1.0, 0.5)], None, 1, 1.5, 1),  # of one alone, the whole
-        ([], [(1.0,)], 1, -1.0, 1),
-        ([], None, 1, 0.0, 1),
+        ([], [(1.0,)], 1, 0.0, 0),
     ],
 )
 def test_the_lead_by_hand(
@@ -40,6 +39,14 @@ def test_the_lead_by_hand(
 ) -> None:
     comparison = compare("patch", strengths(*found), None if swapped is None else strengths(*swapped), most)
     assert (comparison.lead, comparison.leaders) == (lead, leaders)
+
+
+def test_pairs_with_a_leader_s_target_are_no_rivals() -> None:
+    aims = (Aim(1, source=0), Aim(1, source=2), Aim(0, source=2))
+    rates = ((1.0, 1.0), (1.0, 0.75), (0.5,))
+    found = [Strength(aim, each, (), torch.arange(2)) for aim, each in zip(aims, rates, strict=True)]
+    assert (compare("patch", found, None, 1).lead, compare("patch", found, None, 1).others) == (1.5, 0.5)
+    assert compare("patch", found[:2], None, 1).lead == 0.25  # where there is no other target, they are
 
 
 def test_the_others_and_the_swapped_search() -> None:

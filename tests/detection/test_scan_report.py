@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from fedmend.detection import Covered, Examples, Finding, Measure, ScanReport, Target
+from fedmend.detection import Examples, Finding, Measure, ScanReport, Target
 from fedmend.errors import DataError
 from fedmend.seeds import generator
-from fedmend.triggers import Addition, Patch
+from fedmend.triggers import Patch
 
 JUNK: tuple[Any, ...] = (None, -1, 3.5, "junk", "ü", [], [1], {}, {"mask": 1}, True, 10**30)
 
@@ -22,10 +22,6 @@ JUNK: tuple[Any, ...] = (None, -1, 3.5, "junk", "ü", [], [1], {}, {"mask": 1}, 
 def random_patch(seed: int) -> Patch:
     random = generator(seed)
     return Patch(torch.rand(1, 4, 5, generator=random), torch.rand(3, 4, 5, generator=random))
-
-
-def random_addition() -> Addition:
-    return Addition(2 * torch.rand(3, 4, 5, generator=generator(3)) - 1)
 
 
 def finding() -> Finding:
@@ -39,10 +35,7 @@ def finding() -> Finding:
             Measure("mse", "MSE", 12.3456789012345, 10.0, "above", "log", "How far.", "Far.", "suspicious"),
             Measure("odd", "Odd", float("inf"), None, "below", "plain", "", "", "unsure"),
         ),
-        targets=(
-            Target(4, 1 / 3, (0, 2), random_patch(0), (random_patch(1),)),
-            Target(0, 0.0, trigger=random_addition()),
-        ),
+        targets=(Target(4, 1 / 3, (0, 2), random_patch(0), (random_patch(1),)), Target(0, 0.0)),
         warnings=("still falling",),
         notes=("in half precision",),
         settings={"lr": 0.1, "layer": "logits", "alpha": None, "deep": {"list": [1, 2.5, "x"]}, "on": True},
@@ -50,11 +43,6 @@ def finding() -> Finding:
         stop_reason="nothing changed any more",
         seconds=0.7,
         other_rules={"contrastive-paper": "inconclusive"},
-        p_value=1 / 7,
-        coverage=(
-            Covered("patch", "up to 16%", True, found=39, measured=40),
-            Covered("addition", "faint", False, "why"),
-        ),
     )
 
 
@@ -81,7 +69,6 @@ def report(**changes: Any) -> ScanReport:
                 suspect_clean=torch.tensor([0, 2]),
                 suspect_stamped=torch.tensor([2**40, -1]),
                 reference_stamped=None,
-                number=1,
             ),
         ),
         warnings=("few images",),
@@ -257,7 +244,6 @@ def test_an_unknown_field_is_refused(path: tuple[Any, ...]) -> None:
 
 
 TRIGGER = ("findings", 0, "targets", 0, "trigger")
-ADDITION = ("findings", 0, "targets", 1, "trigger")
 
 
 @pytest.mark.parametrize(
@@ -280,9 +266,6 @@ ADDITION = ("findings", 0, "targets", 1, "trigger")
         ((*TRIGGER, "mask", "dtype"), "int64"),
         ((*TRIGGER, "mask", "dtype"), ["float32"]),
         ((*TRIGGER, "pattern", "shape"), [3, 5, 4]),
-        ((*ADDITION, "delta", "shape"), [4, 5]),
-        ((*ADDITION, "delta"), "text"),
-        (("findings", 0, "coverage", 0, "searched"), "perhaps"),
         (("examples", 0, "images", "shape"), [10**12, 3, 4, 5]),
         (("examples", 0, "labels"), [0, 2]),
     ],

@@ -25,7 +25,7 @@ from fedmend.errors import ConfigError, DataError
 from fedmend.parameters import flatten
 from fedmend.progress import Progress, silent
 from fedmend.seeds import generator
-from fedmend.triggers import Addition, Patch
+from fedmend.triggers import Patch
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -295,22 +295,3 @@ def test_a_poor_reference_makes_it_inconclusive(world: planted.World) -> None:
 def test_few_images_are_warned_of(world: planted.World) -> None:
     found = scanned(world, world.clean, images=world.images[:11], labels=world.labels[:11])
     assert any("fewer than the paper's three per class" in warning for warning in found.warnings)
-
-
-def test_each_target_has_examples_of_its_own_source_classes(world: planted.World) -> None:
-    several = (
-        Target(0, 0.1),
-        Target(planted.TARGET, 1.0, trigger=planted.patch()),
-        Target(3, 0.5, (2,), Addition(torch.full((1, planted.SIDE, planted.SIDE), 0.1))),
-        *[Target(0, 0.5, trigger=planted.patch())] * 5,
-    )
-
-    class Several(Stub):
-        def __call__(self, case: Case, rng: torch.Generator, progress: Progress = silent) -> Finding:
-            return replace(super().__call__(case, rng), targets=several)
-
-    shown = scanned(world, world.backdoored, Several()).examples
-    assert [(each.number, each.target) for each in shown] == [(1, planted.TARGET), (2, 3), (3, 0), (4, 0)]
-    assert shown[1].labels is not None
-    assert shown[1].labels.tolist()[:4] == [2, 2, 2, 0]  # of 12 images, three are of each class
-    assert len(shown[1].labels) == 8

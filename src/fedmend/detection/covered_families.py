@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from fedmend.detection.base import Covered
 from fedmend.detection.calibration import measured_share
 from fedmend.detection.difference_rule import Evidence
-from fedmend.detection.search.families import ADDITIONS, PATCHES
+from fedmend.detection.search.families import ADDITIONS, PAIR_PATCHES, PATCHES
 
+_PAIR_SIZES = f"up to {PAIR_PATCHES.sizes[0]:.0%} of the image"
 _PATCH_SIZES = f"up to {PATCHES.sizes[0]:.0%} of the image"
 _ADDITION_SIZES = f"changes of at most {ADDITIONS.sizes[0]:.0%} of the pixels' range, root mean square"
 _EFFORTS = ("quick", "standard", "exhaustive")
@@ -26,7 +27,7 @@ class _Row:
 
 _ROWS = (
     _Row("patch, all-to-one", _PATCH_SIZES, "quick"),
-    _Row("patch, one-to-one", _PATCH_SIZES, "standard"),
+    _Row("patch, one-to-one", _PAIR_SIZES, "standard"),
     _Row("addition, all-to-one", _ADDITION_SIZES, "standard"),
     _Row("addition, one-to-one", _ADDITION_SIZES, "exhaustive"),
 )

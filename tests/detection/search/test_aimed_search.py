@@ -83,7 +83,7 @@ def test_exploring_leaves_aims_without_images_out_and_drops_the_worst() -> None:
     explored = few.explore(lone, everything)
     assert explored.aims == (Aim(2),)
     assert len(explored.candidates) == 1
-    early = replace(SEARCH, many=2, few=1)
+    early = replace(SEARCH, many=2, finalists=1)
     assert early.explore(lone, everything).aims == (Aim(2),)
     assert len(replace(SEARCH, restarts=3).explore(lone, everything).aims) == CLASSES  # one candidate an aim
 
@@ -101,7 +101,8 @@ def test_refining_drops_the_weaker_half_down_to_the_least() -> None:
 def test_rates_are_those_of_the_triggers() -> None:
     work = task(backdoored)
     (best, *_) = SEARCH.refine(work, SEARCH.explore(work, all_to_one(CLASSES)))
-    limits = PATCHES.limits(IMAGES)
+    limits = work.limits
+    assert limits == pytest.approx([size * SIDE * SIDE for size in PATCHES.sizes])
     for rate, trigger, limit in zip(best.rates, best.triggers, limits, strict=True):
         assert isinstance(trigger, Patch)
         assert trigger.size <= limit * 1.001
@@ -204,7 +205,7 @@ class GivenFamily(Family):
 
 def test_of_several_candidates_an_aim_the_best_is_left() -> None:
     """The last of each aim's three has its lowest loss, and the last aim the lowest of all."""
-    work = task(backdoored, family=GivenFamily("given", (0.1, 0.1), 0.1, 1))
+    work = task(backdoored, family=GivenFamily("given", (0.1, 0.1), (0.1, 0.1), 0.1, 1))
     explored = replace(SEARCH, restarts=3, finalists=2).explore(work, all_to_one(CLASSES))
     assert explored.aims == (Aim(3), Aim(2))
     assert explored.candidates.losses.tolist() == [1.0, 4.0]  # type: ignore[attr-defined]

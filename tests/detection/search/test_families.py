@@ -1,4 +1,3 @@
-import pytest
 import torch
 
 from fedmend.detection.search.additions import Additions
@@ -11,8 +10,7 @@ IMAGES = torch.rand(2, 3, 10, 20)
 
 
 def test_a_patch_s_sizes_are_in_pixels_and_an_addition_s_are_not() -> None:
-    assert PATCHES.limits(IMAGES) == pytest.approx((32.0, 16.0, 8.0, 4.0, 2.0))
-    assert ADDITIONS.limits(IMAGES) == ADDITIONS.sizes == (0.1, 0.06, 0.04, 0.025, 0.015)
+    assert (PATCHES.unit(IMAGES), ADDITIONS.unit(IMAGES)) == (200, 1)
 
 
 def test_each_family_draws_its_own_candidates() -> None:
