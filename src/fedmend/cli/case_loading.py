@@ -129,7 +129,7 @@ def choose_device(name: str) -> torch.device:
 def choose_images(images: ImageSet | LazyImages, count: int | None, seed: int) -> ImageSet:
     """Draw ``count`` images, balanced over the classes as far as possible.
 
-    Without ``count``, draws 20 per class, but at most 500 in all, and at least three per class and the fewest that a
+    Without ``count``, draws 40 per class, but at most 600 in all, and at least three per class and the fewest that a
     scan accepts; all where there are fewer.
 
     Raises:

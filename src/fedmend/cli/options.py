@@ -59,7 +59,7 @@ def _shared(required: bool) -> tuple[Callable[[Function], Function], ...]:
             "count",
             type=click.IntRange(min=1),
             help="Images to scan with, at best 8 of a class or more, which backdoors of a single class need.  "
-            "[default: 20 per class, at most 500 in all, at least 3 per class]",
+            "[default: 40 per class, at most 600 in all, at least 3 per class]",
         ),
         click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, ..."),
         click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True),

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import fmean
 
 from fedmend.detection.search.aimed_search import Strength
 
@@ -17,7 +18,7 @@ class Comparison:
 
     The *strength* of an aim is the sum, over the family's sizes, of the fraction of images on which its trigger works:
     the number of sizes, each about half of the one before, that it survives. The *lead* is by how many sizes the
-    strongest aims are ahead of every other aim and of the swapped search.
+    strongest aims are, on average, ahead of every other aim and of the swapped search.
 
     Attributes:
         family: its name and kind of aim, such as "patch, all-to-one".
@@ -62,7 +63,7 @@ def compare(
     """
     floor = max((each.total for each in swapped), default=0.0) if swapped is not None else 0.0
     lead, leaders = max(
-        (strengths[count - 1].total - max(floor, _rival(strengths, count)), count)
+        (fmean(each.total for each in strengths[:count]) - max(floor, _rival(strengths, count)), count)
         for count in range(1, max(1, min(most_leaders, len(strengths) - 1)) + 1)
     ) if strengths else (0.0, 0)
     return Comparison(family, tuple(strengths), None if swapped is None else tuple(swapped), leaders, lead)
