@@ -109,10 +109,10 @@ def detector_for(item: Item, method: str, effort: str) -> Detector:
 
 
 def images_per_class(item: Item, method: str) -> int:
-    """The paper's method takes three, as in the paper."""
+    """As many as ``fedmend scan`` takes; the paper's method takes three, as in the paper."""
     if method == PAPER_METHOD:
         return 3
-    return 10 if CELLS[item.cell].num_classes > 20 else 20
+    return min(40, 600 // CELLS[item.cell].num_classes)
 
 
 @contextmanager
