@@ -62,10 +62,14 @@ def compare(
         most_leaders: several backdoors in one model have several leaders, up to this many.
     """
     floor = max((each.total for each in swapped), default=0.0) if swapped is not None else 0.0
-    lead, leaders = max(
-        (fmean(each.total for each in strengths[:count]) - max(floor, _rival(strengths, count)), count)
-        for count in range(1, max(1, min(most_leaders, len(strengths) - 1)) + 1)
-    ) if strengths else (0.0, 0)
+    lead, leaders = (
+        max(
+            (fmean(each.total for each in strengths[:count]) - max(floor, _rival(strengths, count)), count)
+            for count in range(1, max(1, min(most_leaders, len(strengths) - 1)) + 1)
+        )
+        if strengths
+        else (0.0, 0)
+    )
     return Comparison(family, tuple(strengths), None if swapped is None else tuple(swapped), leaders, lead)
 
 

@@ -111,7 +111,8 @@ def decide(evidence: Evidence, limits: DifferenceLimits) -> tuple[Verdict, str]:
     best = max(evidence.comparisons, key=limits.excess)
     return "clean", (
         f"No class stands out: the strongest candidate leads by {max(0.0, best.lead):.1f} sizes; a backdoor leads by "
-        f"{limits.of(best.of_pairs)[0]:g} or more. Searched: {'; '.join(each.family for each in evidence.comparisons)}. Not covered: "
+        f"{limits.of(best.of_pairs)[0]:g} or more. Searched: "
+        f"{'; '.join(each.family for each in evidence.comparisons)}. Not covered: "
         f"{'; '.join((*evidence.not_searched, 'triggers of other kinds'))}."
     )
 
