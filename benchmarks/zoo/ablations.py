@@ -173,7 +173,7 @@ class WithSsim(OtherLoss):
 
 without_swap = WithoutSwap
 without_aim = partial(Differential, search=LateAim())
-without_shortlist = partial(Differential, search=AimedSearch(many=ALL, few=ALL, finalists=ALL))
+without_shortlist = partial(Differential, search=AimedSearch(many=ALL, finalists=ALL))
 with_contrast = WithContrast
 contrast_alone = ContrastAlone
 with_ssim = WithSsim

@@ -63,10 +63,10 @@ def test_only_the_chosen_images_are_decoded(files: Any, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("classes", "available", "count"),
-    [(2, 100, 40), (2, 30, 30), (2, 10, 10), (43, 1000, 500), (200, 700, 600)],
+    [(2, 100, 80), (2, 30, 30), (2, 10, 10), (43, 1000, 600), (220, 700, 660)],
 )
 def test_the_default_number_of_images(classes: int, available: int, count: int) -> None:
-    """20 per class, at most 500, at least three per class, and what there is."""
+    """40 per class, at most 600, at least three per class, and what there is."""
     labels = torch.arange(available) % classes
     names = tuple(str(index) for index in range(classes))
     images = ImageSet(torch.zeros(available, 1, 2, 2, dtype=torch.uint8), labels, names)

@@ -11,6 +11,7 @@ from fedmend.detection.search.aims import Aim
 from fedmend.errors import ConfigError
 
 LIMITS = DifferenceLimits()
+PAIRS = "patch, one-to-one"
 STRENGTHS = tuple(
     Strength(aim, (rate,), (), torch.arange(2)) for aim, rate in ((Aim(1), 0.9), (Aim(2, source=0), 0.8))
 )
@@ -83,6 +84,34 @@ def test_every_leader_is_named_with_its_source() -> None:
     assert '"owl"' not in decide(evidence(2.0), LIMITS)[1]
 
 
+@pytest.mark.parametrize(
+    ("all_to_one", "pairs", "verdict", "told"),
+    [
+        (0.1, 1.2, "backdoored", "1.2 sizes ahead of the others (patch, one-to-one)"),
+        (0.9, 1.1, "backdoored", "0.9 sizes ahead of the others (patch, all-to-one)."),
+        (0.1, 1.19, "inconclusive", "too little for a backdoor (1.2) and too much to rule one out"),
+        (0.1, 0.9, "inconclusive", "0.9 sizes ahead of the others (patch, one-to-one)"),
+        (0.6, 0.8, "inconclusive", "too little for a backdoor (0.8)"),
+        (0.1, 0.89, "clean", "leads by 0.9 sizes; a backdoor leads by 1.2 or more"),
+        (0.4, 0.5, "clean", "leads by 0.4 sizes; a backdoor leads by 0.8 or more"),  # 0.4 / 0.8 > 0.5 / 1.2
+    ],
+)
+def test_pairs_have_limits_of_their_own(all_to_one: float, pairs: float, verdict: str, told: str) -> None:
+    decided, reason = decide(
+        evidence(comparisons=(comparison(all_to_one), comparison(pairs, PAIRS))), LIMITS
+    )
+    assert decided == verdict
+    assert told in reason
+
+
+def test_limits_of_a_comparison_by_hand() -> None:
+    limits = DifferenceLimits(lead=2.0, unsure=1.0, pair_lead=4.0, pair_unsure=3.0)
+    assert (limits.of(False), limits.of(True)) == ((2.0, 1.0), (4.0, 3.0))
+    assert [limits.found(comparison(lead)) for lead in (1.99, 2.0)] == [False, True]
+    assert [limits.found(comparison(lead, PAIRS)) for lead in (3.99, 4.0)] == [False, True]
+    assert (limits.excess(comparison(3.0)), limits.excess(comparison(3.0, PAIRS))) == (1.5, 0.75)
+
+
 def test_limits_can_be_moved() -> None:
     assert decide(evidence(0.7), replace(LIMITS, lead=0.7))[0] == "backdoored"
     assert decide(evidence(0.5), replace(LIMITS, unsure=0.51))[0] == "clean"
@@ -98,6 +127,8 @@ def test_measures_are_the_leads() -> None:
         ("lead_addition_all_to_one", 0.3, 0.8, "innocent"),
         ("lead_in_both_models", 0.9, 0.8, "unsure"),
     ]
+    (pairs,) = measures(evidence(comparisons=(comparison(1.1, PAIRS),)), LIMITS)
+    assert (pairs.key, pairs.limit, pairs.tone) == ("lead_patch_one_to_one", 1.2, "innocent")
 
 
 def test_accuracy_by_hand() -> None:

@@ -86,12 +86,13 @@ class Changed(nn.Module):
 
 def test_a_backdoor_and_its_target(world: planted.World) -> None:
     finding = found(world.backdoored, world)
-    assert (finding.detector, finding.verdict, finding.limit) == ("differential", "backdoored", 0.8)
+    assert (finding.detector, finding.verdict, finding.limit) == ("differential", "backdoored", 1.0)
     (target,) = finding.targets
     assert (target.target, target.sources, target.trigger is not None) == (planted.TARGET, (), True)
     assert target.success > 0.8
     assert len(target.variants) == 5  # one for each size
-    assert finding.suspicious == finding.measures[0].value > 1.5
+    assert finding.measures[0].value > 1.5
+    assert finding.suspicious == pytest.approx(finding.measures[0].value / 0.8)
     assert finding.settings["effort"] == "quick"
 
 
@@ -181,12 +182,30 @@ def test_a_poor_reference_is_inconclusive(world: planted.World) -> None:
 
 
 def test_a_backdoor_of_one_source_class() -> None:
-    """A third of the others' images would be enough for a lead of 1.7."""
-    limits = DifferenceLimits(lead=2.0, sure=2.0)
+    """A trigger for all classes works on a third of the images, for a lead of up to 1.7."""
+    limits = DifferenceLimits(lead=2.0, sure=0.0)
     finding = of_quarters(Quarters(0, source=2), Quarters(), 40, limits=limits)
     assert finding.verdict == "backdoored"
     assert [(each.sources, each.target) for each in finding.targets] == [((2,), 0)]
     assert 'images of "2" to "0"' in finding.reason
+    assert "(patch, one-to-one)" in finding.reason
+
+
+def test_a_class_that_stands_out_by_one_source_is_named_with_it() -> None:
+    narrow, quick, wide = (
+        of_quarters(suspect, Quarters(), 40, effort=effort)
+        for suspect, effort in (
+            (Quarters(0, source=2), "standard"),
+            (Quarters(0, source=2), "quick"),  # searches no pairs
+            (Quarters(0), "standard"),
+        )
+    )
+    assert [finding.verdict for finding in (narrow, quick, wide)] == ["backdoored"] * 3
+    assert [finding.targets[0].target for finding in (narrow, quick, wide)] == [0] * 3
+    assert [finding.targets[0].sources for finding in (narrow, quick, wide)] == [(2,), (), ()]
+    assert "(patch, all-to-one)" in narrow.reason
+    assert 'images of "2" to "0"' in narrow.reason
+    assert narrow.targets[0].success > 0.9
 
 
 def test_pairs_need_eight_images_of_a_class() -> None:
@@ -234,8 +253,8 @@ def test_progress_is_told_and_never_too_far(world: planted.World) -> None:
 def test_settings_are_checked() -> None:
     with pytest.raises(ConfigError, match="effort"):
         Differential(effort="long")  # type: ignore[arg-type]
-    strict = DETECTORS["differential"](limits=DifferenceLimits(lead=3.0, sure=3.5))
-    assert strict == Differential(limits=DifferenceLimits(lead=3.0, sure=3.5))
+    strict = DETECTORS["differential"](limits=DifferenceLimits(lead=3.0, unsure=2.0))
+    assert strict == Differential(limits=DifferenceLimits(lead=3.0, unsure=2.0))
 
 
 def test_the_p_value_is_that_of_the_largest_lead(

@@ -203,6 +203,19 @@ class GivenFamily(Family):
         return Given(torch.arange(count, 0, -1.0))
 
 
+def test_aims_are_dropped_after_a_fifth_of_the_steps_and_after_half(monkeypatch: pytest.MonkeyPatch) -> None:
+    counts = []
+
+    def descend(candidates: Given, *_: object) -> Tensor:
+        counts.append(len(candidates.losses))
+        return candidates.losses
+
+    monkeypatch.setattr(Given, "descend", descend)
+    work = task(backdoored, family=GivenFamily("given", (0.1, 0.1), (0.1, 0.1), 0.1, 1))
+    replace(SEARCH, many=3, finalists=2).explore(work, all_to_one(CLASSES))
+    assert counts == [4] * 4 + [3] * 6 + [2] * 10
+
+
 def test_of_several_candidates_an_aim_the_best_is_left() -> None:
     """The last of each aim's three has its lowest loss, and the last aim the lowest of all."""
     work = task(backdoored, family=GivenFamily("given", (0.1, 0.1), (0.1, 0.1), 0.1, 1))

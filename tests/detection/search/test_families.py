@@ -1,7 +1,7 @@
 import torch
 
 from fedmend.detection.search.additions import Additions
-from fedmend.detection.search.families import ADDITIONS, PATCHES
+from fedmend.detection.search.families import ADDITIONS, PAIR_PATCHES, PATCHES
 from fedmend.detection.search.patches import Patches
 from fedmend.seeds import generator
 from fedmend.triggers import Addition, Patch
@@ -11,6 +11,13 @@ IMAGES = torch.rand(2, 3, 10, 20)
 
 def test_a_patch_s_sizes_are_in_pixels_and_an_addition_s_are_not() -> None:
     assert (PATCHES.unit(IMAGES), ADDITIONS.unit(IMAGES)) == (200, 1)
+
+
+def test_patches_for_pairs_are_judged_at_smaller_sizes() -> None:
+    assert PAIR_PATCHES.sizes == (0.04, 0.02, 0.01, 0.005)
+    assert PAIR_PATCHES.explored == PATCHES.explored == (0.16, 0.04)
+    assert PAIR_PATCHES.unit(IMAGES) == PATCHES.unit(IMAGES)
+    assert isinstance(PAIR_PATCHES.candidates(2, IMAGES, generator(0)), Patches)
 
 
 def test_each_family_draws_its_own_candidates() -> None:
