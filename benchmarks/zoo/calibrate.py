@@ -2,8 +2,9 @@
 
     python benchmarks/zoo/calibrate.py
 
-Calibration takes the development split's clean pairs alone, one number a federation: its largest lead. A pair of two
-federations counts for the suspect's. The measured shares are those of the test split, one scan (seed 0) a model.
+Calibration takes the development split's clean pairs alone, one number a federation: its largest lead, in units of the
+limit. A pair of two federations counts for the suspect's. The measured shares are those of the test split, one scan
+(seed 0) a model.
 """
 
 from __future__ import annotations

@@ -10,6 +10,8 @@ from typing import Any
 
 from scipy.stats import binomtest
 
+from fedmend.detection import DifferenceLimits
+
 RESULTS = Path(__file__).parent / "results"
 DEFAULT, EFFORT = "differential", "standard"
 
@@ -94,8 +96,11 @@ def leads(scan: Scan) -> dict[str, float]:
 
 
 def lead(scan: Scan) -> float:
-    """The largest lead; 0 if nothing could be searched."""
-    return max(leads(scan).values(), default=0.0)
+    """The largest lead in units of its family's limit, as ``Finding.suspicious``; 0 if nothing could be searched."""
+    limits = DifferenceLimits()
+    return max(
+        (value / limits.of(key.endswith("one_to_one"))[0] for key, value in leads(scan).items()), default=0.0
+    )
 
 
 def count(scans: Iterable[Scan], verdict: str) -> int:

@@ -86,9 +86,10 @@ def test_right_is_a_named_target_or_a_clean_model_called_clean() -> None:
     assert strays(scan(found=[[None, 4, 0.9], [None, 3, 0.9]])) == 1
 
 
-def test_the_lead_is_the_largest_and_leaves_out_that_in_both_models() -> None:
+def test_the_lead_is_the_largest_in_units_of_its_limit_and_leaves_out_that_in_both_models() -> None:
     measures = {"lead_a": 0.2, "lead_b": 0.4, "lead_in_both_models": 3.0, "p_value": 1.0}
-    assert lead(scan(measures=measures)) == 0.4
+    assert lead(scan(measures=measures)) == 0.5  # of 0.8
+    assert lead(scan(measures={"lead_a": 0.4, "lead_patch_one_to_one": 0.9})) == pytest.approx(0.75)  # of 1.2
     assert lead(scan(measures={})) == 0.0
 
 
@@ -203,12 +204,12 @@ def test_roc() -> None:
 def test_calibration_takes_the_largest_lead_of_each_honest_federation() -> None:
     scans = [
         honest("a", federation="x/1", measures={"lead_a": 0.1}),
-        honest("b", federation="x/1", measures={"lead_a": 0.3, "lead_b": 0.2}),
-        honest("c", federation="x/2+x/1", measures={"lead_a": 0.25}),
+        honest("b", federation="x/1", measures={"lead_a": 0.4, "lead_b": 0.2}),
+        honest("c", federation="x/2+x/1", measures={"lead_a": 0.2}),
         scan(),
     ]
     found = calibration(scans)
-    assert found["leads"] == [0.25, 0.3]
+    assert found["leads"] == [0.25, 0.5]
     assert (found["federations"], found["pairs"]) == (2, 3)
 
 

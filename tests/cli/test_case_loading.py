@@ -24,7 +24,7 @@ def same(first: ImageSet, second: ImageSet) -> bool:
 
 
 def test_a_case_holds_both_models_and_the_images_of_its_seed(files: Any, world: planted.World) -> None:
-    case, everything = loaded(files), load_images(files.images)
+    case, everything = loaded(files, count=80), load_images(files.images)
     for model, original in ((case.suspect, world.clean), (case.reference, world.reference)):
         assert model is not None
         assert not model.training
@@ -32,7 +32,7 @@ def test_a_case_holds_both_models_and_the_images_of_its_seed(files: Any, world: 
     assert same(case.chosen, everything.subset(stratified(everything, 80, generator(3, "images"))))
     assert torch.bincount(case.chosen.labels).tolist() == [20, 20, 20, 20]
     assert case.chosen.class_names == planted.NAMES
-    assert not same(case.chosen, loaded(files, seed=4).chosen)
+    assert not same(case.chosen, loaded(files, count=80, seed=4).chosen)
 
 
 def test_a_case_without_a_reference(files: Any) -> None:
@@ -56,7 +56,7 @@ def test_only_the_chosen_images_are_decoded(files: Any, tmp_path: Path) -> None:
     pixels[others] = 7.0
     np.savez(tmp_path / "spoiled.npz", images=pixels, labels=labels)
     images = open_images(tmp_path / "spoiled.npz")
-    assert torch.equal(choose_images(images, None, 0).images, load_images(files.images).images[chosen])
+    assert torch.equal(choose_images(images, 80, 0).images, load_images(files.images).images[chosen])
     with pytest.raises(DataError, match="divide"):
         choose_images(images, 100, 0)
 

@@ -16,7 +16,8 @@ def p_value(lead: float) -> float | None:
     holds for a model whose federation is like these. The smallest possible value is 1 / (number of federations + 1).
 
     Args:
-        lead: a scan's largest, see :class:`~fedmend.detection.comparing.Comparison`.
+        lead: a scan's largest in units of its limit, see
+            :meth:`~fedmend.detection.difference_rule.DifferenceLimits.excess`.
 
     Returns:
         The p-value; None if ``lead`` is NaN or nothing was measured.
