@@ -70,7 +70,7 @@ class AimedSearch:
     Attributes:
         restarts: candidates per aim at the start.
         explore_steps: exploration steps.
-        many, few: aims left after a sixth of the exploration steps, and after half of them.
+        many, few: aims left after a tenth of the exploration steps, and after half of them.
         finalists: aims to refine at the largest size; after each size the weaker half is dropped, down to ``least``.
         refine_steps: refinement steps per size.
         batch_size: images per candidate and refinement step.
@@ -82,7 +82,7 @@ class AimedSearch:
 
     restarts: Count = 1
     explore_steps: Count = 20
-    many: Count = 96
+    many: Count = 64
     few: Count = 24
     finalists: Count = 12
     least: Count = 4
@@ -108,12 +108,11 @@ class AimedSearch:
         limits, scores = task.limits, list[Tensor]()
         smallest = limits[len(limits) // 2]
         stage: Stage = "together" if together else "explore"
-        drop = {-(-self.explore_steps // 6): self.many, self.explore_steps // 2: self.few}
+        drop = {-(-self.explore_steps // 10): self.many, self.explore_steps // 2: self.few}
         for number in range(1, self.explore_steps + 1 if own else 0):
             limit = limits[0] * (smallest / limits[0]) ** (number / self.explore_steps)
-            scores.append(
-                task.descend(Explored(tuple(own), candidates), limit, task.family.batch_size, stage)
-            )
+            count = task.family.batch_size if len(own) <= self.many else 1
+            scores.append(task.descend(Explored(tuple(own), candidates), limit, count, stage))
             if number in drop and len(own) > drop[number]:
                 left = _lowest(scores, own, drop[number])
                 own, candidates = [own[each] for each in left], candidates.only(left)
@@ -231,7 +230,8 @@ def _cross_entropy(logits: Tensor, classes: Tensor) -> Tensor:
 
 def _lowest(scores: list[Tensor], aims: list[Aim], most: int) -> list[int]:
     """The candidates with the lowest recent scores, at most ``most`` aims, one candidate an aim."""
-    order = torch.stack(scores[-_LATEST:]).mean(0).argsort().tolist()
+    recent = scores[1:][-_LATEST:] or scores  # at the first step candidates are still random
+    order = torch.stack(recent).mean(0).argsort().tolist()
     left: dict[Aim, int] = {}
     for each in order:
         left.setdefault(aims[each], each)
