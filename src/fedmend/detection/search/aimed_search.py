@@ -205,11 +205,16 @@ class Task:
 
     @torch.no_grad()
     def judged(self, strength: Strength, trigger: Patch | Addition, together: bool) -> Strength:
-        """The strength with the rate of a trigger of the next size."""
+        """The strength with the rate of a trigger of the next size.
+
+        Images are judged in two batches of random sizes, so that a model can't recognise the batch.
+        """
         direction, target = self.direction, strength.aim.target
         stamped = trigger.apply(direction.images[strength.judged])
-        hits = direction.fires(stamped).argmax(1) == target
-        too = direction.stays(stamped).argmax(1) == target
+        cut = int(torch.randint(len(stamped), (), generator=self.rng))
+        parts = [part for part in (stamped[:cut], stamped[cut:]) if len(part)]
+        hits = torch.cat([direction.fires_exactly(part).argmax(1) for part in parts]) == target
+        too = torch.cat([direction.stays_exactly(part).argmax(1) for part in parts]) == target
         rate = float((hits & (too == together)).float().mean())
         return replace(strength, rates=(*strength.rates, rate), triggers=(*strength.triggers, trigger))
 
