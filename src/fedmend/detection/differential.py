@@ -69,8 +69,7 @@ class Differential:
             ModelError: the loss became NaN or infinite.
         """
         with accelerated_pair(case, "logits", half=self.half) as pair:
-            seed = rng.initial_seed()
-            scan = _Scan(self, Direction.of(pair, seed), Direction.of(pair.swapped(), seed), seed, progress)
+            scan = _Scan(self, Direction.of(pair), Direction.of(pair.swapped()), rng.initial_seed(), progress)
             evidence = scan.evidence(case)
         verdict, reason = difference_rule.decide(evidence, self.limits)
         best = max((each.lead for each in evidence.comparisons), default=float("nan"))

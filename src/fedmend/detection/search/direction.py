@@ -9,9 +9,8 @@ import torch
 from torch import Tensor
 
 from fedmend.detection.model_pair import ModelPair
-from fedmend.seeds import generator
 
-_MARGIN, _JITTER = 6.0, 1 / 255
+_MARGIN = 6.0
 _SMALLEST = 1e-30
 _SUM = 1e-3
 
@@ -27,7 +26,7 @@ class Direction:
         stays: the model that should keep its predictions, likewise.
         fires_exactly, stays_exactly: the same in the models' own precision, to judge with. Large weights that cancel
             can hide a backdoor from a search's loss in half precision, but not from them.
-        images: nearly clean ones, float (N, C, H, W) in [0, 1].
+        images: clean ones, float (N, C, H, W) in [0, 1].
         before: what ``fires`` predicts for them, int64 (N,).
         kept: what ``stays`` predicts for them, int64 (N,).
         classes: number of classes.
@@ -43,20 +42,16 @@ class Direction:
     classes: int
 
     @staticmethod
-    def of(pair: ModelPair, seed: int) -> Direction:
-        """From the suspect of a pair, in which triggers should work, to its reference.
-
-        The images get noise of one grey level, so that a model can't recognise them.
-        """
+    def of(pair: ModelPair) -> Direction:
+        """From the suspect of a pair, in which triggers should work, to its reference."""
         fires, stays = pair.suspect_clean[1], pair.reference_clean[1]
         suspect, reference = pair.exact or (pair.suspect, pair.reference)
-        noise = 2 * torch.rand(pair.images.shape, generator=generator(seed, "jitter")).to(pair.images) - 1
         return Direction(
             _scaled(pair.suspect, fires),
             _scaled(pair.reference, stays),
             _scaled(suspect, fires),
             _scaled(reference, stays),
-            (pair.images + _JITTER * noise).clamp(0, 1),
+            pair.images,
             fires.argmax(1),
             stays.argmax(1),
             fires.shape[1],
