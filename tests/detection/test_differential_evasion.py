@@ -116,7 +116,8 @@ class Cancelling(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         honest: Tensor = self.reference(images)
         large = (self.backdoored(images) - honest + 1e6).to(self.dtype)
-        return honest + (large - 1e6).to(honest.dtype)
+        revealed: Tensor = honest + (large - 1e6).to(honest.dtype)
+        return revealed
 
 
 def test_what_half_precision_hides_is_judged_in_the_models_own(world: planted.World) -> None:
