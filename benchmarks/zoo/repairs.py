@@ -3,10 +3,10 @@
     python benchmarks/zoo/repairs.py --split dev
     python benchmarks/zoo/repairs.py --split test --further     # and train the first of each family further
 
-The server has 1,000 images, half of which judge the repair, and scans with as many as ``fedmend scan`` takes. ASR and accuracy are
-those of other images. ``further``: one honest round, and five rounds with the attackers, from the repaired model and,
-beside it, from the reference, which was never poisoned. Models that have a line are passed over, so a killed run goes
-on where it was.
+The server has 1,000 images, half of which judge the repair, and scans with as many as ``fedmend scan`` takes. ASR and
+accuracy are those of other images. ``further``: one honest round, and five rounds with the attackers, from the
+repaired model and, beside it, from the reference, which was never poisoned. Models that have a line are passed over,
+so a killed run goes on where it was.
 """
 
 from __future__ import annotations
