@@ -88,12 +88,12 @@ class Backdoor:
 
 
 def backdoors(cell_name: str, split: str) -> list[Backdoor]:
-    """All backdoors of a cell and split, drawn from a seed that both have to themselves."""
+    """All backdoors of a cell and split, drawn from a seed of their own; none for a cell of two classes."""
     cell, random = CELLS[cell_name], Random(seed_of("backdoors", cell_name, split))
     attacked = [trunk for trunk in trunks(cell_name, split) if trunk.attacked]
     counts = TEST if split == "test" else DEV_GREY if cell.grey else DEV
     made = []
-    for family, count in counts.items():
+    for family, count in counts.items() if attacked else ():
         for number in range(count):
             trunk = attacked[len(made) % len(attacked)]
             made.append(_draw(cell, trunk, family, number, random))

@@ -3,10 +3,10 @@
     python benchmarks/zoo/repairs.py --split dev
     python benchmarks/zoo/repairs.py --split test --further     # and train the first of each family further
 
-The server has 1,000 images, half of which judge the repair, and scans with ten of each class. ASR and accuracy are
-those of other images. ``further``: one honest round, and five rounds with the attackers, from the repaired model and,
-beside it, from the reference, which was never poisoned. Models that have a line are passed over, so a killed run goes
-on where it was.
+The server has 1,000 images, half of which judge the repair, and scans with as many as ``fedmend scan`` takes. ASR and
+accuracy are those of other images. ``further``: one honest round, and five rounds with the attackers, from the
+repaired model and, beside it, from the reference, which was never poisoned. Models that have a line are passed over,
+so a killed run goes on where it was.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from typing import Any
 
 import torch
 from cells import CELLS
+from evaluate import images_per_class
 from load import RUNS, Item, items, model, training_images
 from torch import nn
 
@@ -33,7 +34,7 @@ from fedmend.goals import attacked, targets_of
 from fedmend.repairs import FIVE_EPOCHS, repair
 
 RESULTS = Path(__file__).parent / "results" / "repairs"
-IMAGES, PER_CLASS = 1000, 10
+IMAGES = 1000
 MEASURED = 2000
 ATTACKED_ROUNDS = 5
 Line = dict[str, Any]
@@ -43,7 +44,11 @@ def line_of(item: Item, seed: int, *, further: bool) -> Line:
     """Scan and repair one model, and measure it."""
     suspect, reference = item.models()
     started = time.perf_counter()
-    found = scan(Case(suspect, reference, *item.images(PER_CLASS, seed)), Differential(), seed=seed)
+    found = scan(
+        Case(suspect, reference, *item.images(images_per_class(item, "differential"), seed)),
+        Differential(),
+        seed=seed,
+    )
     scanned = time.perf_counter()
     images = item.images(IMAGES // CELLS[item.cell].num_classes, seed)
     repaired, report = repair(Case(suspect, reference, *images), found, seed=seed)

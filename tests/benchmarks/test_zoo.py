@@ -42,6 +42,10 @@ def test_backdoors_fit_their_cell(cell: str, split: str) -> None:
         assert backdoor.stronger().rounds > backdoor.rounds
 
 
+def test_a_cell_of_two_classes_has_no_backdoors() -> None:
+    assert backdoors.backdoors("mnist-0-1", "dev") == []
+
+
 def test_two_backdoors_of_one_model_have_two_targets() -> None:
     both = [backdoor for drawn in DRAWN.values() for backdoor in drawn if backdoor.family == "two"]
     assert both

@@ -46,6 +46,11 @@ class Accelerated:
     model: nn.Module
     notes: tuple[str, ...]
 
+    @property
+    def exact(self) -> nn.Module:
+        """The model in the original's precision: ``model`` unless that runs in bfloat16."""
+        return self.model.model if isinstance(self.model, InHalfPrecision) else self.model
+
 
 @torch.no_grad()
 def accelerate(model: nn.Module, images: Tensor, *, half: bool = False) -> Accelerated:

@@ -201,12 +201,12 @@ class _Scan:
             return found
         strengths = list(found.strengths)
         for index, strength in enumerate(strengths[: found.leaders]):
-            if max(strength.rates) >= _WORKS_ON_ALL:
+            if max(strength.rates) >= _WORKS_ON_MANY:
                 continue
             task = self._task(_PAIRS, self.forward, strength.aim.target)
             sources = pairs(self._sources(self.forward), [strength.aim.target])
             best = self._search().refine(task, self._search().explore(task, sources))
-            if len(best) > 1 and best[0].total - best[1].total >= self.detector.limits.lead:
+            if len(best) > 1 and best[0].total - best[1].total >= _FAR_AHEAD:
                 strengths[index] = best[0]
         return replace(found, strengths=tuple(strengths))
 
@@ -272,7 +272,7 @@ class _Scan:
 
 
 _PATCHES_TO_ONE, _PAIRS = _Plan(PATCHES, of_pairs=False), _Plan(PAIR_PATCHES, of_pairs=True)
-_WORKS_ON_ALL = 0.9
+_WORKS_ON_MANY, _FAR_AHEAD = 0.9, 1.0
 _MOST_LEADERS, _WIDEST, _MOST_TARGETS, _EXHAUSTIVE = 3, 32, 12, 3
 _STEPS = 250
 

@@ -24,6 +24,7 @@ class ModelPair:
         images: float (N, C, H, W) in [0, 1].
         suspect_clean, reference_clean: features (N, F) and logits (N, classes) of the images, by the models as given.
         notes: how the models were accelerated.
+        exact: suspect and reference in their own precision, to judge with; None if the models are.
     """
 
     suspect: Callable[[Tensor], Outputs]
@@ -32,11 +33,18 @@ class ModelPair:
     suspect_clean: Outputs
     reference_clean: Outputs
     notes: tuple[str, ...] = ()
+    exact: tuple[Callable[[Tensor], Outputs], Callable[[Tensor], Outputs]] | None = None
 
     def swapped(self) -> ModelPair:
         """The pair with the roles swapped."""
         return ModelPair(
-            self.reference, self.suspect, self.images, self.reference_clean, self.suspect_clean, self.notes
+            self.reference,
+            self.suspect,
+            self.images,
+            self.reference_clean,
+            self.suspect_clean,
+            self.notes,
+            None if self.exact is None else (self.exact[1], self.exact[0]),
         )
 
 
@@ -65,4 +73,5 @@ def accelerated_pair(case: Case, layer: str, *, half: bool = False) -> Iterator[
         notes = tuple(dict.fromkeys(note for each in faster for note in each.notes))
         with frozen(*(each.model for each in faster)):
             suspect, reference = (FeatureMap(each.model) for each in faster)
-            yield ModelPair(suspect, reference, case.pixels, *clean, notes)
+            exact = FeatureMap(faster[0].exact), FeatureMap(faster[1].exact)
+            yield ModelPair(suspect, reference, case.pixels, *clean, notes, exact)

@@ -70,7 +70,7 @@ class AimedSearch:
     Attributes:
         restarts: candidates per aim at the start.
         explore_steps: exploration steps.
-        many: aims left after a fifth of the exploration steps.
+        many: aims left after a tenth of the exploration steps.
         finalists: aims left after half of them, to refine at the largest size; after each size the weaker half is
             dropped, down to ``least``.
         refine_steps: refinement steps per size.
@@ -83,7 +83,7 @@ class AimedSearch:
 
     restarts: Count = 1
     explore_steps: Count = 20
-    many: Count = 24
+    many: Count = 64
     finalists: Count = 12
     least: Count = 4
     refine_steps: Count = 8
@@ -108,12 +108,11 @@ class AimedSearch:
         scores = list[Tensor]()
         (largest, smallest), unit = task.family.explored, task.family.unit(task.direction.images)
         stage: Stage = "together" if together else "explore"
-        drop = {-(-self.explore_steps // 5): self.many, self.explore_steps // 2: self.finalists}
+        drop = {-(-self.explore_steps // 10): self.many, self.explore_steps // 2: self.finalists}
         for number in range(1, self.explore_steps + 1 if own else 0):
             limit = unit * largest * (smallest / largest) ** (number / self.explore_steps)
-            scores.append(
-                task.descend(Explored(tuple(own), candidates), limit, task.family.batch_size, stage)
-            )
+            count = task.family.batch_size if len(own) <= self.many else 1
+            scores.append(task.descend(Explored(tuple(own), candidates), limit, count, stage))
             if number in drop and len(own) > drop[number]:
                 left = _lowest(scores, own, drop[number])
                 own, candidates = [own[each] for each in left], candidates.only(left)
@@ -208,11 +207,16 @@ class Task:
 
     @torch.no_grad()
     def judged(self, strength: Strength, trigger: Patch | Addition, together: bool) -> Strength:
-        """The strength with the rate of a trigger of the next size."""
+        """The strength with the rate of a trigger of the next size.
+
+        Images are judged in two batches of random sizes, so that a model can't recognise the batch.
+        """
         direction, target = self.direction, strength.aim.target
         stamped = trigger.apply(direction.images[strength.judged])
-        hits = direction.fires(stamped).argmax(1) == target
-        too = direction.stays(stamped).argmax(1) == target
+        cut = int(torch.randint(len(stamped), (), generator=self.rng))
+        parts = [part for part in (stamped[:cut], stamped[cut:]) if len(part)]
+        hits = torch.cat([direction.fires_exactly(part).argmax(1) for part in parts]) == target
+        too = torch.cat([direction.stays_exactly(part).argmax(1) for part in parts]) == target
         rate = float((hits & (too == together)).float().mean())
         return replace(strength, rates=(*strength.rates, rate), triggers=(*strength.triggers, trigger))
 
@@ -233,7 +237,8 @@ def _cross_entropy(logits: Tensor, classes: Tensor) -> Tensor:
 
 def _lowest(scores: list[Tensor], aims: list[Aim], most: int) -> list[int]:
     """The candidates with the lowest recent scores, at most ``most`` aims, one candidate an aim."""
-    order = torch.stack(scores[-_LATEST:]).mean(0).argsort().tolist()
+    recent = scores[1:][-_LATEST:] or scores  # at the first step candidates are still random
+    order = torch.stack(recent).mean(0).argsort().tolist()
     left: dict[Aim, int] = {}
     for each in order:
         left.setdefault(aims[each], each)

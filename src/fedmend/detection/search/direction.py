@@ -24,6 +24,8 @@ class Direction:
     Attributes:
         fires: the model in which a trigger should work: images (N, C, H, W) to logits (N, classes), on a common scale.
         stays: the model that should keep its predictions, likewise.
+        fires_exactly, stays_exactly: the same in the models' own precision, to judge with. Large weights that cancel
+            can hide a backdoor from a search's loss in half precision, but not from them.
         images: clean ones, float (N, C, H, W) in [0, 1].
         before: what ``fires`` predicts for them, int64 (N,).
         kept: what ``stays`` predicts for them, int64 (N,).
@@ -32,6 +34,8 @@ class Direction:
 
     fires: Logits
     stays: Logits
+    fires_exactly: Logits
+    stays_exactly: Logits
     images: Tensor
     before: Tensor
     kept: Tensor
@@ -41,9 +45,12 @@ class Direction:
     def of(pair: ModelPair) -> Direction:
         """From the suspect of a pair, in which triggers should work, to its reference."""
         fires, stays = pair.suspect_clean[1], pair.reference_clean[1]
+        suspect, reference = pair.exact or (pair.suspect, pair.reference)
         return Direction(
             _scaled(pair.suspect, fires),
             _scaled(pair.reference, stays),
+            _scaled(suspect, fires),
+            _scaled(reference, stays),
             pair.images,
             fires.argmax(1),
             stays.argmax(1),

@@ -44,7 +44,7 @@ class Family:
         sizes: the limits at which candidates are judged, falling, each half or so of the one before: of a patch, the
             fraction of the image; of an addition, the root mean square of the change.
         lr: of each step.
-        batch_size: images per candidate and exploration step.
+        batch_size: images per candidate and exploration step (one while there are more aims than ``many``).
     """
 
     name: str
