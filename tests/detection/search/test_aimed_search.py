@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from fedmend.detection.search.aimed_search import AimedSearch, Explored, Stage, Task
+from fedmend.detection.search.aimed_search import AimedSearch, Explored, Stage, Task, _lowest
 from fedmend.detection.search.aims import Aim, all_to_one, pairs
 from fedmend.detection.search.direction import Direction, Logits
 from fedmend.detection.search.families import ADDITIONS, PATCHES, Family
@@ -41,7 +41,7 @@ def one_to_one(images: Tensor) -> Tensor:
 
 
 def task(fires: Logits, stays: Logits = honest, family: Family = PATCHES, seed: int = 0) -> Task:
-    direction = Direction(fires, stays, IMAGES, BEFORE, BEFORE, CLASSES)
+    direction = Direction(fires, stays, fires, stays, IMAGES, BEFORE, BEFORE, CLASSES)
     return Task(direction, family, generator(seed))
 
 
@@ -203,17 +203,25 @@ class GivenFamily(Family):
         return Given(torch.arange(count, 0, -1.0))
 
 
-def test_aims_are_dropped_after_a_fifth_of_the_steps_and_after_half(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_aims_are_dropped_after_a_tenth_of_the_steps_and_after_half(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With more than ``many`` of them, each step takes one image a candidate; then as many as the family says."""
     counts = []
 
-    def descend(candidates: Given, *_: object) -> Tensor:
-        counts.append(len(candidates.losses))
+    def descend(candidates: Given, images: Tensor, *_: object) -> Tensor:
+        counts.append(tuple(images.shape[:2]))
         return candidates.losses
 
     monkeypatch.setattr(Given, "descend", descend)
-    work = task(backdoored, family=GivenFamily("given", (0.1, 0.1), (0.1, 0.1), 0.1, 1))
+    work = task(backdoored, family=GivenFamily("given", (0.1, 0.1), (0.1, 0.1), 0.1, 2))
     replace(SEARCH, many=3, finalists=2).explore(work, all_to_one(CLASSES))
-    assert counts == [4] * 4 + [3] * 6 + [2] * 10
+    assert counts == [(4, 1)] * 2 + [(3, 2)] * 8 + [(2, 2)] * 10
+
+
+def test_the_first_step_s_losses_do_not_rank() -> None:
+    """Candidates are still random then: aim 0 is the best at the first step, and aim 1 at the second."""
+    scores = [torch.tensor([0.0, 9.0]), torch.tensor([2.0, 1.0])]
+    assert _lowest(scores, [Aim(0), Aim(1)], 1) == [1]
+    assert _lowest(scores[:1], [Aim(0), Aim(1)], 1) == [0]
 
 
 def test_of_several_candidates_an_aim_the_best_is_left() -> None:

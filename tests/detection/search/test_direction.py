@@ -33,6 +33,12 @@ def test_the_median_gap_becomes_six() -> None:
     assert torch.allclose(direction(LOGITS).stays(IMAGES), 3 * OTHER)
 
 
+def test_without_models_in_full_precision_those_of_the_search_judge() -> None:
+    found = direction(LOGITS)
+    assert torch.equal(found.fires_exactly(IMAGES), found.fires(IMAGES))
+    assert torch.equal(found.stays_exactly(IMAGES), found.stays(IMAGES))
+
+
 def test_the_scale_of_logits_changes_nothing() -> None:
     for factor in (1e-6, 0.1, 1e4, 1e9):
         assert torch.allclose(direction(factor * LOGITS).fires(IMAGES), 3 * LOGITS)

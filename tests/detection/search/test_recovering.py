@@ -36,7 +36,8 @@ def task(fires: Margin, stays: Margin) -> Task:
         return lambda images: torch.stack([torch.zeros(len(images)), margin(images)], 1)
 
     zeros = torch.zeros(COUNT, dtype=torch.int64)
-    return Task(Direction(logits(fires), logits(stays), IMAGES, zeros, zeros, 2), PATCHES, generator(1))
+    models = logits(fires), logits(stays)
+    return Task(Direction(*models, *models, IMAGES, zeros, zeros, 2), PATCHES, generator(1))
 
 
 def strength(*triggers: Patch | Addition, rates: tuple[float, ...] = (1.0, 0.9, 0.2)) -> Strength:
