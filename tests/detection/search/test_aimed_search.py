@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from fedmend.detection.search.aimed_search import AimedSearch, Explored, Stage, Task, _lowest
+from fedmend.detection.search.aimed_search import AimedSearch, Explored, Stage, Task
 from fedmend.detection.search.aims import Aim, all_to_one, pairs
 from fedmend.detection.search.direction import Direction, Logits
 from fedmend.detection.search.families import ADDITIONS, PATCHES, Family
@@ -217,11 +217,16 @@ def test_aims_are_dropped_after_a_tenth_of_the_steps_and_after_half(monkeypatch:
     assert counts == [(4, 1)] * 2 + [(3, 2)] * 8 + [(2, 2)] * 10
 
 
-def test_the_first_step_s_losses_do_not_rank() -> None:
-    """Candidates are still random then: aim 0 is the best at the first step, and aim 1 at the second."""
-    scores = [torch.tensor([0.0, 9.0]), torch.tensor([2.0, 1.0])]
-    assert _lowest(scores, [Aim(0), Aim(1)], 1) == [1]
-    assert _lowest(scores[:1], [Aim(0), Aim(1)], 1) == [0]
+@pytest.mark.parametrize(("steps", "best"), [(1, Aim(2)), (2, Aim(3))])
+def test_the_first_step_s_losses_rank_only_if_there_are_no_others(
+    steps: int, best: Aim, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Candidates are still random then. The mean over both steps would rank the first aim first."""
+    losses = iter(torch.tensor([[0.0, 9.0], [2.0, 1.0]]))
+    monkeypatch.setattr(Given, "descend", lambda *_: next(losses))
+    work = task(backdoored, family=GivenFamily("given", (0.1, 0.1), (0.1, 0.1), 0.1, 1))
+    explored = replace(SEARCH, explore_steps=steps).explore(work, [Aim(2), Aim(3)])
+    assert explored.aims[0] == best
 
 
 def test_of_several_candidates_an_aim_the_best_is_left() -> None:
