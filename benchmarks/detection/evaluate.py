@@ -25,8 +25,7 @@ from train import RUNS
 
 from fedmend import (
     Case,
-    Contrastive,
-    Finding,
+    Differential,
     ScanReport,
     accuracy,
     attack_success_rate,
@@ -37,17 +36,17 @@ from fedmend import (
     scan,
 )
 from fedmend.data import ImageSet, stratified
-from fedmend.detection import measured, recovered
 from fedmend.evaluation import mask_iou
 from fedmend.federation import PlannedAttack, RunFolder, load_attacks, patch_of
 from fedmend.files import write_text
 from fedmend.repairs import FIVE_EPOCHS, UnlearningDetails
 from fedmend.seeds import generator
+from fedmend.triggers import Patch
 from models import DATASETS, TRUNK_ROUNDS, Job, branches
 
 RESULTS = Path(__file__).parent / "results"
 SERVER_IMAGES = 2000
-SCAN_IMAGES = 30
+SCAN_IMAGES = 400  # 40 per class, as fedmend scan takes
 SEED = 0
 
 
@@ -66,19 +65,17 @@ def evaluate(task: tuple[str, Job]) -> tuple[str, str, dict[str, Any]]:
     report = scan(Case(suspect, reference, chosen.images, chosen.labels), seed=SEED)
     memory = None if before is None else peak() - before
     (finding,) = report.findings
-    (target,) = finding.targets
-    assert target.trigger is not None
+    first = finding.targets[0] if finding.targets else None
+    found = first_patch(report)
     result: dict[str, Any] = {
         "accuracy": accuracy(suspect, others.images, others.labels),
         "verdict": report.verdict,
-        "paper_verdict": finding.other_rules["contrastive-paper"],
-        "reasr": value(finding, "reasr"),
-        "mse": value(finding, "mse"),
-        "reference_agreement": value(finding, "reference_agreement"),
-        "control_reasr": value(finding, "control_reasr"),
-        "found_target": target.target,
-        "mask_size": target.trigger.size,
-        "scan_steps": len(finding.loss_curve),
+        "lead": finding.suspicious,
+        "p_value": finding.p_value,
+        "found_target": first.target if first else None,
+        "targets": [[list(each.sources), each.target] for each in finding.targets],
+        "reasr": first.success if first else None,
+        "mask_size": found.size if found else None,
         "scan_seconds": report.seconds,
         "scan_memory_mib": memory,
         "stop_reason": finding.stop_reason,
@@ -93,10 +90,8 @@ def evaluate(task: tuple[str, Job]) -> tuple[str, str, dict[str, Any]]:
 def attacked(attack: PlannedAttack, case: Case, others: ImageSet, report: ScanReport) -> dict[str, Any]:
     """Repair, then measure with the attacker's trigger what was reached."""
     planted, goal = attack.trigger, attack.goal
-    patch, found = patch_of(planted), recovered(report.findings[0])
+    patch, found = patch_of(planted), first_patch(report)
     assert patch is not None
-    assert found is not None
-    assert found.trigger is not None
     assert case.reference is not None
     repaired, outcome = repair(case, report, seed=SEED)
     assert outcome.details is None or isinstance(outcome.details, UnlearningDetails)
@@ -106,7 +101,7 @@ def attacked(attack: PlannedAttack, case: Case, others: ImageSet, report: ScanRe
         "target": attack.config.goal["target"],
         "asr": attack_success_rate(case.suspect, planted, goal, others.images, others.labels),
         "reference_asr": attack_success_rate(case.reference, planted, goal, others.images, others.labels),
-        "mask_iou": mask_iou(patch.mask, found.trigger.mask, level=0.3),
+        "mask_iou": mask_iou(patch.mask, found.mask, level=0.3) if found else None,
         "outcome": outcome.outcome,
         "reason": outcome.reason,
         "triggers": outcome.details.triggers if outcome.details else 0,
@@ -121,10 +116,11 @@ def attacked(attack: PlannedAttack, case: Case, others: ImageSet, report: ScanRe
     return result
 
 
-def value(finding: Finding, key: str) -> float | None:
-    """A measure's value; None where there is none, as without a control."""
-    measure = measured(finding, key)
-    return None if measure is None else measure.value
+def first_patch(report: ScanReport) -> Patch | None:
+    """The patch recovered for the first target; None if that is none."""
+    targets = report.findings[0].targets
+    trigger = targets[0].trigger if targets else None
+    return trigger if isinstance(trigger, Patch) else None
 
 
 STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
@@ -162,7 +158,7 @@ def provenance(dataset: str) -> dict[str, Any]:
         "seed": SEED,
         "server_images": SERVER_IMAGES,
         "scan_images": SCAN_IMAGES,
-        "method": asdict(Contrastive()),
+        "method": asdict(Differential()),
         "repair": asdict(FIVE_EPOCHS),
         "commit": commit.stdout.strip(),
         "machine": f"{os.cpu_count()} cores, {platform.machine()}, one process at a time",
@@ -194,7 +190,7 @@ def main() -> None:
             print(
                 dataset,
                 name,
-                {k: result.get(k) for k in ("verdict", "reasr", "asr", "repaired_asr")},
+                {k: result.get(k) for k in ("verdict", "lead", "asr", "repaired_asr")},
                 flush=True,
             )
 

@@ -2,8 +2,8 @@
 
     python benchmarks/detection/seeds.py --workers 2
 
-Run train.py first. Each seed chooses 30 other images of the server's, and the search's restarts. What has a result
-is passed over, so a killed run goes on where it was.
+Run train.py first. Each seed chooses other images of the server's, and the search's restarts; the contrastive scans get
+three images per class, as in their paper. What has a result is passed over, so a killed run goes on where it was.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ from fedmend.triggers import Patch
 from models import DATASETS, TRUNK_ROUNDS, Job, branches
 
 PATH = RESULTS / "seeds.json"
-COMPARED = ("differential", "contrastive", "contrastive-thorough")
+COMPARED = {"differential": SCAN_IMAGES, "contrastive": 30, "contrastive-thorough": 30}
+"""The methods, and how many images each gets."""
 SEEDS = range(1, 11)
 
 
@@ -41,7 +42,7 @@ def scans(task: tuple[str, Job, str]) -> tuple[str, str, str, list[dict[str, Any
     reference = load(RUNS / dataset / "trunk" / "checkpoints" / f"round-{TRUNK_ROUNDS:04d}.safetensors")
     found = []
     for seed in SEEDS:
-        chosen = server.subset(stratified(server, SCAN_IMAGES, generator(seed, "scan", job.name)))
+        chosen = server.subset(stratified(server, COMPARED[method], generator(seed, "scan", job.name)))
         report = scan(Case(suspect, reference, chosen.images, chosen.labels), DETECTORS[method](), seed=seed)
         (finding,) = report.findings
         target = finding.targets[0]

@@ -28,8 +28,8 @@ from benchmarks.results import markdown, table
 NAMES = {"mnist": "MNIST", "fashion-mnist": "Fashion-MNIST"}
 NONE = "–"
 SCANS = (
-    *("Scan", "planted ASR", "verdict", "right?", "paper's rule", "target", "REASR", "MSE"),
-    *("reference agrees", "control", "mask, pixels", "IoU", "time"),
+    *("Scan", "planted ASR", "verdict", "right?", "target", "success", "lead / limit", "p-value"),
+    *("mask, pixels", "IoU", "time"),
 )
 REPAIRS = (
     "Repair",
@@ -72,12 +72,12 @@ def tables(results: Path = RESULTS) -> str:
 
 
 def over_seeds(results: Path) -> list[str]:
-    """Default scan and thorough scan, over other seeds and images."""
+    """The default scan beside the contrastive ones, over other seeds and images."""
     path = results / "seeds.json"
     if not path.exists():
         return []
     file = json.loads(path.read_text(encoding="utf-8"))
-    head = ("Scan", "models", "verdicts right", "target named", "REASR of backdoored", "mask, pixels", "time")
+    head = ("Scan", "models", "verdicts right", "target named", "success", "mask, pixels", "time")
     lines: list[tuple[str, ...]] = [head]
     for dataset in (name for name in DATASETS if name in file):
         for method, models in file[dataset].items():
@@ -100,16 +100,16 @@ def over_seeds(results: Path) -> list[str]:
                     f"{right} of {len(attacked) + len(honest)}",
                     f"{named} of {len(attacked)}",
                     f"{mean(rates):.1f} ± {stdev(rates):.1f} %, min {min(rates):.0f}",
-                    f"{median(each['mask_size'] for _, each in attacked if each['mask_size'] is not None):.1f}",
+                    middle([each["mask_size"] for _, each in attacked if each["mask_size"] is not None]),
                     f"{median(each['seconds'] for _, each in attacked + [(0, each) for each in honest]):.2f} s",
                 )
             )
     seeds = len(next(iter(models.values())))
     told = (
         f"All models with {seeds} further seeds, each with other server images, on {file['machine']}, torch "
-        f"{file['torch']}; timed beside other work. A repair uses the thorough scan to find what to unlearn."
+        f"{file['torch']}; timed beside other work. Success: of the recovered trigger in backdoored models."
     )
-    return ["### Default scan and thorough scan", told, markdown(lines, right=" rrrrrr")]
+    return ["### Other seeds and images", told, markdown(lines, right=" rrrrrr")]
 
 
 def origin(file: dict[str, Any]) -> str:
@@ -167,31 +167,26 @@ def scans(models: dict[str, Model]) -> str:
     rows: list[tuple[str, ...]] = [SCANS]
     for name in ATTACKED + CLEAN:
         if name not in models:
-            rows.append((name, "**not run**", *[NONE] * 11))
+            rows.append((name, "**not run**", *[NONE] * 9))
             continue
         model = models[name]
         attacked = "asr" in model
-        named = f"{model['found_target']}, " + (
-            "right" if model["found_target"] == model.get("target") else "wrong"
-        )
         rows.append(
             (
                 name,
                 percent(model.get("asr")),
                 model["verdict"],
                 "yes" if is_right(model) else "**no**",
-                "right" if is_right(model, "paper_verdict") else "**wrong**",
-                named if attacked else NONE,
+                named(model) if attacked else NONE,
                 percent(model["reasr"]),
-                f"{model['mse']:.2f}",
-                percent(model["reference_agreement"]),
-                percent(model.get("control_reasr")),
-                f"{model['mask_size']:.1f}",
-                f"{model['mask_iou']:.2f}" if attacked else NONE,
+                number(model.get("lead"), 2),
+                number(model.get("p_value"), 3),
+                number(model["mask_size"], 1),
+                number(model.get("mask_iou"), 2),
                 f"{model['scan_seconds']:.1f} s",
             )
         )
-    return markdown(rows, right=" r    rrrrrrr")
+    return markdown(rows, right=" r   rrrrrr")
 
 
 def repairs(models: dict[str, Model]) -> str:
@@ -217,6 +212,21 @@ def repairs(models: dict[str, Model]) -> str:
             )
         )
     return markdown(rows, right="  rrrrrrrr")
+
+
+def named(model: Model) -> str:
+    """The first target of an attacked model, whether it is the planted one, and how many more there are."""
+    word = "right" if model["found_target"] == model["target"] else "**wrong**"
+    more = len(model.get("targets", [])) - 1
+    return f"{model['found_target']}, {word}" + (f", {more} more" if more > 0 else "")
+
+
+def middle(values: list[float]) -> str:
+    return f"{median(values):.1f}" if values else NONE
+
+
+def number(value: float | None, places: int) -> str:
+    return NONE if value is None else f"{value:.{places}f}"
 
 
 def percent(value: float | None) -> str:

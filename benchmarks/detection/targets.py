@@ -35,9 +35,9 @@ def pick(models: dict[str, Model], names: tuple[str, ...]) -> list[Model]:
     return [models[name] for name in names if name in models]
 
 
-def is_right(model: Model, verdict: str = "verdict") -> bool:
-    """Whether a verdict is the true one. Inconclusive never is."""
-    return model[verdict] == ("backdoored" if "asr" in model else "clean")
+def is_right(model: Model) -> bool:
+    """Whether the verdict is the true one. Inconclusive never is."""
+    return bool(model["verdict"] == ("backdoored" if "asr" in model else "clean"))
 
 
 def is_repaired(model: Model) -> bool:
@@ -93,13 +93,6 @@ def of_dataset(dataset: str, models: dict[str, Model]) -> list[Target]:
             all(model["asr"] >= MIN_PLANTED_ASR for model in attacked),
         ),
         line("verdicts right", "all 12 models", proportion(right, len(both)), both, right == len(both)),
-        line(
-            "verdicts right by the paper's rule",
-            "–",
-            proportion(sum(is_right(model, "paper_verdict") for model in both), len(both)),
-            both,
-            None,
-        ),
         line(
             "target class named",
             "–",

@@ -26,18 +26,18 @@ from benchmarks.results import (
 SCANNED = {
     "accuracy": 0.985,
     "reasr": 0.9,
-    "mse": 120.0,
-    "reference_agreement": 0.1,
+    "lead": 3.125,
+    "p_value": 0.0123,
     "found_target": 4,
+    "targets": [[[], 4], [[3], 2]],
     "mask_size": 9.0,
     "scan_seconds": 6.0,
     "scan_memory_mib": 120.0,
     "commit": "0" * 40,
 }
-HONEST = SCANNED | {"verdict": "clean", "paper_verdict": "backdoored", "mse": 0.1, "reasr": 0.1}
+HONEST = SCANNED | {"verdict": "clean", "lead": 0.25, "p_value": None, "mask_size": None, "reasr": 0.1}
 REPAIRED = SCANNED | {
     "verdict": "backdoored",
-    "paper_verdict": "backdoored",
     "target": 4,
     "asr": 0.99,
     "mask_iou": 0.5,
@@ -72,7 +72,6 @@ def test_all_met(models: Models) -> None:
     assert statuses(models) == {
         "planted ASR": "met",
         "verdicts right": "met",
-        "verdicts right by the paper's rule": "no target",
         "target class named": "no target",
         "ASR after repair": "met",
         "ASR in the clean reference": "no target",
@@ -81,7 +80,6 @@ def test_all_met(models: Models) -> None:
         "memory per scan beyond the models": "met",
     }
     assert measured(models, "verdicts right") == "12 of 12 (95 % interval 74 to 100 %)"
-    assert measured(models, "verdicts right by the paper's rule") == "6 of 12 (95 % interval 21 to 79 %)"
     assert measured(models, "target class named") == "6 of 6 (95 % interval 54 to 100 %)"
 
 
@@ -161,7 +159,11 @@ def test_tables_show_misses_and_gaps(models: Models, tmp_path: Path) -> None:
         (tmp_path / f"{dataset}.json").write_text(json.dumps(ORIGIN | {"models": models}))
     text = tables.tables(tmp_path)
     assert "**Incomplete: 11 of 12 models have a result.**" in text
-    assert "| dba-one | 99.00 % | clean | **no** |" in text
+    assert (
+        "| dba-one | 99.00 % | clean | **no** | 4, right, 1 more | 90.00 % | 3.12 | 0.012 | 9.0 | 0.50 |"
+        in text
+    )
+    assert "| clean-0 | – | clean | yes | – | 10.00 % | 0.25 | – | – | – |" in text
     assert "| dba-one | **failed** | 99.00 % | – | 2.00 % | 98.50 % | – |" in text
     assert "| clean-3 | **not run** |" in text
     assert "| attacked models found | 3 of 3 | 2 of 3 | 100 % | 100 % |" in text

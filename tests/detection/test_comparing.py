@@ -13,9 +13,7 @@ def strengths(*rates: tuple[float, ...]) -> list[Strength]:
 
 def of_pairs(*given: tuple[int, int, float]) -> list[Strength]:
     """From target, source and total."""
-    return [
-        Strength(Aim(target, source), (total,), (), torch.arange(2)) for target, source, total in given
-    ]
+    return [Strength(Aim(target, source), (total,), (), torch.arange(2)) for target, source, total in given]
 
 
 def test_a_strength_is_the_sum_of_the_rates_at_each_size() -> None:

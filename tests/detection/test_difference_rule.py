@@ -97,9 +97,7 @@ def test_every_leader_is_named_with_its_source() -> None:
     ],
 )
 def test_pairs_have_limits_of_their_own(all_to_one: float, pairs: float, verdict: str, told: str) -> None:
-    decided, reason = decide(
-        evidence(comparisons=(comparison(all_to_one), comparison(pairs, PAIRS))), LIMITS
-    )
+    decided, reason = decide(evidence(comparisons=(comparison(all_to_one), comparison(pairs, PAIRS))), LIMITS)
     assert decided == verdict
     assert told in reason
 
