@@ -22,7 +22,8 @@ from fedmend.detection import search as searches
 from fedmend.progress import Progress, silent
 
 AimedSearch, Task, compare = differential.AimedSearch, differential.Task, differential.compare
-Explored, Aim, admitted = searches.aimed_search.Explored, searches.aims.Aim, searches.aims.admitted
+Explored, Stage = searches.aimed_search.Explored, searches.aimed_search.Stage
+Aim, admitted = searches.aims.Aim, searches.aims.admitted
 
 ALL = 10_000
 SSIM_WEIGHT = 0.1
@@ -46,13 +47,15 @@ class WithoutSwap(Differential):
 class LateAim(AimedSearch):
     """Exploration from random restarts without an aim, each of which is then aimed at the class it moves images to."""
 
-    def explore(self, task: Task, aims: Sequence[Aim]) -> Explored:
+    def explore(self, task: Task, aims: Sequence[Aim], *, together: bool = False) -> Explored:
+        if together:
+            return super().explore(task, aims, together=True)
         admit = admitted(list(aims), task.direction.kept, task.direction.before)
         own = [aim for aim, images in zip(aims, admit, strict=True) if bool(images.any())]
         candidates = task.family.candidates(len(own), task.direction.images, task.rng)
         if not own:
             return Explored((), candidates)
-        largest, smallest = task.limits[0], task.limits[len(task.limits) // 2]
+        largest, smallest = (size * task.family.unit(task.direction.images) for size in task.family.explored)
         late = self.explore_steps // 2
         for number in range(1, self.explore_steps + 1):
             limit = largest * (smallest / largest) ** (number / self.explore_steps)
@@ -61,7 +64,7 @@ class LateAim(AimedSearch):
                 continue
             if number == late + 1:
                 own, candidates = _aimed(own, candidates, moved)
-            losses = task.descend(Explored(tuple(own), candidates), limit, task.family.batch_size, None)
+            losses = task.descend(Explored(tuple(own), candidates), limit, task.family.batch_size, "explore")
         left = losses.argsort().tolist()[: self.finalists]
         return Explored(tuple(own[each] for each in left), candidates.only(left))
 
@@ -108,13 +111,13 @@ class OtherLoss(Differential):
         detector = self
 
         class Altered(Task):
-            def descend(self, explored: Explored, limit: float, count: int, together: bool | None) -> Tensor:
-                if together is False:
+            def descend(self, explored: Explored, limit: float, count: int, stage: Stage) -> Tensor:
+                if stage == "alone":
                     term = partial(detector.term, self.direction)
                     explored = replace(
                         explored, candidates=WithTerm(explored.candidates, term, detector.instead)
                     )
-                return super().descend(explored, limit, count, together)
+                return super().descend(explored, limit, count, stage)
 
         with patch.object(differential, "Task", Altered):
             return super().__call__(case, rng, progress)

@@ -102,6 +102,20 @@ def test_an_ablation_scans_and_leaves_the_detector_as_it_was(name: str, case: Ca
     assert (differential.compare, differential.Task) == pieces
 
 
+@pytest.mark.parametrize("name", ["with_contrast", "contrast_alone", "with_ssim"])
+def test_another_term_is_descended(name: str, case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    method, calls = getattr(ablations, name), []
+    term = method.term
+
+    def counted_term(*given: object) -> torch.Tensor:
+        calls.append(given)
+        return term(*given)
+
+    monkeypatch.setattr(method, "term", staticmethod(counted_term))
+    scan(case, method(effort="quick"))
+    assert calls
+
+
 def test_without_the_swapped_control_a_trigger_of_the_reference_excuses_nothing(case: Case) -> None:
     assert case.reference is not None
     reference = copy.deepcopy(case.reference)

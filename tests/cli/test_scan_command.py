@@ -35,7 +35,7 @@ def test_a_backdoored_model(
     assert result.out.endswith(f"\nReport: {tmp_path / 'report.html'}\n")
     assert names(tmp_path) == THREE
     report = ScanReport.from_json((tmp_path / "scan.json").read_text(encoding="utf-8"))
-    assert (report.verdict, report.num_images) == ("backdoored", 80)
+    assert (report.verdict, report.num_images) == ("backdoored", 120)
     assert report.findings[0].settings == json.loads(
         json.dumps(asdict(Differential()))
     )  # the default, as it is
