@@ -57,7 +57,7 @@ _CELLS = (
     Cell("fashion-three-conv", "fashion-mnist", "three-conv", start_images=60_000),
     Cell("gtsrb-vgg", "gtsrb", "networks:vgg", (), 39_000, (0.003, 0.002, 0.001, 0.0004), 16, 800),
     Cell("cifar-resnet18", "cifar10", "networks:resnet18", (), 50_000, _CIFAR, 16, 500),
-    Cell("cifar-vit", "cifar10", "networks:vit", (), 50_000, (0.001, 0.001, 0.0006, 0.0002), 16, 500),
+    Cell("cifar-vit", "cifar10", "networks:vit", (), 25_000, (0.001, 0.001, 0.0004), 6, 500),
     Cell("mnist-3-8", "mnist", "convnet", (3, 8), 6_000, (0.002,), 12),
     Cell("mnist-0-1", "mnist", "convnet", (0, 1), 6_000, (0.002,), 12),
     Cell("mnist-4-9", "mnist", "convnet", (4, 9), 6_000, (0.002,), 12),

@@ -78,11 +78,6 @@ def accuracy_of(logits: Tensor, labels: Tensor | None) -> float | None:
 
 def decide(evidence: Evidence, limits: DifferenceLimits) -> tuple[Verdict, str]:
     """The verdict, and the reason in words."""
-    if evidence.blind is not None:
-        return "inconclusive", (
-            f"{evidence.blind[0].upper()}{evidence.blind[1:]}. A search by gradient says nothing about such a model; "
-            "scan it without what hides the gradient, such as rounding."
-        )
     chance = 1 / len(evidence.class_names)
     for name, value in (("reference", evidence.reference_accuracy), ("suspect", evidence.suspect_accuracy)):
         if value is not None and value < chance + POOR * (1 - chance):
@@ -90,6 +85,11 @@ def decide(evidence: Evidence, limits: DifferenceLimits) -> tuple[Verdict, str]:
                 f"The {name} gets only {value:.0%} of the images right; chance is {chance:.0%}. Check that images, "
                 "labels and models match, or use better models."
             )
+    if evidence.blind is not None:
+        return "inconclusive", (
+            f"{evidence.blind[0].upper()}{evidence.blind[1:]}. A search by gradient says nothing about such a model; "
+            "scan it without what hides the gradient, such as rounding."
+        )
     found = [each for each in evidence.comparisons if limits.found(each)]
     if found:
         return "backdoored", " ".join(_found(each, evidence) for each in found)
