@@ -66,7 +66,11 @@ def evidence(*leads: float, **changes: Any) -> Evidence:
         ),
         (evidence(2.0, reference_accuracy=0.49), "inconclusive", "The reference gets only 49%"),
         (evidence(2.0, suspect_accuracy=0.49), "inconclusive", "The suspect gets only 49%"),
-        (evidence(blind="no gradient", reference_accuracy=0.49), "inconclusive", "The reference gets only 49%"),
+        (
+            evidence(blind="no gradient", reference_accuracy=0.49),
+            "inconclusive",
+            "The reference gets only 49%",
+        ),
         (evidence(2.0, reference_accuracy=0.5), "backdoored", "dog"),  # 1/3 + 2/3 * 1/4
         (evidence(2.0, reference_accuracy=None, suspect_accuracy=None), "backdoored", "dog"),
     ],
