@@ -81,7 +81,7 @@ def test_each_restart_ends_where_it_would_have_alone() -> None:
     judge = Judge.on(10, Watched(), images, generator(0))
     losses = _Task(search, judge, images, generator(0), silent).explore(together)
     for index in range(3):
-        alone = starts().only(index)
+        alone = starts().only([index])
         for step, chosen in enumerate(drawn):
             loss = alone.descend(
                 images[chosen[[index]]],
