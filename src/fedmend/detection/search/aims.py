@@ -45,4 +45,6 @@ def admitted(aims: list[Aim], classes: Tensor, already: Tensor) -> Tensor:
         classes: of the images, int64 (N,).
         already: where the model in which the trigger should work sends the unstamped images, int64 (N,).
     """
+    if not aims:
+        return torch.zeros(0, len(classes), dtype=torch.bool, device=classes.device)
     return torch.stack([aim.admits(classes) & (already != aim.target) for aim in aims])
