@@ -20,3 +20,4 @@ def test_images_at_the_target_already_are_left_out() -> None:
     classes, already = torch.tensor([0, 0, 2]), torch.tensor([0, 1, 2])
     rows = admitted([Aim(1), Aim(1, source=2), Aim(0)], classes, already)
     assert rows.tolist() == [[True, False, True], [False, False, True], [False, False, True]]
+    assert admitted([], classes, already).shape == (0, 3)

@@ -41,8 +41,11 @@ def admitted(aims: list[Aim], classes: Tensor, already: Tensor) -> Tensor:
     """Which images each aim is about, bool (S, N), without those that are at the target already.
 
     Args:
-        aims: S of them.
+        aims: S of them, perhaps none.
         classes: of the images, int64 (N,).
         already: where the model in which the trigger should work sends the unstamped images, int64 (N,).
     """
-    return torch.stack([aim.admits(classes) & (already != aim.target) for aim in aims])
+    found = torch.zeros(len(aims), len(classes), dtype=torch.bool, device=classes.device)
+    for row, aim in zip(found, aims, strict=True):
+        row.copy_(aim.admits(classes) & (already != aim.target))
+    return found
