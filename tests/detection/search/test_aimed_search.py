@@ -79,6 +79,7 @@ def test_exploring_leaves_aims_without_images_out_and_drops_the_worst() -> None:
     everything = [*all_to_one(CLASSES), Aim(0, source=3)]
     assert Aim(0, source=3) not in SEARCH.explore(lone, everything).aims
     assert SEARCH.explore(lone, [Aim(0, source=3)]).aims == ()
+    assert SEARCH.refine(lone, SEARCH.explore(lone, [])) == []
     few = replace(SEARCH, finalists=1, restarts=3)
     explored = few.explore(lone, everything)
     assert explored.aims == (Aim(2),)

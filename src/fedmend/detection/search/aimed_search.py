@@ -223,7 +223,7 @@ class Task:
     def draw(self, aims: Sequence[Aim], most: int) -> list[Tensor]:
         """For each aim, at most ``most`` random images of its own."""
         drawn = []
-        for images in admitted(list(aims), self.direction.kept, self.direction.before) if aims else ():
+        for images in admitted(list(aims), self.direction.kept, self.direction.before):
             own = images.nonzero().flatten()
             drawn.append(own[torch.randperm(len(own), generator=self.rng)[:most].to(own.device)])
         return drawn
