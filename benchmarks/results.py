@@ -24,10 +24,9 @@ from scipy.stats import binomtest
 ROOT = Path(__file__).resolve().parents[1]
 BENCHMARKS = ("detection", "pruning", "speed", "acceleration", "zoo")
 BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
-HEADLINES = (  # what the README shows: three of the targets that matter most to a user, and a miss
+HEADLINES = (  # what the README shows: two of the targets that matter most to a user, and a miss
     "patches up to 8x8 and atoms, ASR at least 80 %",
     "honest models called backdoored",
-    "fashion-mnist, ASR after repair",
     "mnist, time per scan against Neural Cleanse",
 )
 

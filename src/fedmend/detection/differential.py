@@ -226,8 +226,7 @@ class _Scan:
             return compare(plan.name, strengths, None, 1)
         swapped = self._strengths(plan, self.backward, search, number)
         found = compare(plan.name, strengths, swapped, min(_MOST_LEADERS, classes // 2))
-        assert found.swapped_total is not None
-        if found.lead >= enough or strengths[0].total - found.swapped_total < enough:
+        if found.lead >= enough or strengths[0].total - (found.swapped_total or 0.0) < enough:
             return found
         wide = min(3 * classes, _WIDEST)
         wider = self._strengths(plan, self.forward, replace(search, finalists=wide, least=wide), number)
