@@ -88,7 +88,7 @@ class Differential:
             measures=difference_rule.measures(evidence, self.limits),
             targets=targets,
             warnings=warnings(covered),
-            notes=(*pair.notes, *scan.notes),
+            notes=pair.notes,
             settings=asdict(self),
             stop_reason=scan.stop_reason,
             p_value=p_value(best),
@@ -117,7 +117,6 @@ class _Scan:
     backward: Direction
     seed: int
     progress: Progress
-    notes: tuple[str, ...] = ()
     stop_reason: str = ""
     done: int = 0
 
