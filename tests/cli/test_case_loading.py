@@ -7,6 +7,8 @@ import torch
 
 import planted
 from fedmend.cli.case_loading import LoadedCase, choose_images, load_case
+from fedmend.cli.data_options import DataChoice
+from fedmend.cli.model_options import ModelChoice
 from fedmend.data import ImageSet, load_images, open_images, stratified
 from fedmend.errors import DataError
 from fedmend.seeds import generator
@@ -15,7 +17,12 @@ from fedmend.seeds import generator
 def loaded(files: Any, reference: bool = True, count: int | None = None, seed: int = 3) -> LoadedCase:
     suspect, other = Path(files.model("clean")), Path(files.model("reference"))
     return load_case(
-        suspect, other if reference else None, planted.ARCHITECTURE, files.images, "test", count, "cpu", seed
+        suspect,
+        other if reference else None,
+        ModelChoice(planted.ARCHITECTURE),
+        DataChoice(files.images, count=count),
+        "cpu",
+        seed,
     )
 
 

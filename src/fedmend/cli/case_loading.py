@@ -9,6 +9,8 @@ import torch
 from torch import nn
 
 from fedmend.checkpoints import load_checkpoint
+from fedmend.cli.data_options import DataChoice
+from fedmend.cli.model_options import ModelChoice
 from fedmend.cli.thread_choice import use_one_thread_if_small
 from fedmend.data import ImageSet, LazyImages, open_images, stratified
 from fedmend.detection import Case
@@ -53,38 +55,35 @@ class LoadedCase:
 
 
 def load_case(
-    suspect: Path,
-    reference: Path | None,
-    architecture: str,
-    source: str,
-    split: str,
-    count: int | None,
-    device: str,
-    seed: int,
+    suspect: Path, reference: Path | None, model: ModelChoice, data: DataChoice, device: str, seed: int
 ) -> LoadedCase:
     """Load the models, open the images, decode those to scan with, and choose the number of threads.
 
     Args:
         suspect: a model file.
         reference: a model file, or None.
-        architecture: of both, see :func:`fedmend.models.build_model`.
-        source: see :func:`fedmend.data.open_images`.
-        split: likewise.
-        count: how many images to scan with, see :func:`choose_images`.
+        model: of both files.
+        data: the images.
         device: see :func:`choose_device`.
         seed: of the choice of images.
 
     Raises:
+        ConfigError: the architecture or the source isn't given.
         FedmendError: something can't be loaded.
     """
-    images = open_images(source, split)
-    chosen = choose_images(images, count, seed)
+    if model.architecture is None or data.source is None:
+        given = {"--model": model.architecture, "--data": data.source}
+        raise ConfigError(
+            f"give {' and '.join(name for name, value in given.items() if value is None)} as well"
+        )
+    images = open_images(data.source, data.split)
+    chosen = choose_images(images, data.count, seed)
     where = choose_device(device)
-    model = load_model(suspect, architecture, chosen, where)
-    use_one_thread_if_small(model, pixels_for(model, chosen.images[0]))
+    suspected = load_model(suspect, model.architecture, chosen, where)
+    use_one_thread_if_small(suspected, pixels_for(suspected, chosen.images[0]))
     return LoadedCase(
-        model,
-        None if reference is None else load_model(reference, architecture, chosen, where),
+        suspected,
+        None if reference is None else load_model(reference, model.architecture, chosen, where),
         images,
         chosen,
     )

@@ -10,9 +10,10 @@ from typing import Any, TypeVar, get_args
 
 import click
 
+from fedmend.cli.data_options import data_options
+from fedmend.cli.model_options import model_options
 from fedmend.detection import DETECTORS, Detector, Differential, Effort, find_detector
 from fedmend.errors import ConfigError
-from fedmend.models import ARCHITECTURES
 
 DEFAULT_DETECTOR = "differential"
 DETECTOR_HELP = f"The detector: {', '.join(DETECTORS)}, or package.module:factory for your own."
@@ -31,36 +32,15 @@ effort = click.option(
 )
 
 
-def _shared(required: bool) -> tuple[Callable[[Function], Function], ...]:
+def _shared(required: bool) -> tuple[Callable[[Any], Any], ...]:
     return (
         click.option(
             "--reference",
             type=_PATH,
             help="A clean model file, such as an earlier round's. Most detectors need one.",
         ),
-        click.option(
-            "--model",
-            "architecture",
-            required=required,
-            metavar="ARCH",
-            help=f"{', '.join(ARCHITECTURES)}, or package.module:factory for your own.",
-        ),
-        click.option(
-            "--data",
-            "source",
-            required=required,
-            metavar="SOURCE",
-            help="Clean images: a known name, a hub id, a parquet or .npz file, or a folder with one sub-folder per "
-            "class.",
-        ),
-        click.option("--split", default="test", show_default=True, help="The split of SOURCE to use."),
-        click.option(
-            "--images",
-            "count",
-            type=click.IntRange(min=1),
-            help="Images to scan with, at best 8 of a class or more, which backdoors of a single class need.  "
-            "[default: 40 per class, at most 600 in all, at least 3 per class]",
-        ),
+        model_options(required=required),
+        data_options(required=required),
         click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, ..."),
         click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True),
         click.option("--json", "as_json", is_flag=True, help="Print only the result, as JSON."),

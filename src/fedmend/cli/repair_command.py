@@ -12,6 +12,8 @@ import click
 from fedmend.cli import options
 from fedmend.cli.case_loading import load_case
 from fedmend.cli.console import progress_bars
+from fedmend.cli.data_options import DataChoice
+from fedmend.cli.model_options import ModelChoice
 from fedmend.cli.pruning_command import prune_run
 from fedmend.cli.saving import make_way, save_repaired
 from fedmend.cli.scan_command import save_scan, summary
@@ -110,10 +112,8 @@ EXIT_CODES = {"repaired": 0, "not needed": 0, "failed": 1, "undecided": 3}
 def repair(
     suspect: Path,
     reference: Path | None,
-    architecture: str | None,
-    source: str | None,
-    split: str,
-    count: int | None,
+    model: ModelChoice,
+    data: DataChoice,
     device: str,
     seed: int,
     as_json: bool,
@@ -148,7 +148,12 @@ def repair(
     repairer = REPAIRS[repair_method]
     if isinstance(repairer, FederatedPruning):
         _refuse(
-            {"--reference": reference, "--model": architecture, "--data": source, "--effort": effort},
+            {
+                "--reference": reference,
+                "--model": model.architecture,
+                "--data": data.source,
+                "--effort": effort,
+            },
             f"--method {repair_method}",
         )
         if held_out_images is None:
@@ -187,8 +192,8 @@ def repair(
     }
     pruning_only |= {"--reference-round": reference_round, "--held-out-images": held_out_images}
     _refuse(pruning_only, "--method unlearn")
-    if architecture is None or source is None:
-        missing = {"--model": architecture, "--data": source}
+    if model.architecture is None or data.source is None:
+        missing = {"--model": model.architecture, "--data": data.source}
         names = ", ".join(name for name, value in missing.items() if value is None)
         raise ConfigError(f"--method unlearn needs {names} as well")
     make_way(out, overwrite, [suspect] if reference is None else [suspect, reference])
@@ -197,7 +202,7 @@ def repair(
         gate = replace(gate, detector=detector)
     if max_accuracy_drop is not None:
         gate = replace(gate, max_accuracy_drop=max_accuracy_drop)
-    loaded = load_case(suspect, reference, architecture, source, split, count, device, seed)
+    loaded = load_case(suspect, reference, model, data, device, seed)
     own = loaded.repair_images(repair_images, seed)
     case = loaded.to_scan()
     with progress_bars() as progress:

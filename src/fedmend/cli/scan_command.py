@@ -11,6 +11,8 @@ from fedmend.checkpoints import save_trigger
 from fedmend.cli import options
 from fedmend.cli.case_loading import load_case
 from fedmend.cli.console import progress_bars
+from fedmend.cli.data_options import DataChoice
+from fedmend.cli.model_options import ModelChoice
 from fedmend.detection import Effort, ScanReport, most_suspicious, recovered
 from fedmend.detection import scan as run_scan
 from fedmend.files import write_text
@@ -43,10 +45,8 @@ EXIT_CODES = {"clean": 0, "backdoored": 1, "inconclusive": 3}
 def scan(
     suspect: Path,
     reference: Path | None,
-    architecture: str,
-    source: str,
-    split: str,
-    count: int | None,
+    model: ModelChoice,
+    data: DataChoice,
     methods: tuple[str, ...],
     effort: Effort | None,
     device: str,
@@ -59,7 +59,7 @@ def scan(
     Exit code: 0 clean, 1 backdoored, 2 bad input, 3 inconclusive.
     """
     detectors = [options.chosen_detector(name, effort) for name in methods]
-    loaded = load_case(suspect, reference, architecture, source, split, count, device, seed)
+    loaded = load_case(suspect, reference, model, data, device, seed)
     with progress_bars() as progress:
         report = run_scan(loaded.to_scan(), detectors, seed=seed, progress=progress)
     with suppress(OSError):
