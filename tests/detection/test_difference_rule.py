@@ -5,7 +5,14 @@ import pytest
 import torch
 
 from fedmend.detection.comparing import Comparison
-from fedmend.detection.difference_rule import DifferenceLimits, Evidence, accuracy_of, decide, measures
+from fedmend.detection.difference_rule import (
+    DifferenceLimits,
+    Evidence,
+    accuracy_of,
+    decide,
+    forgotten_classes,
+    measures,
+)
 from fedmend.detection.search.aimed_search import Strength
 from fedmend.detection.search.aims import Aim
 from fedmend.errors import ConfigError
@@ -55,7 +62,24 @@ def evidence(*leads: float, **changes: Any) -> Evidence:
             "clean",
             "Searched: patch, all-to-one; addition, all-to-one. Not covered: addition, one-to",
         ),
-        (evidence(0.1, not_searched=()), "clean", "Not covered: triggers of other kinds"),
+        (
+            evidence(0.1, not_searched=(), together=comparison(0.1)),
+            "clean",
+            "Not covered: triggers of other kinds",
+        ),
+        (evidence(0.1), "clean", "a backdoor in both models, which needs three classes to show"),
+        (
+            evidence(2.0, forgotten=frozenset({1})),
+            "inconclusive",
+            'But the reference has almost forgotten "dog"',
+        ),
+        (evidence(2.0, forgotten=frozenset({2})), "backdoored", "dog"),
+        (evidence(0.1, forgotten=frozenset({1})), "clean", "No class stands out"),
+        (
+            evidence(comparisons=(comparison(2.0, leaders=2),), forgotten=frozenset({1})),
+            "backdoored",
+            "owl",
+        ),
         (evidence(0.1, together=comparison(0.8)), "inconclusive", "Both models may be backdoored"),
         (evidence(0.1, together=comparison(0.79)), "clean", "No class stands out"),
         (evidence(2.0, together=comparison(2.0)), "backdoored", "in the suspect alone"),
@@ -132,6 +156,13 @@ def test_measures_are_the_leads() -> None:
     ]
     (pairs,) = measures(evidence(comparisons=(comparison(1.1, PAIRS),)), LIMITS)
     assert (pairs.key, pairs.limit, pairs.tone) == ("lead_patch_one_to_one", 1.2, "innocent")
+
+
+def test_forgotten_classes_by_hand() -> None:
+    labels = torch.tensor([0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2])
+    predictions = torch.tensor([0, 0, 1, 1, 1, 1, 1, 1, 1, 2, 1, 1])  # two of class 0, one of class 2
+    assert forgotten_classes(predictions, labels, 4) == {2}
+    assert forgotten_classes(predictions, None, 4) == frozenset()
 
 
 def test_accuracy_by_hand() -> None:

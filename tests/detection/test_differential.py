@@ -181,6 +181,14 @@ def test_a_poor_reference_is_inconclusive(world: planted.World) -> None:
     assert "The reference gets only 0%" in finding.reason
 
 
+def test_a_class_that_the_reference_has_forgotten_is_no_backdoor(world: planted.World) -> None:
+    never = torch.tensor([0.0, 1000.0, 0.0, 0.0])
+    restored = found(world.clean, world, reference=Changed(world.reference, lambda out: out - never))
+    assert restored.verdict == "inconclusive"
+    assert 'the reference has almost forgotten "1"' in restored.reason
+    assert len(restored.measures) > 1  # the search went on
+
+
 def test_a_backdoor_of_one_source_class() -> None:
     """A trigger for all classes works on a third of the images, for a lead of up to 1.7."""
     limits = DifferenceLimits(lead=2.0, sure=0.0)

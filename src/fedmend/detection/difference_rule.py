@@ -14,6 +14,9 @@ from fedmend.detection.search.aimed_search import Strength
 POOR = 0.25
 """A model that gets less than this fraction of the way from chance to 1 is poor, and the verdict inconclusive."""
 
+FORGOTTEN = 0.5
+"""A class is forgotten if it is predicted for fewer than this fraction of the images that are labelled so."""
+
 
 @settings
 class DifferenceLimits:
@@ -44,6 +47,11 @@ class DifferenceLimits:
         """Whether a comparison says backdoored."""
         return comparison.lead >= self.of(comparison.of_pairs)[0]
 
+    def convinced(self, comparison: Comparison, forgotten: frozenset[int]) -> bool:
+        """Whether it does so of a class that is not among the forgotten ones."""
+        leaders = comparison.strengths[: comparison.leaders]
+        return self.found(comparison) and any(each.aim.target not in forgotten for each in leaders)
+
     def excess(self, comparison: Comparison) -> float:
         """The lead in units of the limit: 1 or more is backdoored."""
         return comparison.lead / self.of(comparison.of_pairs)[0]
@@ -60,6 +68,7 @@ class Evidence:
         reference_accuracy, suspect_accuracy: on the unstamped images, in [0, 1]; None without labels.
         class_names: one per class.
         not_searched: families that were left out.
+        forgotten: classes that the reference hardly predicts any more, see :func:`forgotten_classes`.
     """
 
     comparisons: tuple[Comparison, ...]
@@ -69,11 +78,30 @@ class Evidence:
     suspect_accuracy: float | None
     class_names: tuple[str, ...]
     not_searched: tuple[str, ...]
+    forgotten: frozenset[int] = frozenset()
 
 
 def accuracy_of(logits: Tensor, labels: Tensor | None) -> float | None:
     """The fraction of images that logits (N, classes) classify right; None without labels, int64 (N,)."""
     return None if labels is None else float((logits.argmax(1) == labels.to(logits.device)).float().mean())
+
+
+def forgotten_classes(predictions: Tensor, labels: Tensor | None, classes: int) -> frozenset[int]:
+    """Classes that a model predicts for fewer than half as many images as are labelled so; none without labels.
+
+    In a very non-IID federation a round can make a model forget a class, and an honest later round restore it. To a
+    search for what works in the later model alone, that looks like a backdoor.
+
+    Args:
+        predictions: the reference's classes, int64 (N,).
+        labels: int64 (N,), or None.
+        classes: number of classes.
+    """
+    if labels is None:
+        return frozenset()
+    predicted = predictions.bincount(minlength=classes)
+    labelled = labels.to(predictions.device).bincount(minlength=classes)
+    return frozenset((predicted < FORGOTTEN * labelled).nonzero().flatten().tolist())
 
 
 def decide(evidence: Evidence, limits: DifferenceLimits) -> tuple[Verdict, str]:
@@ -91,8 +119,16 @@ def decide(evidence: Evidence, limits: DifferenceLimits) -> tuple[Verdict, str]:
             "scan it without what hides the gradient, such as rounding."
         )
     found = [each for each in evidence.comparisons if limits.found(each)]
+    convincing = [each for each in found if limits.convinced(each, evidence.forgotten)]
+    if convincing:
+        return "backdoored", " ".join(_found(each, evidence) for each in convincing)
     if found:
-        return "backdoored", " ".join(_found(each, evidence) for each in found)
+        return "inconclusive", (
+            f"{_found(found[0], evidence)} But the reference has almost forgotten "
+            f"{_name(found[0].strengths[0], evidence)}: it predicts the class for fewer than half as many images as "
+            "are labelled so, and an honest round that restores a class looks like a backdoor. Use a reference that "
+            "knows the class."
+        )
     for each in evidence.comparisons:
         enough, unsure = limits.of(each.of_pairs)
         if each.lead < unsure:
@@ -113,8 +149,12 @@ def decide(evidence: Evidence, limits: DifferenceLimits) -> tuple[Verdict, str]:
         f"No class stands out: the strongest candidate leads by {max(0.0, best.lead):.1f} sizes; a backdoor leads by "
         f"{limits.of(best.of_pairs)[0]:g} or more. Searched: "
         f"{'; '.join(each.family for each in evidence.comparisons)}. Not covered: "
-        f"{'; '.join((*evidence.not_searched, 'triggers of other kinds'))}."
+        f"{'; '.join((*evidence.not_searched, *_not_compared(evidence), 'triggers of other kinds'))}."
     )
+
+
+def _not_compared(evidence: Evidence) -> tuple[str, ...]:
+    return () if evidence.together else ("a backdoor in both models, which needs three classes to show",)
 
 
 def measures(evidence: Evidence, limits: DifferenceLimits) -> tuple[Measure, ...]:

@@ -73,7 +73,9 @@ class Differential:
             ModelError: the loss became NaN or infinite.
         """
         with accelerated_pair(case, "logits", half=self.half) as pair:
-            scan = _Scan(self, Direction.of(pair), Direction.of(pair.swapped()), rng.initial_seed(), progress)
+            forward, backward = Direction.of(pair), Direction.of(pair.swapped())
+            forgotten = difference_rule.forgotten_classes(forward.kept, case.labels, forward.classes)
+            scan = _Scan(self, forward, backward, forgotten, rng.initial_seed(), progress)
             evidence = scan.evidence(case)
             targets = scan.targets(evidence)
         verdict, reason = difference_rule.decide(evidence, self.limits)
@@ -115,6 +117,7 @@ class _Scan:
     detector: Differential
     forward: Direction
     backward: Direction
+    forgotten: frozenset[int]
     seed: int
     progress: Progress
     stop_reason: str = ""
@@ -130,7 +133,7 @@ class _Scan:
                 if self._found(comparisons) and self.detector.effort != "exhaustive":
                     self.stop_reason = f"a trigger of the family {plan.name} stands out"
                     break
-            if not self._found(comparisons):
+            if not self._found(comparisons) and self.forward.classes > 2:
                 together = self._together()
         self.stop_reason = self.stop_reason or "every family was searched"
         return Evidence(
@@ -141,6 +144,7 @@ class _Scan:
             suspect_accuracy=difference_rule.accuracy_of(case.suspect_logits, case.labels),
             class_names=tuple(case.class_name(each) for each in range(self.forward.classes)),
             not_searched=self._not_searched(),
+            forgotten=self.forgotten,
         )
 
     def targets(self, evidence: Evidence) -> tuple[Target, ...]:
@@ -184,7 +188,7 @@ class _Scan:
         return (counts >= FEWEST_PER_SOURCE).nonzero().flatten()
 
     def _found(self, comparisons: list[Comparison]) -> bool:
-        return any(map(self.detector.limits.found, comparisons))
+        return any(self.detector.limits.convinced(each, self.forgotten) for each in comparisons)
 
     def _compared(self, plan: _Plan) -> Comparison:
         """The comparison; near the limits, the median of three."""
