@@ -288,7 +288,7 @@ def test_a_poor_reference_makes_it_inconclusive(world: planted.World) -> None:
     found = scanned(world, world.backdoored, reference=untrained)
     assert found.verdict == "inconclusive"
     assert found.reference_accuracy == 0.25
-    assert "hardly better than chance" in found.reason
+    assert 'predicts "north-west" for nearly every image' in found.reason
     assert any("reference gets only 25%" in warning for warning in found.warnings)
 
 

@@ -40,6 +40,7 @@ class Case:
         images: clean images (N, C, H, W), uint8 or float in [0, 1].
         labels: their true classes, int64 (N,).
         class_names: one name per class, for reports.
+        expected_accuracy: what the models should get right of such images, in (0, 1], if that is known.
     """
 
     suspect: nn.Module
@@ -47,6 +48,7 @@ class Case:
     images: Tensor | None = None
     labels: Tensor | None = None
     class_names: tuple[str, ...] | None = None
+    expected_accuracy: float | None = None
 
     @property
     def device(self) -> torch.device:

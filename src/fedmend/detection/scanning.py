@@ -15,6 +15,8 @@ from fedmend.detection.case_checks import check_case, check_logits, unchanged
 from fedmend.detection.decision import case_warnings, combine
 from fedmend.detection.differential import Differential
 from fedmend.detection.finding_checks import check_finding
+from fedmend.detection.mistakes import Doubt, doubt
+from fedmend.detection.same_model import refuse_same_logits, refuse_same_weights
 from fedmend.detection.scan_report import Examples, ScanReport
 from fedmend.errors import ConfigError
 from fedmend.inference import frozen
@@ -36,6 +38,9 @@ def scan(
 ) -> ScanReport:
     """Look for a backdoor with one detector or several.
 
+    Before any search, the models' accuracy on the images is checked for configuration mistakes. One that can be named,
+    and a model hardly better than chance, end the scan as inconclusive; with a lesser sign of one, no verdict is clean.
+
     Args:
         case: the suspect, and as much of a clean reference, clean images and their labels as the detectors need. With
             images: at least 10 of two classes or more; from 8 of a class on, :class:`Differential` also looks for
@@ -48,7 +53,7 @@ def scan(
     Raises:
         ConfigError: a detector needs what the case lacks, or there is no detector.
         DataError: the images or labels can't be used.
-        ModelError: the models differ in device, precision or classes, or return NaN.
+        ModelError: the models differ in device, precision or classes, return NaN, or are the same.
     """
     if detectors is None:
         detectors = (Differential(),)
@@ -63,10 +68,13 @@ def scan(
     models = [case.suspect] if case.reference is None else [case.suspect, case.reference]
     check_case(case)
     with frozen(*models):
-        if case.images is not None:
-            check_logits(case)
+        doubted = _doubted(case)
+        searching = () if doubted is not None and doubted.stops else chosen
         findings = _with_names_of_their_own(
-            [_found(detector, case, generator(seed, "scan"), progress) for detector in chosen]
+            [
+                *(_found(detector, case, generator(seed, "scan"), progress) for detector in searching),
+                *([] if doubted is None else [doubted.finding]),
+            ]
         )
         examples = tuple(_examples(findings, case))
     verdict, reason = combine(findings)
@@ -74,6 +82,9 @@ def scan(
     reference_accuracy = _accuracy(case, case.reference) if labelled else None
     classes = 0 if case.images is None else case.suspect_logits.shape[1]
     count = 0 if case.images is None else len(case.images)
+    warnings = tuple(case_warnings(count, classes, reference_accuracy, labelled)) if count else ()
+    if doubted is not None and verdict == "backdoored":
+        warnings += (doubted.finding.reason,)
     return ScanReport(
         verdict=verdict,
         reason=reason,
@@ -87,8 +98,17 @@ def scan(
         versions=versions(),
         seconds=time.perf_counter() - started,
         examples=examples,
-        warnings=tuple(case_warnings(count, classes, reference_accuracy, labelled)) if count else (),
+        warnings=warnings,
     )
+
+
+def _doubted(case: Case) -> Doubt | None:
+    refuse_same_weights(case)
+    if case.images is None:
+        return None
+    check_logits(case)
+    refuse_same_logits(case)
+    return doubt(case)
 
 
 def _check_detector(detector: object) -> None:
