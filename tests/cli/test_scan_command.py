@@ -12,7 +12,8 @@ import torch
 
 import planted
 from fedmend.checkpoints import read_trigger
-from fedmend.cli.scan_command import save_scan, summary
+from fedmend.cli.saving import save_results, scan_files
+from fedmend.cli.scan_command import summary
 from fedmend.detection import Differential, ScanReport, recovered
 from fedmend.evaluation import attack_success_rate
 from fedmend.goals import AllToOne
@@ -163,12 +164,13 @@ def test_every_trigger_has_a_file(scan_report: ScanReport, tmp_path: Path) -> No
     addition = Addition(torch.full((1, planted.SIDE, planted.SIDE), 0.1))
     first, second = finding.targets[0], replace(finding.targets[0], trigger=addition, sources=(2,))
     both = replace(finding, verdict="backdoored", targets=(first, replace(first, trigger=None), second))
-    save_scan(replace(scan_report, findings=(finding, both)), tmp_path)
+    report = replace(scan_report, findings=(finding, both))
+    save_results(tmp_path, scan_files(report, tmp_path))
     assert names(tmp_path) == THREE | {"trigger-2.safetensors"}
     back = read_trigger(tmp_path / "trigger-2.safetensors")
     assert isinstance(back, Addition)
     assert torch.equal(back.delta, addition.delta)
-    save_scan(scan_report, tmp_path)
+    save_results(tmp_path, scan_files(scan_report, tmp_path))
     assert names(tmp_path) == THREE
 
 

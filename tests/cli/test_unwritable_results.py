@@ -68,3 +68,18 @@ def test_a_full_disk_for_a_run(
 ) -> None:
     full(monkeypatch)
     refused(["simulate", config, "--out", str(tmp_path / "run")], "No space left on device")
+
+
+@pytest.mark.parametrize("command", ["scan", "repair"])
+def test_what_cannot_be_shown_is_said_before_the_search(
+    refused: Refused, files: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    def search(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(f"fedmend.cli.{command}_command.run_scan", search)
+    (tmp_path / "scan.json").write_text("damaged, and about to be replaced", encoding="utf-8")
+    arguments = getattr(files, command)(files.model("clean"), tmp_path)
+    refused(arguments, "interrupted", 130)
+    (tmp_path / "config.json").write_text("[", encoding="utf-8")
+    refused(arguments, "config.json is damaged")

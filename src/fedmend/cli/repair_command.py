@@ -15,12 +15,11 @@ from fedmend.cli.console import progress_bars
 from fedmend.cli.data_options import DataChoice
 from fedmend.cli.model_options import ModelChoice
 from fedmend.cli.pruning_command import prune_run
-from fedmend.cli.saving import make_way, save_repaired
-from fedmend.cli.scan_command import save_scan, summary
+from fedmend.cli.saving import SCAN_AND_REPAIR, check_folder, make_way, model_file, save_results, scan_files
+from fedmend.cli.scan_command import summary
 from fedmend.detection import Effort
 from fedmend.detection import scan as run_scan
 from fedmend.errors import ConfigError
-from fedmend.files import write_text
 from fedmend.repairs import REPAIRS, FederatedPruning, HoldOutGate, RepairReport
 from fedmend.repairs import repair as run_repair
 
@@ -165,6 +164,7 @@ def repair(
         if reference_round is not None and not held_out_images:
             raise ConfigError("--reference-round is for a new scan, which needs --held-out-images above 0")
         make_way(out, overwrite, [suspect, *suspect.glob("checkpoints/*")])
+        check_folder(out.parent, ("repair.json", "attacker/prune_evaluation.json"))
         repairer = replace(
             repairer,
             vote=vote or repairer.vote,
@@ -197,6 +197,7 @@ def repair(
         names = ", ".join(name for name, value in missing.items() if value is None)
         raise ConfigError(f"--method unlearn needs {names} as well")
     make_way(out, overwrite, [suspect] if reference is None else [suspect, reference])
+    check_folder(out.parent, SCAN_AND_REPAIR)
     detector, gate = options.chosen_detector(method, effort), HoldOutGate()
     if method != options.DEFAULT_DETECTOR or effort is not None:
         gate = replace(gate, detector=detector)
@@ -215,10 +216,9 @@ def repair(
             seed=seed,
             progress=progress,
         )
-    folder = out.parent
-    save_repaired(repaired, out)
-    write_text(folder / "repair.json", report.to_json() + "\n")
-    page = save_scan(found, folder)
+    repair_file = {"repair.json": report.to_json() + "\n"}
+    results = {**scan_files(found, out.parent), **model_file(repaired, out.name), **repair_file}
+    page = save_results(out.parent, results)
     click.echo(report.to_json() if as_json else f"{summary(found)}\n{outcome(report)}\nReport: {page}")
     return EXIT_CODES[report.outcome]
 
