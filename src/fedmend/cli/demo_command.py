@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from fedmend.cli.case_loading import choose_device, choose_images, load_model
-from fedmend.cli.console import progress_bars
+from fedmend.cli.console import progress_bars, show
 from fedmend.cli.repair_command import outcome
 from fedmend.cli.saving import save_repaired
 from fedmend.cli.scan_command import save_scan, summary
@@ -93,11 +93,11 @@ def demo(out: Path, fast: bool, device: str) -> None:
             data=(training, test),
             execution=Execution(device=where, progress=progress),
         )
-        click.echo(_federation(run, plan))
-        click.echo(_scan_and_repair(run, plan, test, where, progress))
+        show(_federation(run, plan))
+        show(_scan_and_repair(run, plan, test, where, progress))
     page = out / "report.html"
     write_page(page, read_folder(out))
-    click.echo(f"\nReport: {page.resolve()}")
+    show(f"\nReport: {page.resolve()}")
 
 
 def _federation(run: RunFolder, plan: _Plan) -> str:

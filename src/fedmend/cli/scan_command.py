@@ -10,7 +10,7 @@ import click
 from fedmend.checkpoints import save_trigger
 from fedmend.cli import options
 from fedmend.cli.case_loading import load_case
-from fedmend.cli.console import progress_bars
+from fedmend.cli.console import progress_bars, show
 from fedmend.cli.data_options import DataChoice
 from fedmend.cli.model_options import ModelChoice
 from fedmend.detection import Effort, ScanReport, most_suspicious, recovered
@@ -65,7 +65,7 @@ def scan(
     with suppress(OSError):
         (out / "repair.json").unlink()  # from an earlier repair, maybe of another model
     page = save_scan(report, out)
-    click.echo(report.to_json() if as_json else f"{summary(report)}\nReport: {page}")
+    show(report.to_json() if as_json else f"{summary(report)}\nReport: {page}")
     return EXIT_CODES[report.verdict]
 
 
