@@ -48,7 +48,7 @@ def measure(classes: int, size: int, width: int) -> dict[str, float]:
     labels = torch.arange(IMAGES) % min(classes, IMAGES)
     before = forget_peak()
     started = time.perf_counter()
-    scan(Case(model, model, images, labels), DETECTORS[METHOD]())
+    scan(Case(model, model, images, labels), DETECTORS[METHOD](), seed=0)
     seconds = time.perf_counter() - started
     parameters = sum(each.numel() for each in model.parameters())
     memory = math.nan if before is None else peak_mib() - before

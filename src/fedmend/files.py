@@ -48,7 +48,7 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write ``text`` as UTF-8 (see :func:`write_atomically`)."""
+    """Write ``text`` as UTF-8, lone surrogates as escapes (see :func:`write_atomically`)."""
     write_atomically(path, lambda temporary: _write(temporary, text))
 
 
@@ -192,7 +192,7 @@ def _make_durable(path: Path) -> None:
 
 
 def _write(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8")
+    path.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 def _umask() -> int:

@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import secrets
 
 import torch
+
+
+def unpredictable_seed() -> int:
+    """A seed in [0, 2^32) from the operating system, so that nobody can prepare a model for what it draws."""
+    return secrets.randbelow(2**32)
 
 
 def derive_seed(seed: int, *parts: int | str) -> int:

@@ -8,13 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 
 import planted
 from fedmend.checkpoints import read_trigger
 from fedmend.cli.saving import save_results, scan_files
 from fedmend.cli.scan_command import summary
-from fedmend.detection import Differential, ScanReport, recovered
+from fedmend.detection import Case, Differential, ScanReport, recovered
+from fedmend.errors import DataError
 from fedmend.evaluation import attack_success_rate
 from fedmend.goals import AllToOne
 from fedmend.triggers import Addition, Patch
@@ -81,6 +83,27 @@ def test_the_same_command_twice_says_the_same(run: Callable[..., Any], files: An
     arguments = files.scan(files.model("clean"), tmp_path)
     assert run(arguments) == run(arguments)
     assert names(tmp_path) == THREE
+
+
+def test_images_and_search_are_unpredictable_unless_a_seed_is_given(
+    run: Callable[..., Any], files: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A model can be trained to look clean on images that are known before; the report says which were used."""
+    scanned: list[tuple[torch.Tensor, int]] = []
+
+    def record(case: Case, *_: object, seed: int, **__: object) -> ScanReport:
+        scanned.append((case.images, seed))
+        raise DataError("seen")
+
+    monkeypatch.setattr("fedmend.cli.scan_command.run_scan", record)
+    arguments = [*files.scan(files.model("clean"), tmp_path), "--images", "40"]
+    place = arguments.index("--seed")
+    for given in (arguments[:place] + arguments[place + 2 :],) * 2 + (arguments,) * 2:
+        assert run(given).err == "fedmend: seen\n"
+    (one, seed_one), (two, seed_two), (fixed, seed_fixed), (again, _) = scanned
+    assert seed_one != seed_two
+    assert not torch.equal(one, two)
+    assert (seed_fixed, torch.equal(fixed, again)) == (0, True)
 
 
 def test_two_classes_need_no_option(run: Callable[..., Any], files: Any, tmp_path: Path) -> None:

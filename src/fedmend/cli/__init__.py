@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from fedmend.cli.console import InterruptError, run
+from fedmend.cli.console import InterruptError, run, show
 
 COMMANDS = {
     "demo": "Attack a small federation, find the backdoor and repair the model.",
@@ -55,7 +55,7 @@ class _LazyGroup(click.Group):
 def command_line(context: click.Context) -> None:
     """Find and remove backdoors in models trained by federated learning."""
     if context.invoked_subcommand is None:
-        click.echo(context.get_help())
+        show(context.get_help())
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -17,10 +17,16 @@ import click
 from fedmend.cli.progress_display import PeriodicLines, StageCounter, bars
 from fedmend.errors import FedmendError
 from fedmend.progress import Progress
+from fedmend.terminal_text import printable
 
 EXIT_BAD_INPUT = 2
 EXIT_INTERRUPTED = 130
 EXIT_BUG = 70
+
+
+def show(text: str, *, err: bool = False) -> None:
+    """Print lines on stdout or stderr; what could rewrite a terminal is escaped (see :func:`printable`)."""
+    click.echo("\n".join(printable(line) for line in text.split("\n")), err=err)  # noqa: TID251
 
 
 class InterruptError(Exception):
@@ -140,13 +146,13 @@ def _abandon_stdout() -> None:
 
 def _fail(message: str, code: int) -> int:
     with suppress(Exception):  # stderr may be full or closed
-        click.echo(f"fedmend: {' '.join(message.split())}", err=True)
+        show(f"fedmend: {' '.join(message.split())}", err=True)
     return code
 
 
 def _bug() -> int:
     with suppress(Exception):
-        traceback.print_exc()
+        show(traceback.format_exc().rstrip(), err=True)
     return _fail(
         "this is a bug in fedmend (or in your own model, if the last lines above are its code)", EXIT_BUG
     )

@@ -25,7 +25,7 @@ class DataChoice:
     count: int | None = None
 
 
-def data_options(*, required: bool) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+def add_data_options(*, required: bool) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Add the options; the command gets them as one :class:`DataChoice`, ``data``."""
 
     def add(command: Callable[..., Any]) -> Callable[..., Any]:

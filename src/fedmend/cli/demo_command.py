@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from fedmend.cli.case_loading import choose_device, choose_images, load_model
-from fedmend.cli.console import progress_bars
+from fedmend.cli.console import progress_bars, show
 from fedmend.cli.repair_command import outcome
 from fedmend.cli.saving import model_file, save_results, scan_files
 from fedmend.cli.scan_command import summary
@@ -92,9 +92,9 @@ def demo(out: Path, fast: bool, device: str) -> None:
             data=(training, test),
             execution=Execution(device=where, progress=progress),
         )
-        click.echo(_federation(run, plan))
-        click.echo(_scan_and_repair(run, plan, test, where, progress))
-    click.echo(f"\nReport: {(out / 'report.html').resolve()}")
+        show(_federation(run, plan))
+        show(_scan_and_repair(run, plan, test, where, progress))
+    show(f"\nReport: {(out / 'report.html').resolve()}")
 
 
 def _federation(run: RunFolder, plan: _Plan) -> str:

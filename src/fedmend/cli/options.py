@@ -10,10 +10,11 @@ from typing import Any, TypeVar, get_args
 
 import click
 
-from fedmend.cli.data_options import data_options
+from fedmend.cli.data_options import add_data_options
 from fedmend.cli.model_options import model_options
 from fedmend.detection import DETECTORS, Detector, Differential, Effort, find_detector
 from fedmend.errors import ConfigError
+from fedmend.seeds import unpredictable_seed
 
 DEFAULT_DETECTOR = "differential"
 DETECTOR_HELP = f"The detector: {', '.join(DETECTORS)}, or package.module:factory for your own."
@@ -40,9 +41,16 @@ def _shared(required: bool) -> tuple[Callable[[Any], Any], ...]:
             help="A clean model file, such as an earlier round's. Most detectors need one.",
         ),
         model_options(required=required),
-        data_options(required=required),
+        add_data_options(required=required),
         click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, ..."),
-        click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True),
+        click.option(
+            "--seed",
+            type=click.IntRange(min=0),
+            default=unpredictable_seed,
+            show_default="drawn anew, and recorded in the report",
+            help="Decides which images are used and all other randomness. Choose one only to repeat a result: a model "
+            "can be trained to look clean on images that are known before.",
+        ),
         click.option("--json", "as_json", is_flag=True, help="Print only the result, as JSON."),
     )
 

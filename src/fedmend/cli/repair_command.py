@@ -11,7 +11,7 @@ import click
 
 from fedmend.cli import options
 from fedmend.cli.case_loading import load_case
-from fedmend.cli.console import progress_bars
+from fedmend.cli.console import progress_bars, show
 from fedmend.cli.data_options import DataChoice
 from fedmend.cli.model_options import ModelChoice
 from fedmend.cli.pruning_command import prune_run
@@ -182,7 +182,7 @@ def repair(
             seed,
             out,
         )
-        click.echo(report.to_json() if as_json else text)
+        show(report.to_json() if as_json else text)
         return EXIT_CODES[report.outcome]
     pruning_only: dict[str, object] = {
         "--vote": vote,
@@ -219,7 +219,7 @@ def repair(
     repair_file = {"repair.json": report.to_json() + "\n"}
     results = {**scan_files(found, out.parent), **model_file(repaired, out.name), **repair_file}
     page = save_results(out.parent, results)
-    click.echo(report.to_json() if as_json else f"{summary(found)}\n{outcome(report)}\nReport: {page}")
+    show(report.to_json() if as_json else f"{summary(found)}\n{outcome(report)}\nReport: {page}")
     return EXIT_CODES[report.outcome]
 
 

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from fedmend.cli.console import show
+
 
 @click.command()
 @click.argument("run", type=click.Path(path_type=Path))
@@ -18,4 +20,4 @@ def report(run: Path) -> None:
 
     page = run / "report.html"
     write_page(page, read_folder(run))
-    click.echo(f"Report: {page}")
+    show(f"Report: {page}")

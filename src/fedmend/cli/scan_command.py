@@ -8,7 +8,7 @@ import click
 
 from fedmend.cli import options
 from fedmend.cli.case_loading import load_case
-from fedmend.cli.console import progress_bars
+from fedmend.cli.console import progress_bars, show
 from fedmend.cli.data_options import DataChoice
 from fedmend.cli.model_options import ModelChoice
 from fedmend.cli.saving import SCAN_AND_REPAIR, check_folder, save_results, scan_files
@@ -62,7 +62,7 @@ def scan(
         report = run_scan(loaded.to_scan(), detectors, seed=seed, progress=progress)
     earlier_repair = {"repair.json": None}  # maybe of another model
     page = save_results(out, {**scan_files(report, out), **earlier_repair})
-    click.echo(report.to_json() if as_json else f"{summary(report)}\nReport: {page}")
+    show(report.to_json() if as_json else f"{summary(report)}\nReport: {page}")
     return EXIT_CODES[report.verdict]
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from fedmend.cli.case_loading import choose_device
-from fedmend.cli.console import progress_bars
+from fedmend.cli.console import progress_bars, show
 from fedmend.federation import Execution, RunFolder, read_config
 from fedmend.federation import simulate as run_simulation
 
@@ -36,7 +36,7 @@ def simulate(config: Path, out: Path, resume: bool, device: str, workers: int | 
             resume=resume,
             execution=Execution(choose_device(device), workers, progress),
         )
-    click.echo(summary(run))
+    show(summary(run))
 
 
 def summary(run: RunFolder) -> str:

@@ -22,7 +22,7 @@ from fedmend.errors import ConfigError
 from fedmend.inference import frozen
 from fedmend.pixels import to_uint8
 from fedmend.progress import Progress, silent
-from fedmend.seeds import generator
+from fedmend.seeds import generator, unpredictable_seed
 from fedmend.user_code import failures_named, is_users, name_of
 from fedmend.version_info import versions
 
@@ -33,7 +33,7 @@ def scan(
     case: Case,
     detectors: Detector | Sequence[Detector] | None = None,
     *,
-    seed: int = 0,
+    seed: int | None = None,
     progress: Progress = silent,
 ) -> ScanReport:
     """Look for a backdoor with one detector or several.
@@ -47,7 +47,8 @@ def scan(
             backdoors of that class alone. Without labels, the reference's predictions stand in, and a poor reference
             can't be noticed.
         detectors: by default :class:`Differential`. Their order changes nothing but the order of the findings.
-        seed: where all randomness comes from.
+        seed: where all randomness comes from; by default drawn anew, since a model can be trained to withstand the
+            search of a known seed. The report names it.
         progress: see ``fedmend.progress``.
 
     Raises:
@@ -63,6 +64,8 @@ def scan(
     for detector in chosen:
         _check_detector(detector)
         _check_needs(detector, case)
+    if seed is None:
+        seed = unpredictable_seed()
     started = time.perf_counter()
     case = replace(case)  # without what it computed before, maybe of models that have changed since
     models = [case.suspect] if case.reference is None else [case.suspect, case.reference]
