@@ -113,7 +113,7 @@ def test_a_case_without_mistakes_is_not_doubted(world: planted.World) -> None:
         (lambda x: x / 255, "multiplied by 255"),
         (lambda x: 1 - x, "inverted"),
         (lambda x: x * 0.5 + 0.5, "normalised by --mean 0.5 --std 0.5"),
-        (lambda x: x * 0.2236 + 0.4, "normalised by --mean 0.4 --std 0.224"),
+        (lambda x: x * 0.2236 + 0.4, "normalised by --mean 0.4 --std 0.223"),
         (lambda x: (x - 0.5) / 0.5, "a normalisation by --mean 0.5 --std 0.5 is undone"),
     ],
 )
@@ -121,7 +121,7 @@ def test_other_pixels_are_named(change: Callable[[Tensor], Tensor], said: str) -
     """Both models are right only behind the opposite of the change."""
     labels = torch.arange(COUNT) % len(LEVELS)
     images = LEVELS[labels].view(-1, 1, 1, 1).expand(-1, 1, 4, 4)
-    pair = [Through(ByLevel(sharpness), change) for sharpness in (10, 11)]
+    pair = [Through(ByLevel(sharpness), change) for sharpness in (10.0, 11.0)]
     assert doubt(Case(pair[0].model, pair[1].model, images, labels)) is None
     stopped(Case(pair[0], pair[1], images, labels), "The reference", said)
     stopped(Case(pair[0], None, images, labels), "The suspect", said)
@@ -135,7 +135,7 @@ def test_swapped_channels_are_named() -> None:
     colours = torch.tensor([0, 1, 1, 1, 2]).repeat(COUNT // 5)
     images = torch.rand(COUNT, 3, 4, 4, generator=generator(0)) / 4
     images[torch.arange(COUNT), colours] += 0.5
-    case = Case(IsRed(0), IsRed(1), images, (colours != 0).long())
+    case = Case(IsRed(0.0), IsRed(1.0), images, (colours != 0).long())
     assert doubt(case) is None
     stopped(replace(case, images=images.flip(1)), "red and blue are swapped")
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import reduce
 from pathlib import Path
@@ -10,8 +10,8 @@ from typing import Any, TypeVar, get_args
 
 import click
 
-from fedmend.cli.data_options import add_data_options
-from fedmend.cli.model_options import model_options
+from fedmend.cli.data_options import DataChoice, add_data_options
+from fedmend.cli.model_options import ModelChoice, model_options
 from fedmend.detection import DETECTORS, Detector, Differential, Effort, find_detector
 from fedmend.errors import ConfigError
 from fedmend.seeds import unpredictable_seed
@@ -38,10 +38,18 @@ def _shared(required: bool) -> tuple[Callable[[Any], Any], ...]:
         click.option(
             "--reference",
             type=_PATH,
-            help="A clean model file, such as an earlier round's. Most detectors need one.",
+            help="A clean model file, best a pinned one that was verified. Most detectors need one. A backdoor that "
+            "it has, too, as the round before the last may have, can't be found by comparing.",
         ),
         model_options(required=required),
         add_data_options(required=required),
+        click.option(
+            "--expected-accuracy",
+            type=click.FloatRange(0, 1, min_open=True),
+            metavar="FRACTION",
+            help="What the models get right of such images, such as 0.94. With less, the pixels, the labels or the "
+            "order of the classes aren't those of the training, and the scan is inconclusive.",
+        ),
         click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, ..."),
         click.option(
             "--seed",
@@ -69,6 +77,18 @@ def chosen_detector(name: str, effort: Effort | None) -> Detector:
             f"--effort is a setting of the method differential; {name} has none, so remove --effort"
         )
     return replace(detector, effort=effort)
+
+
+def require(suspects: Sequence[str], model: ModelChoice, data: DataChoice) -> None:
+    """See to it that a scan has what it needs.
+
+    Raises:
+        click.UsageError: something is missing; all of it is named.
+    """
+    given = {"SUSPECT": suspects, "--model": model.architecture, "--data": data.source}
+    missing = [name for name, value in given.items() if not value]
+    if missing:
+        raise click.UsageError(f"give {', '.join(missing)} as well")
 
 
 def common(*, required: bool = True) -> Callable[[Function], Function]:

@@ -15,7 +15,16 @@ from fedmend.cli.console import progress_bars, show
 from fedmend.cli.data_options import DataChoice
 from fedmend.cli.model_options import ModelChoice
 from fedmend.cli.pruning_command import prune_run
-from fedmend.cli.saving import SCAN_AND_REPAIR, check_folder, make_way, model_file, save_results, scan_files
+from fedmend.cli.result_command import ResultCommand
+from fedmend.cli.saving import (
+    SCAN_AND_REPAIR,
+    check_folder,
+    make_way,
+    model_file,
+    refuse_to_replace,
+    save_results,
+    scan_files,
+)
 from fedmend.cli.scan_command import summary
 from fedmend.detection import Effort
 from fedmend.detection import scan as run_scan
@@ -27,7 +36,7 @@ HELD_OUT_IMAGES = 500
 EXIT_CODES = {"repaired": 0, "not needed": 0, "failed": 1, "undecided": 3}
 
 
-@click.command()
+@click.command(cls=ResultCommand)
 @options.suspect
 @options.common(required=False)
 @options.effort
@@ -113,6 +122,7 @@ def repair(
     reference: Path | None,
     model: ModelChoice,
     data: DataChoice,
+    expected_accuracy: float | None,
     device: str,
     seed: int,
     as_json: bool,
@@ -152,6 +162,7 @@ def repair(
                 "--model": model.architecture,
                 "--data": data.source,
                 "--effort": effort,
+                "--expected-accuracy": expected_accuracy,
             },
             f"--method {repair_method}",
         )
@@ -203,7 +214,9 @@ def repair(
         gate = replace(gate, detector=detector)
     if max_accuracy_drop is not None:
         gate = replace(gate, max_accuracy_drop=max_accuracy_drop)
-    loaded = load_case(suspect, reference, model, data, device, seed)
+    loaded = load_case(suspect, reference, model, data, device, seed, expected_accuracy)
+    if not overwrite:
+        refuse_to_replace(out.parent, loaded.provenance)
     own = loaded.repair_images(repair_images, seed)
     case = loaded.to_scan()
     with progress_bars() as progress:
@@ -217,7 +230,11 @@ def repair(
             progress=progress,
         )
     repair_file = {"repair.json": report.to_json() + "\n"}
-    results = {**scan_files(found, out.parent), **model_file(repaired, out.name), **repair_file}
+    results = {
+        **scan_files(loaded.recorded(found), out.parent),
+        **model_file(repaired, out.name),
+        **repair_file,
+    }
     page = save_results(out.parent, results)
     show(report.to_json() if as_json else f"{summary(found)}\n{outcome(report)}\nReport: {page}")
     return EXIT_CODES[report.outcome]

@@ -12,7 +12,10 @@ from torch import nn
 
 from fedmend.checkpoints import save_state, save_trigger
 from fedmend.detection import ScanReport, most_suspicious, recovered
-from fedmend.errors import ConfigError, OutputError
+from fedmend.detection.provenance import Provenance
+from fedmend.detection.tensors_beside import FILE as TENSORS
+from fedmend.detection.tensors_beside import without_tensors
+from fedmend.errors import ConfigError, DataError, OutputError
 from fedmend.files import Content, undo_unfinished, write_together
 from fedmend.pages import read_folder, render
 
@@ -57,8 +60,38 @@ def save_results(folder: Path, results: Results) -> Path:
     page = folder / "report.html"
     written = {name: content for name, content in results.items() if content is not None}
     written[page.name] = render(read_folder(folder, texts))
-    write_together(folder, written, remove=[name for name, content in results.items() if content is None])
+    gone = [name for name, content in results.items() if content is None]
+    if "scan.json" in written:
+        text, tensors = without_tensors(str(written["scan.json"]))
+        written["scan.json"] = text
+        if tensors is None:
+            gone.append(TENSORS)
+        else:
+            written[TENSORS] = partial(_write_bytes, tensors)
+    write_together(folder, written, remove=gone)
     return page
+
+
+def refuse_to_replace(folder: Path, provenance: Provenance) -> None:
+    """See to it that no scan of other inputs is reported in ``folder``.
+
+    Raises:
+        ConfigError: one is, or a report that doesn't say of what it is.
+    """
+    path = folder / "scan.json"
+    if not os.path.lexists(path):
+        return
+    try:
+        earlier = ScanReport.load(path)
+    except DataError:
+        what = "there already, and can't be read"
+    else:
+        if earlier.provenance is not None and earlier.provenance.same_inputs(provenance):
+            return
+        what = "the report of another scan"
+        if earlier.provenance is not None:
+            what += f", of {earlier.provenance.suspect.name} on {earlier.date}"
+    raise ConfigError(f"{path} is {what}; choose another --out, or let --overwrite replace it")
 
 
 def scan_files(report: ScanReport, folder: Path) -> Results:
@@ -77,6 +110,10 @@ def scan_files(report: ScanReport, folder: Path) -> Results:
         results[name] = partial(save_trigger, trigger)
     results["scan.json"] = report.to_json() + "\n"
     return results
+
+
+def _write_bytes(data: bytes, path: Path) -> None:
+    path.write_bytes(data)
 
 
 def model_file(model: nn.Module | None, name: str) -> Results:

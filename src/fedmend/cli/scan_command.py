@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -11,16 +13,20 @@ from fedmend.cli.case_loading import load_case
 from fedmend.cli.console import progress_bars, show
 from fedmend.cli.data_options import DataChoice
 from fedmend.cli.model_options import ModelChoice
-from fedmend.cli.saving import SCAN_AND_REPAIR, check_folder, save_results, scan_files
+from fedmend.cli.repetition import EARLIER, Earlier, repeating, unchanged_since
+from fedmend.cli.result_command import ResultCommand
+from fedmend.cli.saving import SCAN_AND_REPAIR, check_folder, refuse_to_replace, save_results, scan_files
+from fedmend.cli.several_scans import Scan, expanded, planned, run_all
 from fedmend.detection import Effort, ScanReport
 from fedmend.detection import scan as run_scan
+from fedmend.detection.tensors_beside import without_tensors
 
 EXIT_CODES = {"clean": 0, "backdoored": 1, "inconclusive": 3}
 
 
-@click.command()
-@options.suspect
-@options.common()
+@click.command(cls=ResultCommand)
+@click.argument("suspects", nargs=-1, metavar="SUSPECT...")
+@options.common(required=False)
 @options.effort
 @click.option(
     "--method",
@@ -32,38 +38,104 @@ EXIT_CODES = {"clean": 0, "backdoored": 1, "inconclusive": 3}
     help=f"{options.DETECTOR_HELP} Repeat it to scan with several.",
 )
 @click.option(
-    "--out",
-    default="fedmend-scan",
+    "--seeds",
+    type=click.IntRange(min=1),
+    default=1,
     show_default=True,
-    type=click.Path(path_type=Path),
-    help="Folder for scan.json, report.html and, if a trigger was recovered, trigger.safetensors; further triggers "
-    "are trigger-2.safetensors and so on.",
+    help="Scan each model this many times, with the seeds from --seed on.",
 )
+@click.option(
+    "--again",
+    type=click.Path(path_type=Path),
+    metavar="REPORT",
+    help="Repeat the scan whose scan.json this is, from the same files; they are checked first. The network's code is "
+    "run as the report names it, so use only reports that you trust.",
+)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    help="Folder for scan.json, scan.safetensors with its tensors, report.html and, if a trigger was recovered, "
+    "trigger.safetensors; further triggers are trigger-2.safetensors and so on. Several scans have a folder in it "
+    "each, beside summary.json.  [default: fedmend-scan]",
+)
+@click.option(
+    "--overwrite", is_flag=True, help="Replace the report of a scan of other models or data at --out."
+)
+@click.pass_context
 def scan(
-    suspect: Path,
-    reference: Path | None,
-    model: ModelChoice,
-    data: DataChoice,
-    methods: tuple[str, ...],
-    effort: Effort | None,
-    device: str,
-    seed: int,
+    context: click.Context,
+    /,
+    suspects: tuple[str, ...],
+    again: Path | None,
+    seeds: int,
+    out: Path | None,
+    overwrite: bool,
     as_json: bool,
-    out: Path,
+    **choices: Any,
 ) -> int:
-    """Search the model file SUSPECT for a backdoor.
+    """Search each model file SUSPECT for a backdoor; 'rounds/*.pt' names several.
 
-    Exit code: 0 clean, 1 backdoored, 2 bad input, 3 inconclusive.
+    A clean verdict means that nothing sets the suspect apart from the reference. A backdoor that both have can't be
+    found so: pin a reference that was verified, and take a detector that needs none as a second opinion.
+
+    Exit code: 0 clean, 1 backdoored, 2 bad input, 3 inconclusive; of several scans the worst, in the order 1, 2, 3, 0.
     """
-    detectors = [options.chosen_detector(name, effort) for name in methods]
+    if again is not None:
+        repeated: int = context.command.invoke(repeating(context, again))
+        return repeated
+    earlier: Earlier | None = context.meta.get(EARLIER)
+    options.require(suspects, choices["model"], choices["data"])
+    out = out or Path("fedmend-scan")
+    choice, paths = _Choice(**choices), expanded(suspects, choices["reference"])
+    if len(paths) == 1 and seeds == 1:
+        report = _scan_one(choice, paths[0], choice.seed, out, overwrite, earlier)
+        text = without_tensors(report.to_json())[0]
+        show(text if as_json else f"{summary(report)}\nReport: {out / 'report.html'}")
+        if earlier is not None:
+            show(earlier.compared(report), err=as_json)
+        return EXIT_CODES[report.verdict]
+
+    def scan_one(each: Scan) -> ScanReport:
+        return _scan_one(choice, each.suspect, each.seed, each.folder, overwrite)
+
+    return run_all(
+        planned(paths, choice.seed, seeds, out), out, scan_one, overwrite=overwrite, as_json=as_json
+    )
+
+
+@dataclass(frozen=True)
+class _Choice:
+    """What a command line says about a scan, beside the suspect."""
+
+    reference: Path | None
+    model: ModelChoice
+    data: DataChoice
+    expected_accuracy: float | None
+    device: str
+    seed: int
+    effort: Effort | None
+    methods: tuple[str, ...]
+
+
+def _scan_one(
+    choice: _Choice, suspect: Path, seed: int, out: Path, overwrite: bool, earlier: Earlier | None = None
+) -> ScanReport:
+    """Scan one model and write the results."""
+    detectors = [options.chosen_detector(name, choice.effort) for name in choice.methods]
     check_folder(out, SCAN_AND_REPAIR)
-    loaded = load_case(suspect, reference, model, data, device, seed)
+    loaded = load_case(
+        suspect, choice.reference, choice.model, choice.data, choice.device, seed, choice.expected_accuracy
+    )
+    if not overwrite:
+        refuse_to_replace(out, loaded.provenance)
+    if earlier is not None:
+        unchanged_since(earlier, loaded.provenance)
     with progress_bars() as progress:
         report = run_scan(loaded.to_scan(), detectors, seed=seed, progress=progress)
+    report = loaded.recorded(report)
     earlier_repair = {"repair.json": None}  # maybe of another model
-    page = save_results(out, {**scan_files(report, out), **earlier_repair})
-    show(report.to_json() if as_json else f"{summary(report)}\nReport: {page}")
-    return EXIT_CODES[report.verdict]
+    save_results(out, {**scan_files(report, out), **earlier_repair})
+    return report
 
 
 def summary(report: ScanReport) -> str:

@@ -6,6 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, is_dataclass, replace
+from datetime import UTC, datetime
 
 import torch
 from torch import nn
@@ -66,7 +67,7 @@ def scan(
         _check_needs(detector, case)
     if seed is None:
         seed = unpredictable_seed()
-    started = time.perf_counter()
+    started, date = time.perf_counter(), datetime.now(UTC).isoformat(timespec="seconds")
     case = replace(case)  # without what it computed before, maybe of models that have changed since
     models = [case.suspect] if case.reference is None else [case.suspect, case.reference]
     check_case(case)
@@ -102,6 +103,7 @@ def scan(
         seconds=time.perf_counter() - started,
         examples=examples,
         warnings=warnings,
+        date=date,
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 from pydantic import ConfigDict, TypeAdapter
 
 from fedmend.detection.scan_report import ScanReport
+from fedmend.detection.tensors_beside import with_tensors
 from fedmend.errors import DataError
 from fedmend.pages.attacker_files import (
     read_attacked_rounds,
@@ -70,7 +72,7 @@ def read_folder(folder: Path, pending: Mapping[str, str | None] = MappingProxyTy
     rounds = {record.round: record for record in read_lines(folder / "rounds.jsonl", _ROUND)}
     return PageContents(
         title=page.title or f"Results in {folder.resolve().name}",
-        scan=read_file(folder / "scan.json", ScanReport.from_json, new, "scan again"),
+        scan=read_file(folder / "scan.json", partial(_parsed_scan, folder), new, "scan again"),
         repair=repair,
         rounds=tuple(rounds[number] for number in sorted(rounds)),
         attacks=read_attacks(folder),
@@ -103,6 +105,10 @@ def _require_results(folder: Path) -> None:
         raise DataError(f"no folder {folder}; expected one with results ({', '.join(_KNOWN)})")
     if not any((folder / name).is_file() for name in _KNOWN):
         raise DataError(f"nothing to show in {folder}; expected at least one of {', '.join(_KNOWN)}")
+
+
+def _parsed_scan(folder: Path, text: bytes) -> ScanReport:
+    return ScanReport.from_json(with_tensors(text, folder))
 
 
 def _parsed_repair(text: bytes) -> RepairReport:
