@@ -32,8 +32,8 @@ def test_wrong_words(
 
 
 def test_missing_words(refused: Refused, files: Any) -> None:
-    refused(["scan"], "Missing argument 'SUSPECT'")
-    refused(["scan", files.model("clean")], "Missing option '--model'")
+    refused(["scan"], "give SUSPECT, --model, --data as well")
+    refused(["scan", files.model("clean")], "give --model, --data as well")
     refused(["scna"], "No such command 'scna'")
 
 

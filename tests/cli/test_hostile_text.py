@@ -40,7 +40,7 @@ def test_a_class_name_can_not_change_the_verdict(
     assert lines[0].startswith("BACKDOORED. ")
     assert SHOWN in lines[0]
     assert all(line.isprintable() and not line.startswith("CLEAN") for line in lines)
-    report = ScanReport.from_json((out / "scan.json").read_text(encoding="utf-8"))
+    report = ScanReport.load(out)
     assert report.class_names[planted.TARGET] == SHOWN
     page = (out / "report.html").read_text(encoding="utf-8")
     assert SHOWN.replace("<b>", "&lt;b&gt;") in page

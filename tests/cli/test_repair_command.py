@@ -15,7 +15,7 @@ from fedmend.goals import AllToOne
 from fedmend.models import build_model
 from fedmend.repairs import REPAIRS, RepairReport, Unlearning
 
-FOUR = {"scan.json", "trigger.safetensors", "report.html", "repair.json"}
+FOUR = {"scan.json", "scan.safetensors", "trigger.safetensors", "report.html", "repair.json"}
 
 
 def names(folder: Path) -> set[str]:

@@ -21,7 +21,7 @@ from fedmend.evaluation import attack_success_rate
 from fedmend.goals import AllToOne
 from fedmend.triggers import Addition, Patch
 
-THREE = {"scan.json", "trigger.safetensors", "report.html"}
+FOUR = {"scan.json", "scan.safetensors", "trigger.safetensors", "report.html"}
 
 
 def names(folder: Path) -> set[str]:
@@ -36,8 +36,8 @@ def test_a_backdoored_model(
     assert result.err == ""
     assert result.out.startswith("BACKDOORED. A trigger sends images of other classes to ")
     assert result.out.endswith(f"\nReport: {tmp_path / 'report.html'}\n")
-    assert names(tmp_path) == THREE
-    report = ScanReport.from_json((tmp_path / "scan.json").read_text(encoding="utf-8"))
+    assert names(tmp_path) == FOUR
+    report = ScanReport.load(tmp_path)
     assert (report.verdict, report.num_images) == ("backdoored", 120)
     assert report.findings[0].settings == json.loads(
         json.dumps(asdict(Differential()))
@@ -59,13 +59,13 @@ def test_a_backdoored_model(
 def test_its_clean_twin_as_json(run: Callable[..., Any], files: Any, tmp_path: Path) -> None:
     (tmp_path / "repair.json").write_text("of another model")
     result = run([*files.scan(files.model("clean"), tmp_path), "--json", "--images", "16", "--seed", "3"])
-    assert names(tmp_path) == THREE
+    assert names(tmp_path) == FOUR
     assert result.code == 0
     assert result.err == ""
     printed = json.loads(result.out)
     assert printed == json.loads((tmp_path / "scan.json").read_text(encoding="utf-8"))
     assert (printed["verdict"], printed["num_images"], printed["seed"]) == ("clean", 16, 3)
-    assert names(tmp_path) == THREE
+    assert names(tmp_path) == FOUR
 
 
 def test_an_inconclusive_one(run: Callable[..., Any], files: Any, tmp_path: Path) -> None:
@@ -75,14 +75,16 @@ def test_an_inconclusive_one(run: Callable[..., Any], files: Any, tmp_path: Path
     np.savez(tmp_path / "mixed.npz", images=images, labels=(labels + 1) % 4)
     result = run(files.scan(files.model("clean"), tmp_path / "out", data=str(tmp_path / "mixed.npz")))
     assert result.code == 3
-    assert result.out.startswith("INCONCLUSIVE. The reference gets only 0% of the images right")
-    assert names(tmp_path / "out") == THREE
+    assert result.out.startswith(
+        "INCONCLUSIVE. The reference gets 0% of the images right, and 100% if its classes"
+    )
+    assert names(tmp_path / "out") == {"scan.json", "report.html"}
 
 
 def test_the_same_command_twice_says_the_same(run: Callable[..., Any], files: Any, tmp_path: Path) -> None:
     arguments = files.scan(files.model("clean"), tmp_path)
     assert run(arguments) == run(arguments)
-    assert names(tmp_path) == THREE
+    assert names(tmp_path) == FOUR
 
 
 def test_images_and_search_are_unpredictable_unless_a_seed_is_given(
@@ -110,10 +112,11 @@ def test_two_classes_need_no_option(run: Callable[..., Any], files: Any, tmp_pat
     images, labels = planted.draw(80, seed=4)
     two = labels < 2
     np.savez(tmp_path / "two.npz", images=images[two].numpy(), labels=labels[two].numpy())
-    model = planted.small(2, 1, (planted.SIDE, planted.SIDE))
-    torch.save(model.state_dict(), tmp_path / "two.pt")
+    for name in ("one", "two"):
+        model = planted.small(2, 1, (planted.SIDE, planted.SIDE))
+        torch.save(model.state_dict(), tmp_path / f"{name}.pt")
     given = {"data": str(tmp_path / "two.npz"), "reference": str(tmp_path / "two.pt")}
-    result = run(files.scan(str(tmp_path / "two.pt"), tmp_path / "out", **given))
+    result = run(files.scan(str(tmp_path / "one.pt"), tmp_path / "out", **given))
     assert result.code in (0, 3), result.err
     assert json.loads((tmp_path / "out" / "scan.json").read_text())["num_images"] == 40
 
@@ -134,7 +137,7 @@ def test_a_process_of_its_own(files: Any, tmp_path: Path) -> None:
     )
     assert (done.returncode, done.stderr) == (1, "")
     assert json.loads(done.stdout)["verdict"] == "backdoored"
-    assert names(out) == THREE
+    assert names(out) == FOUR
 
 
 def test_several_methods_make_one_verdict(run: Callable[..., Any], files: Any, tmp_path: Path) -> None:
@@ -160,7 +163,7 @@ def test_an_earlier_trigger_does_not_stay(run: Callable[..., Any], files: Any, t
     (tmp_path / "trigger.safetensors").write_bytes(b"an earlier scan's")
     result = run([*files.scan(files.model("clean"), tmp_path), "--method", "silent_detector:make"])
     assert result.code == 0, result.err
-    assert names(tmp_path) == THREE - {"trigger.safetensors"}
+    assert names(tmp_path) == FOUR - {"trigger.safetensors"}
 
 
 def test_effort_is_the_detectors(run: Callable[..., Any], files: Any, tmp_path: Path) -> None:
@@ -189,12 +192,12 @@ def test_every_trigger_has_a_file(scan_report: ScanReport, tmp_path: Path) -> No
     both = replace(finding, verdict="backdoored", targets=(first, replace(first, trigger=None), second))
     report = replace(scan_report, findings=(finding, both))
     save_results(tmp_path, scan_files(report, tmp_path))
-    assert names(tmp_path) == THREE | {"trigger-2.safetensors"}
+    assert names(tmp_path) == FOUR | {"trigger-2.safetensors"}
     back = read_trigger(tmp_path / "trigger-2.safetensors")
     assert isinstance(back, Addition)
     assert torch.equal(back.delta, addition.delta)
     save_results(tmp_path, scan_files(scan_report, tmp_path))
-    assert names(tmp_path) == THREE
+    assert names(tmp_path) == FOUR
 
 
 def test_the_p_value_is_printed(scan_report: ScanReport) -> None:

@@ -15,6 +15,8 @@ _TOLERANCE = 0.05
 """Accuracy that may be missing, beside two standard errors."""
 _DROP = 0.15
 """How far below the reference's the suspect's accuracy may be, beside three standard errors."""
+_SIGMAS = 3
+"""How many standard deviations a gain must exceed chance by."""
 _ERROR_LEFT = 2 / 3
 """A mistake explains a model's errors if at most this fraction of them is left without it."""
 
@@ -26,6 +28,11 @@ def fair_accuracy(classes: int) -> float:
     return _of_the_way(_FAIR, classes)
 
 
+def may_be_explained(right: Tensor) -> bool:
+    """Whether there are enough errors for :func:`explains`; ``right``: bool (N,)."""
+    return int((~right).sum()) >= max(_TOLERANCE * len(right), _SIGMAS**2)
+
+
 def explains(right: Tensor, right_then: Tensor) -> bool:
     """Whether a change removes a third of a model's errors or more, and too many for chance.
 
@@ -35,7 +42,7 @@ def explains(right: Tensor, right_then: Tensor) -> bool:
     errors, errors_then = int((~right).sum()), int((~right_then).sum())
     differ = int((right != right_then).sum())
     gained = errors - errors_then
-    enough = gained >= max(_TOLERANCE * len(right), 3 * math.sqrt(differ))
+    enough = gained >= max(_TOLERANCE * len(right), _SIGMAS * math.sqrt(differ))
     return gained > 0 and enough and errors_then <= _ERROR_LEFT * errors
 
 
@@ -81,7 +88,7 @@ def unusually_low(name: str, accuracy: float, classes: int) -> Iterator[str]:
 
 def far_below_reference(suspect: float, reference: float, images: int) -> Iterator[str]:
     """In words, if the suspect is much less accurate than the reference."""
-    spread = 3 * math.sqrt((suspect * (1 - suspect) + reference * (1 - reference)) / images)
+    spread = _SIGMAS * math.sqrt((suspect * (1 - suspect) + reference * (1 - reference)) / images)
     if suspect < reference - _DROP - spread:
         yield (
             f"The suspect gets {suspect:.0%} of the images right, and the reference {reference:.0%}: they may expect "
