@@ -158,12 +158,13 @@ def test_a_reference_is_needed_by_those_that_need_one(
     refused(arguments, "the detector Differential needs a clean reference model, and none was given")
 
 
-def test_an_earlier_trigger_does_not_stay(run: Callable[..., Any], files: Any, tmp_path: Path) -> None:
+def test_earlier_tensors_do_not_stay(run: Callable[..., Any], files: Any, tmp_path: Path) -> None:
     """A detector that recovers none."""
-    (tmp_path / "trigger.safetensors").write_bytes(b"an earlier scan's")
+    for name in ("trigger.safetensors", "scan.safetensors"):
+        (tmp_path / name).write_bytes(b"an earlier scan's")
     result = run([*files.scan(files.model("clean"), tmp_path), "--method", "silent_detector:make"])
     assert result.code == 0, result.err
-    assert names(tmp_path) == FOUR - {"trigger.safetensors"}
+    assert names(tmp_path) == FOUR - {"trigger.safetensors", "scan.safetensors"}
 
 
 def test_effort_is_the_detectors(run: Callable[..., Any], files: Any, tmp_path: Path) -> None:

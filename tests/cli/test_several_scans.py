@@ -86,6 +86,9 @@ def test_a_pattern_names_models_but_not_the_reference(
     assert [verdict for verdict, _ in verdicts] == ["backdoored", "clean"]
     (rounds / "[x].safetensors").write_bytes((rounds / "clean.safetensors").read_bytes())
     assert run(several(files, tmp_path / "x", rounds / "[x].safetensors")).code == 0
+    assert (tmp_path / "x" / "scan.json").is_file()  # a file of that name comes before the pattern
+    run(several(files, tmp_path / "one", rounds / "c*.safetensors"))
+    assert (tmp_path / "one" / "summary.json").is_file()  # whether a pattern matches one file or more
     refused(several(files, tmp_path / "y", rounds / "*.pt"), "no file matches")
 
 

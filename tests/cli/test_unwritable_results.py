@@ -32,7 +32,8 @@ def test_a_folder_in_a_files_place(
 ) -> None:
     quick_scans()
     (tmp_path / "scan.json").mkdir()
-    refused(files.scan(files.model("clean"), tmp_path), "can't write .*scan.json: Is a directory")
+    arguments = [*files.scan(files.model("clean"), tmp_path), "--overwrite"]
+    refused(arguments, "can't write .*scan.json: Is a directory")
 
 
 def full(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -80,7 +81,7 @@ def test_what_cannot_be_shown_is_said_before_the_search(
 
     monkeypatch.setattr(f"fedmend.cli.{command}_command.run_scan", search)
     (tmp_path / "scan.json").write_text("damaged, and about to be replaced", encoding="utf-8")
-    arguments = getattr(files, command)(files.model("clean"), tmp_path)
+    arguments = [*getattr(files, command)(files.model("clean"), tmp_path), "--overwrite"]
     refused(arguments, "interrupted", 130)
     (tmp_path / "config.json").write_text("[", encoding="utf-8")
     refused(arguments, "config.json is damaged")

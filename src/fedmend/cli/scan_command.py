@@ -87,7 +87,7 @@ def scan(
     options.require(suspects, choices["model"], choices["data"])
     out = out or Path("fedmend-scan")
     choice, paths = _Choice(**choices), expanded(suspects, choices["reference"])
-    if len(paths) == 1 and seeds == 1:
+    if seeds == 1 and paths == [Path(suspects[0])]:
         report = _scan_one(choice, paths[0], choice.seed, out, overwrite, earlier)
         text = without_tensors(report.to_json())[0]
         show(text if as_json else f"{summary(report)}\nReport: {out / 'report.html'}")
