@@ -8,7 +8,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from cells import CELLS, Cell, Federation, seed_of, settings, trunks
+from cells import CELLS, DRAWN, Cell, Federation, seed_of, settings, trunks
 
 from fedmend.federation import AttackConfig, RunFolder, SimulationConfig
 from fedmend.local_training import LocalTraining
@@ -25,7 +25,7 @@ TEST = {
     "blend": 2,
     "sinusoid": 2,
     "one-to-one": 3,
-    "two": 2,
+    "two": 3,
     "all-to-all": 1,
 }
 DEV = {
@@ -39,7 +39,7 @@ DEV = {
     "two": 1,
     "all-to-all": 1,
 }
-DEV_GREY = DEV | {"one-to-one": 1}
+DEV_GREY = DEV | {"one-to-one": 4}
 LEAST_ASR = 0.6
 
 
@@ -82,14 +82,14 @@ class Backdoor:
             self,
             name=f"{self.name}-strong",
             fraction=0.9,
-            rounds=self.rounds + 2,
+            rounds=self.rounds + (4 if self.family == "two" else 2),
             epochs=self.epochs + 1,
         )
 
 
 def backdoors(cell_name: str, split: str) -> list[Backdoor]:
     """All backdoors of a cell and split, drawn from a seed of their own; none for a cell of two classes."""
-    cell, random = CELLS[cell_name], Random(seed_of("backdoors", cell_name, split))
+    cell, random = CELLS[cell_name], Random(seed_of("backdoors", cell_name, DRAWN[split]))
     attacked = [trunk for trunk in trunks(cell_name, split) if trunk.attacked]
     counts = TEST if split == "test" else DEV_GREY if cell.grey else DEV
     made = []
@@ -159,7 +159,7 @@ def _draw(cell: Cell, trunk: Federation, family: str, number: int, random: Rando
     return Backdoor(
         trunk=trunk,
         family=family,
-        name=f"{trunk.split}-{family}-{number}",
+        name=f"{DRAWN[trunk.split]}-{family}-{number}",
         triggers=tuple(_trigger(cell, family, number, random) for _ in goals),
         goals=tuple(goals),
         attackers=3 if distributed else 2 if several else 1,

@@ -101,13 +101,18 @@ class Federation:
         return "small" in self.name
 
 
+DRAWN = {"dev": "dev", "test": "test2"}
+"""A split's name in names and seeds: the test was drawn anew after the detector had been judged on the first one."""
+
+
 def trunks(cell: str, split: str) -> list[Federation]:
     """The federations of a cell from which everything else branches off."""
 
     def made(number: int, partition: str, optimizer: str, attacked: bool, start: int) -> Federation:
-        name = f"{split}-{number}"
+        begun = f"start-{DRAWN[split]}-{start}"
+        rounds = CELLS[cell].rounds
         return Federation(
-            cell, split, name, partition, optimizer, f"start-{split}-{start}", CELLS[cell].rounds, attacked
+            cell, split, f"{DRAWN[split]}-{number}", partition, optimizer, begun, rounds, attacked
         )
 
     shared = not CELLS[cell].grey  # pre-training takes minutes
@@ -134,10 +139,10 @@ def small_federations(cell: str, split: str) -> list[Federation]:
         Federation(
             cell,
             split,
-            f"{split}-small-{number}",
+            f"{DRAWN[split]}-small-{number}",
             _PARTITIONS[number % 4],
             ("adam", "sgd")[number // 4 % 2],
-            f"start-{split}-small-{number}",
+            f"start-{DRAWN[split]}-small-{number}",
             12,
         )
         for number in range(SMALL_FEDERATIONS)

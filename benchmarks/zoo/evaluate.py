@@ -6,9 +6,11 @@
     python benchmarks/zoo/evaluate.py --split test --both                   # the reference is backdoored, too
     python benchmarks/zoo/evaluate.py --split test --method contrastive-paper
     python benchmarks/zoo/evaluate.py --method ablations:without_swap
+    python benchmarks/zoo/evaluate.py --split test --device cuda --workers 6
 
 Scans that have a line are passed over, so a killed run goes on where it was; two runs may share a file if their
 cells differ. Cells and families take turns, so the first lines already cover all of them. Times are of one thread.
+Where git isn't at hand, the environment variable COMMIT says which commit is measured.
 """
 
 from __future__ import annotations
@@ -69,6 +71,7 @@ def scanned(item: Item, options: argparse.Namespace, seed: int) -> dict[str, Any
         before = item.previous()
         assert before is not None
         reference = before
+    suspect, reference = suspect.to(options.device), reference.to(options.device)
     images, labels = item.images(images_per_class(item, options.method), seed)
     detector = detector_for(item, options.method, options.effort)
     started = time.perf_counter()
@@ -186,8 +189,14 @@ def in_turns(chosen: list[Item]) -> list[Item]:
     return [item for *_, item in sorted(placed, key=lambda place: place[:2])]
 
 
-def provenance(workers: int) -> dict[str, str]:
+def provenance(workers: int, device: str) -> dict[str, str]:
     """What else a line holds: the commit, with a plus if the source has changes, torch and the machine."""
+    machine = f"{os.cpu_count()} cores, {platform.machine()}, {workers} scans at a time"
+    if device != "cpu":
+        machine = f"{torch.cuda.get_device_name()}, {workers} scans at a time"
+    told = {"torch": torch.__version__, "machine": machine}
+    if commit := os.environ.get("COMMIT"):
+        return {"commit": commit} | told
     here = Path(__file__).parent
     commit, changes = (
         subprocess.run(["git", *command], capture_output=True, text=True, cwd=here, check=True).stdout.strip()
@@ -196,11 +205,7 @@ def provenance(workers: int) -> dict[str, str]:
             ["status", "--porcelain", "../../src/**/*.py", "ablations.py"],
         )
     )
-    return {
-        "commit": commit + "+" * bool(changes),
-        "torch": torch.__version__,
-        "machine": f"{os.cpu_count()} cores, {platform.machine()}, {workers} scans at a time",
-    }
+    return {"commit": commit + "+" * bool(changes)} | told
 
 
 def count_items() -> None:
@@ -234,6 +239,7 @@ def main() -> None:
     )
     parser.add_argument("--most", type=int, help="at most so many models, spread over cells and families")
     parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--device", default="cpu", help="such as cuda")
     parser.add_argument("--out", type=Path, help="another file, such as one for trials")
     options = parser.parse_args()
     if not items():
@@ -241,7 +247,7 @@ def main() -> None:
     RESULTS.mkdir(exist_ok=True)
     count_items()
     path = options.out or path_of(options.split, options.method, options.effort, both=options.both)
-    told, lines = provenance(options.workers), load(path)
+    told, lines = provenance(options.workers, options.device), load(path)
     done = {(line["cell"], line["name"], line["seed"]) for line in lines}
     if older := sum(line["commit"] != told["commit"] for line in lines):
         print(f"{older} of {len(lines)} scans in {path.name} are of another commit than {told['commit']}")

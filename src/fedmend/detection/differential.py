@@ -195,12 +195,16 @@ class _Scan:
         return sorted([first, self._once(plan, 1), self._once(plan, 2)], key=lambda each: each.lead)[1]
 
     def _narrowed(self, found: Comparison) -> Comparison:
-        """With each leading class as a pair where one source class is far ahead of the others."""
+        """With each leading class as a pair where one source class is far ahead of the others.
+
+        A trigger planted for one source class has larger variants that work on every class; only where a small one
+        does, too, need no pair be searched.
+        """
         if found.of_pairs or not self.detector.limits.found(found) or not self._with_pairs:
             return found
         strengths = list(found.strengths)
         for index, strength in enumerate(strengths[: found.leaders]):
-            if max(strength.rates) >= _WORKS_ON_MANY:
+            if any(rate >= _WORKS_ON_MANY for rate in strength.rates[_SMALL:]):
                 continue
             task = self._task(_PAIRS, self.forward, strength.aim.target)
             sources = pairs(self._sources(self.forward), [strength.aim.target])
@@ -271,7 +275,7 @@ class _Scan:
 
 
 _PATCHES_TO_ONE, _PAIRS = _Plan(PATCHES, of_pairs=False), _Plan(PAIR_PATCHES, of_pairs=True)
-_WORKS_ON_MANY, _FAR_AHEAD = 0.9, 1.0
+_WORKS_ON_MANY, _SMALL, _FAR_AHEAD = 0.9, 3, 1.25
 _MOST_LEADERS, _WIDEST, _MOST_TARGETS, _EXHAUSTIVE = 3, 32, 12, 3
 _STEPS = 250
 

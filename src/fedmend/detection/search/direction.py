@@ -10,7 +10,7 @@ from torch import Tensor
 
 from fedmend.detection.model_pair import ModelPair
 
-_MARGIN = 6.0
+_MARGIN, _STEPS = 6.0, 20
 _SMALLEST = 1e-30
 _SUM = 1e-3
 
@@ -44,35 +44,58 @@ class Direction:
     @staticmethod
     def of(pair: ModelPair) -> Direction:
         """From the suspect of a pair, in which triggers should work, to its reference."""
-        fires, stays = pair.suspect_clean[1], pair.reference_clean[1]
+        clean = [_scaled(logits) for logits in (pair.suspect_clean[1], pair.reference_clean[1])]
+        common = torch.stack([_priors(scale(logits)) for scale, logits in clean]).mean(0)
+        fires, stays = (_with_priors(scale, logits, common) for scale, logits in clean)
         suspect, reference = pair.exact or (pair.suspect, pair.reference)
+        before, kept = fires(pair.suspect_clean[1]), stays(pair.reference_clean[1])
         return Direction(
-            _scaled(pair.suspect, fires),
-            _scaled(pair.reference, stays),
-            _scaled(suspect, fires),
-            _scaled(reference, stays),
+            lambda images: fires(pair.suspect(images)[1]),
+            lambda images: stays(pair.reference(images)[1]),
+            lambda images: fires(suspect(images)[1]),
+            lambda images: stays(reference(images)[1]),
             pair.images,
-            fires.argmax(1),
-            stays.argmax(1),
-            fires.shape[1],
+            before.argmax(1),
+            kept.argmax(1),
+            before.shape[1],
         )
 
 
-def _scaled(outputs: Callable[[Tensor], tuple[Tensor, Tensor]], clean: Tensor) -> Logits:
-    """The model's logits, multiplied so that the median gap between the two highest is 6 on the clean images.
+def _scaled(clean: Tensor) -> tuple[Logits, Tensor]:
+    """A model's logits, multiplied so that the median gap between the two highest is 6 on the clean images.
 
     Softmax and cross-entropy depend on the logits' scale; predictions don't, so neither should a search. Outputs that
     are probabilities become their logarithms first.
+
+    Returns:
+        The function, from outputs to logits, and ``clean`` unchanged.
     """
     probabilities = _are_probabilities(clean)
     two = _logarithms(clean, probabilities).topk(2, 1).values
     gap = (two[:, 0] - two[:, 1]).median()
     factor = _MARGIN / gap if float(gap) > 0 else torch.ones_like(gap)
+    return lambda outputs: _logarithms(outputs, probabilities) * factor, clean
 
-    def logits(images: Tensor) -> Tensor:
-        return _logarithms(outputs(images)[1], probabilities) * factor
 
-    return logits
+def _priors(logits: Tensor) -> Tensor:
+    """The mean probability of each class, (classes,)."""
+    return logits.softmax(1).mean(0)
+
+
+def _with_priors(scale: Logits, clean: Tensor, wanted: Tensor) -> Logits:
+    """Logits to which each class's offset was added, so that its mean probability on the clean images is as wanted.
+
+    An honest round with few labels makes a model prefer some classes on any image. Both models get the same priors, so
+    that no class has a head start in one of them (as classifiers are adapted to another label distribution).
+    """
+    logits = scale(clean)
+    offsets = torch.zeros_like(wanted)
+    for _ in range(_STEPS):
+        offsets += (
+            wanted.clamp_min(_SMALLEST).log() - _priors(logits + offsets).clamp_min(_SMALLEST).log()
+        ).clamp(-1, 1)
+    offsets = (offsets - offsets.mean()).clamp(-_MARGIN, _MARGIN)
+    return lambda outputs: scale(outputs) + offsets
 
 
 def _are_probabilities(outputs: Tensor) -> bool:
