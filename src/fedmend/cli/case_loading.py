@@ -76,7 +76,7 @@ def load_case(
         raise ConfigError(
             f"give {' and '.join(name for name, value in given.items() if value is None)} as well"
         )
-    images = open_images(data.source, data.split)
+    images = open_images(data.source, data.split, resize=data.resize, classes=data.classes)
     chosen = choose_images(images, data.count, seed)
     where = choose_device(device)
     suspected = load_model(suspect, model.architecture, chosen, where)
