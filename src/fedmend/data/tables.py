@@ -17,7 +17,7 @@ from fedmend.data.class_names import check_names, in_order
 from fedmend.data.decoding import decode
 from fedmend.data.failures import as_data_error
 from fedmend.data.lazy_images import LazyImages, Size, Wanted, opened_images
-from fedmend.data.limits import MOST_IMAGES, check_is_file
+from fedmend.data.limits import MOST_IMAGES, check_is_file, check_unpacked
 from fedmend.data.parquet_pages import largest_page
 from fedmend.errors import DataError
 
@@ -81,7 +81,8 @@ def _encoded(path: Path, leaf: str, rows: list[int]) -> Iterator[tuple[str, byte
 
 
 def _batches(path: Path, file: Any, groups: Iterable[int], leaf: str) -> Iterator[Any]:
-    """A column's values, so few at a time that they need little memory even if a value fills the largest page."""
+    """A column's values, so few at a time that they need little memory even if each is as large as the largest page."""
+    unpacked, stored = 0, path.stat().st_size
     for group in groups:
         metadata = file.metadata.row_group(group)
         if not metadata.num_rows:
@@ -90,6 +91,8 @@ def _batches(path: Path, file: Any, groups: Iterable[int], leaf: str) -> Iterato
         largest = largest_page(path, [column for column in columns if column.path_in_schema == leaf])
         size = min(_MOST_ROWS, max(1, _BATCH_BYTES // max(1, largest)))
         for batch in file.iter_batches(size, row_groups=[group], columns=[leaf], use_threads=False):
+            unpacked += batch.nbytes
+            check_unpacked(unpacked, stored, f"column {leaf!r} of {path}")
             yield batch.column(0)
 
 
