@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import secrets
+from typing import TYPE_CHECKING
 
-import torch
+if TYPE_CHECKING:
+    import torch
 
 
 def unpredictable_seed() -> int:
@@ -21,4 +23,6 @@ def derive_seed(seed: int, *parts: int | str) -> int:
 
 def generator(seed: int, *parts: int | str) -> torch.Generator:
     """A separate CPU generator for one part of a job."""
+    import torch  # here, since the command line's help needs seeds and no torch
+
     return torch.Generator().manual_seed(derive_seed(seed, *parts))

@@ -98,7 +98,7 @@ def load_case(
         raise ConfigError(
             f"give {' and '.join(name for name, value in given.items() if value is None)} as well"
         )
-    images = open_images(data.source, data.split)
+    images = open_images(data.source, data.split, resize=data.resize, classes=data.classes)
     indices = choose_indices(images, data.count, seed)
     chosen = images.subset(indices)
     where = choose_device(device)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import inspect
+import json
 import sys
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import click
 from torch import Tensor
@@ -44,7 +46,7 @@ def file_record(path: Path) -> FileRecord:
 
 def architecture_record(choice: ModelChoice) -> ArchitectureRecord:
     """The record of an architecture that has been built."""
-    arguments = asdict(choice)
+    arguments = _as_in_json(asdict(choice))
     name = str(arguments.pop("architecture"))
     if ":" in name:
         module = name.partition(":")[0]
@@ -63,9 +65,9 @@ def data_record(choice: DataChoice, images: LazyImages, indices: Tensor, chosen:
         indices: int64 (N,), of the chosen ones.
         chosen: these.
     """
-    arguments = {
-        name: value for name, value in asdict(choice).items() if name not in ("source", "split", "count")
-    }
+    arguments = _as_in_json(asdict(choice))
+    for recorded in ("source", "split", "count"):
+        del arguments[recorded]
     source = Path(str(choice.source))
     return DataRecord(
         source=str(choice.source),
@@ -79,6 +81,12 @@ def data_record(choice: DataChoice, images: LazyImages, indices: Tensor, chosen:
         chosen=tuple(indices.tolist()),
         chosen_sha256=_sha256(_bytes(chosen.images), _bytes(chosen.labels)),
     )
+
+
+def _as_in_json(values: dict[str, Any]) -> dict[str, Any]:
+    """As they come back from a report, with lists for tuples."""
+    plain: dict[str, Any] = json.loads(json.dumps(values, default=str))
+    return plain
 
 
 def _source_sha256(module: str) -> str:
