@@ -7,11 +7,13 @@ from torch import Tensor, nn
 
 from fedmend.detection.base import Case
 from fedmend.errors import ModelError
+from fedmend.seeds import generator
 
 _ADVICE = (
     "a scan compares the suspect with a clean reference, and would call this pair clean whatever is in it: check "
     "both names, and give a reference that was verified"
 )
+_BLENDS = 7
 _ROUNDED = {
     torch.float32: "",
     torch.float16: " after rounding to float16",
@@ -36,13 +38,24 @@ def refuse_same_weights(case: Case) -> None:
             raise ModelError(f"suspect and reference have the same weights{rounded}; {_ADVICE}")
 
 
+@torch.no_grad()
 def refuse_same_logits(case: Case) -> None:
-    """Refuse a reference that returns the suspect's logits on every image, to the last bit.
+    """Refuse a reference that returns the suspect's logits to the last bit, on the images and on blends with noise.
+
+    A suspect that copies the reference on the scan's images alone isn't refused: a search can still find what it hides.
+
+    Args:
+        case: with images; its models in eval mode.
 
     Raises:
         ModelError: it does.
     """
-    if case.reference is not None and torch.equal(case.suspect_logits, case.reference_logits):
+    if case.reference is None or not torch.equal(case.suspect_logits, case.reference_logits):
+        return
+    pixels = case.pixels[:_BLENDS]
+    noise = torch.rand(pixels.shape, generator=generator(0, "blends with noise")).to(pixels)
+    blends = (pixels + noise) / 2
+    if torch.equal(case.suspect(blends.clone()), case.reference(blends.clone())):
         raise ModelError(f"suspect and reference return the same logits for every image; {_ADVICE}")
 
 
