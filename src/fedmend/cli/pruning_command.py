@@ -59,6 +59,8 @@ def prune_run(
         )
     run = RunFolder(path)
     config, where = run.config(), choose_device(device)
+    run.check()
+    run.attacker.check()
     count = _workers(workers, where, config.federation.clients_per_round)
     train, test = load_images(config.data.source, "train"), load_images(config.data.source, "test")
     validation, held_out, others = _divided(test, own_images, seed)
