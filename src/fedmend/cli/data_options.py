@@ -9,6 +9,9 @@ from typing import Any
 
 import click
 
+from fedmend.cli.completion import complete
+from fedmend.cli.known_names import DATA
+
 
 @dataclass(frozen=True)
 class DataChoice:
@@ -38,6 +41,7 @@ def data_options(*, required: bool) -> Callable[[Callable[..., Any]], Callable[.
             "source",
             required=required,
             metavar="SOURCE",
+            shell_complete=complete(DATA, files=True),
             help="Clean images: a known name, a hub id, a parquet or .npz file, or a folder with one sub-folder per "
             "class.",
         )

@@ -4,19 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from functools import reduce
+from functools import partial, reduce
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from fedmend.cli import known_names
+from fedmend.cli.completion import complete
 from fedmend.cli.data_options import data_options
+from fedmend.cli.missing_options import NamesAllMissing
 from fedmend.cli.model_options import model_options
-from fedmend.detection import DETECTORS, Detector, Differential, Effort, find_detector
 from fedmend.errors import ConfigError
 
+if TYPE_CHECKING:  # help and completion need no torch
+    from fedmend.detection import Detector, Effort
+
 DEFAULT_DETECTOR = "differential"
-DETECTOR_HELP = f"The detector: {', '.join(DETECTORS)}, or package.module:factory for your own."
+DETECTOR_HELP = f"The detector: {', '.join(known_names.DETECTORS)}, or package.module:factory for your own."
+
+command = partial(click.command, cls=NamesAllMissing)
+complete_detector = complete(known_names.DETECTORS)
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -26,7 +34,7 @@ suspect = click.argument("suspect", type=_PATH)
 
 effort = click.option(
     "--effort",
-    type=click.Choice(get_args(Effort)),
+    type=click.Choice(known_names.EFFORTS),
     help="What the method differential searches for: patches that send every class to one; patches for pairs of "
     "classes and additive perturbations as well; or everything, with more candidates.  [default: standard]",
 )
@@ -53,6 +61,8 @@ def chosen_detector(name: str, effort: Effort | None) -> Detector:
     Raises:
         ConfigError: there is no such detector, or it takes no effort.
     """
+    from fedmend.detection import Differential, find_detector
+
     detector = find_detector(name)
     if effort is None:
         return detector

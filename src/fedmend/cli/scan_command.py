@@ -18,27 +18,6 @@ from fedmend.detection import scan as run_scan
 EXIT_CODES = {"clean": 0, "backdoored": 1, "inconclusive": 3}
 
 
-@click.command()
-@options.suspect
-@options.common()
-@options.effort
-@click.option(
-    "--method",
-    "methods",
-    multiple=True,
-    default=[options.DEFAULT_DETECTOR],
-    show_default=True,
-    metavar="NAME",
-    help=f"{options.DETECTOR_HELP} Repeat it to scan with several.",
-)
-@click.option(
-    "--out",
-    default="fedmend-scan",
-    show_default=True,
-    type=click.Path(path_type=Path),
-    help="Folder for scan.json, report.html and, if a trigger was recovered, trigger.safetensors; further triggers "
-    "are trigger-2.safetensors and so on.",
-)
 def scan(
     suspect: Path,
     reference: Path | None,
@@ -51,14 +30,11 @@ def scan(
     as_json: bool,
     out: Path,
 ) -> int:
-    """Search the model file SUSPECT for a backdoor.
-
-    Exit code: 0 clean, 1 backdoored, 2 bad input, 3 inconclusive.
-    """
+    """See :func:`fedmend.cli.scan_options.scan`."""
     detectors = [options.chosen_detector(name, effort) for name in methods]
     check_folder(out, SCAN_AND_REPAIR)
     loaded = load_case(suspect, reference, model, data, device, seed)
-    with progress_bars() as progress:
+    with progress_bars(stages=len(detectors)) as progress:
         report = run_scan(loaded.to_scan(), detectors, seed=seed, progress=progress)
     earlier_repair = {"repair.json": None}  # maybe of another model
     page = save_results(out, {**scan_files(report, out), **earlier_repair})
