@@ -31,7 +31,7 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
     Raises:
         OutputError: the folder or the file can't be written.
     """
-    with _naming(path):
+    with naming(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         remove_leftovers(path.parent, glob.escape(path.name))
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
@@ -52,6 +52,11 @@ def write_text(path: Path, text: str) -> None:
     write_atomically(path, lambda temporary: _write(temporary, text))
 
 
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write bytes (see :func:`write_atomically`)."""
+    write_atomically(path, lambda temporary: _write_bytes(temporary, content))
+
+
 def write_together(folder: Path, files: Mapping[str, Content], remove: Iterable[str] = ()) -> None:
     """Write the results of one command: all of them, or on any failure none.
 
@@ -66,9 +71,9 @@ def write_together(folder: Path, files: Mapping[str, Content], remove: Iterable[
     Raises:
         OutputError: a file can't be written, or another process is writing to the folder for a long time.
     """
-    with _naming(folder):
+    with naming(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        with locked(folder, "writing results to", _WAIT_SECONDS):
+        with locked(folder, f"writing results to {folder}", _WAIT_SECONDS):
             _tidy(folder)
             staging = Path(tempfile.mkdtemp(dir=folder, prefix=".results-", suffix=".tmp"))
             try:
@@ -84,7 +89,7 @@ def undo_unfinished(folder: Path) -> None:
 
     A folder that can't be written, or that another process is writing to, stays as it is.
     """
-    with suppress(OSError, OutputError), locked(folder, "writing results to", _WAIT_SECONDS):
+    with suppress(OSError, OutputError), locked(folder, f"writing results to {folder}", _WAIT_SECONDS):
         _tidy(folder)
 
 
@@ -103,7 +108,7 @@ def remove_leftovers(folder: Path, name: str = "*") -> None:
 
 def _stage(content: Content, staged: Path, path: Path) -> None:
     """Write a file that is to move to ``path``, which errors name."""
-    with _naming(path):
+    with naming(path):
         if path.is_dir():
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -118,15 +123,15 @@ def _stage(content: Content, staged: Path, path: Path) -> None:
 def _move(staging: Path, folder: Path, new: Sequence[str], gone: Sequence[str]) -> None:
     """Move the staged files into place; while ``undo.json`` is there, :func:`_undo` takes it back."""
     for name in (*new, *gone):
-        with _naming(folder / name):
+        with naming(folder / name):
             _keep(folder / name, staging / _OLD / name)
     _write(staging / "names.json", json.dumps([*new, *gone]))
     (staging / "names.json").replace(staging / _UNDO)
     for name in new:
-        with _naming(folder / name):
+        with naming(folder / name):
             (staging / _NEW / name).replace(folder / name)
     for name in gone:
-        with _naming(folder / name):
+        with naming(folder / name):
             (folder / name).unlink(missing_ok=True)
     (staging / _UNDO).unlink()
 
@@ -174,8 +179,12 @@ def _tidy(folder: Path) -> None:
 
 
 @contextmanager
-def _naming(path: Path) -> Iterator[None]:
-    """Within, an error of the system becomes an OutputError that names ``path``."""
+def naming(path: Path) -> Iterator[None]:
+    """Within, an error of the system becomes one that says that ``path`` can't be written.
+
+    Raises:
+        OutputError: in place of an OSError.
+    """
     try:
         yield
     except OSError as error:
@@ -193,6 +202,10 @@ def _make_durable(path: Path) -> None:
 
 def _write(path: Path, text: str) -> None:
     path.write_text(text, encoding="utf-8", errors="backslashreplace")
+
+
+def _write_bytes(path: Path, content: bytes) -> None:
+    path.write_bytes(content)
 
 
 def _umask() -> int:

@@ -21,12 +21,12 @@ _PAUSE = 0.05
 
 
 @contextmanager
-def locked(folder: Path, what: str, seconds: float = 0) -> Iterator[None]:
+def locked(folder: Path, doing: str, seconds: float = 0) -> Iterator[None]:
     """Within, no other process, and no other call here, is in this block for the same folder.
 
     Args:
         folder: it exists.
-        what: what the others are doing, for the message: "writing results to".
+        doing: what the others do, for the message, such as "writing results to out".
         seconds: how long to wait for the others.
 
     Raises:
@@ -41,7 +41,7 @@ def locked(folder: Path, what: str, seconds: float = 0) -> Iterator[None]:
         while not _lock(handle):
             if time.monotonic() >= deadline:
                 raise OutputError(
-                    f"another fedmend is {what} {folder}; wait until it has ended, or choose another folder"
+                    f"another fedmend is {doing}; wait until it has ended, or choose another folder"
                 )
             time.sleep(_PAUSE)
         yield

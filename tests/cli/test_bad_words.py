@@ -32,8 +32,10 @@ def test_wrong_words(
 
 
 def test_missing_words(refused: Refused, files: Any) -> None:
-    refused(["scan"], "give SUSPECT, --model, --data as well")
-    refused(["scan", files.model("clean")], "give --model, --data as well")
+    refused(["scan"], r"Missing 'SUSPECT', '--model', '--data'; fedmend scan --help explains them")
+    refused(["scan", files.model("clean")], r"Missing '--model', '--data'; fedmend scan --help")
+    refused(["scan", files.model("clean"), "--data", "mnist"], "Missing '--model'; ")
+    refused(["simulate"], "Missing 'CONFIG', '--out'; fedmend simulate --help")
     refused(["scna"], "No such command 'scna'")
 
 

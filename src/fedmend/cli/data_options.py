@@ -10,6 +10,9 @@ from typing import Any
 
 import click
 
+from fedmend.cli.completion import complete
+from fedmend.cli.known_names import DATA
+
 
 @dataclass(frozen=True)
 class DataChoice:
@@ -52,6 +55,7 @@ def add_data_options(*, required: bool) -> Callable[[Callable[..., Any]], Callab
             "source",
             required=required,
             metavar="SOURCE",
+            shell_complete=complete(DATA, files=True),
             help="Clean images: a known name (in the folder FEDMEND_DATA, if that is set), a hub id, a parquet or .npz "
             "file, or a folder with one sub-folder per class.",
         )

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-import click
 import torch
 from torch import nn
 
@@ -30,6 +29,7 @@ from fedmend.local_training import LocalTraining
 from fedmend.pages import AttackEvaluation, evaluation_file, page_settings_file
 from fedmend.progress import Progress
 from fedmend.repairs import HoldOutGate, repair
+from fedmend.repairs.repairing import SEARCHES
 from fedmend.seeds import generator
 
 TARGET = 5
@@ -61,30 +61,19 @@ class _Plan:
         )
 
 
+_STAGES = 2 + SEARCHES + 2 * HoldOutGate().max_passes
+"""The federation, the scan and the repair."""
+
 FULL = _Plan(clean_rounds=10, attacked_rounds=4)
 FAST = _Plan(clean_rounds=5, attacked_rounds=3)
 
 
-@click.command()
-@click.option(
-    "--out",
-    default="fedmend-demo",
-    show_default=True,
-    type=click.Path(path_type=Path),
-    help="Folder for the results; an interrupted demo there is resumed.",
-)
-@click.option("--fast", is_flag=True, help="Fewer rounds, and a less accurate model.")
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, ...")
 def demo(out: Path, fast: bool, device: str) -> None:
-    """Attack a small federation, find the backdoor and repair the model, on real images.
-
-    Twenty clients train a ConvNet on a sample of Fashion-MNIST; in the last rounds one of them plants a backdoor.
-    The last model is scanned, with an earlier one as the reference, and repaired.
-    """
+    """See :func:`fedmend.cli.demo_options.demo`."""
     plan, where = FAST if fast else FULL, choose_device(device)
     config = plan.config
     training, test = load_images(config.data.source, "train"), load_images(config.data.source, "test")
-    with progress_bars() as progress:
+    with progress_bars(stages=_STAGES) as progress:
         run = simulate(
             config,
             out,

@@ -4,20 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import reduce
+from functools import partial, reduce
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from fedmend.cli import known_names
+from fedmend.cli.completion import complete
 from fedmend.cli.data_options import DataChoice, add_data_options
 from fedmend.cli.model_options import ModelChoice, model_options
-from fedmend.detection import DETECTORS, Detector, Differential, Effort, find_detector
+from fedmend.cli.result_command import ResultCommand
 from fedmend.errors import ConfigError
-from fedmend.seeds import unpredictable_seed
+
+if TYPE_CHECKING:  # help and completion need no torch
+    from fedmend.detection import Detector, Effort
 
 DEFAULT_DETECTOR = "differential"
-DETECTOR_HELP = f"The detector: {', '.join(DETECTORS)}, or package.module:factory for your own."
+DETECTOR_HELP = f"The detector: {', '.join(known_names.DETECTORS)}, or package.module:factory for your own."
+
+command = partial(click.command, cls=ResultCommand)
+complete_detector = complete(known_names.DETECTORS)
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -27,7 +34,7 @@ suspect = click.argument("suspect", type=_PATH)
 
 effort = click.option(
     "--effort",
-    type=click.Choice(get_args(Effort)),
+    type=click.Choice(known_names.EFFORTS),
     help="What the method differential searches for: patches that send every class to one; patches for pairs of "
     "classes and additive perturbations as well; or everything, with more candidates.  [default: standard]",
 )
@@ -54,7 +61,7 @@ def _shared(required: bool) -> tuple[Callable[[Any], Any], ...]:
         click.option(
             "--seed",
             type=click.IntRange(min=0),
-            default=unpredictable_seed,
+            default=_drawn_seed,
             show_default="drawn anew, and recorded in the report",
             help="Decides which images are used and all other randomness. Choose one only to repeat a result: a model "
             "can be trained to look clean on images that are known before.",
@@ -69,6 +76,8 @@ def chosen_detector(name: str, effort: Effort | None) -> Detector:
     Raises:
         ConfigError: there is no such detector, or it takes no effort.
     """
+    from fedmend.detection import Differential, find_detector
+
     detector = find_detector(name)
     if effort is None:
         return detector
@@ -86,9 +95,15 @@ def require(suspects: Sequence[str], model: ModelChoice, data: DataChoice) -> No
         click.UsageError: something is missing; all of it is named.
     """
     given = {"SUSPECT": suspects, "--model": model.architecture, "--data": data.source}
-    missing = [name for name, value in given.items() if not value]
+    missing = [f"'{name}'" for name, value in given.items() if not value]
     if missing:
-        raise click.UsageError(f"give {', '.join(missing)} as well")
+        raise click.UsageError(f"Missing {', '.join(missing)}; fedmend scan --help explains them")
+
+
+def _drawn_seed() -> int:
+    from fedmend.seeds import unpredictable_seed  # imports torch
+
+    return unpredictable_seed()
 
 
 def common(*, required: bool = True) -> Callable[[Function], Function]:

@@ -28,6 +28,9 @@ from fedmend.repairs.simulated_run import participants_of, round_model
 from fedmend.seeds import generator
 from fedmend.triggers import stamp
 
+_STAGES = 5
+"""Votes, accuracies, triggers, fine-tuning, and the new scan."""
+
 
 def prune_run(
     path: Path,
@@ -59,6 +62,8 @@ def prune_run(
         )
     run = RunFolder(path)
     config, where = run.config(), choose_device(device)
+    run.check()
+    run.attacker.check()
     count = _workers(workers, where, config.federation.clients_per_round)
     train, test = load_images(config.data.source, "train"), load_images(config.data.source, "test")
     validation, held_out, others = _divided(test, own_images, seed)
@@ -81,7 +86,10 @@ def prune_run(
         else replace(VOTING_GATE, max_accuracy_drop=max_accuracy_drop)
     )
     federation = load_federation(run, train, where)
-    with progress_bars() as progress, client_workers(count if method.fine_tuning_rounds else 1) as fit:
+    with (
+        progress_bars(stages=_STAGES) as progress,
+        client_workers(count if method.fine_tuning_rounds else 1) as fit,
+    ):
         participants = participants_of(run, federation, fit)
         if validation is not None:
             chooses = ValidationSet(validation.images, validation.labels)

@@ -15,13 +15,11 @@ from torch import Tensor
 
 from fedmend.cli.data_options import DataChoice
 from fedmend.cli.model_options import ModelChoice
+from fedmend.cli.result_command import COMMAND
 from fedmend.data import ImageSet, LazyImages
 from fedmend.detection.provenance import ArchitectureRecord, DataRecord, FileRecord
 from fedmend.errors import CheckpointError
 from fedmend.models import ARCHITECTURES
-
-COMMAND = "fedmend.command"
-"""Where a command's context holds its words (see :class:`~fedmend.cli.result_command.ResultCommand`)."""
 
 
 def words_of_command() -> tuple[str, ...]:

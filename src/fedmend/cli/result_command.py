@@ -10,13 +10,15 @@ from typing import Any
 import click
 
 from fedmend.cli.console import EXIT_BAD_INPUT, show
-from fedmend.cli.recording import COMMAND
+from fedmend.cli.missing_options import NamesAllMissing
 from fedmend.errors import FedmendError
 
+COMMAND = "fedmend.command"
+"""Where a command's context holds its words."""
 _AS_JSON = "--json"
 
 
-class ResultCommand(click.Command):
+class ResultCommand(NamesAllMissing):
     """With ``--json``, bad input is also a JSON object on stdout, ``{"error": ..., "exit": 2}``."""
 
     def make_context(

@@ -14,7 +14,6 @@ from fedmend.cli.console import progress_bars, show
 from fedmend.cli.data_options import DataChoice
 from fedmend.cli.model_options import ModelChoice
 from fedmend.cli.repetition import EARLIER, Earlier, repeating, unchanged_since
-from fedmend.cli.result_command import ResultCommand
 from fedmend.cli.saving import SCAN_AND_REPAIR, check_folder, refuse_to_replace, save_results, scan_files
 from fedmend.cli.several_scans import Scan, expanded, planned, run_all
 from fedmend.detection import Effort, ScanReport
@@ -24,44 +23,6 @@ from fedmend.detection.tensors_beside import without_tensors
 EXIT_CODES = {"clean": 0, "backdoored": 1, "inconclusive": 3}
 
 
-@click.command(cls=ResultCommand)
-@click.argument("suspects", nargs=-1, metavar="SUSPECT...")
-@options.common(required=False)
-@options.effort
-@click.option(
-    "--method",
-    "methods",
-    multiple=True,
-    default=[options.DEFAULT_DETECTOR],
-    show_default=True,
-    metavar="NAME",
-    help=f"{options.DETECTOR_HELP} Repeat it to scan with several.",
-)
-@click.option(
-    "--seeds",
-    type=click.IntRange(min=1),
-    default=1,
-    show_default=True,
-    help="Scan each model this many times, with the seeds from --seed on.",
-)
-@click.option(
-    "--again",
-    type=click.Path(path_type=Path),
-    metavar="REPORT",
-    help="Repeat the scan whose scan.json this is, from the same files; they are checked first. The network's code is "
-    "run as the report names it, so use only reports that you trust.",
-)
-@click.option(
-    "--out",
-    type=click.Path(path_type=Path),
-    help="Folder for scan.json, scan.safetensors with its tensors, report.html and, if a trigger was recovered, "
-    "trigger.safetensors; further triggers are trigger-2.safetensors and so on. Several scans have a folder in it "
-    "each, beside summary.json.  [default: fedmend-scan]",
-)
-@click.option(
-    "--overwrite", is_flag=True, help="Replace the report of a scan of other models or data at --out."
-)
-@click.pass_context
 def scan(
     context: click.Context,
     /,
@@ -73,13 +34,7 @@ def scan(
     as_json: bool,
     **choices: Any,
 ) -> int:
-    """Search each model file SUSPECT for a backdoor; 'rounds/*.pt' names several.
-
-    A clean verdict means that nothing sets the suspect apart from the reference. A backdoor that both have can't be
-    found so: pin a reference that was verified, and take a detector that needs none as a second opinion.
-
-    Exit code: 0 clean, 1 backdoored, 2 bad input, 3 inconclusive; of several scans the worst, in the order 1, 2, 3, 0.
-    """
+    """See :func:`fedmend.cli.scan_options.scan`."""
     if again is not None:
         repeated: int = context.command.invoke(repeating(context, again))
         return repeated
@@ -130,7 +85,7 @@ def _scan_one(
         refuse_to_replace(out, loaded.provenance)
     if earlier is not None:
         unchanged_since(earlier, loaded.provenance)
-    with progress_bars() as progress:
+    with progress_bars(stages=len(detectors)) as progress:
         report = run_scan(loaded.to_scan(), detectors, seed=seed, progress=progress)
     report = loaded.recorded(report)
     earlier_repair = {"repair.json": None}  # maybe of another model
