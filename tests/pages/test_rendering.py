@@ -109,8 +109,8 @@ def test_an_attribute_cannot_be_broken_out_of(made: Any, shown: Any) -> None:
 
 def test_provenance_is_shown(made: Any) -> None:
     made_of = Provenance(
-        command=("scan", "<b>.pt", "--data", "two words"),
-        suspect=FileRecord("<b>.pt", "0a1b", 7),
+        command=("scan", "<evil>.pt", "--data", "two words"),
+        suspect=FileRecord("<evil>.pt", "0a1b", 7),
         reference=None,
         architecture=ArchitectureRecord("convnet", {"width": 2}, "fedmend.models.conv_net", "2c3d"),
         data=DataRecord("two words", "test", {}, None, 40, "4e5f", (11, 23), "6a7b"),
@@ -126,8 +126,8 @@ def test_provenance_is_shown(made: Any) -> None:
         "architecture.arguments.width",
     ):
         assert shown in text
-    assert "<b>" not in text
-    assert "&#39;&lt;b&gt;.pt&#39; --data &#39;two words&#39;" in text
+    assert "<evil>" not in text
+    assert "&#39;&lt;evil&gt;.pt&#39; --data &#39;two words&#39;" in text
 
 
 @pytest.mark.parametrize(
