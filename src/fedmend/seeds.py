@@ -3,8 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+import secrets
+from typing import TYPE_CHECKING
 
-import torch
+if TYPE_CHECKING:
+    import torch
+
+
+def unpredictable_seed() -> int:
+    """A seed in [0, 2^32) from the operating system, so that nobody can prepare a model for what it draws."""
+    return secrets.randbelow(2**32)
 
 
 def derive_seed(seed: int, *parts: int | str) -> int:
@@ -15,4 +23,6 @@ def derive_seed(seed: int, *parts: int | str) -> int:
 
 def generator(seed: int, *parts: int | str) -> torch.Generator:
     """A separate CPU generator for one part of a job."""
+    import torch  # here, since the command line's help needs seeds and no torch
+
     return torch.Generator().manual_seed(derive_seed(seed, *parts))

@@ -32,8 +32,10 @@ def test_wrong_words(
 
 
 def test_missing_words(refused: Refused, files: Any) -> None:
-    refused(["scan"], "Missing argument 'SUSPECT'")
-    refused(["scan", files.model("clean")], "Missing option '--model'")
+    refused(["scan"], r"Missing 'SUSPECT', '--model', '--data'; fedmend scan --help explains them")
+    refused(["scan", files.model("clean")], r"Missing '--model', '--data'; fedmend scan --help")
+    refused(["scan", files.model("clean"), "--data", "mnist"], "Missing '--model'; ")
+    refused(["simulate"], "Missing 'CONFIG', '--out'; fedmend simulate --help")
     refused(["scna"], "No such command 'scna'")
 
 

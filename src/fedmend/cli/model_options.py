@@ -9,7 +9,8 @@ from typing import Any
 
 import click
 
-from fedmend.models import ARCHITECTURES
+from fedmend.cli.completion import complete
+from fedmend.cli.known_names import ARCHITECTURES
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,7 @@ def model_options(*, required: bool) -> Callable[[Callable[..., Any]], Callable[
             "architecture",
             required=required,
             metavar="ARCH",
+            shell_complete=complete(ARCHITECTURES),
             help=f"{', '.join(ARCHITECTURES)}, or package.module:factory for your own.",
         )(with_choice)
 

@@ -117,7 +117,7 @@ def simulate(
         done = config.model.start_round
         run.save_round(done, model)
     records = _Records(run, federation, test_set, device)
-    with client_workers(workers if done < last else 1) as fit:
+    with run.locked(), client_workers(workers if done < last else 1) as fit:
         records.fill_up_to(done, model)
         load_checkpoint(run.checkpoint(done), model)
         state = {name: value.to(device) for name, value in run.aggregator_state(done).items()}

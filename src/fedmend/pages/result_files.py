@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TypeVar
 
@@ -12,14 +12,24 @@ from fedmend.errors import DataError
 
 _T = TypeVar("_T")
 
+Pending = Mapping[Path, str | None]
+"""Texts that are about to be written to files; None: the file is about to be removed."""
 
-def read_file(path: Path, parse: Callable[[bytes], _T], advice: str = "write it again") -> _T | None:
-    """The file's content, parsed; None if there is no file.
+NOTHING: Pending = {}
+
+
+def read_file(
+    path: Path, parse: Callable[[bytes], _T], pending: Pending = NOTHING, advice: str = "write it again"
+) -> _T | None:
+    """The file's content, or what is about to be written to it, parsed; None if there is no file.
 
     Raises:
         DataError: the file can't be read, or is damaged; the message ends with ``advice``.
     """
     try:
+        if path in pending:
+            text = pending[path]
+            return None if text is None else parse(text.encode())
         return parse(path.read_bytes())
     except FileNotFoundError:
         return None
