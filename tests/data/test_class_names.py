@@ -44,7 +44,7 @@ def test_a_list_of_classes_gives_the_order(tmp_path: Path) -> None:
     folders(tmp_path / "a", "0", "1", "10", "2")
     order = ("0", "1", "10", "11", "2")
     assert names_and_labels(tmp_path / "a", order) == (order, [0, 1, 4, 2])
-    with pytest.raises(DataError, match="images of '10', '2', which the list of classes lacks"):
+    with pytest.raises(DataError, match="images of '2', '10', which the list of classes lacks"):
         open_images(tmp_path / "a", classes=("0", "1"))
 
 
