@@ -32,7 +32,7 @@ def scan(
 ) -> int:
     """See :func:`fedmend.cli.scan_options.scan`."""
     detectors = [options.chosen_detector(name, effort) for name in methods]
-    check_folder(out, SCAN_AND_REPAIR)
+    check_folder(out, SCAN_AND_REPAIR, [suspect, reference])
     loaded = load_case(suspect, reference, model, data, device, seed)
     with progress_bars(stages=len(detectors)) as progress:
         report = run_scan(loaded.to_scan(), detectors, seed=seed, progress=progress)
