@@ -69,7 +69,11 @@ def test_a_full_disk_for_a_run(
     refused: Refused, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, config: str
 ) -> None:
     full(monkeypatch)
-    refused(["simulate", config, "--out", str(tmp_path / "run")], "No space left on device")
+    refused(
+        ["simulate", config, "--out", str(tmp_path / "run")],
+        "No space left on device",
+        writes=("run/digests.jsonl",),
+    )
 
 
 @pytest.mark.parametrize("command", ["scan", "repair"])

@@ -118,6 +118,34 @@ def test_a_damaged_file_is_one_clear_line(folder: Path, name: str, content: byte
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("name", ["scan.json", "repair.json", "config.json", "page.json", "rounds.jsonl"])
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        ("9" * 5000, "a number of 5000 digits"),
+        ("-" + "9" * 5000, "a number of 5001 digits"),
+        ("1e400", "a number above 1e\\+100"),
+        ("-1.5e308", "a number above 1e\\+100"),
+        ("[" * 100_000, "nested too deeply"),
+    ],
+    ids=["integer", "negative", "infinite", "large", "nested"],
+)
+def test_numbers_and_nesting_that_no_result_has(folder: Path, name: str, value: str, said: str) -> None:
+    (folder / name).write_text(f'{{"round": {value}, "accuracy": 0.5, "seed": {value}}}')
+    with pytest.raises(DataError, match=rf"{name} is damaged: it .*{said}") as caught:
+        read_folder(folder)
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 400
+
+
+def test_the_largest_rounds_and_infinite_settings_are_shown(folder: Path) -> None:
+    (folder / "rounds.jsonl").write_text(
+        '{"round": 1, "accuracy": 0.5}\n{"round": 999999999999999999, "accuracy": 0.6}\n'
+    )
+    (folder / "config.json").write_text('{"a": Infinity, "b": NaN, "c": 1e99}')
+    assert render(read_folder(folder))
+
+
 @pytest.mark.parametrize(("name", "advice"), [("scan.json", "scan again"), ("repair.json", "repair again")])
 def test_a_truncated_result_is_one_clear_line(folder: Path, name: str, advice: str) -> None:
     text = (folder / name).read_text()

@@ -116,7 +116,7 @@ def repair(
         names = ", ".join(name for name, value in missing.items() if value is None)
         raise ConfigError(f"--method unlearn needs {names} as well")
     make_way(out, overwrite, [suspect] if reference is None else [suspect, reference])
-    check_folder(out.parent, SCAN_AND_REPAIR)
+    check_folder(out.parent, SCAN_AND_REPAIR, [suspect, reference])
     detector, gate = options.chosen_detector(method, effort), HoldOutGate()
     if method != options.DEFAULT_DETECTOR or effort is not None:
         gate = replace(gate, detector=detector)

@@ -27,16 +27,23 @@ SCAN_AND_REPAIR = ("scan.json", "repair.json")
 _TRIGGER = re.compile(r"trigger(-\d+)?\.safetensors")
 
 
-def check_folder(folder: Path, replaced: Sequence[str]) -> None:
+def check_folder(folder: Path, replaced: Sequence[str], inputs: Sequence[Path | None] = ()) -> None:
     """Before the work, see to it that its results can be written and shown.
 
     Args:
         folder: where they are to be; need not exist. What a killed command left half done there is taken back.
         replaced: the JSON files that the results replace or remove; the page shows the others that are there.
+        inputs: the model files that the command reads, which no result may replace.
 
     Raises:
+        ConfigError: an input has the name and place of a result.
         OutputError: the folder can't be written. DataError: another file that the page shows is damaged.
     """
+    for each in inputs:
+        if each is not None and each.parent.resolve() == folder.resolve() and _TRIGGER.fullmatch(each.name):
+            raise ConfigError(
+                f"{each} would be replaced by a recovered trigger; rename it, or choose another folder for the results"
+            )
     nearest = next(each for each in (folder, *folder.absolute().parents) if os.path.lexists(each))
     if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
         reason = "Permission denied" if nearest.is_dir() else f"{nearest} is not a folder"

@@ -77,7 +77,7 @@ def _scan_one(
 ) -> ScanReport:
     """Scan one model and write the results."""
     detectors = [options.chosen_detector(name, choice.effort) for name in choice.methods]
-    check_folder(out, SCAN_AND_REPAIR)
+    check_folder(out, SCAN_AND_REPAIR, [suspect, choice.reference])
     loaded = load_case(
         suspect, choice.reference, choice.model, choice.data, choice.device, seed, choice.expected_accuracy
     )
