@@ -81,7 +81,7 @@ def from_value(value: object, size: int) -> FileContents:
     """The contents of a file whose value is this.
 
     Raises:
-        CheckpointError: it is nested too deeply or is too large, or two tensors have the same full name.
+        CheckpointError: it is too large, or two tensors have the same full name; the message continues "FILE ...".
     """
     contents = FileContents(size=size)
     waiting: deque[tuple[str, object, int]] = deque([("", value, 0)])
@@ -97,11 +97,13 @@ def from_value(value: object, size: int) -> FileContents:
                 contents.lists[key] = tensors
         visited += len(found) if isinstance(found, dict | list | tuple) else 0
         if visited > _MOST_VALUES:
-            raise CheckpointError("it holds more values than any model file; save the weights alone")
+            raise CheckpointError("holds more values than any model file; save the weights alone")
         for name, child, is_number in _children(found):
             if len(key) + len(name) >= _LONGEST_NAME:
                 if isinstance(child, StoredTensor | UnusableTensor):
-                    raise CheckpointError(f"a tensor's name has more than {_LONGEST_NAME} characters")
+                    raise CheckpointError(
+                        f"has a tensor whose name is longer than {_LONGEST_NAME} characters"
+                    )
                 continue
             full = f"{key}.{name}" if key else name
             if isinstance(child, StoredTensor | UnusableTensor):
@@ -117,14 +119,16 @@ def _children(value: object) -> Iterator[tuple[str, object, bool]]:
     if isinstance(value, dict):
         yield from ((str(key), child, type(key) is int) for key, child in value.items())
     elif isinstance(value, list | tuple):
-        containers = (child for child in value if isinstance(child, dict | list | tuple | Opaque))
-        yield from ((str(number), child, True) for number, child in enumerate(containers))
+        wanted = (
+            child for child in value if isinstance(child, dict | list | tuple | Opaque | UnusableTensor)
+        )
+        yield from ((str(number), child, True) for number, child in enumerate(wanted))
 
 
 def _add(contents: FileContents, full: str, key: str, entry: Entry) -> None:
     if full in contents.entries:
-        raise CheckpointError(f"two of its tensors are called {shown(full)}")
+        raise CheckpointError(f"has two tensors called {shown(full)}")
     if len(contents.entries) >= _MOST_TENSORS:
-        raise CheckpointError(f"it holds more than {_MOST_TENSORS} tensors; save the weights alone")
+        raise CheckpointError(f"holds more than {_MOST_TENSORS} tensors; save the weights alone")
     contents.entries[full] = entry
     contents.keys[full] = key

@@ -66,8 +66,8 @@ def _fit(model: nn.Module, contents: FileContents, strip_prefix: str | None) -> 
         )
     parameters = [name for name, _ in model.named_parameters(remove_duplicate=False)]
     found = find_weights(own, parameters, contents, strip_prefix)
-    _check_names(own, found)
     _check_kinds(found.tensors)
+    _check_names(own, found, contents)
     _check_shapes(own, found.tensors)
     model.load_state_dict(_values(own, found.tensors))
 
@@ -103,8 +103,12 @@ def _finite(value: Tensor) -> bool:
     return not value.is_floating_point() or bool(torch.isfinite(value).all())
 
 
-def _check_names(own: Mapping[str, Tensor], found: Candidate) -> None:
+def _check_names(own: Mapping[str, Tensor], found: Candidate, contents: FileContents) -> None:
     missing = [name for name in own if name not in found.tensors and not is_counter(name)]
+    if missing:
+        _check_kinds(
+            {name: entry for name, entry in contents.entries.items() if isinstance(entry, UnusableTensor)}
+        )
     if missing or found.unknown:
         parts = [f"it lacks {listed(missing)}"] if missing else []
         parts += [f"it has {listed(found.unknown)}, which the model lacks"] if found.unknown else []

@@ -3,42 +3,42 @@
 from __future__ import annotations
 
 from fedmend.checkpoints.file_contents import FileContents
+from fedmend.checkpoints.stored_tensors import StoredTensor, UnusableTensor
 from fedmend.checkpoints.torch_files import Pickled
 from fedmend.checkpoints.wording import short
 from fedmend.errors import CheckpointError
 
-_RUNS_CODE = frozenset(
-    [
-        "asyncio",
-        "builtins.__import__",
-        "builtins.breakpoint",
-        "builtins.compile",
-        "builtins.eval",
-        "builtins.exec",
-        "builtins.open",
-        "code",
-        "codeop",
-        "commands",
-        "ctypes",
-        "importlib",
-        "marshal",
-        "nt",
-        "os",
-        "pdb",
-        "posix",
-        "pty",
-        "pydoc",
-        "runpy",
-        "shutil",
-        "socket",
-        "subprocess",
-        "sys",
-        "timeit",
-        "torch.hub",
-        "webbrowser",
-    ]
+_CODE_MODULES = frozenset(
+    {
+        *(
+            "asyncio",
+            "code",
+            "codeop",
+            "commands",
+            "ctypes",
+            "importlib",
+            "marshal",
+            "nt",
+            "os",
+            "pdb",
+            "posix",
+        ),
+        *(
+            "pty",
+            "pydoc",
+            "runpy",
+            "shutil",
+            "socket",
+            "subprocess",
+            "sys",
+            "timeit",
+            "torch.hub",
+            "webbrowser",
+        ),
+    }
 )
-"""Modules and functions that nothing beside weights needs. Reading is safe without this list: it only warns."""
+_CODE_FUNCTIONS = ("__import__", "breakpoint", "compile", "eval", "exec", "execfile", "open")
+"""What nothing beside weights needs. Reading is safe without these lists: they only warn."""
 
 _ADVICE = "ask for the weights as a .safetensors file"
 
@@ -50,9 +50,9 @@ def check_objects(pickled: Pickled, contents: FileContents) -> None:
         CheckpointError: it is one; the message continues "FILE ...".
     """
     for name in sorted(pickled.names):
-        modern = name.replace("__builtin__.", "builtins.", 1)
-        parts = modern.split(".")
-        if any(".".join(parts[:count]) in _RUNS_CODE for count in range(1, len(parts) + 1)):
+        module, _, function = name.rpartition(".")
+        in_builtins = module in ("builtins", "__builtin__") and function in _CODE_FUNCTIONS
+        if in_builtins or module in _CODE_MODULES or module.partition(".")[0] in _CODE_MODULES:
             raise CheckpointError(
                 f"holds Python code ({short(name)}) that would run when unpickled, which weights never need; nothing "
                 f"was run. It may be an attack: {_ADVICE}"
@@ -65,10 +65,13 @@ def check_objects(pickled: Pickled, contents: FileContents) -> None:
                 f"holds a whole pickled model ({short(found.name)}) rather than its weights; nothing was run. Save "
                 f"model.state_dict(), or {_ADVICE}"
             )
-    if pickled.names:
+    if isinstance(pickled.value, StoredTensor | UnusableTensor):
+        raise CheckpointError("holds a single tensor; expected a state_dict, or a dict with one in it")
+    if contents.objects:
+        name = next(iter(contents.objects.values())).name
         raise CheckpointError(
-            f"holds Python objects ({short(min(pickled.names))}) and no tensors; nothing was run. Save the model's "
-            f"state_dict(), or {_ADVICE}"
+            f"holds Python objects ({short(name)}) and no tensors; nothing was run. Save the model's state_dict(), or "
+            f"{_ADVICE}"
         )
     if not isinstance(pickled.value, dict):
         raise CheckpointError(

@@ -208,7 +208,7 @@ def _nearest(own: Mapping[str, Tensor], contents: FileContents) -> Candidate:
         raise CheckpointError("it holds no weights")
     raise CheckpointError(
         f"the checkpoint is of another architecture: none of its state dicts, {listed(states)}, has the names of the "
-        f"model, such as {listed(own, 1)}; name the architecture it was trained with"
+        f"model, such as {shown(next(iter(own), ''))}; name the architecture it was trained with"
     )
 
 

@@ -150,12 +150,13 @@ def _archive_contents(file: BinaryIO, size: int) -> FileContents:
     entries = archive.infolist()
     if len({entry.filename for entry in entries}) < len(entries):
         raise CheckpointError(f"names an entry twice, which neither torch nor NumPy does; {_ADVICE}")
-    kind = kind_of_archive(archive)
+    overlapping = sum(entry.compress_size for entry in entries) > size
+    kind = "torch" if overlapping else kind_of_archive(archive)
     compressed = any(entry.compress_type != zipfile.ZIP_STORED for entry in entries)
-    if sum(entry.compress_size for entry in entries) > size or (compressed and kind == "torch"):
+    if overlapping or (compressed and kind == "torch"):
         raise CheckpointError(
-            "holds compressed or overlapping entries, which torch.save never writes and which could exhaust "
-            f"memory; {_ADVICE}"
+            f"holds compressed or overlapping entries, which torch.save never writes and which could exhaust memory; "
+            f"{_ADVICE}"
         )
     if kind == "torch":
         return _pickled_contents(read_archive(file, archive), size)

@@ -35,13 +35,13 @@ def read_archive(file: BinaryIO, archive: zipfile.ZipFile) -> Pickled:
     """Read a zip archive of ``torch.save``; its entries are uncompressed and don't overlap.
 
     Raises:
-        ValueError: it is damaged.
+        ValueError: it is damaged. CheckpointError: it is too large or big-endian; the message continues "FILE ...".
     """
     entries = {entry.filename: entry for entry in archive.infolist()}
     root = next(name for name in entries if name.endswith("/data.pkl")).removesuffix("data.pkl")
     order = entries.get(f"{root}byteorder")
     if order is not None and _content(file, order, 16) != b"little":
-        raise CheckpointError("its numbers are big-endian; save the weights as a .safetensors file")
+        raise CheckpointError("holds big-endian numbers; save the weights as a .safetensors file")
 
     def persistent(reference: Any) -> Storage | None:
         kind, storage, key, _, count = reference
@@ -151,7 +151,7 @@ def _start(file: BinaryIO, entry: zipfile.ZipInfo) -> int:
 def _content(file: BinaryIO, entry: zipfile.ZipInfo, most: int) -> bytes:
     if entry.file_size > most:
         raise CheckpointError(
-            f"it holds {entry.file_size} bytes of pickled data beside the tensors, at most {most} are read; "
+            f"holds {entry.file_size} bytes of pickled data beside the tensors, at most {most} are read; "
             "save the weights alone"
         )
     file.seek(_start(file, entry))
