@@ -65,7 +65,7 @@ def find_weights(
     Raises:
         CheckpointError: several candidates fit, or there is none.
     """
-    named = _by_names(own, contents)
+    named = _by_names(own, parameters, contents)
     if strip_prefix is not None and not (named and all(each.prefix == "" for each in named)):
         wanted = strip_prefix if strip_prefix.endswith(".") else f"{strip_prefix}."
         named = [each for each in named if each.prefix == wanted or each.prefix.startswith(wanted)]
@@ -92,13 +92,17 @@ def find_weights(
     return _nearest(own, contents)
 
 
-def _by_names(own: Mapping[str, Tensor], contents: FileContents) -> list[Candidate]:
+def _by_names(
+    own: Mapping[str, Tensor], parameters: Sequence[str], contents: FileContents
+) -> list[Candidate]:
     """Candidates by name; the model's own prefix may be missing in the file."""
     names = {name: _bare(name) for name in own}
     if len(set(names.values())) < len(names):
         names = {name: name for name in own}
-    while names:
-        found = _with_names(names, contents)
+    anchors = [*parameters] or [name for name in own if not is_counter(name)]
+    while anchors:
+        anchor = max((names[name] for name in anchors), key=lambda name: (name.count("."), len(name)))
+        found = _with_names(names, anchor, contents)
         if found:
             return found
         first = {name.partition(".")[0] for name in names.values()}
@@ -108,11 +112,11 @@ def _by_names(own: Mapping[str, Tensor], contents: FileContents) -> list[Candida
     return []
 
 
-def _with_names(names: Mapping[str, str], contents: FileContents) -> list[Candidate]:
-    anchor = max(names.values(), key=lambda name: (name.count("."), len(name))).split(".")
-    prefixes = {}
+def _with_names(names: Mapping[str, str], anchor: str, contents: FileContents) -> list[Candidate]:
+    """A candidate for each prefix under which the file has the name ``anchor``."""
+    prefixes, parts = {}, anchor.split(".")
     for full in contents.entries:
-        prefix = _prefix(full.split("."), anchor)
+        prefix = _prefix(full.split("."), parts)
         if prefix is not None:
             prefixes[prefix] = contents.keys[full]
     if len(prefixes) > _MOST_CANDIDATES:
@@ -152,8 +156,11 @@ def _candidate(names: Mapping[str, str], contents: FileContents, prefix: str, ke
 def _by_order(
     own: Mapping[str, Tensor], parameters: Sequence[str], contents: FileContents
 ) -> list[Candidate]:
-    """Candidates without names: lists in the order of the model's state, with or without counters and buffers."""
-    orders = ([*own], [name for name in own if not is_counter(name)], [*parameters])
+    """Candidates without names: lists in the order of the model's state, with or without counters and buffers.
+
+    Or in the order of the names, which is what safetensors files give back.
+    """
+    orders = ([*own], [name for name in own if not is_counter(name)], [*parameters], sorted(own))
     found = []
     for key, given in contents.lists.items():
         for order in orders:
@@ -213,13 +220,15 @@ def _nearest(own: Mapping[str, Tensor], contents: FileContents) -> Candidate:
 
 
 def _order_differs(own: Mapping[str, Tensor], given: Sequence[StoredTensor]) -> str:
-    names = [name for name in own if len(given) >= len(own) or not is_counter(name)]
-    for name, entry in zip(names, given, strict=False):
-        if not same_shape(name, own[name], entry):
-            return (
-                f"its arrays are in another order or of another architecture: where the model has {shown(name)} of "
-                f"shape {tuple(own[name].shape)}, it has an array of shape {shown(entry.shape)}"
-            )
+    names = [*own] if len(given) == len(own) else [name for name in own if not is_counter(name)]
+    if len(given) != len(names):
+        return f"the checkpoint is of another architecture: it holds {len(given)} arrays, the model has {len(own)}"
+    name, entry = next(
+        (name, entry)
+        for name, entry in zip(names, given, strict=True)
+        if not same_shape(name, own[name], entry)
+    )
     return (
-        f"it holds {len(given)} arrays, the model has {len(own)}: the checkpoint is of another architecture"
+        f"its arrays are in another order or of another architecture: where the model has {shown(name)} of shape "
+        f"{tuple(own[name].shape)}, it has an array of shape {shown(entry.shape)}"
     )
