@@ -6,6 +6,7 @@ import io
 import math
 import re
 import zipfile
+import zlib
 from typing import IO
 
 import numpy as np
@@ -14,6 +15,7 @@ from numpy.lib import format as npy
 from torch import Tensor
 
 from fedmend.checkpoints.stored_tensors import Entry, StoredTensor, UnusableTensor, bytes_of
+from fedmend.checkpoints.wording import short
 from fedmend.errors import CheckpointError
 
 _HEADER = 16 * 2**10
@@ -57,15 +59,16 @@ def _read_array(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> Entry:
 
     def load() -> Tensor:
         flat = torch.empty(math.prod(shape), dtype=dtype)
-        with archive.open(entry) as content:
-            content.read(start)
-            _fill(flat, content)
+        try:
+            with archive.open(entry) as content:
+                content.read(start)
+                _fill(flat, content)
+        except (zipfile.BadZipFile, zlib.error, EOFError) as error:
+            raise CheckpointError(f"an array is damaged ({short(error)}); copy the file again") from error
         if dtype == torch.bool:
-            flat = flat.view(torch.uint8) != 0
+            flat = flat.view(torch.uint8) != 0  # a byte may hold any value
         return (
-            flat.reshape(shape[::-1])
-            .movedim(tuple(range(len(shape))), tuple(reversed(range(len(shape)))))
-            .contiguous()
+            flat.reshape(shape[::-1]).permute(*range(len(shape))[::-1]).contiguous()
             if columns_first
             else flat.reshape(shape)
         )
