@@ -18,6 +18,7 @@ from fedmend.checkpoints.stored_tensors import Entry, StoredTensor, UnusableTens
 from fedmend.checkpoints.wording import short
 from fedmend.errors import CheckpointError
 
+_MOST_ARRAYS = 10_000
 _HEADER = 16 * 2**10
 _PIECE = 2**20
 _NUMBERED = re.compile(r"arr_(\d{1,6})")
@@ -29,6 +30,8 @@ def read_arrays(archive: zipfile.ZipFile) -> dict[str, Entry] | list[Entry]:
     Raises:
         ValueError: it is damaged.
     """
+    if len(archive.infolist()) > _MOST_ARRAYS:
+        raise ValueError(f"more than {_MOST_ARRAYS} arrays")
     arrays = {}
     for entry in archive.infolist():
         if entry.filename.endswith(".npy"):

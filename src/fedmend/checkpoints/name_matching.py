@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Sized
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -15,7 +15,7 @@ from fedmend.errors import CheckpointError
 WRAPPERS = frozenset({"module", "_module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"})
 """What wrappers put into names: data-parallel training, Opacus, torch.compile, FSDP, activation checkpointing."""
 
-_MOST_CANDIDATES = 100
+_MOST_CANDIDATES = 20
 
 
 @dataclass(frozen=True)
@@ -119,10 +119,7 @@ def _with_names(names: Mapping[str, str], anchor: str, contents: FileContents) -
         prefix = _prefix(full.split("."), parts)
         if prefix is not None:
             prefixes[prefix] = contents.keys[full]
-    if len(prefixes) > _MOST_CANDIDATES:
-        raise CheckpointError(
-            f"it holds more than {_MOST_CANDIDATES} sets of weights with such names; save those of the model alone"
-        )
+    _limit(prefixes)
     return [_candidate(names, contents, prefix, key) for prefix, key in prefixes.items()]
 
 
@@ -169,7 +166,15 @@ def _by_order(
             ):
                 found.append(Candidate(key, "", dict(zip(order, given, strict=True))))
                 break
+        _limit(found)
     return found
+
+
+def _limit(found: Sized) -> None:
+    if len(found) > _MOST_CANDIDATES:
+        raise CheckpointError(
+            f"it holds more than {_MOST_CANDIDATES} sets of weights that may be the model's; save one alone"
+        )
 
 
 def _bare(name: str) -> str:
