@@ -17,10 +17,10 @@ from typing import BinaryIO
 
 from torch import Tensor
 
-from fedmend.checkpoints.array_files import read_arrays
 from fedmend.checkpoints.file_contents import FileContents, from_value
 from fedmend.checkpoints.file_kinds import kind_of_archive, refuse_other_kinds
 from fedmend.checkpoints.foreign_objects import check_objects
+from fedmend.checkpoints.npz_files import read_arrays
 from fedmend.checkpoints.plain_tensors import DTYPES
 from fedmend.checkpoints.safetensors_files import read_header
 from fedmend.checkpoints.stored_tensors import StoredTensor
@@ -110,10 +110,10 @@ def _size(path: Path) -> int:
 
 def _contents(path: Path, file: BinaryIO, size: int) -> FileContents:
     head = file.read(512)
-    kind = "safetensors" if _looks_like_safetensors(path, head) else "model"
+    is_safetensors = _looks_like_safetensors(path, head)
     try:
         refuse_other_kinds(head)
-        if kind == "safetensors":
+        if is_safetensors:
             contents = from_value(read_header(file, size), size)
         elif head.startswith(b"PK"):
             contents = _archive_contents(file, size)
@@ -124,9 +124,10 @@ def _contents(path: Path, file: BinaryIO, size: int) -> FileContents:
     except (OSError, MemoryError):
         raise
     except Exception as error:
+        what = "not an intact safetensors file" if is_safetensors else "damaged or not a model file"
         raise CheckpointError(
-            f"{path} is damaged or cut short, or not a {kind} file ({short(error)}): expected safetensors, a "
-            "state_dict written by torch.save, or arrays by numpy.savez; copy it again"
+            f"{path} is {what} ({short(error)}): expected safetensors, a state_dict written by torch.save, or "
+            "arrays by numpy.savez; copy it again"
         ) from error
     if not contents.entries and not contents.lists:
         raise CheckpointError(f"{path} holds no tensors; expected a state_dict, or a dict with one in it")
