@@ -13,7 +13,8 @@ from fedmend.checkpoints.stored_tensors import Entry, StoredTensor, UnusableTens
 from fedmend.checkpoints.wording import listed, shown
 from fedmend.errors import CheckpointError
 
-_DEEPEST, _MOST_VALUES, _MOST_TENSORS, _LONGEST_NAME = 12, 1_000_000, 100_000, 500
+_DEEPEST, _LONGEST_NAME = 12, 500
+_MOST_CONTAINERS = _MOST_TENSORS = 100_000
 
 
 @dataclass(frozen=True)
@@ -95,8 +96,8 @@ def from_value(value: object, size: int) -> FileContents:
             tensors = [each for each in found if isinstance(each, StoredTensor)]
             if tensors and len(tensors) == len(found):
                 contents.lists[key] = tensors
-        visited += len(found) if isinstance(found, dict | list | tuple) else 0
-        if visited > _MOST_VALUES:
+        visited += 1 + (len(found) if isinstance(found, dict | list | tuple) else 0) // 100
+        if visited + len(waiting) > _MOST_CONTAINERS:
             raise CheckpointError("holds more values than any model file; save the weights alone")
         for name, child, is_number in _children(found):
             if len(key) + len(name) >= _LONGEST_NAME:
