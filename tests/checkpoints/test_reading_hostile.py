@@ -116,6 +116,7 @@ def test_expanded_tensors(tmp_path: Path) -> None:
         (torch.zeros(3, dtype=torch.complex64), "complex64"),
         (torch.zeros(3, dtype=torch.uint16), "uint16"),
         (torch.zeros(3, dtype=torch.float8_e4m3fn), "float8_e4m3fn"),
+        (torch.ones(3, dtype=torch.complex64).conj().imag, "stored negated"),
         (np.ones(3, "c8"), "complex64"),
         (np.ones(3, ">f4"), "an array of NumPy"),
         ("text", "it lacks '3.bias'"),

@@ -52,7 +52,10 @@ def dtype_named(name: str) -> torch.dtype | None:
     return found if isinstance(found, torch.dtype) else None
 
 
-def _tensor(storage: Any, offset: Any, shape: Any, stride: Any, *_: Any) -> object:
+def _tensor(storage: Any, offset: Any, shape: Any, stride: Any, *rest: Any) -> object:
+    """A tensor; the third of ``rest`` tells of values that are stored negated or conjugated."""
+    if rest[2:] and rest[2]:
+        return UnusableTensor("whose values are stored negated or conjugated")
     if not _is_storage(storage):
         return UnusableTensor("a tensor without values")
     dtype, span = storage
