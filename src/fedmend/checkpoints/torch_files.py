@@ -64,7 +64,7 @@ def read_pickles(file: BinaryIO, size: int) -> Pickled:
         ValueError: it is damaged.
     """
     file.seek(0)
-    stream = io.BytesIO(file.read(_LARGEST_PICKLE))
+    stream = io.BytesIO(file.read(min(size, _LARGEST_PICKLE)))
     found: dict[str, tuple[object, int]] = {}  # the storages' types and numbers of elements, by key
     starts: dict[str, Span] = {}
 
