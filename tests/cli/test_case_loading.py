@@ -48,6 +48,18 @@ def test_a_case_without_a_reference(files: Any) -> None:
     assert loaded(files, reference=False).reference is None
 
 
+def test_the_options_about_a_file_apply_to_the_suspect_and_not_to_a_plain_reference(
+    files: Any, world: planted.World, tmp_path: Path
+) -> None:
+    averaged = {f"net.{name}": value for name, value in world.backdoored.state_dict().items()}
+    state = {f"raw.{name}": value for name, value in world.clean.state_dict().items()} | averaged
+    torch.save({"a": state, "b": state | {"raw.0.bias": torch.zeros(8)}}, tmp_path / "m.pt")
+    choice = ModelChoice(planted.ARCHITECTURE, key="a", strip_prefix="net.")
+    reference = Path(files.model("reference"))
+    case = load_case(tmp_path / "m.pt", reference, choice, DataChoice(files.images), "cpu", 3)
+    assert all(map(torch.equal, case.suspect.parameters(), world.backdoored.parameters()))
+
+
 def test_repair_images_are_drawn_by_a_seed_of_their_own(files: Any) -> None:
     case, everything = loaded(files), load_images(files.images)
     expected = everything.subset(stratified(everything, 40, generator(3, "repair images")))

@@ -102,9 +102,9 @@ def load_case(
     indices = choose_indices(images, data.count, seed)
     chosen = images.subset(indices)
     where = choose_device(device)
-    suspected = load_model(suspect, model.architecture, chosen, where)
+    suspected = load_model(suspect, model, chosen, where)
     use_one_thread_if_small(suspected, pixels_for(suspected, chosen.images[0]))
-    compared = None if reference is None else load_model(reference, model.architecture, chosen, where)
+    compared = None if reference is None else load_model(reference, model, chosen, where)
     provenance = Provenance(
         command=words_of_command(),
         suspect=file_record(suspect),
@@ -115,22 +115,25 @@ def load_case(
     return LoadedCase(suspected, compared, images, chosen, provenance, expected_accuracy)
 
 
-def load_model(path: Path, architecture: str, images: ImageSet, device: torch.device) -> nn.Module:
+def load_model(path: Path, choice: ModelChoice, images: ImageSet, device: torch.device) -> nn.Module:
     """Load a checkpoint's model, for such images and classes, in eval mode.
 
     Raises:
+        ConfigError: the architecture isn't given.
         ModelError: the architecture can't be built.
         CheckpointError: the file holds no such model.
     """
+    if choice.architecture is None:
+        raise ConfigError("give --model as well")
     _, channels, height, width = images.images.shape
     model = build_model(
-        architecture,
+        choice.architecture,
         num_classes=images.num_classes,
         in_channels=channels,
         image_size=(height, width),
         seed=0,
     )
-    load_checkpoint(path, model)
+    load_checkpoint(path, model, key=choice.key, strip_prefix=choice.strip_prefix)
     probe(model, channels, (height, width))
     return model.eval().to(device)
 

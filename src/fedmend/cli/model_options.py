@@ -19,9 +19,13 @@ class ModelChoice:
 
     Attributes:
         architecture: see :func:`fedmend.models.build_model`; None if not given.
+        key: of the state dict in a file that holds several; see :func:`fedmend.checkpoints.load_checkpoint`.
+        strip_prefix: of the names of the weights; see there.
     """
 
     architecture: str | None
+    key: str | None = None
+    strip_prefix: str | None = None
 
 
 def model_options(*, required: bool) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
@@ -29,16 +33,29 @@ def model_options(*, required: bool) -> Callable[[Callable[..., Any]], Callable[
 
     def add(command: Callable[..., Any]) -> Callable[..., Any]:
         @wraps(command)
-        def with_choice(*, architecture: str | None, **options: Any) -> Any:
-            return command(model=ModelChoice(architecture), **options)
+        def with_choice(
+            *, architecture: str | None, key: str | None, strip_prefix: str | None, **options: Any
+        ) -> Any:
+            return command(model=ModelChoice(architecture, key, strip_prefix), **options)
 
-        return click.option(
+        choose_key = click.option(
+            "--key",
+            metavar="KEY",
+            help="Which state dict to take from a model file that holds several, such as state_dict_ema.",
+        )
+        choose_prefix = click.option(
+            "--strip-prefix",
+            metavar="PREFIX",
+            help="Which network's weights to take from a state dict that holds several: those whose names start so.",
+        )
+        name_architecture = click.option(
             "--model",
             "architecture",
             required=required,
             metavar="ARCH",
             shell_complete=complete(ARCHITECTURES),
             help=f"{', '.join(ARCHITECTURES)}, or package.module:factory for your own.",
-        )(with_choice)
+        )
+        return name_architecture(choose_key(choose_prefix(with_choice)))
 
     return add
