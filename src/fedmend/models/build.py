@@ -59,7 +59,7 @@ def build_model(
             f"got {num_classes} classes, {in_channels} channels, {height}x{width} pixels"
         )
     settings = {"num_classes": num_classes, "in_channels": in_channels, "image_size": (height, width)}
-    with current_folder_importable(), nullcontext() if seed is None else torch.random.fork_rng(devices=[]):
+    with current_folder_importable(architecture), nullcontext() if seed is None else torch.random.fork_rng(devices=[]):
         if seed is not None:
             torch.default_generator.manual_seed(seed)
         return _call(architecture, _find(architecture), settings)
