@@ -152,7 +152,9 @@ def test_files_called_like_modules_are_not_imported_from_the_current_folder(fold
 
 
 def test_a_factorys_module_imports_from_its_own_folder_but_none_of_pythons_modules(folder: Path) -> None:
-    (folder / "own_one.py").write_text("import own_two, this\nfrom own_package import part\nmake = own_two.make\n")
+    (folder / "own_one.py").write_text(
+        "import own_two, this\nfrom own_package import part\nmake = own_two.make\n"
+    )
     (folder / "own_two.py").write_text("def make():\n    import own_three\n    return own_three.__name__")
     (folder / "own_three.py").write_text("")
     (folder / "own_package").mkdir()
@@ -198,6 +200,9 @@ def test_a_signature_that_fails_accepts_anything() -> None:
 def test_ctrl_c_in_a_users_code_is_no_failure_of_it() -> None:
     with pytest.raises(KeyboardInterrupt), failures_as(ConfigError, "it failed"):
         signal.raise_signal(signal.SIGINT)
-    with pytest.raises(ConfigError, match="it failed: KeyboardInterrupt"), failures_as(ConfigError, "it failed"):
+    with (
+        pytest.raises(ConfigError, match="it failed: KeyboardInterrupt"),
+        failures_as(ConfigError, "it failed"),
+    ):
         raise KeyboardInterrupt
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler

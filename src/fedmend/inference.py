@@ -2,28 +2,50 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager, nullcontext
 
 import torch
 from torch import Tensor, nn
 
+from fedmend.errors import ModelError
 from fedmend.pixels import to_float
 from fedmend.triggers import Trigger, stamp
+from fedmend.user_code import failures_as, tensor_in_words
 
 BATCH_SIZE = 500
+_SHOWN = 4
 
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
     """Put a model and all its modules into eval mode; restore each module's mode at the end."""
+    with in_mode(model, training=False):
+        yield
+
+
+@contextmanager
+def in_mode(model: nn.Module, training: bool) -> Iterator[None]:
+    """Put a model and all its modules into train or eval mode; restore each module's mode at the end."""
     modes = [(module, module.training) for module in model.modules()]
-    model.eval()
+    model.train(training)
     try:
         yield
     finally:
         for module, mode in modes:
             module.training = mode
+
+
+@contextmanager
+def buffers_kept(model: nn.Module) -> Iterator[None]:
+    """At the end, a model's buffers, which training changes, are as before."""
+    before = [(buffer, buffer.clone()) for buffer in model.buffers()]
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for buffer, values in before:
+                buffer.copy_(values)
 
 
 @contextmanager
@@ -68,6 +90,71 @@ def device_of(model: nn.Module) -> torch.device:
 
 
 def pixels_for(model: nn.Module, images: Tensor) -> Tensor:
-    """Images, uint8 or float in [0, 1], as floats of the model's dtype on its device."""
+    """Images, uint8 or float in [0, 1], as floats of the model's dtype on its device.
+
+    They are a copy, since a model may work in place.
+    """
     like = next(model.parameters(), torch.empty(0))
-    return to_float(images.to(like.device)).to(like.dtype)
+    pixels = to_float(images.to(like.device)).to(like.dtype)
+    return pixels.clone() if pixels.data_ptr() == images.data_ptr() else pixels
+
+
+def logits_of(model: nn.Module, pixels: Tensor, name: str = "the model", *, training: bool = False) -> Tensor:
+    """The model's logits, (N, classes), in eval mode and without gradients.
+
+    Args:
+        model: its modes are restored.
+        pixels: float (N, C, H, W), on the model's device and of its dtype; left as they are.
+        name: of the model, in messages.
+        training: run it in train mode; buffers, such as BatchNorm's statistics, and torch's random generator on the
+            CPU are restored.
+
+    Raises:
+        ModelError: the model raises anything, even what would end Python, or returns something other than that.
+    """
+    shape = tuple(pixels.shape)
+    with (
+        failures_as(
+            ModelError,
+            f"{name} failed on images of shape (N, C, H, W) = {shape}",
+            "check that it was built for this number of channels and this image size, and takes any number of images",
+        ),
+        buffers_kept(model) if training else nullcontext(),
+        torch.random.fork_rng(devices=[], enabled=training),
+        in_mode(model, training),
+        torch.no_grad(),
+    ):
+        logits = model(pixels.clone())
+    if not isinstance(logits, Tensor):
+        raise ModelError(
+            f"expected a model that returns a tensor of logits (N, classes); {name} returned a "
+            f"{_contents(logits)}: wrap it in a module that returns only the logits"
+        )
+    if (
+        logits.ndim != 2
+        or logits.shape[0] != shape[0]
+        or logits.shape[1] < 2
+        or not logits.is_floating_point()
+    ):
+        raise ModelError(
+            "expected float logits of shape (N, classes), with 2 or more classes; "
+            f"for N = {shape[0]} {name} returned {logits.dtype} of shape {tuple(logits.shape)}"
+        )
+    if logits.device != pixels.device:
+        raise ModelError(
+            f"{name} returned logits on the device {logits.device} for images on {pixels.device}; expected the same"
+        )
+    return logits
+
+
+def _contents(output: object) -> str:
+    """What a model returned in place of a tensor, with what is in it."""
+    named = (
+        output
+        if isinstance(output, Mapping)
+        else dict(enumerate(output))
+        if isinstance(output, tuple | list)
+        else {}
+    )
+    inside = ", ".join(f"{key}: {tensor_in_words(value)}" for key, value in list(named.items())[:_SHOWN])
+    return f"{type(output).__name__} ({inside})" if inside else type(output).__name__

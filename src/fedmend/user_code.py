@@ -106,7 +106,9 @@ class FolderFinder:
 
 def modules_in(folder: str) -> tuple[str, ...]:
     """The names of the modules and packages that were imported from a folder."""
-    return tuple(name for name, module in list(sys.modules.items()) if "." not in name and _is_in(folder, module))
+    return tuple(
+        name for name, module in list(sys.modules.items()) if "." not in name and _is_in(folder, module)
+    )
 
 
 def _is_in(folder: str, module: object) -> bool:
@@ -118,7 +120,7 @@ def _is_in(folder: str, module: object) -> bool:
 
 def _importing() -> object:
     """The module or package whose code imports something just now."""
-    frame = sys._getframe(1)
+    frame: FrameType | None = sys._getframe(1)
     while frame is not None and (
         frame.f_code.co_filename == __file__ or frame.f_code.co_filename.startswith("<frozen importlib")
     ):
@@ -275,6 +277,8 @@ def _hint(module_name: str, part: str, found: Any) -> str:
     names = [
         name
         for name, value in getattr(sys.modules.get(module_name), "__dict__", {}).items()
-        if isinstance(value, type | FunctionType) and not name.startswith("_") and value.__module__ == module_name
+        if isinstance(value, type | FunctionType)
+        and not name.startswith("_")
+        and value.__module__ == module_name
     ]
     return f"; it has {', '.join(names[:_LISTED])}" if names else "; it has no function or class of its own"

@@ -170,7 +170,7 @@ class Integers(nn.Module):
 @pytest.mark.parametrize(
     ("model", "message"),
     [
-        (Pair(), "got a tuple"),
+        (Pair(), "returned a tuple"),
         (nn.Identity(), r"shape \(2, 1, 4, 4\)"),
         (nn.Flatten(0), r"shape \(32,\)"),
         (nn.Sequential(nn.Flatten(), nn.Linear(16, 1)), r"shape \(2, 1\)"),
