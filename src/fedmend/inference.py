@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import sys
+import traceback
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 
 import torch
 from torch import Tensor, nn
 
-from fedmend.errors import ModelError
+from fedmend.errors import FedmendError, ModelError
+from fedmend.global_settings import settings_kept
 from fedmend.pixels import to_float
 from fedmend.triggers import Trigger, stamp
-from fedmend.user_code import failures_as, tensor_in_words
+from fedmend.user_code import ctrl_c_noted, failures_as, in_one_line, tensor_in_words
 
 BATCH_SIZE = 500
 _SHOWN = 4
@@ -50,12 +53,13 @@ def buffers_kept(model: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def frozen(*models: nn.Module) -> Iterator[None]:
-    """Put models into eval mode with frozen weights; restore both at the end."""
+    """Put models into eval mode with frozen weights; restore both, and torch's settings, at the end."""
     parameters = list({id(p): p for model in models for p in model.parameters()}.values())
     needed = [parameter.requires_grad for parameter in parameters]
     with ExitStack() as stack:
         for model in models:
             stack.enter_context(evaluating(model))
+        stack.enter_context(settings_kept())
         try:
             for parameter in parameters:
                 parameter.requires_grad_(False)
@@ -145,6 +149,37 @@ def logits_of(model: nn.Module, pixels: Tensor, name: str = "the model", *, trai
             f"{name} returned logits on the device {logits.device} for images on {pixels.device}; expected the same"
         )
     return logits
+
+
+@contextmanager
+def model_failures_named(*models: nn.Module) -> Iterator[None]:
+    """Within, whatever is raised in the models' own code, even what would end Python, says so in one line.
+
+    Raises:
+        ModelError: an exception came from a line of a user's module in ``models``, or from TorchScript; others, and a
+            :class:`FedmendError`, come out as they are.
+    """
+    with ctrl_c_noted() as pressed:
+        try:
+            yield
+        except BaseException as error:
+            if isinstance(error, (FedmendError, MemoryError, torch.OutOfMemoryError)) or pressed:
+                raise
+            place = _place(error, models)
+            if place is None:
+                raise
+            raise ModelError(f"the model failed{place}: {in_one_line(error)}") from error
+
+
+def _place(error: BaseException, models: Sequence[nn.Module]) -> str | None:
+    """The innermost line of a user's own modules; None if there is none."""
+    names = {type(module).__module__ for model in models for module in model.modules()}
+    own = [sys.modules.get(name) for name in names if name.partition(".")[0] not in ("torch", "fedmend")]
+    files = {getattr(module, "__file__", None) for module in own}
+    lines = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename in files]
+    if lines:
+        return f" at {lines[-1].filename}:{lines[-1].lineno}"
+    return " in TorchScript" if isinstance(error, torch.jit.Error) else None
 
 
 def _contents(output: object) -> str:

@@ -182,7 +182,7 @@ def failures_as(error: type[FedmendError], said: str, hint: str = "") -> Iterato
     Raises:
         FedmendError: of the kind ``error``.
     """
-    with _ctrl_c_noted() as pressed:
+    with ctrl_c_noted() as pressed:
         try:
             yield
         except BaseException as failed:
@@ -192,7 +192,7 @@ def failures_as(error: type[FedmendError], said: str, hint: str = "") -> Iterato
 
 
 @contextmanager
-def _ctrl_c_noted() -> Iterator[list[int]]:
+def ctrl_c_noted() -> Iterator[list[int]]:
     """Within, the list is empty until a person presses Ctrl-C; a program can raise ``KeyboardInterrupt``, too."""
     pressed: list[int] = []
     here = threading.current_thread() is threading.main_thread()

@@ -154,7 +154,7 @@ class _SameInHalf:
     def _run(self, predict: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
         images = self.images.clone().requires_grad_()
         with torch.enable_grad():
-            logits = predict(images)
+            logits = predict(images.clone())  # a model may work in place
             (gradient,) = torch.autograd.grad(logits.logsumexp(1).sum(), images)
         return logits.detach() - logits.detach().mean(1, keepdim=True), gradient
 

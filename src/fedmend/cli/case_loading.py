@@ -15,9 +15,9 @@ from fedmend.cli.thread_choice import use_one_thread_if_small
 from fedmend.data import ImageSet, LazyImages, open_images, stratified
 from fedmend.detection import Case
 from fedmend.detection.decision import MIN_IMAGES
-from fedmend.errors import ConfigError, DataError
+from fedmend.errors import ConfigError, DataError, ModelError
 from fedmend.inference import pixels_for
-from fedmend.models import build_model, probe
+from fedmend.models import build_model, normalized, probe
 from fedmend.seeds import generator
 
 _PER_CLASS, _MOST, _LEAST_PER_CLASS = 40, 600, 3
@@ -79,33 +79,43 @@ def load_case(
     images = open_images(data.source, data.split)
     chosen = choose_images(images, data.count, seed)
     where = choose_device(device)
-    suspected = load_model(suspect, model.architecture, chosen, where)
+    suspected = load_model(suspect, model, chosen, where)
     use_one_thread_if_small(suspected, pixels_for(suspected, chosen.images[0]))
     return LoadedCase(
         suspected,
-        None if reference is None else load_model(reference, model.architecture, chosen, where),
+        None if reference is None else load_model(reference, model, chosen, where),
         images,
         chosen,
     )
 
 
-def load_model(path: Path, architecture: str, images: ImageSet, device: torch.device) -> nn.Module:
+def load_model(path: Path, choice: ModelChoice, images: ImageSet, device: torch.device) -> nn.Module:
     """Load a checkpoint's model, for such images and classes, in eval mode.
 
     Raises:
-        ModelError: the architecture can't be built.
+        ModelError: no architecture is given, it can't be built, or the model fails on such images.
         CheckpointError: the file holds no such model.
     """
+    if choice.architecture is None:
+        raise ModelError("a model file needs its architecture; give --model")
     _, channels, height, width = images.images.shape
     model = build_model(
-        architecture,
+        choice.architecture,
         num_classes=images.num_classes,
         in_channels=channels,
         image_size=(height, width),
         seed=0,
+        arguments=choice.arguments,
     )
     load_checkpoint(path, model)
-    probe(model, channels, (height, width))
+    if choice.normalization is not None:
+        normalized(model, *choice.normalization, channels)
+    classes = probe(model, channels, (height, width))
+    if classes != images.num_classes:
+        raise ModelError(
+            f"--model {choice.architecture} returns {classes} logits, but the data has {images.num_classes} classes; "
+            "give the data that it was trained for, or a factory that takes num_classes"
+        )
     return model.eval().to(device)
 
 

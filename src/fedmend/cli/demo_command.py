@@ -11,6 +11,7 @@ from torch import nn
 
 from fedmend.cli.case_loading import choose_device, choose_images, load_model
 from fedmend.cli.console import progress_bars
+from fedmend.cli.model_options import ModelChoice
 from fedmend.cli.repair_command import outcome
 from fedmend.cli.saving import save_repaired
 from fedmend.cli.scan_command import save_scan, summary
@@ -161,7 +162,9 @@ def _scan_and_repair(
 
 
 def _model(run: RunFolder, round_number: int, images: ImageSet, device: torch.device) -> nn.Module:
-    return load_model(run.checkpoint(round_number), run.config().model.architecture, images, device)
+    return load_model(
+        run.checkpoint(round_number), ModelChoice(run.config().model.architecture), images, device
+    )
 
 
 def _evaluate(

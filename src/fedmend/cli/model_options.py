@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+import tomllib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import wraps
 from typing import Any
 
 import click
 
-from fedmend.models import ARCHITECTURES
+from fedmend.errors import ConfigError
+from fedmend.models import ARCHITECTURES, KNOWN_NORMALIZATIONS
 
 
 @dataclass(frozen=True)
@@ -18,9 +20,14 @@ class ModelChoice:
 
     Attributes:
         architecture: see :func:`fedmend.models.build_model`; None if not given.
+        arguments: of the architecture's factory, by name.
+        normalization: mean and standard deviation, one number or one per channel, that the models expect their input
+            to be normalised with; None if they take pixels in [0, 1].
     """
 
     architecture: str | None
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    normalization: tuple[tuple[float, ...], tuple[float, ...]] | None = None
 
 
 def model_options(*, required: bool) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
@@ -28,15 +35,102 @@ def model_options(*, required: bool) -> Callable[[Callable[..., Any]], Callable[
 
     def add(command: Callable[..., Any]) -> Callable[..., Any]:
         @wraps(command)
-        def with_choice(*, architecture: str | None, **options: Any) -> Any:
-            return command(model=ModelChoice(architecture), **options)
+        def with_choice(
+            *,
+            architecture: str | None,
+            model_args: tuple[str, ...],
+            mean: str | None,
+            std: str | None,
+            **options: Any,
+        ) -> Any:
+            choice = ModelChoice(architecture, read_arguments(model_args), read_normalization(mean, std))
+            return command(model=choice, **options)
 
-        return click.option(
-            "--model",
-            "architecture",
-            required=required,
-            metavar="ARCH",
-            help=f"{', '.join(ARCHITECTURES)}, or package.module:factory for your own.",
-        )(with_choice)
+        known = ", ".join(KNOWN_NORMALIZATIONS)
+        for option in (
+            click.option(
+                "--std",
+                metavar="NUMBERS",
+                help=f"The standard deviations that belong to --mean: numbers, or {known}.",
+            ),
+            click.option(
+                "--mean",
+                metavar="NUMBERS",
+                help="Normalise images first, for models that don't do so themselves: one number, or one per channel "
+                f"with commas between, for pixels in [0, 1]; or {known}, with their standard deviations.",
+            ),
+            click.option(
+                "--model-args",
+                multiple=True,
+                metavar="NAME=VALUE",
+                help="An argument for the factory of --model, such as width=8 or act='gelu'. Repeat it for several.",
+            ),
+            click.option(
+                "--model",
+                "architecture",
+                required=required,
+                metavar="ARCH",
+                help=f"{', '.join(ARCHITECTURES)}, timm:NAME, or package.module:factory, of a package such as "
+                "torchvision.models:resnet18 or your own.",
+            ),
+        ):
+            with_choice = option(with_choice)
+        return with_choice
 
     return add
+
+
+def read_arguments(given: Sequence[str]) -> dict[str, Any]:
+    """Arguments written ``name=value``; values as in TOML, other words are text.
+
+    Raises:
+        ConfigError: one isn't written so, or a name is given twice.
+    """
+    read: dict[str, Any] = {}
+    for each in given:
+        name, equals, text = (part.strip() for part in each.partition("="))
+        if not name.isidentifier() or not equals or name in read:
+            raise ConfigError(
+                f"--model-args: expected name=value, each name once, such as width=8; got {each!r}"
+            )
+        read[name] = _value(text)
+    return read
+
+
+def _value(text: str) -> Any:
+    try:
+        value = tomllib.loads(f"value = {text}")
+    except (ValueError, RecursionError):  # of too many digits, too
+        return text
+    return value["value"] if value.keys() == {"value"} else text
+
+
+def read_normalization(
+    mean: str | None, std: str | None
+) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
+    """Mean and standard deviation: numbers with commas between, or a data set's name; None if neither is given.
+
+    Raises:
+        ConfigError: one isn't written so, or the mean alone is given in numbers.
+    """
+    if mean is None and std is None:
+        return None
+    if mean in KNOWN_NORMALIZATIONS and std is None:
+        return KNOWN_NORMALIZATIONS[mean]
+    if mean is None or std is None:
+        raise ConfigError(
+            f"--mean and --std belong together; give {'--mean' if mean is None else '--std'} as well"
+        )
+    return _numbers("--mean", mean, 0), _numbers("--std", std, 1)
+
+
+def _numbers(option: str, text: str, which: int) -> tuple[float, ...]:
+    if text in KNOWN_NORMALIZATIONS:
+        return KNOWN_NORMALIZATIONS[text][which]
+    try:
+        return tuple(float(number) for number in text.split(","))
+    except ValueError:
+        raise ConfigError(
+            f"{option}: expected numbers with commas between, such as 0.485,0.456,0.406, or "
+            f"{', '.join(KNOWN_NORMALIZATIONS)}; got {text!r}"
+        ) from None

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from fedmend.detection.json_types import STRICT, JsonTrigger
 from fedmend.errors import ConfigError
-from fedmend.inference import device_of, frozen, pixels_for
+from fedmend.inference import device_of, logits_of, pixels_for
 from fedmend.progress import Progress
 
 Verdict = Literal["clean", "backdoored", "inconclusive"]
@@ -65,7 +65,7 @@ class Case:
     @cached_property
     def suspect_logits(self) -> Tensor:
         """The suspect's logits on the clean images, (N, classes)."""
-        return _logits(self.suspect, self.pixels)
+        return logits_of(self.suspect, self.pixels, "the suspect")
 
     @cached_property
     def reference_logits(self) -> Tensor:
@@ -74,7 +74,7 @@ class Case:
             raise ConfigError(
                 "the case has no reference; a detector that uses it has Need.REFERENCE among its needs"
             )
-        return _logits(self.reference, self.pixels)
+        return logits_of(self.reference, self.pixels, "the reference")
 
     @cached_property
     def truth(self) -> Tensor:
@@ -239,9 +239,3 @@ def most_suspicious(findings: Sequence[Finding]) -> Finding:
     """The finding with the worst verdict; the first of several."""
     order = {"backdoored": 0, "inconclusive": 1, "clean": 2}
     return min(findings, key=lambda finding: order[finding.verdict])
-
-
-def _logits(model: nn.Module, pixels: Tensor) -> Tensor:
-    with frozen(model), torch.no_grad():
-        logits: Tensor = model(pixels.clone())  # a model may work in place
-        return logits

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from fedmend.acceleration import accelerate
 from fedmend.detection.base import Case
+from fedmend.detection.model_checks import require_gradient
 from fedmend.detection.search.features import FeatureMap, Outputs
 from fedmend.inference import frozen
 
@@ -58,10 +59,12 @@ def accelerated_pair(case: Case, layer: str, *, half: bool = False) -> Iterator[
         half: whether the search may use half precision where that is faster.
 
     Raises:
-        ModelError: a model has no such layer.
+        ModelError: a model has no such layer, or passes no gradient to its input.
     """
     assert case.reference is not None
     with frozen(case.suspect, case.reference):
+        for name, model in (("the suspect", case.suspect), ("the reference", case.reference)):
+            require_gradient(model, case.pixels[:2], name)
         if layer != "logits":
             suspect, reference = FeatureMap(case.suspect, layer), FeatureMap(case.reference, layer)
             with torch.no_grad():

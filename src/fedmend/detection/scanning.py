@@ -17,7 +17,7 @@ from fedmend.detection.differential import Differential
 from fedmend.detection.finding_checks import check_finding
 from fedmend.detection.scan_report import Examples, ScanReport
 from fedmend.errors import ConfigError
-from fedmend.inference import frozen
+from fedmend.inference import frozen, model_failures_named
 from fedmend.pixels import to_uint8
 from fedmend.progress import Progress, silent
 from fedmend.seeds import generator
@@ -62,7 +62,7 @@ def scan(
     case = replace(case)  # without what it computed before, maybe of models that have changed since
     models = [case.suspect] if case.reference is None else [case.suspect, case.reference]
     check_case(case)
-    with frozen(*models):
+    with frozen(*models), model_failures_named(*models):
         if case.images is not None:
             check_logits(case)
         findings = _with_names_of_their_own(

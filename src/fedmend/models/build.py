@@ -14,7 +14,7 @@ from fedmend.errors import ModelError
 from fedmend.global_settings import GRADIENTS, settings_kept
 from fedmend.inference import in_mode, logits_of, pixels_for
 from fedmend.models.adapting import adapt
-from fedmend.models.factories import call_factory, find_factory
+from fedmend.models.factories import OF_TIMM, call_factory, find_factory
 from fedmend.user_code import current_folder_importable, failures_as, is_own
 
 _NO_ARGUMENTS: Mapping[str, Any] = {}
@@ -64,7 +64,7 @@ def build_model(
     }
     with (
         settings_kept() as changed,
-        current_folder_importable(architecture),
+        nullcontext() if architecture.startswith(OF_TIMM) else current_folder_importable(architecture),
         nullcontext() if seed is None else torch.random.fork_rng(devices=[]),
     ):
         if seed is not None:

@@ -29,7 +29,7 @@ ARCHITECTURES: dict[str, Factory] = {
     "three-conv": three_conv,
 }
 
-_TIMM = "timm:"
+OF_TIMM = "timm:"
 _REFUSED = re.compile(r"(?:unexpected keyword argument|multiple values for (?:keyword )?argument) '(\w+)'")
 
 
@@ -39,7 +39,7 @@ def find_factory(architecture: str) -> tuple[Factory, dict[str, str]]:
     Raises:
         ModelError: the name is unknown, or the factory can't be imported.
     """
-    if architecture.startswith(_TIMM):
+    if architecture.startswith(OF_TIMM):
         return _of_timm(architecture), {"in_channels": "in_chans"}
     if ":" not in architecture:
         return find_kind(architecture, ARCHITECTURES, "architecture", ModelError), {}
@@ -116,7 +116,7 @@ def _taken_by_kwargs(factory: Factory, names: Mapping[str, Any]) -> set[str]:
 
 
 def _of_timm(architecture: str) -> Factory:
-    name = architecture.removeprefix(_TIMM)
+    name = architecture.removeprefix(OF_TIMM)
     if not re.fullmatch(r"[\w.-]+", name):
         raise ModelError(
             f"can't read the architecture {architecture!r}: expected timm:NAME, as in timm.list_models()"
