@@ -1,5 +1,6 @@
 """Networks that return something other than logits, in one mode or both."""
 
+import sys
 from collections import namedtuple
 from collections.abc import Callable
 from copy import deepcopy
@@ -101,7 +102,7 @@ def test_logits_that_look_like_probabilities_by_chance_stay(start: str) -> None:
         adapted(model, classes=max(2, outputs))
         assert len(model._forward_hooks) == (outputs == 1)
         if outputs == 3:
-            assert torch.equal(model(IMAGES), net_with(before)(IMAGES))
+            assert torch.equal(model.eval()(IMAGES), net_with(before).eval()(IMAGES))
         elif start == "small positive":
             assert torch.allclose(model.eval()(IMAGES)[:, 1], torch.full((5,), 1 / 6))
         assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
@@ -141,7 +142,7 @@ def test_a_converted_model_can_be_copied_and_traced() -> None:
         (lambda logits, _: logits[:, 0], r"for N = 2 .*\(2,\)"),
         (lambda logits, _: logits.to("meta"), "on the device meta"),
         (lambda logits, _: None, "NoneType"),
-        (lambda logits, _: exit(0), "failed .*SystemExit: 0"),
+        (lambda logits, _: sys.exit(0), "failed .*SystemExit: 0"),
         (lambda logits, _: interrupt(), "failed .*KeyboardInterrupt"),
     ],
 )
@@ -159,7 +160,7 @@ def interrupt() -> None:
 def test_a_failure_in_train_mode_is_noticed_by_a_probe_of_it() -> None:
     model = adapted(net(lambda logits, _: 1 / 0, only_in=True))
     assert probe(model, 1, (3, 3)) == 3
-    with pytest.raises(ModelError, match="in train mode failed .*ZeroDivisionError"):
+    with pytest.raises(ModelError, match=r"in train mode failed .*ZeroDivisionError"):
         probe(model, 1, (3, 3), training=True)
     assert model.normalize.num_batches_tracked == 0
 

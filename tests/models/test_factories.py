@@ -110,7 +110,7 @@ def test_arguments_of_ones_own_take_precedence() -> None:
     assert (net.width, net.head.out_features) == (7, 5)
     assert build("resnet18", width=4).conv.out_channels == 4
     for name in ("passes_on", "strict", "Net"):
-        with pytest.raises(ModelError, match="depth=3.*unexpected keyword argument 'depth'"):
+        with pytest.raises(ModelError, match=r"depth=3.*unexpected keyword argument 'depth'"):
             build(f"own_factories:{name}", depth=3)
 
 
@@ -132,6 +132,7 @@ def test_networks_of_timm(monkeypatch: pytest.MonkeyPatch) -> None:
         build("timm:hf-hub:someone/tiny")
 
 
+@pytest.mark.filterwarnings("ignore:Lazy modules")
 @pytest.mark.parametrize(
     ("name", "message"),
     [
@@ -154,6 +155,7 @@ def test_torchs_settings_are_kept() -> None:
     assert (torch.get_default_dtype(), torch.get_num_threads()) == (torch.float32, before)
 
 
+@pytest.mark.filterwarnings("ignore:Lazy modules")
 def test_lazy_layers_are_initialised_from_the_seed() -> None:
     first, second = (build("own_factories:Lazy") for _ in range(2))
     assert type(first.head) is nn.Linear

@@ -57,8 +57,8 @@ def accelerate(model: nn.Module, images: Tensor, *, half: bool = False) -> Accel
     """Make a model faster.
 
     BatchNorm is folded, convolutions are packed and, if allowed, weights become bfloat16. A step is kept only if the
-    logits on the images change by at most 0.1 % of the largest one (without what all have in common), or in bfloat16 by at most 5 %, with gradients at
-    the pixels in nearly the same direction.
+    logits on the images change by at most 0.1 % of the largest one, minus its image's mean, or in bfloat16 by at most
+    5 %, with gradients at the pixels in nearly the same direction.
 
     Args:
         model: (N, C, H, W) to logits (N, classes), in eval mode, with frozen weights. Left as found.

@@ -59,6 +59,7 @@ def require_gradient(model: nn.Module, images: Tensor, name: str) -> None:
 
 
 def _check(model: nn.Module, images: Tensor, name: str) -> None:
+    as_found = {key: value.clone() for key, value in model.named_buffers()}
     with frozen(model), settings_kept() as changed:
         with generators_kept():
             for count in (1, 2):
@@ -81,7 +82,7 @@ def _check(model: nn.Module, images: Tensor, name: str) -> None:
     touched = [key for key, value in model.named_parameters() if value._version != versions.get(key)]
     touched += [key for key, value in model.named_buffers() if not _same(value, buffers.get(key))]
     if touched:
-        _put_back(model, buffers)
+        _put_back(model, as_found)
         raise ModelError(
             f"{name} changes its own {touched[0]} when it predicts, in eval mode; a model that keeps state between "
             "calls can't be scanned"
