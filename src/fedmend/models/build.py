@@ -69,8 +69,8 @@ def build_model(
     ):
         if seed is not None:
             torch.default_generator.manual_seed(seed)
-        factory, other_names = find_factory(architecture)
-        named = {other_names.get(name, name): value for name, value in settings.items()}
+        factory, names = find_factory(architecture)
+        named = {names[name]: value for name, value in settings.items() if name in names}
         model = _initialised(call_factory(architecture, factory, named, arguments), in_channels, image_size)
         if GRADIENTS in changed():
             raise ModelError(

@@ -30,25 +30,26 @@ ARCHITECTURES: dict[str, Factory] = {
 }
 
 OF_TIMM = "timm:"
+_SAME_NAMES = {name: name for name in ("num_classes", "in_channels", "image_size")}
 _REFUSED = re.compile(r"(?:unexpected keyword argument|multiple values for (?:keyword )?argument) '(\w+)'")
 
 
 def find_factory(architecture: str) -> tuple[Factory, dict[str, str]]:
-    """What makes an architecture, and what it calls fedmend's arguments by another name.
+    """What makes an architecture, and what it calls those of fedmend's arguments that it can be given.
 
     Raises:
         ModelError: the name is unknown, or the factory can't be imported.
     """
     if architecture.startswith(OF_TIMM):
-        return _of_timm(architecture), {"in_channels": "in_chans"}
+        return _of_timm(architecture), {"num_classes": "num_classes", "in_channels": "in_chans"}
     if ":" not in architecture:
-        return find_kind(architecture, ARCHITECTURES, "architecture", ModelError), {}
+        return find_kind(architecture, ARCHITECTURES, "architecture", ModelError), _SAME_NAMES
     found = load_factory(architecture, "architecture", ModelError)
     if isinstance(found, nn.Module):
         raise ModelError(
             f"{architecture!r} is a {type(found).__name__}; expected a function or class that builds a new model"
         )
-    return found, {}
+    return found, _SAME_NAMES
 
 
 def call_factory(
