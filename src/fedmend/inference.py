@@ -53,13 +53,18 @@ def buffers_kept(model: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def frozen(*models: nn.Module) -> Iterator[None]:
-    """Put models into eval mode with frozen weights; restore both, and torch's settings, at the end."""
+    """Put models into eval mode with frozen weights; restore both, and torch's settings, at the end.
+
+    Compiled models run as they are before compilation, which a search's changes to them would end.
+    """
     parameters = list({id(p): p for model in models for p in model.parameters()}.values())
     needed = [parameter.requires_grad for parameter in parameters]
     with ExitStack() as stack:
         for model in models:
             stack.enter_context(evaluating(model))
         stack.enter_context(settings_kept())
+        if "torch._dynamo" in sys.modules:  # otherwise nothing is compiled
+            stack.enter_context(torch.compiler.set_stance("force_eager"))
         try:
             for parameter in parameters:
                 parameter.requires_grad_(False)
