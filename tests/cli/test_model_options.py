@@ -91,7 +91,7 @@ def _own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         ("leaves", "SystemExit: 0"),
         ("interrupts", "KeyboardInterrupt"),
         ("noisy", "other logits for the same images"),
-        ("switches", "changes whether gradients are computed"),
+        ("switches", "switches gradients off"),
         ("of_pairs", r"failed on images of shape .*\(1, 1, 12, 12\)"),
         ("hooked", "ZeroDivisionError"),
         ("late", r"SystemExit: 1"),

@@ -76,7 +76,6 @@ def test_good_models_pass_also_those_that_work_in_place(does: Any) -> None:
         (counts_in_python, "returns other logits for the same images when it is asked again"),
         (lambda _, images: dropout(images), "asked again .*dropout"),
         (lambda _, images: images + torch.rand_like(images), "asked again"),
-        (after(lambda _: torch.set_grad_enabled(False)), "changes whether gradients are computed"),
         (after(lambda _: torch.set_default_dtype(torch.float64)), "changes the default dtype"),
         (
             after(lambda _: torch.set_num_threads(torch.get_num_threads() + 1)),
@@ -127,6 +126,7 @@ def test_a_factory_that_returns_one_model_twice_is_noticed() -> None:
     ("does", "message"),
     [
         (lambda _, images: images.detach(), "it passes no gradient to its input"),
+        (after(lambda _: torch.set_grad_enabled(False)), "switches gradients off"),
         (lambda _, images: (images > 0.5).float(), "it passes no gradient to its input"),
         (
             lambda _, images: images.detach().numpy() if not images.requires_grad else 1 / 0,

@@ -50,7 +50,11 @@ def require_gradient(model: nn.Module, images: Tensor, name: str) -> None:
     """
     with failures_as(ModelError, f"{name} failed when gradients were computed"), torch.enable_grad():
         logits = model(images.clone().requires_grad_().clone())
-        passes = logits.requires_grad
+        passes, switched_off = logits.requires_grad, not torch.is_grad_enabled()
+    if switched_off:
+        raise ModelError(
+            f"{name} switches gradients off for all of torch when it predicts; use with torch.no_grad(): there"
+        )
     if not passes:
         raise ModelError(
             f"{name} passes no gradient to its input, which this detector needs: its code detaches it, turns it into "
