@@ -116,12 +116,6 @@ def settings() -> tuple[Any, ...]:
     )
 
 
-def test_a_factory_that_returns_one_model_twice_is_noticed() -> None:
-    model = Does()
-    with pytest.raises(ModelError, match="share weights"):
-        check_predictions(Case(model, model, IMAGES))
-
-
 @pytest.mark.parametrize(
     ("does", "message"),
     [
