@@ -109,7 +109,7 @@ def pixels_for(model: nn.Module, images: Tensor) -> Tensor:
 
 
 def logits_of(model: nn.Module, pixels: Tensor, name: str = "the model", *, training: bool = False) -> Tensor:
-    """The model's logits, (N, classes), in eval mode and without gradients.
+    """The model's logits, (N, classes), in eval mode and without gradients, or in train mode and with them.
 
     Args:
         model: its modes are restored.
@@ -131,7 +131,7 @@ def logits_of(model: nn.Module, pixels: Tensor, name: str = "the model", *, trai
         buffers_kept(model) if training else nullcontext(),
         torch.random.fork_rng(devices=[], enabled=training),
         in_mode(model, training),
-        torch.no_grad(),
+        torch.set_grad_enabled(training),
     ):
         logits = model(pixels.clone())
     if not isinstance(logits, Tensor):

@@ -165,6 +165,13 @@ def test_a_failure_in_train_mode_is_noticed_by_a_probe_of_it() -> None:
     assert model.normalize.num_batches_tracked == 0
 
 
+def test_a_model_that_cannot_be_trained_is_noticed() -> None:
+    model = adapted(net(lambda logits, _: logits.detach()))
+    assert probe(model, 1, (3, 3)) == 3
+    with pytest.raises(ModelError, match="can't be trained: its logits have no gradient"):
+        probe(model, 1, (3, 3), training=True)
+
+
 class Two(nn.Module):
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         flat = images.flatten(1)

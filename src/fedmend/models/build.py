@@ -93,12 +93,18 @@ def probe(model: nn.Module, in_channels: int, image_size: tuple[int, int], *, tr
         The number of outputs, which is the number of classes.
 
     Raises:
-        ModelError: the model fails on such images or doesn't return float logits (N, classes).
+        ModelError: the model fails on such images, doesn't return float logits (N, classes), or can't be trained.
     """
     images = pixels_for(model, torch.zeros(2, in_channels, *image_size))
     classes = logits_of(model, images).shape[1]
     if training:
-        classes = min(classes, logits_of(model, images, "the model in train mode", training=True).shape[1])
+        logits = logits_of(model, images, "the model in train mode", training=True)
+        if not logits.requires_grad:
+            raise ModelError(
+                "the model can't be trained: its logits have no gradient; its code detaches them or runs under "
+                "torch.no_grad(), or every weight is frozen"
+            )
+        classes = min(classes, logits.shape[1])
     return classes
 
 
