@@ -168,7 +168,9 @@ def model_failures_named(*models: nn.Module) -> Iterator[None]:
         try:
             yield
         except BaseException as error:
-            if isinstance(error, (FedmendError, MemoryError, torch.OutOfMemoryError)) or pressed:
+            if isinstance(error, (FedmendError, MemoryError, torch.OutOfMemoryError)):
+                raise
+            if pressed and isinstance(error, KeyboardInterrupt):
                 raise
             place = _place(error, models)
             if place is None:

@@ -186,18 +186,23 @@ def failures_as(error: type[FedmendError], said: str, hint: str = "") -> Iterato
         try:
             yield
         except BaseException as failed:
-            if isinstance(failed, (FedmendError, MemoryError, *_out_of_memory())) or pressed:
+            if isinstance(failed, (FedmendError, MemoryError, *_out_of_memory())):
+                raise
+            if pressed and isinstance(failed, KeyboardInterrupt):
                 raise
             raise error(f"{said}: {in_one_line(failed)}" + (f"; {hint}" if hint else "")) from failed
 
 
 @contextmanager
 def ctrl_c_noted() -> Iterator[list[int]]:
-    """Within, the list is empty until a person presses Ctrl-C; a program can raise ``KeyboardInterrupt``, too."""
+    """Within, the list is empty until a person presses Ctrl-C; a program can raise ``KeyboardInterrupt``, too.
+
+    Where somebody else handles Ctrl-C, nobody can tell, and the list isn't empty.
+    """
     pressed: list[int] = []
     here = threading.current_thread() is threading.main_thread()
     if not here or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
-        yield pressed
+        yield [signal.SIGINT]
         return
 
     def interrupt(number: int, frame: FrameType | None) -> None:
