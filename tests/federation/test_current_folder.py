@@ -10,11 +10,12 @@ import pytest
 from fedmend.federation import workers
 
 STRANGERS = """
+from pathlib import Path
 from simulations import busy
 from tiny_data import data
 from fedmend.federation import Execution, simulate
 if __name__ == "__main__":
-    simulate(busy(), "run", data=data(), execution=Execution(workers=2))
+    simulate(busy(), Path("run"), data=data(), execution=Execution(workers=2))
 """
 
 
