@@ -79,13 +79,14 @@ def test_values_are_completed_without_torch() -> None:
 def test_known_names_are_those_that_there_are() -> None:
     from fedmend.data import loading
     from fedmend.detection import DETECTORS, Effort
-    from fedmend.models import ARCHITECTURES
+    from fedmend.models import ARCHITECTURES, KNOWN_NORMALIZATIONS
     from fedmend.repairs import REPAIRS
 
     assert tuple(DETECTORS) == known_names.DETECTORS
     assert get_args(Effort) == known_names.EFFORTS
     assert tuple(REPAIRS) == known_names.REPAIRS
     assert tuple(ARCHITECTURES) == known_names.ARCHITECTURES
+    assert tuple(KNOWN_NORMALIZATIONS) == known_names.NORMALIZATIONS
     assert (loading.SAMPLE, *loading._HUB_IDS) == known_names.DATA
 
 

@@ -17,9 +17,9 @@ from fedmend.data import ImageSet, LazyImages, open_images, stratified
 from fedmend.detection import Case, ScanReport
 from fedmend.detection.decision import MIN_IMAGES
 from fedmend.detection.provenance import Provenance
-from fedmend.errors import ConfigError, DataError
+from fedmend.errors import ConfigError, DataError, ModelError
 from fedmend.inference import pixels_for
-from fedmend.models import build_model, probe
+from fedmend.models import build_model, normalized, probe
 from fedmend.seeds import generator
 
 _PER_CLASS, _MOST, _LEAST_PER_CLASS = 40, 600, 3
@@ -120,7 +120,7 @@ def load_model(path: Path, choice: ModelChoice, images: ImageSet, device: torch.
 
     Raises:
         ConfigError: the architecture isn't given.
-        ModelError: the architecture can't be built.
+        ModelError: the architecture can't be built, or the model fails on such images.
         CheckpointError: the file holds no such model.
     """
     if choice.architecture is None:
@@ -132,9 +132,17 @@ def load_model(path: Path, choice: ModelChoice, images: ImageSet, device: torch.
         in_channels=channels,
         image_size=(height, width),
         seed=0,
+        arguments=choice.arguments,
     )
     load_checkpoint(path, model, key=choice.key, strip_prefix=choice.strip_prefix)
-    probe(model, channels, (height, width))
+    if choice.normalization is not None:
+        normalized(model, *choice.normalization, channels)
+    classes = probe(model, channels, (height, width))
+    if classes != images.num_classes:
+        raise ModelError(
+            f"--model {choice.architecture} returns {classes} logits, but the data has {images.num_classes} classes; "
+            "give the data that it was trained for, or a factory that takes num_classes"
+        )
     return model.eval().to(device)
 
 

@@ -11,4 +11,5 @@ DETECTORS = (
 EFFORTS = ("quick", "standard", "exhaustive")
 REPAIRS = ("unlearn", "prune", "prune-paper")
 ARCHITECTURES = ("convnet", "resnet18", "resnet34", "two-conv-20-50", "two-conv-8-16", "three-conv")
+NORMALIZATIONS = ("imagenet", "cifar10", "mnist")
 DATA = ("fashion-mnist-sample", "mnist", "fashion-mnist", "cifar10", "gtsrb")

@@ -13,7 +13,7 @@ import click
 from fedmend.cli import known_names
 from fedmend.cli.completion import complete
 from fedmend.cli.data_options import DataChoice, add_data_options
-from fedmend.cli.model_options import ModelChoice, model_options
+from fedmend.cli.model_options import ModelChoice, add_model_options
 from fedmend.cli.result_command import ResultCommand
 from fedmend.errors import ConfigError
 
@@ -48,7 +48,7 @@ def _shared(required: bool) -> tuple[Callable[[Any], Any], ...]:
             help="A clean model file, best a pinned one that was verified. Most detectors need one. A backdoor that "
             "it has, too, as the round before the last may have, can't be found by comparing.",
         ),
-        model_options(required=required),
+        add_model_options(required=required),
         add_data_options(required=required),
         click.option(
             "--expected-accuracy",

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from fedmend.detection.base import Case
 from fedmend.detection.decision import MIN_IMAGES
+from fedmend.detection.model_checks import check_predictions
 from fedmend.errors import ConfigError, DataError, ModelError
 from fedmend.inference import device_of, frozen
 
@@ -37,9 +38,11 @@ def check_logits(case: Case) -> None:
     """Check what the models return on the clean images.
 
     Raises:
-        ModelError: something other than finite logits, or logits of different classes.
+        ModelError: something other than finite logits, the same each time, or logits of different classes (see
+            :func:`check_predictions`).
         DataError: labels or class names that don't match the classes, or images of a single class.
     """
+    check_predictions(case)
     named = {"suspect": case.suspect_logits}
     if case.reference is not None:
         named["reference"] = case.reference_logits

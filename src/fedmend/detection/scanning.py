@@ -20,7 +20,7 @@ from fedmend.detection.mistakes import Doubt, doubt
 from fedmend.detection.same_model import refuse_same_logits, refuse_same_weights
 from fedmend.detection.scan_report import Examples, ScanReport
 from fedmend.errors import ConfigError
-from fedmend.inference import frozen
+from fedmend.inference import frozen, model_failures_named
 from fedmend.pixels import to_uint8
 from fedmend.progress import Progress, silent
 from fedmend.seeds import generator, unpredictable_seed
@@ -71,7 +71,7 @@ def scan(
     case = replace(case)  # without what it computed before, maybe of models that have changed since
     models = [case.suspect] if case.reference is None else [case.suspect, case.reference]
     check_case(case)
-    with frozen(*models):
+    with frozen(*models), model_failures_named(*models):
         doubted = _doubted(case)
         searching = () if doubted is not None and doubted.stops else chosen
         findings = _with_names_of_their_own(

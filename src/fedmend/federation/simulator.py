@@ -149,7 +149,7 @@ def initial_model(config: SimulationConfig, images: ImageSet) -> nn.Module:
         image_size=(height, width),
         seed=derive_seed(config.seed, "model"),
     )
-    logits = probe(model, channels, (height, width))
+    logits = probe(model, channels, (height, width), training=True)
     if logits != images.num_classes:
         raise ModelError(
             f"[model] architecture {config.model.architecture} returns {logits} logits, but the data has "

@@ -108,7 +108,7 @@ class DistillationTask:
     def _loss(self, model: nn.Module, clean: Tensor) -> Tensor:
         temperature = self.settings.temperature
         with torch.no_grad():
-            targets = (self.teacher(clean) / temperature).softmax(1)
+            targets = (self.teacher(clean.clone()) / temperature).softmax(1)
         logits = model(torch.cat([clean, self._disturbed(clean)])) / temperature
         on_clean, on_disturbed = logits.split(len(clean))
         return cross_entropy(on_clean, targets) + self.settings.disturbed_weight * cross_entropy(
