@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
 
+import numpy as np
 import torch
 
 
@@ -16,3 +20,26 @@ def derive_seed(seed: int, *parts: int | str) -> int:
 def generator(seed: int, *parts: int | str) -> torch.Generator:
     """A separate CPU generator for one part of a job."""
     return torch.Generator().manual_seed(derive_seed(seed, *parts))
+
+
+@contextmanager
+def seeded(seed: int, device: torch.device | str = "cpu") -> Iterator[None]:
+    """Within, the global generators of Python, NumPy and torch start from a seed; afterwards they are as before.
+
+    fedmend's own code needs none of them but torch's, for dropout; a user's model, trigger or rule may use any.
+
+    Args:
+        seed: 63 bits, as :func:`derive_seed` gives it.
+        device: on CUDA, its generator is among torch's.
+    """
+    on = torch.device(device)
+    python, numpy = random.getstate(), np.random.get_state()
+    try:
+        with torch.random.fork_rng([on] if on.type == "cuda" else []):
+            random.seed(seed)
+            np.random.seed(seed % 2**32)
+            torch.manual_seed(seed)
+            yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(numpy)

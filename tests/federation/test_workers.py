@@ -16,7 +16,7 @@ from torch import nn
 
 from fedmend.errors import ConfigError, FedmendError, ModelError
 from fedmend.federation import ClientUpdate, Federation, RoundPlan, build_federation, workers
-from fedmend.federation.rounds import Fit, fit_one_by_one
+from fedmend.federation.client_fit import Fit, fit_one_by_one
 from fedmend.federation.simulator import initial_model
 from fedmend.federation.workers import begin_start, can_be_sent, client_workers
 from fedmend.local_training import LocalTraining

@@ -14,9 +14,9 @@ from torch import Tensor
 
 from fedmend.data import ImageSet, partition
 from fedmend.federation.attackers import PlannedAttack, attackers_of, plan_attacks, swap_data
+from fedmend.federation.client_fit import RoundPlan
 from fedmend.federation.clients import Client, Task
 from fedmend.federation.config import SimulationConfig
-from fedmend.federation.rounds import RoundPlan
 from fedmend.federation.run_folder import RunFolder, simulated_config
 from fedmend.seeds import generator
 
