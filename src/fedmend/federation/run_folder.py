@@ -65,10 +65,13 @@ class RunFolder:
         checkpoints/round-0007.state.safetensors  the rule's state, if any
         attacker/                                 what only attackers know (see AttackerFolder)
 
-    Only ``open`` and ``attacker`` access ``attacker/``.
+    Only ``open`` and ``attacker`` access ``attacker/``. The path may be given as text.
     """
 
     path: Path
+
+    def __init__(self, path: Path | str) -> None:
+        object.__setattr__(self, "path", Path(path))
 
     @classmethod
     def open(cls, path: Path, config: SimulationConfig, *, resume: bool) -> RunFolder:

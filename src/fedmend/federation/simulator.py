@@ -79,7 +79,7 @@ class Execution:
 
 def simulate(
     config: SimulationConfig,
-    out: Path,
+    out: Path | str,
     *,
     resume: bool = False,
     data: tuple[ImageSet, ImageSet] | None = None,
@@ -114,7 +114,7 @@ def simulate(
     for attack in federation.attacks:
         attack.require_attacked(test_set, "test")
     aggregator = aggregator_from_table(config.aggregation)
-    run = RunFolder.open(out, config, resume=resume)
+    run = RunFolder.open(Path(out), config, resume=resume)
     for index, attack in enumerate(federation.attacks):
         attacked = test_set.images[attack.attacked(test_set.labels)]
         run.attacker.save_trigger(index, attack.trigger, attacked[0])

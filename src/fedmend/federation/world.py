@@ -38,7 +38,10 @@ class Federation:
     attacks: tuple[PlannedAttack, ...]
 
     def choose(self, round_number: int) -> list[Client]:
-        """The clients of a round, as they behave in it: attackers are honest until their attack starts."""
+        """The clients of a round, as they behave in it: attackers are honest until their attack starts.
+
+        A client without images is left out.
+        """
         waiting = {
             number
             for attack in self.attacks
@@ -46,7 +49,11 @@ class Federation:
             for number in attack.attackers
         }
         chosen = [self.clients[number] for number in choose_clients(self.config, round_number)]
-        return [replace(client, attack=None) if client.client_id in waiting else client for client in chosen]
+        return [
+            replace(client, attack=None) if client.client_id in waiting else client
+            for client in chosen
+            if len(client.images)
+        ]
 
     def plan(
         self, round_number: int, task: Task | None = None, mask: Mapping[str, Tensor] = _NO_MASK
