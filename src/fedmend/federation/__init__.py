@@ -3,6 +3,7 @@
 from fedmend.federation.attack_config import AttackConfig
 from fedmend.federation.attacker_folder import AttackerFolder, AttackRecord, patch_of
 from fedmend.federation.attackers import PlannedAttack, load_attacks
+from fedmend.federation.changes import changed
 from fedmend.federation.client_fit import Refused, RoundPlan
 from fedmend.federation.clients import Client, ClientUpdate, Task
 from fedmend.federation.config import DataConfig, FederationConfig, ModelConfig, SimulationConfig
@@ -35,6 +36,7 @@ __all__ = [
     "Task",
     "apply_delta",
     "build_federation",
+    "changed",
     "choose_clients",
     "collect",
     "initial_model",
