@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import killed_runs
+import noisy_parts
 import pytest
 from simulations import Killed, assert_same, busy, run, states, stopping_at
 from tiny_data import settings
@@ -41,6 +42,26 @@ def test_stopped_after_every_round(tmp_path: Path, whole: RunFolder) -> None:
         with pytest.raises(Killed):
             run(busy(), tmp_path, resume=round_number > 0, progress=stopping_at(round_number))
     assert_same(run(busy(), tmp_path, resume=True), whole)
+
+
+NOISY: dict[str, Any] = {
+    "model": {"architecture": "noisy_parts:Net"},
+    "aggregation": {"kind": "noisy_parts:rule"},
+    "attack": [{"trigger": {"kind": "noisy_parts:Trigger"}, "update": [{"kind": "noisy_parts:step"}]}],
+}
+
+
+def test_code_of_the_users_own_may_draw_from_any_global_generator(tmp_path: Path) -> None:
+    """From that of Python, NumPy or torch; in this process or in workers."""
+    expected = run(settings(**NOISY), tmp_path / "whole")
+    for workers in (1, 2):
+        folder = tmp_path / f"{workers}"
+        with pytest.raises(Killed):
+            run(settings(**NOISY), folder, progress=stopping_at(2), workers=workers)
+        noisy_parts.noise()
+        assert_same(run(settings(**NOISY), folder, resume=True, workers=workers), expected)
+    other = run(settings(**NOISY, seed=6), tmp_path / "other")
+    assert [each.accuracy for each in other.records()] != [each.accuracy for each in expected.records()]
 
 
 @pytest.mark.parametrize("stop", [1, 3, 4, 7])

@@ -10,6 +10,7 @@ from typing import Literal
 import click
 
 from fedmend.cli import options
+from fedmend.cli.attack_measuring import in_words, measure_attack
 from fedmend.cli.case_loading import load_case
 from fedmend.cli.console import progress_bars
 from fedmend.cli.data_options import DataChoice
@@ -21,6 +22,7 @@ from fedmend.detection import Effort
 from fedmend.detection import scan as run_scan
 from fedmend.errors import ConfigError
 from fedmend.files import write_text
+from fedmend.pages import write_evaluation
 from fedmend.repairs import REPAIRS, FederatedPruning, HoldOutGate, RepairReport
 from fedmend.repairs import repair as run_repair
 
@@ -141,7 +143,8 @@ def repair(
     The folder of --out also gets repair.json and report.html, and when unlearning scan.json and trigger.safetensors. A
     model is written only if it was repaired: on images that had no part in the repair its clean accuracy held and no
     trigger that was found still works, and no new scan finds a backdoor in it. Where there was no new scan, or clients
-    reported the accuracy, the outcome says so.
+    reported the accuracy, the outcome says so. If SUSPECT is a checkpoint in the folder of a run of fedmend simulate, the
+    attack's success before and after is measured when the repair is over.
 
     Exit code: 0 repaired or nothing to repair, 1 the repair failed, 2 bad input, 3 the scan was inconclusive.
     """
@@ -218,8 +221,11 @@ def repair(
     folder = out.parent
     save_repaired(repaired, out)
     write_text(folder / "repair.json", report.to_json() + "\n")
+    measured = measure_attack(suspect, case.suspect, repaired)
+    write_evaluation(folder, measured)
     page = save_scan(found, folder)
-    click.echo(report.to_json() if as_json else f"{summary(found)}\n{outcome(report)}\nReport: {page}")
+    text = f"{summary(found)}\n{outcome(report)}\n{in_words(measured)}Report: {page}"
+    click.echo(report.to_json() if as_json else text)
     return EXIT_CODES[report.outcome]
 
 

@@ -93,13 +93,17 @@ def read_prune_evaluation(run: Path, details: PruningDetails) -> PruneEvaluation
     return evaluation
 
 
-def write_evaluation(run: Path, evaluation: AttackEvaluation) -> None:
-    """Write the attacks' success before and after a repair, for the page.
+def write_evaluation(run: Path, evaluation: AttackEvaluation | None) -> None:
+    """Write the attacks' success before and after a repair, for the page; None removes an earlier repair's file.
 
     Raises:
         OutputError: the file can't be written.
     """
-    _write(run / FOLDER / "evaluation.json", _EVALUATION.dump_json(evaluation, indent=2))
+    path = run / FOLDER / "evaluation.json"
+    if evaluation is None:
+        path.unlink(missing_ok=True)
+    else:
+        _write(path, _EVALUATION.dump_json(evaluation, indent=2))
 
 
 def write_prune_evaluation(run: Path, evaluation: PruneEvaluation | None) -> None:
