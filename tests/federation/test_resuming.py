@@ -53,14 +53,12 @@ NOISY: dict[str, Any] = {
 
 
 def test_code_of_the_users_own_may_draw_from_any_global_generator(tmp_path: Path) -> None:
-    """From that of Python, NumPy or torch; in this process or in workers."""
+    """From that of Python, NumPy or torch."""
     expected = run(settings(**NOISY), tmp_path / "whole")
-    for workers in (1, 2):
-        folder = tmp_path / f"{workers}"
-        with pytest.raises(Killed):
-            run(settings(**NOISY), folder, progress=stopping_at(2), workers=workers)
-        noisy_parts.noise()
-        assert_same(run(settings(**NOISY), folder, resume=True, workers=workers), expected)
+    with pytest.raises(Killed):
+        run(settings(**NOISY), tmp_path / "run", progress=stopping_at(2))
+    noisy_parts.noise()
+    assert_same(run(settings(**NOISY), tmp_path / "run", resume=True), expected)
     other = run(settings(**NOISY, seed=6), tmp_path / "other")
     assert not torch.equal(*(weights(each.checkpoint(3)) for each in (other, expected)))
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from simulations import run
 from tiny_data import data, settings
+from torch import nn
 
 from fedmend.errors import DivergedError
 from fedmend.federation import Refused, RunFolder, build_federation, choose_clients
@@ -14,11 +15,17 @@ from fedmend.federation.client_fit import NOT_FINITE
 
 def test_a_model_with_finite_weights_whose_logits_overflow_is_not_saved(tmp_path: Path) -> None:
     """The round is that in which it happened, not the next, in which training would fail."""
-    huge = settings(attack=[{"update": [{"kind": "amplify", "factor": 1e38}], "first_round": 2}])
+
+    def review(candidate: nn.Module, number: int) -> nn.Module:
+        if number == 2:
+            for parameter in candidate.parameters():
+                parameter.data.fill_(3e38)
+        return candidate
+
     with pytest.raises(
         DivergedError, match=r"round 2 .*NaN or infinite logits.*\[\[attack.update\]\] factor"
     ):
-        run(huge, tmp_path)
+        run(settings(), tmp_path, review=review)
     assert RunFolder(tmp_path).last_round() == 1
 
 
