@@ -76,7 +76,7 @@ def test_a_repair_prints_and_keeps_it_and_removes_that_of_an_earlier_one(
     made = attack_measuring.AttackEvaluation(10, 0.9, (0.98,), 0.8, (0.03,))
     told = [made, None]
     monkeypatch.setattr(repair_command, "measure_attack", lambda *_: told.pop(0))
-    words = files.repair(files.model("clean"), tmp_path)
+    words = files.repair(files.model("clean"), tmp_path, effort="quick")
     assert "\nAttack success rate (known only in a simulation): 98.0% before, 3.0% after.\n" in run(words).out
     assert read_folder(tmp_path).evaluation == made
     assert "Attack success rate" not in run(words).out
