@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from fedmend.cli import options
+from fedmend.cli.attack_measuring import in_words, measure_attack
 from fedmend.cli.case_loading import load_case
 from fedmend.cli.console import progress_bars, show
 from fedmend.cli.data_options import DataChoice
@@ -26,6 +27,7 @@ from fedmend.cli.scan_command import summary
 from fedmend.detection import Effort
 from fedmend.detection import scan as run_scan
 from fedmend.errors import ConfigError
+from fedmend.pages import evaluation_file
 from fedmend.repairs import REPAIRS, FederatedPruning, HoldOutGate, RepairReport
 from fedmend.repairs import repair as run_repair
 from fedmend.repairs.repairing import SEARCHES
@@ -116,7 +118,7 @@ def repair(
         names = ", ".join(name for name, value in missing.items() if value is None)
         raise ConfigError(f"--method unlearn needs {names} as well")
     make_way(out, overwrite, [suspect] if reference is None else [suspect, reference])
-    check_folder(out.parent, SCAN_AND_REPAIR, [suspect, reference])
+    check_folder(out.parent, (*SCAN_AND_REPAIR, "attacker/evaluation.json"), [suspect, reference])
     detector, gate = options.chosen_detector(method, effort), HoldOutGate()
     if method != options.DEFAULT_DETECTOR or effort is not None:
         gate = replace(gate, detector=detector)
@@ -137,14 +139,17 @@ def repair(
             seed=seed,
             progress=progress,
         )
+    measured = measure_attack(suspect, case.suspect, repaired)
     repair_file = {"repair.json": report.to_json() + "\n"}
     results = {
         **scan_files(loaded.recorded(found), out.parent),
         **model_file(repaired, out.name),
         **repair_file,
+        **evaluation_file(measured),
     }
     page = save_results(out.parent, results)
-    show(report.to_json() if as_json else f"{summary(found)}\n{outcome(report)}\nReport: {page}")
+    text = f"{summary(found)}\n{outcome(report)}\n{in_words(measured)}Report: {page}"
+    show(report.to_json() if as_json else text)
     return EXIT_CODES[report.outcome]
 
 

@@ -107,7 +107,8 @@ def repair(**given: Any) -> int:
     The folder of --out also gets repair.json and report.html, and when unlearning scan.json and trigger.safetensors. A
     model is written only if it was repaired: on images that had no part in the repair its clean accuracy held and no
     trigger that was found still works, and no new scan finds a backdoor in it. Where there was no new scan, or clients
-    reported the accuracy, the outcome says so.
+    reported the accuracy, the outcome says so. If SUSPECT is a checkpoint in the folder of a run of fedmend simulate,
+    the attack's success before and after is measured when the repair is over.
 
     Exit code: 0 repaired, 1 the repair failed, 2 bad input, 3 the scan was inconclusive, 4 nothing to repair.
     """

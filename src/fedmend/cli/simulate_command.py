@@ -10,11 +10,13 @@ from fedmend.federation import Execution, RunFolder, read_config
 from fedmend.federation import simulate as run_simulation
 
 
-def simulate(config: Path, out: Path, resume: bool, device: str, workers: int | None) -> None:
+def simulate(
+    config: Path, out: Path, resume: bool, device: str, changes: tuple[str, ...], workers: int | None
+) -> None:
     """See :func:`fedmend.cli.simulate_options.simulate`."""
     with progress_bars() as progress:
         run = run_simulation(
-            read_config(config),
+            read_config(config, changes),
             out,
             resume=resume,
             execution=Execution(choose_device(device), workers, progress),

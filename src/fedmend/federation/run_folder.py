@@ -18,6 +18,7 @@ from fedmend.aggregation import State
 from fedmend.checkpoints import read_state, state_bytes
 from fedmend.errors import ConfigError
 from fedmend.federation.attacker_folder import AttackerFolder
+from fedmend.federation.client_fit import Refused
 from fedmend.federation.config import SimulationConfig
 from fedmend.federation.config_reading import parse_config, read_json
 from fedmend.federation.digests import Digests
@@ -39,6 +40,7 @@ class RoundRecord:
         accuracy: test accuracy of the global model after the round, in [0, 1].
         clients: the clients that took part.
         seconds: duration of the round; None for the initial model and for lines measured again on resuming.
+        refused: clients whose updates did not count, and why; empty for lines measured again on resuming.
     """
 
     __pydantic_config__ = ConfigDict(extra="forbid")
@@ -47,6 +49,7 @@ class RoundRecord:
     accuracy: Annotated[float, Field(ge=0, le=1)]
     clients: tuple[int, ...]
     seconds: float | None
+    refused: tuple[Refused, ...] = ()
 
 
 _RECORD = TypeAdapter(RoundRecord)
@@ -65,10 +68,13 @@ class RunFolder:
         checkpoints/round-0007.state.safetensors  the rule's state, if any
         attacker/                                 what only attackers know (see AttackerFolder)
 
-    Only ``open`` and ``attacker`` access ``attacker/``.
+    Only ``open`` and ``attacker`` access ``attacker/``. The path may be given as text.
     """
 
     path: Path
+
+    def __init__(self, path: Path | str) -> None:
+        object.__setattr__(self, "path", Path(path))
 
     @classmethod
     def open(cls, path: Path, config: SimulationConfig, *, resume: bool) -> RunFolder:

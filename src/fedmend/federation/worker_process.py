@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from fedmend.errors import FedmendError
-from fedmend.federation.rounds import RoundPlan, fit_client
+from fedmend.federation.client_fit import RoundPlan, fit_client
 from fedmend.user_code import FolderFinder
 
 

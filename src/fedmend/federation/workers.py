@@ -23,8 +23,8 @@ from torch import nn
 
 from fedmend.errors import ConfigError, FedmendError, OutputError
 from fedmend.federation import worker_process
+from fedmend.federation.client_fit import Fit, Fitted, Refused, RoundPlan, fit_one_by_one
 from fedmend.federation.clients import Client
-from fedmend.federation.rounds import Fit, Fitted, RoundPlan, fit_one_by_one
 from fedmend.user_code import modules_in
 
 MOST_WORKERS = 61  # Windows can't wait for more processes
@@ -99,7 +99,9 @@ class _FitAtOnce:
     folder: Path
     calls: Iterator[int] = field(default_factory=count)
 
-    def __call__(self, model: nn.Module, clients: Sequence[Client], plan: RoundPlan) -> list[Fitted]:
+    def __call__(
+        self, model: nn.Module, clients: Sequence[Client], plan: RoundPlan
+    ) -> list[Fitted | Refused]:
         try:
             return self._fit(model, clients, plan)
         except BrokenProcessPool as error:
@@ -115,7 +117,7 @@ class _FitAtOnce:
                 "TMPDIR to another folder, or use one worker (--workers 1)"
             ) from error
 
-    def _fit(self, model: nn.Module, clients: Sequence[Client], plan: RoundPlan) -> list[Fitted]:
+    def _fit(self, model: nn.Module, clients: Sequence[Client], plan: RoundPlan) -> list[Fitted | Refused]:
         # Numbered by call: after a failure, an earlier call's workers may still write files.
         call = next(self.calls)
         shared = self.folder / f"{call}-shared"

@@ -94,9 +94,13 @@ def read_prune_evaluation(
     return evaluation
 
 
-def evaluation_file(evaluation: AttackEvaluation) -> dict[str, str]:
-    """The attacks' success before and after a repair, for the page, as a text by the file's name in the run."""
-    return {f"{FOLDER}/evaluation.json": _EVALUATION.dump_json(evaluation, indent=2).decode() + "\n"}
+def evaluation_file(evaluation: AttackEvaluation | None) -> dict[str, str | None]:
+    """The attacks' success before and after a repair, for the page, as a text by the file's name in the run.
+
+    None stands for no file, not even an earlier one.
+    """
+    text = None if evaluation is None else _EVALUATION.dump_json(evaluation, indent=2).decode() + "\n"
+    return {f"{FOLDER}/evaluation.json": text}
 
 
 def prune_evaluation_file(evaluation: PruneEvaluation | None) -> dict[str, str | None]:
