@@ -176,6 +176,7 @@ class WithSsim(OtherLoss):
     term = staticmethod(dissimilarity)
 
 
+default = Differential  # to be measured beside the others, on the same machine
 without_swap = WithoutSwap
 without_aim = partial(Differential, search=LateAim())
 without_shortlist = partial(Differential, search=AimedSearch(many=ALL, finalists=ALL))

@@ -124,8 +124,8 @@ def counted() -> Iterator[list[int]]:
     passes = [0]
 
     def counting(of: Callable[..., Callable[[torch.Tensor], Any]]) -> Callable[..., Any]:
-        def made(*arguments: Any) -> Callable[[torch.Tensor], Any]:
-            outputs = of(*arguments)
+        def made(*arguments: Any, **options: Any) -> Callable[[torch.Tensor], Any]:
+            outputs = of(*arguments, **options)
 
             def call(images: torch.Tensor) -> Any:
                 passes[0] += len(images)

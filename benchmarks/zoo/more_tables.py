@@ -60,7 +60,8 @@ def peers(split: str, results: Path) -> list[str]:
 
 def ablations(split: str, results: Path) -> list[str]:
     """The default without a part, or with another loss."""
-    have = {"default": load(path_of(split, DEFAULT, EFFORT, results=results), seed=0)}
+    beside = load(path_of(split, "ablations:default", EFFORT, results=results), seed=0)
+    have = {"default": beside or load(path_of(split, DEFAULT, EFFORT, results=results), seed=0)}
     for name, words in ABLATIONS.items():
         if scans := load(path_of(split, f"ablations:{name}", EFFORT, results=results), seed=0):
             have[words] = scans

@@ -61,4 +61,6 @@ def _leave_only_with(code: Callable[[], int]) -> None:
 
 
 if __name__ == "__main__":
+    if not sys.flags.safe_path:
+        del sys.path[0]  # the current folder, whose modules are not fedmend's
     main()

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -69,6 +70,11 @@ def test_a_child_process_ends_as_it_likes() -> None:
 def command(*arguments: str, **streams: Any) -> int:
     words = [sys.executable, "-m", "fedmend", *arguments]
     return subprocess.run(words, timeout=60, check=False, **streams).returncode
+
+
+def test_a_file_of_the_current_folder_is_not_run(tmp_path: Path) -> None:
+    (tmp_path / "click.py").write_text("raise SystemExit(0)")
+    assert command("--no-such-option", cwd=tmp_path, stderr=subprocess.DEVNULL) == 2
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no full device")  # noqa: PTH110

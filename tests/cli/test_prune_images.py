@@ -78,7 +78,7 @@ def test_images_that_choose_judge_and_measure_have_none_in_common(
 
     monkeypatch.setattr(module, "repair_by_votes", spy)
     monkeypatch.setattr(module, "evaluate", measured)
-    result = run(command(federation.path, tmp_path, *words, "--json"))
+    result = run(command(federation.path, tmp_path, *words, "--seed", "0", "--json"))
     assert (result.code, result.err) == (0, "")
     report = RepairReport.from_json(result.out)
     assert report.details is not None

@@ -208,7 +208,7 @@ def test_everything_is_left_as_it_came(world: planted.World, row: Row) -> None:
 @every_row
 def test_modes_are_put_back_after_an_error(world: planted.World, row: Row) -> None:
     suspect = deepcopy(world.backdoored).train()
-    with pytest.raises(RuntimeError):
+    with pytest.raises(ModelError, match="expected input"):
         scanned(world, suspect, row.brief(), images=world.images[:12].expand(-1, 2, -1, -1))
     assert all(module.training for module in suspect.modules())
     assert all(parameter.requires_grad for parameter in suspect.parameters())

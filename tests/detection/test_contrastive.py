@@ -111,7 +111,8 @@ class By(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         bright = images[:, 0, 0, 0, None] > 0.5
-        return 9 * torch.where(bright, self.stamped[: len(images)], self.clean[: len(images)])
+        logits = 9 * torch.where(bright, self.stamped[: len(images)], self.clean[: len(images)])
+        return logits + 0 * images[:, 0, 0, :1]  # a search wants a gradient
 
 
 @pytest.mark.parametrize(("pixels", "allowed"), [(10, 0.2), (12, 0.24)])

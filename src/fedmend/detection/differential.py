@@ -72,7 +72,7 @@ class Differential:
         Raises:
             ModelError: the loss became NaN or infinite.
         """
-        with accelerated_pair(case, "logits", half=self.half) as pair:
+        with accelerated_pair(case, "logits", half=self.half, gradient=False) as pair:
             forward, backward = Direction.of(pair), Direction.of(pair.swapped())
             forgotten = difference_rule.forgotten_classes(forward.kept, case.labels, forward.classes)
             scan = _Scan(self, forward, backward, forgotten, rng.initial_seed(), progress)

@@ -51,20 +51,23 @@ class ModelPair:
 
 
 @contextmanager
-def accelerated_pair(case: Case, layer: str, *, half: bool = False) -> Iterator[ModelPair]:
+def accelerated_pair(
+    case: Case, layer: str, *, half: bool = False, gradient: bool = True
+) -> Iterator[ModelPair]:
     """A case's models for a search, in eval mode and with frozen weights; restored at the end.
 
     Args:
         case: with a reference and images.
         layer: whose outputs are the features (see :class:`FeatureMap`).
         half: whether the search may use half precision where that is faster.
+        gradient: whether to refuse models that pass no gradient to their input; else the caller must notice.
 
     Raises:
         ModelError: a model has no such layer, or passes no gradient to its input.
     """
     assert case.reference is not None
     with frozen(case.suspect, case.reference):
-        for name, model in (("the suspect", case.suspect), ("the reference", case.reference)):
+        for name, model in (("the suspect", case.suspect), ("the reference", case.reference)) if gradient else ():
             require_gradient(model, case.pixels[:2], name)
         if layer != "logits":
             suspect, reference = FeatureMap(case.suspect, layer), FeatureMap(case.reference, layer)
