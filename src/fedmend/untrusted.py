@@ -58,12 +58,17 @@ def attempt(call: Callable[[], object], timeout: float) -> tuple[object, str | N
     try:
         return results.get(timeout=min(timeout, threading.TIMEOUT_MAX))
     except Empty:
+        _interrupt(thread)
         return None, LATE
-    finally:
-        if thread.is_alive() and results.empty():
-            ctypes.pythonapi.PyThreadState_SetAsyncExc(
-                ctypes.c_ulong(thread.ident or 0), ctypes.py_object(_InterruptedError)
-            )
+    except BaseException:  # a Ctrl-C
+        _interrupt(thread)
+        raise
+
+
+def _interrupt(thread: threading.Thread) -> None:
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(
+        ctypes.c_ulong(thread.ident or 0), ctypes.py_object(_InterruptedError)
+    )
 
 
 def plain_tensor(value: object, dtypes: Sequence[torch.dtype], shape: tuple[int, ...]) -> Tensor | None:

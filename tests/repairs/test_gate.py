@@ -201,6 +201,13 @@ def test_additions_and_patches_for_one_target_are_tried_side_by_side() -> None:
     assert found.target_checks == (TargetCheck(1, (0,), 1.0, 1.0, triggers=2),)
 
 
+class Brightness(nn.Module):
+    """Takes dark images for class 0, grey ones for 1 and bright ones for 2."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        return -(images[:, 0, 0, :1] - torch.tensor([0.0, 0.5, 1.0])).abs()
+
+
 def test_a_new_scan_sees_as_many_images_of_each_class_as_possible() -> None:
     seen: list[Tensor] = []
 
@@ -213,7 +220,8 @@ def test_a_new_scan_sees_as_many_images_of_each_class_as_possible() -> None:
             return Finding("sees", "clean", "Because.", 0.0, 0.5)
 
     labels = torch.tensor([0] * 90 + [1] * 6 + [2] * 4)
-    case = Case(Fixed(*[0] * 100), images=torch.rand(100, 1, 2, 2), labels=labels)
+    images = (labels / 2)[:, None, None, None].expand(-1, 1, 2, 2)
+    case = Case(Brightness(), images=images, labels=labels)
     scan_again(Gate(detector=Sees()), case, 20, (0, 0))
     scan_again(Gate(detector=Sees()), case, 1000, (0, 0))
     assert seen[0].bincount().tolist() == [10, 6, 4]

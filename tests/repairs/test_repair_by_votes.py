@@ -8,7 +8,7 @@ import pytest
 import torch
 from voting import attacked_run, details, voted
 
-from fedmend.detection import Finding
+from fedmend.detection import Finding, scanning
 from fedmend.federation import RunFolder
 from fedmend.repairs import VOTING_GATE, FederatedPruning
 
@@ -41,7 +41,11 @@ def test_without_a_reference_nothing_is_scanned_and_the_reason_says_so(run: RunF
 
 
 @pytest.mark.parametrize(("verdict", "outcome"), [("clean", "repaired"), ("backdoored", "failed")])
-def test_with_a_reference_a_new_scan_decides(run: RunFolder, verdict: str, outcome: str) -> None:
+def test_with_a_reference_a_new_scan_decides(
+    run: RunFolder, monkeypatch: pytest.MonkeyPatch, verdict: str, outcome: str
+) -> None:
+    """The run's model is no better than chance, which a scan would otherwise object to."""
+    monkeypatch.setattr(scanning, "doubt", lambda case: None)
     says = Says(verdict)
     gate = replace(VOTING_GATE, detector=says)
     model, report, stages = voted(run, VOTE_ONLY, gate, reference_round=0)
