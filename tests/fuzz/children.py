@@ -97,8 +97,8 @@ def _become(work: Callable[[], Any], folder: Path, files: tuple[Path, Path, Path
         descriptors = [os.open(file, os.O_CREAT | os.O_TRUNC | os.O_WRONLY) for file in files]
         os.dup2(descriptors[0], 1)
         os.dup2(descriptors[1], 2)
-        sys.stdout = open(1, "w", encoding="utf-8", closefd=False)  # noqa: PTH123, SIM115
-        sys.stderr = open(2, "w", encoding="utf-8", closefd=False, buffering=1)  # noqa: PTH123, SIM115
+        sys.stdout = open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
+        sys.stderr = open(2, "w", encoding="utf-8", closefd=False, buffering=1)  # noqa: SIM115
         pages = int(Path("/proc/self/statm").read_text(encoding="utf-8").split()[0])
         limit = pages * resource.getpagesize() + _BEYOND_MIB * 2**20
         resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
