@@ -75,7 +75,7 @@ def _write_arrays(rng: random.Random, intact: Path, path: Path) -> None:
     if rng.random() < 0.6:
         arrays["class_names"] = np.array(rng.choice(odd_names))
     if rng.random() < 0.1:
-        arrays[rng.choice((ESCAPES, "../../x", "file"))] = images
+        arrays[rng.choice((ESCAPES, "../../x", "pickle"))] = images
     np.savez_compressed(path, **arrays)
     if rng.random() < 0.2:
         _write_bomb(path)

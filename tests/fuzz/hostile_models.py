@@ -40,7 +40,7 @@ class _Call:
         self.call = (module, name, args)
 
 
-class _Pickler(pickle._Pickler):  # type: ignore[misc, name-defined]
+class _Pickler(pickle._Pickler):
     """Writes :class:`_Call` without importing what it names."""
 
     def save(self, value: object, save_persistent_id: bool = True) -> None:
