@@ -11,12 +11,13 @@ export PIP_CONSTRAINT := constraints.txt
 export PIP_BUILD_CONSTRAINT := constraints.txt
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help setup demo test check docs results wheel clean
+.PHONY: help setup demo test check cases docs results wheel clean
 
 help:
 	@echo 'make demo     attack a federation, find the backdoor, repair the model; writes fedmend-demo/'
 	@echo 'make test     run the whole test suite, in two processes'
 	@echo 'make check    format, lint, strict types, import layers, sizes and names'
+	@echo 'make cases    run a folder of cases: make cases CASES=folder FEDMEND_DATA=datasets'
 	@echo 'make docs     build the documentation into site/, warnings as errors'
 	@echo 'make results  print every benchmark target from the results files: met or missed'
 	@echo 'make wheel    build the package into dist/ and try it in an empty environment'
@@ -51,6 +52,10 @@ check: $(READY)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python scripts/check_shape.py
+
+cases: $(READY)
+	@test -n '$(CASES)' || { echo 'Name the folder of the cases: make cases CASES=folder' >&2; exit 2; }
+	@$(BIN)/python scripts/run_cases.py '$(CASES)' $(ARGS)
 
 docs: $(READY)
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet $(ARGS)

@@ -74,7 +74,7 @@ def test_a_stderr_that_is_full_or_closed_stops_no_work(monkeypatch: pytest.Monke
         lines.update(1, 1)
 
 
-def test_on_a_terminal_there_are_bars(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_on_a_terminal_there_is_a_bar_that_keeps_to_its_line(monkeypatch: pytest.MonkeyPatch) -> None:
     class Terminal(io.StringIO):
         def isatty(self) -> bool:
             return True
@@ -87,4 +87,7 @@ def test_on_a_terminal_there_are_bars(monkeypatch: pytest.MonkeyPatch) -> None:
         progress("search", 5, 10)
         progress("repair", 1, 2)
     assert "stage 2 of at most 2: repair" in terminal.getvalue()
-    assert "5/10" in terminal.getvalue()
+    assert "/10" in terminal.getvalue()
+    assert "\n" not in terminal.getvalue()
+    assert "\x1b[1A" not in terminal.getvalue()  # up a line
+    assert terminal.getvalue().endswith("\r\x1b[2K\x1b[?25h")  # the bar is removed

@@ -77,7 +77,10 @@ class PeriodicLines:
 
 @contextmanager
 def bars() -> Iterator[Display]:
-    """Bars with the time left, one per stage, on a terminal."""
+    """A bar with the time left, of the newest stage, on a terminal.
+
+    It keeps to its own line: nothing that moves the cursor to an earlier one is written.
+    """
     # Import rich only for a terminal, and torch never, so that the command line starts quickly.
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
@@ -95,10 +98,19 @@ def bars() -> Iterator[Display]:
             self.drawn, self.newest = drawn, TaskID(0)
 
         def begin(self, title: str, total: int) -> None:
+            self.hide()
             self.newest = self.drawn.add_task(title, total=total)
+
+        def hide(self) -> None:
+            for task in self.drawn.task_ids:
+                self.drawn.remove_task(task)
 
         def update(self, done: int, total: int) -> None:
             self.drawn.update(self.newest, completed=done, total=total)
 
-    with Progress(*columns, console=Console(stderr=True), transient=True) as drawn:
-        yield Bars(drawn)
+    with Progress(*columns, console=Console(stderr=True)) as drawn:
+        shown = Bars(drawn)
+        try:
+            yield shown
+        finally:
+            shown.hide()
