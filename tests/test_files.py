@@ -16,8 +16,8 @@ def full_disk(*_: object, **__: object) -> None:
 
 def test_text_is_written_as_utf_8_into_new_folders(tmp_path: Path) -> None:
     path = tmp_path / "a" / "b" / "note.txt"
-    write_text(path, "Größe ✓\n")
-    assert path.read_bytes() == "Größe ✓\n".encode()
+    write_text(path, "Größe ✓ \udce9\n")
+    assert path.read_bytes() == "Größe ✓ \\udce9\n".encode()
     assert list(path.parent.iterdir()) == [path]
 
 

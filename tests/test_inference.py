@@ -2,6 +2,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+import planted
+from fedmend.detection.search.few_pixels import FewPixels, few_pixel_triggers
+from fedmend.evaluation import accuracy, attack_success_rate
+from fedmend.goals import AllToOne
 from fedmend.inference import BATCH_SIZE, device_of, evaluating, frozen, pixels_for, predict
 from fedmend.triggers import Patch
 
@@ -114,3 +118,48 @@ def test_frozen_models_need_no_gradients_and_are_restored() -> None:
     assert (
         [parameter.requires_grad for parameter in model.parameters()] == needed == [True, True, False, True]
     )
+
+
+def no_compiler(*_: object) -> None:
+    raise NotImplementedError
+
+
+def test_frozen_models_run_uncompiled() -> None:
+    model = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
+    compiled = torch.compile(model, backend=no_compiler)
+    images = torch.rand(3, 1, 2, 2)
+    with frozen(compiled):
+        assert torch.equal(compiled(images), model(images))
+
+
+def test_settings_that_a_model_changes_are_restored() -> None:
+    with frozen(partly_frozen()):
+        torch.set_grad_enabled(False)
+        torch.set_default_dtype(torch.float64)
+    assert torch.is_grad_enabled()
+    assert torch.get_default_dtype() == torch.float32
+
+
+class InPlace(nn.Sequential):
+    """Normalises its input in place."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        images.sub_(0.5)
+        logits: Tensor = super().forward(images + 0.5)
+        return logits
+
+
+def test_a_model_that_works_in_place_changes_no_images(world: planted.World) -> None:
+    """And predicts the same, whoever asks."""
+    model = InPlace(*world.backdoored)
+    images, labels = world.images[:40] / 255, world.labels[:40]
+    kept, goal = images.clone(), AllToOne(planted.TARGET)
+    assert accuracy(model, images, labels) == accuracy(world.backdoored, images, labels)
+    rates = [
+        attack_success_rate(each, planted.patch(), goal, images, labels) for each in (model, world.backdoored)
+    ]
+    assert rates[0] == rates[1]
+    search = FewPixels(pixels=3, images_per_class=4)
+    found = [few_pixel_triggers(each, images, labels, search=search) for each in (model, world.backdoored)]
+    assert [each.rate for each in found[0]] == [each.rate for each in found[1]]
+    assert torch.equal(images, kept)

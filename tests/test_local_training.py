@@ -161,11 +161,6 @@ def test_batches_of_one_are_trained_on_if_asked_for() -> None:
     assert [len(batch) for batch in model.batches] == [1, 1, 1]
 
 
-def test_one_image_is_too_few_for_batch_normalisation_over_nothing_else() -> None:
-    with pytest.raises(ModelError, match="single image"):
-        trained(net(flat_norm), SGD, count=1)
-
-
 def test_frozen_parameters_stay() -> None:
     model = net(conv)
     model[0].requires_grad_(False)

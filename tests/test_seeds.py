@@ -1,8 +1,9 @@
 import hashlib
+import random
 
 import torch
 
-from fedmend.seeds import derive_seed, generator
+from fedmend.seeds import derive_seed, generator, unpredictable_seed
 
 
 def test_a_seed_depends_on_every_part_and_their_order() -> None:
@@ -36,3 +37,14 @@ def test_generators_are_independent_of_the_global_one() -> None:
     torch.rand(5)
     assert torch.equal(torch.rand(4, generator=generator(3, "part")), first)
     assert not torch.equal(torch.rand(4, generator=generator(3, "other")), first)
+
+
+def test_unpredictable_seeds_differ_and_leave_generators_alone() -> None:
+    before = torch.get_rng_state()
+    random.seed(0)
+    seeds = [unpredictable_seed()]
+    random.seed(0)
+    seeds += [unpredictable_seed() for _ in range(20)]
+    assert len(set(seeds)) > 15
+    assert all(0 <= seed < 2**32 for seed in seeds)
+    assert torch.equal(torch.get_rng_state(), before)

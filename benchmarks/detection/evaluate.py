@@ -64,7 +64,7 @@ def evaluate(task: tuple[str, Job]) -> tuple[str, str, dict[str, Any]]:
     before = reset_peak()
     report = scan(Case(suspect, reference, chosen.images, chosen.labels), seed=SEED)
     memory = None if before is None else peak() - before
-    (finding,) = report.findings
+    finding = report.findings[0]
     first = finding.targets[0] if finding.targets else None
     found = first_patch(report)
     result: dict[str, Any] = {

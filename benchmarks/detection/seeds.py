@@ -44,7 +44,7 @@ def scans(task: tuple[str, Job, str]) -> tuple[str, str, str, list[dict[str, Any
     for seed in SEEDS:
         chosen = server.subset(stratified(server, COMPARED[method], generator(seed, "scan", job.name)))
         report = scan(Case(suspect, reference, chosen.images, chosen.labels), DETECTORS[method](), seed=seed)
-        (finding,) = report.findings
+        finding = report.findings[0]
         target = finding.targets[0]
         found.append(
             {

@@ -50,6 +50,8 @@ def measure(models: Path, pairs: int) -> dict[str, Any]:
             "convnet",
             "--data",
             "mnist",
+            "--seed",
+            "0",
             "--out",
             out,
         ]

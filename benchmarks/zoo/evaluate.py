@@ -78,7 +78,7 @@ def scanned(item: Item, options: argparse.Namespace, seed: int) -> dict[str, Any
     with counted() as passes:
         report = scan(Case(suspect, reference, images, labels), detector, seed=seed)
     seconds = time.perf_counter() - started
-    (finding,) = report.findings
+    finding = report.findings[0]
     return {
         "cell": item.cell,
         "name": item.name,

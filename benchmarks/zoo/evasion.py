@@ -161,7 +161,7 @@ def scanned(item: Item, name: str, method: str, seed: int) -> dict[str, object]:
     suspect, reference = VARIANTS[name].make(*item.models(), images.float() / 255)
     started = time.perf_counter()
     report = scan(Case(suspect.eval(), reference.eval(), images, labels), DETECTORS[method](), seed=seed)
-    (finding,) = report.findings
+    finding = report.findings[0]
     return {
         "cell": item.cell,
         "name": item.name,

@@ -10,7 +10,7 @@ from fedmend.lazy_names import on_demand
 
 if TYPE_CHECKING:
     from fedmend.checkpoints import load_checkpoint, read_state, read_trigger, save_state, save_trigger
-    from fedmend.data import ImageSet, LazyImages, load_images, open_images
+    from fedmend.data import ImageSet, LazyImages, load_images, open_images, read_class_names, stratified
     from fedmend.detection import (
         DETECTORS,
         Case,
@@ -62,6 +62,8 @@ _HOMES = {
         "LazyImages",
         "load_images",
         "open_images",
+        "read_class_names",
+        "stratified",
     ),
     "fedmend.detection": (
         "DETECTORS",
@@ -169,6 +171,7 @@ __all__ = [
     "load_images",
     "open_images",
     "prune",
+    "read_class_names",
     "read_config",
     "read_state",
     "read_trigger",
@@ -178,6 +181,7 @@ __all__ = [
     "save_trigger",
     "scan",
     "simulate",
+    "stratified",
     "unlearn",
 ]
 

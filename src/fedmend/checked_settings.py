@@ -13,8 +13,8 @@ from pydantic.dataclasses import dataclass
 from fedmend.errors import ConfigError
 
 # Strict: "3" and true are not numbers, and 1 is not a flag.
-Count = Annotated[int, Field(ge=1, strict=True)]
-Natural = Annotated[int, Field(ge=0, strict=True)]
+Count = Annotated[int, Field(ge=1, lt=2**31, strict=True)]
+Natural = Annotated[int, Field(ge=0, lt=2**63, strict=True)]
 Positive = Annotated[float, Field(gt=0, strict=True, allow_inf_nan=False)]
 NonNegative = Annotated[float, Field(ge=0, strict=True, allow_inf_nan=False)]
 Fraction = Annotated[float, Field(ge=0, le=1, strict=True)]
@@ -22,6 +22,7 @@ PositiveFraction = Annotated[float, Field(gt=0, le=1, strict=True)]
 Flag = Annotated[bool, Field(strict=True)]
 
 _T = TypeVar("_T")
+_LONGEST_SHOWN = 200
 _UNKNOWN = ("unexpected_keyword_argument", "extra_forbidden")
 
 
@@ -76,16 +77,36 @@ def explain(problem: dict[str, Any], table: type, where: str | None = None) -> s
     keys = [str(part) for part in problem["loc"]] or ["settings"]
     where = where or ".".join(keys)
     if problem["type"] == "dataclass_type":
-        return f"{where}: expected a table of settings; got {problem['input']!r}"
+        return f"{where}: expected a table of settings; got {shown(problem['input'])}"
     if problem["type"] in ("missing", "missing_argument"):
         return f"{where}: a value is required"
     if problem["type"] not in _UNKNOWN:
-        return f"{where}: {problem['msg'][:1].lower()}{problem['msg'][1:]}; got {problem['input']!r}"
+        return f"{where}: {problem['msg'][:1].lower()}{problem['msg'][1:]}; got {shown(problem['input'])}"
+    return unknown(keys[-1], where, table)
+
+
+def unknown(key: str, where: str, table: type) -> str:
+    """A message for a key that a settings class doesn't have; it names the closest one.
+
+    Args:
+        key: the key.
+        where: the key's name in the message.
+        table: the settings class.
+    """
     known = names_of(table)
-    nearest = difflib.get_close_matches(keys[-1], known, n=1)
+    nearest = difflib.get_close_matches(key, known, n=1)
     if nearest:
         return f"unknown key {where}: did you mean {nearest[0]}?"
     return f"unknown key {where}: expected one of {', '.join(known) or 'none'}"
+
+
+def shown(value: object) -> str:
+    """A value in an error message, cut short."""
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):  # an integer of thousands of digits, or lists within lists
+        return f"a {type(value).__name__} too large to show"
+    return text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}..."
 
 
 def _by_name(problem: dict[str, Any], table: type) -> dict[str, Any]:

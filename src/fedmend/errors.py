@@ -6,6 +6,7 @@
     ├── DataError         images, labels or a data source that can't be used
     ├── CheckpointError   a model file that is damaged, hostile or of another architecture
     ├── ModelError        a model or an architecture name that can't be used
+    │   └── DivergedError     training ended in NaN or infinite values
     ├── ConfigError       a setting out of range, unknown or inconsistent
     └── OutputError       a result that can't be written
 
@@ -28,6 +29,10 @@ class CheckpointError(FedmendError):
 
 class ModelError(FedmendError):
     """A model or an architecture name that can't be used."""
+
+
+class DivergedError(ModelError):
+    """Training ended in NaN or infinite values."""
 
 
 class ConfigError(FedmendError):

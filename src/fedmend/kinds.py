@@ -32,7 +32,7 @@ def from_table(
             raise ConfigError(f"the {what} {name} is given {key} by fedmend; leave it out of the table")
     if not is_own(name):
         return find_kind(name, kinds, what)(**chosen, **given)
-    with current_folder_importable():
+    with current_folder_importable(name):
         factory = load_factory(name, what, ConfigError)
         for key, value in given.items():
             if not accepts(factory, key):

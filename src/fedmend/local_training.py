@@ -8,11 +8,13 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from fedmend.checked_settings import Count, NonNegative, Positive, settings
-from fedmend.errors import ModelError
+from fedmend.errors import DataError, DivergedError, ModelError
 from fedmend.pixels import to_float
 from fedmend.pruning import locate
+from fedmend.seeds import seeded
 
 BelowOne = Annotated[float, Field(ge=0, lt=1, strict=True)]
 
@@ -56,7 +58,8 @@ class LocalTraining:
         """Train ``model`` in place.
 
         The global random generators are left as found: dropout and the order of batches depend only on ``seed``. An
-        epoch's last batch is skipped if it has a single image, since BatchNorm can't train on it.
+        epoch's last batch is skipped if it has a single image. Where a batch must be of a single image, and BatchNorm
+        can't compute statistics of it, it uses its running ones, which then stay as they are.
 
         Args:
             model: left in train mode.
@@ -65,15 +68,17 @@ class LocalTraining:
             seed: of all randomness.
 
         Raises:
-            ModelError: the loss became NaN or infinite, or N is 1 and the model needs more.
+            DataError: N is 0. DivergedError: the loss became NaN or infinite.
+            ModelError: the model can't be trained on a single image.
         """
+        if len(images) == 0:
+            raise DataError("local training needs at least one image; got none")
         parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
         optimizer = self._optimizer(parameters, fused=images.device.type in ("cpu", "cuda"))
         loss = torch.zeros(())
         penalized = locate(model, images).convolution.weight if self.last_conv_l2 else None
         model.train()
-        with torch.random.fork_rng([images.device] if images.device.type == "cuda" else []):
-            torch.manual_seed(seed)
+        with seeded(seed, images.device):
             for _ in range(self.epochs):
                 order = torch.randperm(len(images))[: self.images_per_epoch].to(images.device)
                 for batch in torch.split(order, self.batch_size):
@@ -89,7 +94,7 @@ class LocalTraining:
                     loss.backward()
                     optimizer.step()
         if not bool(loss.isfinite()):
-            raise ModelError(
+            raise DivergedError(
                 "local training diverged: the loss is NaN or infinite; try a smaller [training] lr"
             )
 
@@ -113,13 +118,24 @@ def noisy(pixels: Tensor, largest: float) -> Tensor:
 
 
 def _logits(model: nn.Module, pixels: Tensor) -> Tensor:
+    if len(pixels) > 1:
+        return model(pixels)  # type: ignore[no-any-return]
+    buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]
     try:
-        logits: Tensor = model(pixels)
+        return model(pixels)  # type: ignore[no-any-return]
     except ValueError as error:
-        if len(pixels) > 1:
-            raise
-        raise ModelError(
-            f"the model can't be trained on a single image ({error}); try a larger [training] batch_size, or "
-            "fewer clients or another [data] partition, so that no client has only one image"
-        ) from error
-    return logits
+        for buffer, before in buffers:  # of BatchNorm's layers before the one that failed
+            buffer.copy_(before)
+        norms = [each for each in model.modules() if isinstance(each, _BatchNorm) and each.training]
+        try:
+            for norm in norms:
+                norm.eval()
+            return model(pixels)  # type: ignore[no-any-return]
+        except ValueError:
+            raise ModelError(
+                f"the model can't be trained on a single image ({error}); try a larger [training] batch_size, or "
+                "fewer clients or another [data] partition, so that no client has only one image"
+            ) from error
+        finally:
+            for norm in norms:
+                norm.train()

@@ -9,7 +9,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -80,9 +80,21 @@ def parameter_mask(model: nn.Module) -> Tensor:
     Returns:
         (D,), bool, on the CPU, aligned with ``flatten(model.state_dict())``.
     """
-    state = model.state_dict()
     parameters = {name for name, _ in model.named_parameters(remove_duplicate=False)}
-    parts = [torch.full((state[name].numel(),), name in parameters) for name in float_names(state)]
+    return _mask(model.state_dict(), parameters.__contains__)
+
+
+def variance_mask(state: Mapping[str, Tensor]) -> Tensor:
+    """Which entries of a state's flat vector are BatchNorm's running variances, which are never negative.
+
+    Returns:
+        (D,), bool, on the CPU, aligned with ``flatten(state)``.
+    """
+    return _mask(state, lambda name: name.endswith("running_var"))
+
+
+def _mask(state: Mapping[str, Tensor], chosen: Callable[[str], bool]) -> Tensor:
+    parts = [torch.full((state[name].numel(),), chosen(name)) for name in float_names(state)]
     return torch.cat(parts) if parts else torch.empty(0, dtype=torch.bool)
 
 

@@ -31,6 +31,18 @@ def test_a_client_without_examples_is_refused(count: int) -> None:
         Updates(DELTAS, torch.tensor([5, count]), (0, 1), ONES)
 
 
+@pytest.mark.parametrize("count", [float("nan"), float("inf"), 2**62, 10**9 + 1])
+def test_an_absurd_number_of_examples_is_refused(count: float) -> None:
+    with pytest.raises(DataError, match="at most 1,000,000,000; got"):
+        Updates(DELTAS, torch.tensor([5, count]), (0, 1), ONES)
+    Updates(DELTAS, torch.tensor([5, 10**9]), (0, 1), ONES)
+
+
+def test_deltas_of_integers_are_refused() -> None:
+    with pytest.raises(DataError, match=r"deltas of floats; got torch.int64"):
+        Updates(DELTAS.long(), torch.ones(2), (0, 1), ONES)
+
+
 def test_a_rule_is_named_in_a_table_with_its_settings() -> None:
     assert aggregator_from_table({"kind": "fedavgm", "momentum": 0.5}) == FedAvgM(0.5)
     assert all(aggregator_from_table({"kind": name}) == make() for name, make in AGGREGATORS.items())

@@ -23,8 +23,11 @@ def test_only_the_proportions_of_the_counts_matter() -> None:
 
 
 def test_large_counts_do_not_overflow() -> None:
-    counts = torch.tensor([2**40, 3 * 2**40])
-    assert weighted_mean(DELTAS, counts).tolist() == pytest.approx([4.0, 1.0, 0.3])
+    for largest in (2**40, 2**61):
+        counts = torch.tensor([largest, 3 * largest])
+        assert weighted_mean(DELTAS, counts).tolist() == pytest.approx([4.0, 1.0, 0.3])
+    claims = torch.tensor([100, 2**62, 2**62])
+    assert weighted_mean(torch.ones(3, 1), claims).tolist() == pytest.approx([1.0])
 
 
 def test_the_type_is_kept() -> None:

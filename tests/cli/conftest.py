@@ -46,6 +46,7 @@ class Files:
             "model": planted.ARCHITECTURE,
             "data": self.images,
             "device": "cpu",
+            "seed": "0",
         }
         return [word for name, value in (values | changes).items() for word in (f"--{name}", value)]
 
@@ -151,6 +152,7 @@ def scan_report(world: planted.World) -> ScanReport:
     return scan(
         Case(world.clean, world.reference, world.images[:12], world.labels[:12]),
         Contrastive(search=SizeLimitedSearch(steps=1, explore=1, restarts=1)),
+        seed=0,
     )
 
 

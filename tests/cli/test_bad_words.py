@@ -32,8 +32,10 @@ def test_wrong_words(
 
 
 def test_missing_words(refused: Refused, files: Any) -> None:
-    refused(["scan"], "Missing argument 'SUSPECT'")
-    refused(["scan", files.model("clean")], "Missing option '--model'")
+    refused(["scan"], r"Missing 'SUSPECT', '--model', '--data'; fedmend scan --help explains them")
+    refused(["scan", files.model("clean")], r"Missing '--model', '--data'; fedmend scan --help")
+    refused(["scan", files.model("clean"), "--data", "mnist"], "Missing '--model'; ")
+    refused(["simulate"], "Missing 'CONFIG', '--out'; fedmend simulate --help")
     refused(["scna"], "No such command 'scna'")
 
 
@@ -55,6 +57,8 @@ def test_no_words_at_all_show_the_help(run: Callable[..., Any]) -> None:
         ('[[attack]]\n[attack.goal]\nkind = "all-to-one"\ntarget = 99\n', "names class 99"),
         ("[attack]\nfirst_round = 2\n", r"expected an array of tables, \[\[attack\]\]"),
         ("seed = \n", "is not valid TOML"),
+        (f"seed = {'7' * 5000}\n", "is not valid TOML"),
+        (f"seed = {'[' * 100_000}\n", "is not valid TOML: it is nested too deeply"),
         ("[model]\nstart = 'no.safetensors'\n", "there is no file no.safetensors"),
     ],
 )
@@ -64,3 +68,12 @@ def test_settings_that_cannot_be_used(
     config = write_toml(tmp_path / "config.toml", text)
     refused(["simulate", config, "--out", str(tmp_path / "run")], message)
     refused(["simulate", str(tmp_path / "no.toml"), "--out", str(tmp_path / "run")], "can't read")
+
+
+def test_a_change_that_cannot_be_made(
+    refused: Refused, tmp_path: Path, write_toml: Callable[[Path, str], str]
+) -> None:
+    config = write_toml(tmp_path / "config.toml", "seed = 1\n")
+    words = ["simulate", config, "--out", str(tmp_path / "run"), "--set"]
+    refused([*words, "training.lrr=1"], r"unknown key \[training\] lrr: did you mean lr")
+    refused([*words, "training.lr"], "expected a change as name=value")

@@ -1,3 +1,5 @@
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,7 @@ from fedmend.cli.case_loading import LoadedCase, choose_images, load_case
 from fedmend.cli.data_options import DataChoice
 from fedmend.cli.model_options import ModelChoice
 from fedmend.data import ImageSet, load_images, open_images, stratified
-from fedmend.errors import DataError
+from fedmend.errors import CheckpointError, DataError
 from fedmend.seeds import generator
 
 
@@ -46,6 +48,18 @@ def test_a_case_without_a_reference(files: Any) -> None:
     assert loaded(files, reference=False).reference is None
 
 
+def test_the_options_about_a_file_apply_to_the_suspect_and_not_to_a_plain_reference(
+    files: Any, world: planted.World, tmp_path: Path
+) -> None:
+    averaged = {f"net.{name}": value for name, value in world.backdoored.state_dict().items()}
+    state = {f"raw.{name}": value for name, value in world.clean.state_dict().items()} | averaged
+    torch.save({"a": state, "b": state | {"raw.0.bias": torch.zeros(8)}}, tmp_path / "m.pt")
+    choice = ModelChoice(planted.ARCHITECTURE, key="a", strip_prefix="net.")
+    reference = Path(files.model("reference"))
+    case = load_case(tmp_path / "m.pt", reference, choice, DataChoice(files.images), "cpu", 3)
+    assert all(map(torch.equal, case.suspect.parameters(), world.backdoored.parameters()))
+
+
 def test_repair_images_are_drawn_by_a_seed_of_their_own(files: Any) -> None:
     case, everything = loaded(files), load_images(files.images)
     expected = everything.subset(stratified(everything, 40, generator(3, "repair images")))
@@ -78,3 +92,39 @@ def test_the_default_number_of_images(classes: int, available: int, count: int) 
     names = tuple(str(index) for index in range(classes))
     images = ImageSet(torch.zeros(available, 1, 2, 2, dtype=torch.uint8), labels, names)
     assert len(choose_images(images, None, 0)) == count
+
+
+def test_the_choice_of_images_is_passed_on(
+    run: Callable[..., Any], files: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    choices: list[DataChoice] = []
+
+    def record(*given: Any) -> None:
+        choices.append(next(each for each in given if isinstance(each, DataChoice)))
+        raise DataError("seen")
+
+    monkeypatch.setattr("fedmend.cli.scan_command.load_case", record)
+    (tmp_path / "classes.txt").write_text("b\na\n")
+    scan = files.scan(files.model("clean"), tmp_path / "out")
+    for size in ("24", "24x32"):
+        run([*scan, "--resize", size, "--classes", str(tmp_path / "classes.txt")])
+    assert [each.resize for each in choices] == [(24, 24), (24, 32)]
+    assert choices[0].classes == ("b", "a")
+
+
+def test_images_are_scaled_and_classes_ordered(files: Any) -> None:
+    order = planted.NAMES[::-1]
+    choice = DataChoice(files.images, resize=(planted.SIDE, planted.SIDE), classes=order)
+    suspect = Path(files.model("clean"))
+    case = load_case(suspect, None, ModelChoice(planted.ARCHITECTURE), choice, "cpu", 0)
+    assert case.to_scan().class_names == order
+    wrong = replace(choice, resize=(planted.SIDE, 2 * planted.SIDE))
+    with pytest.raises(CheckpointError, match="for other images"):
+        load_case(suspect, None, ModelChoice(planted.ARCHITECTURE), wrong, "cpu", 0)
+
+
+@pytest.mark.parametrize("size", ["", "x", "24x", "-3", "3x4x5", "2.5"])
+def test_sizes_that_can_not_be_used(
+    refused: Callable[..., None], files: Any, tmp_path: Path, size: str
+) -> None:
+    refused([*files.scan(files.model("clean"), tmp_path / "out"), "--resize", size], "expected a height")

@@ -15,7 +15,7 @@ from fedmend.goals import AllToOne
 from fedmend.models import build_model
 from fedmend.repairs import REPAIRS, RepairReport, Unlearning
 
-FOUR = {"scan.json", "trigger.safetensors", "report.html", "repair.json"}
+FOUR = {"scan.json", "scan.safetensors", "trigger.safetensors", "report.html", "repair.json"}
 
 
 def names(folder: Path) -> set[str]:
@@ -48,7 +48,7 @@ def test_a_backdoored_model_is_repaired(
 
 def test_a_clean_one_needs_none(run: Callable[..., Any], files: Any, tmp_path: Path) -> None:
     result = run(files.repair(files.model("clean"), tmp_path))
-    assert (result.code, result.err) == (0, "")
+    assert (result.code, result.err) == (4, "")
     assert result.out.startswith("CLEAN. ")
     assert "\nNOT NEEDED. The scan found no backdoor, so nothing was changed.\n" in result.out
     assert names(tmp_path) == FOUR
@@ -123,9 +123,9 @@ def test_an_effort_is_that_of_both_scans(
     original = COMMAND.run_repair
     monkeypatch.setattr(COMMAND, "run_repair", noted)
     arguments = files.repair(files.model("clean"), tmp_path)
-    assert run([*arguments, "--effort", "quick"]).code == 0
+    assert run([*arguments, "--effort", "quick"]).code == 4
     assert seen == ["quick", Differential(effort="quick")]
-    assert run(arguments).code == 0
+    assert run(arguments).code == 4
     assert seen[2] == "standard"
 
 

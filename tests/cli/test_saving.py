@@ -64,6 +64,24 @@ def test_what_is_read_is_never_removed(refused: Refused, files: Any, tmp_path: P
     refused([*words, "--overwrite"], "is a file that this repair reads")
 
 
+@pytest.mark.parametrize("command", ["scan", "repair"])
+@pytest.mark.parametrize("name", ["trigger", "trigger-2"])
+def test_a_model_named_like_a_trigger_is_not_replaced_by_one(
+    refused: Refused, files: Any, tmp_path: Path, command: str, name: str
+) -> None:
+    mine = shutil.copy(files.model("backdoored"), tmp_path / f"{name}.safetensors")
+    for words in (
+        getattr(files, command)(str(mine), tmp_path),
+        getattr(files, command)(files.model("backdoored"), tmp_path, reference=str(mine)),
+    ):
+        refused(words, f"{name}.safetensors would be replaced by a recovered trigger; rename it")
+
+
+def test_a_repaired_model_is_not_named_like_a_trigger(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="a recovered trigger would be written there"):
+        make_way(tmp_path / "trigger.safetensors", False, [])
+
+
 def test_a_link_is_removed_and_not_what_it_points_to(tmp_path: Path) -> None:
     (tmp_path / "mine").write_bytes(b"mine")
     for target in ("mine", "nothing"):

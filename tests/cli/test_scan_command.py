@@ -8,17 +8,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 
 import planted
 from fedmend.checkpoints import read_trigger
-from fedmend.cli.scan_command import save_scan, summary
-from fedmend.detection import Differential, ScanReport, recovered
+from fedmend.cli.saving import save_results, scan_files
+from fedmend.cli.scan_command import summary
+from fedmend.detection import Case, Differential, ScanReport, recovered
+from fedmend.errors import DataError
 from fedmend.evaluation import attack_success_rate
 from fedmend.goals import AllToOne
 from fedmend.triggers import Addition, Patch
 
-THREE = {"scan.json", "trigger.safetensors", "report.html"}
+FOUR = {"scan.json", "scan.safetensors", "trigger.safetensors", "report.html"}
 
 
 def names(folder: Path) -> set[str]:
@@ -33,8 +36,8 @@ def test_a_backdoored_model(
     assert result.err == ""
     assert result.out.startswith("BACKDOORED. A trigger sends images of other classes to ")
     assert result.out.endswith(f"\nReport: {tmp_path / 'report.html'}\n")
-    assert names(tmp_path) == THREE
-    report = ScanReport.from_json((tmp_path / "scan.json").read_text(encoding="utf-8"))
+    assert names(tmp_path) == FOUR
+    report = ScanReport.load(tmp_path)
     assert (report.verdict, report.num_images) == ("backdoored", 120)
     assert report.findings[0].settings == json.loads(
         json.dumps(asdict(Differential()))
@@ -56,13 +59,13 @@ def test_a_backdoored_model(
 def test_its_clean_twin_as_json(run: Callable[..., Any], files: Any, tmp_path: Path) -> None:
     (tmp_path / "repair.json").write_text("of another model")
     result = run([*files.scan(files.model("clean"), tmp_path), "--json", "--images", "16", "--seed", "3"])
-    assert names(tmp_path) == THREE
+    assert names(tmp_path) == FOUR
     assert result.code == 0
     assert result.err == ""
     printed = json.loads(result.out)
     assert printed == json.loads((tmp_path / "scan.json").read_text(encoding="utf-8"))
     assert (printed["verdict"], printed["num_images"], printed["seed"]) == ("clean", 16, 3)
-    assert names(tmp_path) == THREE
+    assert names(tmp_path) == FOUR
 
 
 def test_an_inconclusive_one(run: Callable[..., Any], files: Any, tmp_path: Path) -> None:
@@ -72,24 +75,48 @@ def test_an_inconclusive_one(run: Callable[..., Any], files: Any, tmp_path: Path
     np.savez(tmp_path / "mixed.npz", images=images, labels=(labels + 1) % 4)
     result = run(files.scan(files.model("clean"), tmp_path / "out", data=str(tmp_path / "mixed.npz")))
     assert result.code == 3
-    assert result.out.startswith("INCONCLUSIVE. The reference gets only 0% of the images right")
-    assert names(tmp_path / "out") == THREE
+    assert result.out.startswith(
+        "INCONCLUSIVE. The reference gets 0% of the images right, and 100% if its classes"
+    )
+    assert names(tmp_path / "out") == {"scan.json", "report.html"}
 
 
 def test_the_same_command_twice_says_the_same(run: Callable[..., Any], files: Any, tmp_path: Path) -> None:
     arguments = files.scan(files.model("clean"), tmp_path)
     assert run(arguments) == run(arguments)
-    assert names(tmp_path) == THREE
+    assert names(tmp_path) == FOUR
+
+
+def test_images_and_search_are_unpredictable_unless_a_seed_is_given(
+    run: Callable[..., Any], files: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A model can be trained to look clean on images that are known before; the report says which were used."""
+    scanned: list[tuple[torch.Tensor, int]] = []
+
+    def record(case: Case, *_: object, seed: int, **__: object) -> ScanReport:
+        scanned.append((case.images, seed))
+        raise DataError("seen")
+
+    monkeypatch.setattr("fedmend.cli.scan_command.run_scan", record)
+    arguments = [*files.scan(files.model("clean"), tmp_path), "--images", "40"]
+    place = arguments.index("--seed")
+    for given in (arguments[:place] + arguments[place + 2 :],) * 2 + (arguments,) * 2:
+        assert run(given).err == "fedmend: seen\n"
+    (one, seed_one), (two, seed_two), (fixed, seed_fixed), (again, _) = scanned
+    assert seed_one != seed_two
+    assert not torch.equal(one, two)
+    assert (seed_fixed, torch.equal(fixed, again)) == (0, True)
 
 
 def test_two_classes_need_no_option(run: Callable[..., Any], files: Any, tmp_path: Path) -> None:
     images, labels = planted.draw(80, seed=4)
     two = labels < 2
     np.savez(tmp_path / "two.npz", images=images[two].numpy(), labels=labels[two].numpy())
-    model = planted.small(2, 1, (planted.SIDE, planted.SIDE))
-    torch.save(model.state_dict(), tmp_path / "two.pt")
+    for name in ("one", "two"):
+        model = planted.small(2, 1, (planted.SIDE, planted.SIDE))
+        torch.save(model.state_dict(), tmp_path / f"{name}.pt")
     given = {"data": str(tmp_path / "two.npz"), "reference": str(tmp_path / "two.pt")}
-    result = run(files.scan(str(tmp_path / "two.pt"), tmp_path / "out", **given))
+    result = run(files.scan(str(tmp_path / "one.pt"), tmp_path / "out", **given))
     assert result.code in (0, 3), result.err
     assert json.loads((tmp_path / "out" / "scan.json").read_text())["num_images"] == 40
 
@@ -110,7 +137,7 @@ def test_a_process_of_its_own(files: Any, tmp_path: Path) -> None:
     )
     assert (done.returncode, done.stderr) == (1, "")
     assert json.loads(done.stdout)["verdict"] == "backdoored"
-    assert names(out) == THREE
+    assert names(out) == FOUR
 
 
 def test_several_methods_make_one_verdict(run: Callable[..., Any], files: Any, tmp_path: Path) -> None:
@@ -131,12 +158,13 @@ def test_a_reference_is_needed_by_those_that_need_one(
     refused(arguments, "the detector Differential needs a clean reference model, and none was given")
 
 
-def test_an_earlier_trigger_does_not_stay(run: Callable[..., Any], files: Any, tmp_path: Path) -> None:
+def test_earlier_tensors_do_not_stay(run: Callable[..., Any], files: Any, tmp_path: Path) -> None:
     """A detector that recovers none."""
-    (tmp_path / "trigger.safetensors").write_bytes(b"an earlier scan's")
+    for name in ("trigger.safetensors", "scan.safetensors"):
+        (tmp_path / name).write_bytes(b"an earlier scan's")
     result = run([*files.scan(files.model("clean"), tmp_path), "--method", "silent_detector:make"])
     assert result.code == 0, result.err
-    assert names(tmp_path) == THREE - {"trigger.safetensors"}
+    assert names(tmp_path) == FOUR - {"trigger.safetensors", "scan.safetensors"}
 
 
 def test_effort_is_the_detectors(run: Callable[..., Any], files: Any, tmp_path: Path) -> None:
@@ -163,13 +191,14 @@ def test_every_trigger_has_a_file(scan_report: ScanReport, tmp_path: Path) -> No
     addition = Addition(torch.full((1, planted.SIDE, planted.SIDE), 0.1))
     first, second = finding.targets[0], replace(finding.targets[0], trigger=addition, sources=(2,))
     both = replace(finding, verdict="backdoored", targets=(first, replace(first, trigger=None), second))
-    save_scan(replace(scan_report, findings=(finding, both)), tmp_path)
-    assert names(tmp_path) == THREE | {"trigger-2.safetensors"}
+    report = replace(scan_report, findings=(finding, both))
+    save_results(tmp_path, scan_files(report, tmp_path))
+    assert names(tmp_path) == FOUR | {"trigger-2.safetensors"}
     back = read_trigger(tmp_path / "trigger-2.safetensors")
     assert isinstance(back, Addition)
     assert torch.equal(back.delta, addition.delta)
-    save_scan(scan_report, tmp_path)
-    assert names(tmp_path) == THREE
+    save_results(tmp_path, scan_files(scan_report, tmp_path))
+    assert names(tmp_path) == FOUR
 
 
 def test_the_p_value_is_printed(scan_report: ScanReport) -> None:

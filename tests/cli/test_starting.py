@@ -1,14 +1,15 @@
 """What a command imports: starting it should take little longer than importing torch."""
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable
-from typing import Any
+from typing import Any, get_args
 
 import click
 import pytest
 
-from fedmend.cli import COMMANDS, command_line
+from fedmend.cli import COMMANDS, command_line, known_names
 
 
 def imported(*arguments: str, code: int = 0) -> set[str]:
@@ -25,11 +26,68 @@ def imported(*arguments: str, code: int = 0) -> set[str]:
     return set(done.stderr.split())
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["--version"], []])
-def test_help_and_version_import_no_torch(arguments: list[str]) -> None:
-    modules = imported(*arguments)
-    assert "fedmend.cli" in modules
-    assert not {name for name in modules if name.split(".")[0] in ("torch", "numpy", "pydantic", "rich")}
+LARGE = {"torch", "numpy", "pydantic", "rich", "jinja2", "PIL", "pyarrow"}
+
+
+def test_help_and_version_import_no_torch() -> None:
+    """In one process, since each takes a while to start."""
+    words = [["--help"], ["--version"], [], *([name, "--help"] for name in COMMANDS), ["scan"]]
+    program = f"""
+import sys
+from fedmend.cli import command_line
+for words in {words}:
+    try:
+        command_line.main(words, prog_name="fedmend")
+    except SystemExit:
+        pass
+print(*sys.modules)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.count("Usage: fedmend") == len(words) - 2
+    modules = set(done.stdout.splitlines()[-1].split())
+    assert {f"fedmend.cli.{name}_options" for name in COMMANDS} <= modules
+    assert not {name for name in modules if name.partition(".")[0] in LARGE}
+
+
+def completed(*words: str) -> list[str]:
+    """What bash would be offered for the last word."""
+    environment = os.environ | {
+        "_FEDMEND_COMPLETE": "bash_complete",
+        "COMP_WORDS": " ".join(["fedmend", *words]),
+        "COMP_CWORD": str(len(words)),
+    }
+    program = (
+        "import atexit, sys; atexit.register(lambda: print('torch' in sys.modules)); "
+        "from fedmend.cli import main; main()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=False
+    )
+    *offered, torch = done.stdout.split()
+    assert torch == "False"
+    return offered
+
+
+def test_values_are_completed_without_torch() -> None:
+    assert completed("scan", "s.pt", "--model", "resnet") == ["plain,resnet18", "plain,resnet34"]
+    assert completed("scan", "s.pt", "--data", "cif") == ["plain,cifar10", "file,cif"]
+    methods = completed("scan", "s.pt", "--method", "contrastive-p")
+    assert methods == [f"plain,contrastive-paper-{name}" for name in ("mnist", "cifar10", "gtsrb")]
+    assert completed("repair", "s.pt", "--method", "pr") == ["plain,prune", "plain,prune-paper"]
+
+
+def test_known_names_are_those_that_there_are() -> None:
+    from fedmend.data import loading
+    from fedmend.detection import DETECTORS, Effort
+    from fedmend.models import ARCHITECTURES, KNOWN_NORMALIZATIONS
+    from fedmend.repairs import REPAIRS
+
+    assert tuple(DETECTORS) == known_names.DETECTORS
+    assert get_args(Effort) == known_names.EFFORTS
+    assert tuple(REPAIRS) == known_names.REPAIRS
+    assert tuple(ARCHITECTURES) == known_names.ARCHITECTURES
+    assert tuple(KNOWN_NORMALIZATIONS) == known_names.NORMALIZATIONS
+    assert (loading.SAMPLE, *loading._HUB_IDS) == known_names.DATA
 
 
 def test_a_scan_imports_only_what_it_needs(files: Any, tmp_path: Any) -> None:

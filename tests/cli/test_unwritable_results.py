@@ -32,7 +32,8 @@ def test_a_folder_in_a_files_place(
 ) -> None:
     quick_scans()
     (tmp_path / "scan.json").mkdir()
-    refused(files.scan(files.model("clean"), tmp_path), "can't write .*scan.json: Is a directory")
+    arguments = [*files.scan(files.model("clean"), tmp_path), "--overwrite"]
+    refused(arguments, "can't write .*scan.json: Is a directory")
 
 
 def full(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -60,11 +61,31 @@ def test_a_full_disk(
         refused(getattr(files, command)(files.model("clean"), tmp_path / "out"), "No space left on device")
     (tmp_path / "out" / "scan.json").write_text("earlier", encoding="utf-8")
     full(monkeypatch)
-    refused(getattr(files, command)(files.model("clean"), tmp_path / "out"), "No space left on device")
+    again = [*getattr(files, command)(files.model("clean"), tmp_path / "out"), "--overwrite"]
+    refused(again, "No space left on device")
 
 
 def test_a_full_disk_for_a_run(
     refused: Refused, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, config: str
 ) -> None:
     full(monkeypatch)
-    refused(["simulate", config, "--out", str(tmp_path / "run")], "No space left on device")
+    refused(
+        ["simulate", config, "--out", str(tmp_path / "run")],
+        "No space left on device",
+        writes=("run/digests.jsonl",),
+    )
+
+
+@pytest.mark.parametrize("command", ["scan", "repair"])
+def test_what_cannot_be_shown_is_said_before_the_search(
+    refused: Refused, files: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    def search(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(f"fedmend.cli.{command}_command.run_scan", search)
+    (tmp_path / "scan.json").write_text("damaged, and about to be replaced", encoding="utf-8")
+    arguments = [*getattr(files, command)(files.model("clean"), tmp_path), "--overwrite"]
+    refused(arguments, "interrupted", 130)
+    (tmp_path / "config.json").write_text("[", encoding="utf-8")
+    refused(arguments, "config.json is damaged")

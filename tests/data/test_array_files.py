@@ -41,7 +41,7 @@ class Hostile:
         ({"labels": LABELS}, "no array images"),
         ({"x": GREY}, "no array images and no labels"),
         ({"images": GREY, "labels": [0.0, 1, 2, 2]}, "integers"),
-        ({"images": GREY, "labels": [[0], [1], [2], [2]]}, "integers of shape"),
+        ({"images": GREY, "labels": [[0], [1], [2], [2]]}, "texts of shape"),
         ({"images": GREY, "labels": [0, 1]}, "4 images and 2 labels"),
         ({"images": GREY, "labels": [0, 1, -1, 2]}, "from -1"),
         ({"images": GREY, "labels": np.array([0, 1, 2, 2**64 - 1], dtype=np.uint64)}, "count classes from 0"),

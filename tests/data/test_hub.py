@@ -12,6 +12,15 @@ from fedmend.data import load_images, open_images
 from fedmend.errors import DataError
 
 datasets = pytest.importorskip("datasets")
+huggingface_hub = pytest.importorskip("huggingface_hub")
+
+
+@pytest.fixture(autouse=True)
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The hub can be reached; what it is asked about, in order."""
+    names: list[str] = []
+    monkeypatch.setattr(huggingface_hub.HfApi, "dataset_info", lambda _, name, **__: names.append(name))
+    return names
 
 
 def hub_dataset(arrays: np.ndarray = GREY, label: str = "label") -> Any:
@@ -60,6 +69,37 @@ def test_hub_images_beside_the_table(tmp_path: Path, monkeypatch: pytest.MonkeyP
     images = load_images("someone/some-set")
     assert torch.equal(images.images, torch.from_numpy(COLOUR[[3, 1]]).permute(0, 3, 1, 2))
     assert images.labels.tolist() == [2, 2]
+
+
+def test_without_a_network_only_the_cache_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    """``datasets`` would try for minutes; other work in the process may still use the network."""
+    seen = []
+
+    def unreachable(*_: object, **__: object) -> None:
+        raise OSError("no network")
+
+    def load_dataset(name: str, split: str) -> Any:
+        seen.append(datasets.config.HF_HUB_OFFLINE)
+        if name == "ylecun/mnist":
+            raise ConnectionError("not in the cache")
+        return hub_dataset()
+
+    monkeypatch.delenv("FEDMEND_DATA", raising=False)
+    monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+    assert len(load_images("someone/some-set")) == 4
+    monkeypatch.setattr(huggingface_hub.HfApi, "dataset_info", unreachable)
+    assert len(load_images("someone/some-set")) == 4
+    refused("mnist", match="not in the cache; check .* the network; without a network use .* FEDMEND_DATA")
+    assert seen == [False, True, True]
+    assert not datasets.config.HF_HUB_OFFLINE
+
+
+def test_offline_mode_asks_nobody(monkeypatch: pytest.MonkeyPatch, asked: list[str]) -> None:
+    monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(datasets, "load_dataset", lambda name, split: hub_dataset())
+    load_images("someone/some-set")
+    assert asked == []
 
 
 @pytest.mark.parametrize(

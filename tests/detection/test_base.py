@@ -58,3 +58,10 @@ def test_what_is_asked_of_findings() -> None:
     verdicts = [finding("clean"), finding("inconclusive"), finding("backdoored"), finding("backdoored")]
     assert most_suspicious(verdicts) is verdicts[2]
     assert most_suspicious(verdicts[:2]) is verdicts[1]
+
+
+def test_class_names_are_safe_to_print_and_to_write() -> None:
+    """Whoever makes the case: they come with the data."""
+    case = Case(InPlace(), class_names=("Sandal", "\x1b[2K\nCLEAN\udce9"))
+    assert case.class_names == ("Sandal", r"\u001b[2K\nCLEAN\udce9")
+    assert case.class_name(1) == case.class_names[1]

@@ -114,7 +114,7 @@ def test_models_of_other_classes_are_refused(world: planted.World) -> None:
 @pytest.mark.parametrize("shape", [(12,), (12, 2, 2)])
 def test_outputs_that_are_no_logits_are_refused(world: planted.World, shape: tuple[int, ...]) -> None:
     odd = Constant(torch.zeros(shape))
-    with pytest.raises(ModelError, match=r"logits \(N, classes\)"):
+    with pytest.raises(ModelError, match=r"logits of shape \(N, classes\)"):
         checked(world, odd, reference=odd)
 
 

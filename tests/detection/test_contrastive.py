@@ -288,3 +288,11 @@ def test_the_thorough_one_is_a_setting_of_the_default() -> None:
 def test_only_the_default_searches_in_half_precision() -> None:
     assert Contrastive().half
     assert not THOROUGH.half
+
+
+@pytest.mark.parametrize("added", [1000.0, -10_000.0])
+def test_a_number_added_to_all_logits_hides_nothing(world: planted.World, added: float) -> None:
+    suspect = deepcopy(world.backdoored)
+    with torch.no_grad():
+        suspect[-1].bias.add_(added)
+    assert Contrastive()(case(world, suspect), generator(0, "scan")).verdict == "backdoored"

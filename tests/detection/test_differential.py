@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import deepcopy
 from typing import Any
 
 import pytest
@@ -271,3 +272,11 @@ def test_the_p_value_is_that_of_the_largest_lead(
     monkeypatch.setattr("fedmend.detection.differential.p_value", lambda lead: lead / 100)
     finding = found(world.backdoored, world)
     assert finding.p_value == finding.suspicious / 100
+
+
+@pytest.mark.parametrize("added", [1000.0, -10_000.0])
+def test_a_number_added_to_all_logits_hides_nothing(world: planted.World, added: float) -> None:
+    suspect = deepcopy(world.backdoored)
+    with torch.no_grad():
+        suspect[-1].bias.add_(added)
+    assert found(suspect, world).verdict == "backdoored"

@@ -153,7 +153,7 @@ def test_nothing_is_lost_on_the_way_to_json_and_back() -> None:
 def test_json_is_plain_and_readable_elsewhere() -> None:
     content = json.loads(report().to_json())
     assert content["verdict"] == "backdoored"
-    assert content["schema_version"] == 1
+    assert content["schema"] == "fedmend-scan/1"
     first = content["findings"][0]
     assert (first["measures"][0]["key"], first["measures"][0]["value"]) == ("mse", 12.3456789012345)
     assert first["targets"][0]["trigger"]["mask"]["shape"] == [1, 4, 5]
@@ -166,8 +166,8 @@ def test_a_setting_of_any_type_is_written() -> None:
 
 
 def test_another_schema_is_refused() -> None:
-    with pytest.raises(DataError, match="schema_version"):
-        ScanReport.from_json(changed(("schema_version",), 2))
+    with pytest.raises(DataError, match="schema"):
+        ScanReport.from_json(changed(("schema",), "fedmend-scan/2"))
 
 
 @settings(deadline=None)
@@ -227,7 +227,9 @@ def test_what_is_no_report_is_refused(text: str | bytes) -> None:
 
 
 NEEDED = [
-    field.name for field in fields(ScanReport) if field.name not in ("examples", "warnings", "schema_version")
+    field.name
+    for field in fields(ScanReport)
+    if field.name not in ("examples", "warnings", "date", "provenance", "schema")
 ]
 
 

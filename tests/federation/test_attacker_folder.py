@@ -96,6 +96,7 @@ def test_a_defence_reads_a_run_without_what_attackers_know(tmp_path: Path) -> No
     secret = RunFolder(done.path).attacker.path
     assert sorted(path.name for path in secret.iterdir()) == [
         "attacks.json",
+        "digests.jsonl",
         "rounds.jsonl",
         "trigger-0.safetensors",
     ]

@@ -57,6 +57,17 @@ def test_settings_are_frozen_values() -> None:
         (lambda: AttackConfig(poisoned_fraction=0.0), "poisoned_fraction: "),
         (lambda: AttackConfig(chosen="last"), "chosen: "),  # type: ignore[arg-type]
         (lambda: SimulationConfig(seed=-1), "seed: "),
+        (lambda: SimulationConfig(seed=2**63), "seed: "),
+        (lambda: LocalTraining(epochs=10**5000), "epochs: .*a int too large to show"),
+        (lambda: LocalTraining(batch_size=10**30), "batch_size: "),
+        (lambda: LocalTraining(lr=10**400), "lr: "),
+        (lambda: LocalTraining(optimizer="a" * 10**6), r"optimizer: .{,400}\.\.\.$"),  # type: ignore[arg-type]
+        (lambda: FederationConfig(aggregation="krum"), "unknown key aggregation"),  # type: ignore[call-arg]
+        (lambda: SimulationConfig(aggregation="krum"), "aggregation: "),  # type: ignore[arg-type]
+        (lambda: SimulationConfig(aggregation={"kind": "krum"}), "no aggregation rule 'krum'"),
+        (lambda: AttackConfig(trigger={"kind": "atoms", "shap": "H"}), "shap: did you mean shape"),
+        (lambda: AttackConfig(trigger={"kind": "atoms", "shape": "X"}), r"\[attack.trigger\] shape: "),
+        (lambda: AttackConfig(trigger={"kind": "blend", "opacity": 2.0}), r"\[attack.trigger\] opacity: "),
     ],
 )
 def test_settings_made_in_python_are_checked_as_well(make: Any, message: str) -> None:

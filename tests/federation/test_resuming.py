@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import killed_runs
+import noisy_parts
 import pytest
-from simulations import Killed, assert_same, busy, run, states, stopping_at
+import torch
+from simulations import Killed, assert_same, busy, run, states, stopping_at, weights
 from tiny_data import settings
 from torch import nn
 
@@ -41,6 +43,24 @@ def test_stopped_after_every_round(tmp_path: Path, whole: RunFolder) -> None:
         with pytest.raises(Killed):
             run(busy(), tmp_path, resume=round_number > 0, progress=stopping_at(round_number))
     assert_same(run(busy(), tmp_path, resume=True), whole)
+
+
+NOISY: dict[str, Any] = {
+    "model": {"architecture": "noisy_parts:Net"},
+    "aggregation": {"kind": "noisy_parts:rule"},
+    "attack": [{"trigger": {"kind": "noisy_parts:Trigger"}, "update": [{"kind": "noisy_parts:step"}]}],
+}
+
+
+def test_code_of_the_users_own_may_draw_from_any_global_generator(tmp_path: Path) -> None:
+    """From that of Python, NumPy or torch."""
+    expected = run(settings(**NOISY), tmp_path / "whole")
+    with pytest.raises(Killed):
+        run(settings(**NOISY), tmp_path / "run", progress=stopping_at(2))
+    noisy_parts.noise()
+    assert_same(run(settings(**NOISY), tmp_path / "run", resume=True), expected)
+    other = run(settings(**NOISY, seed=6), tmp_path / "other")
+    assert not torch.equal(*(weights(each.checkpoint(3)) for each in (other, expected)))
 
 
 @pytest.mark.parametrize("stop", [1, 3, 4, 7])
@@ -130,12 +150,11 @@ def test_more_rounds_later_are_the_same_as_all_at_once(tmp_path: Path, whole: Ru
     assert_same(run(busy(), tmp_path, resume=True), whole)
 
 
-def test_momentum_is_carried_over(tmp_path: Path, whole: RunFolder) -> None:
+def test_momentum_is_carried_over(tmp_path: Path, whole: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without the state of the aggregation rule a resumed run would end elsewhere."""
     with pytest.raises(Killed):
         run(busy(), tmp_path, progress=stopping_at(2))
-    for file in (tmp_path / "checkpoints").glob("*.state.safetensors"):
-        file.unlink()
+    monkeypatch.setattr(RunFolder, "aggregator_state", lambda *_: {})
     forgetful = states(run(busy(), tmp_path, resume=True))
     name = "round-0003.safetensors"
     assert any(not forgetful[name][key].equal(value) for key, value in states(whole)[name].items())

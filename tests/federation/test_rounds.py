@@ -8,7 +8,8 @@ from tiny_data import image_set, settings
 from torch import nn
 
 from fedmend.aggregation import FedAvg, State, UniformFedAvg, Updates
-from fedmend.errors import ConfigError, DataError, ModelError
+from fedmend.checkpoints.fitting import load_into
+from fedmend.errors import ConfigError, DataError, DivergedError, ModelError
 from fedmend.federation import (
     Client,
     ClientUpdate,
@@ -17,8 +18,10 @@ from fedmend.federation import (
     apply_delta,
     build_federation,
     collect,
+    next_model,
     run_round,
 )
+from fedmend.federation.client_fit import NOT_FINITE
 from fedmend.federation.simulator import initial_model
 from fedmend.local_training import LocalTraining
 from fedmend.parameters import flatten
@@ -205,14 +208,35 @@ def test_a_rule_of_ones_own_that_fails_is_named() -> None:
         run_round(model_of(), fixed((0, 1, 0.1)), plan(), Server(rule))
 
 
-def test_what_clients_sent_may_be_the_cause_of_a_delta_that_is_not_finite() -> None:
-    def rule(updates: Updates, state: State) -> Any:
-        return updates.deltas[0], {}
+def test_an_update_that_is_not_finite_is_left_out_and_recorded() -> None:
+    model = model_of()
+    collected = collect(model, fixed((0, 1, 0.5), (1, 1, float("nan")), (2, 1, float("inf"))), plan())
+    assert collected.updates.client_ids == (0,)
+    assert [(each.client, each.reason) for each in collected.refused] == [(1, NOT_FINITE), (2, NOT_FINITE)]
+    candidate, _ = next_model(model, collected, plan(), Server(FedAvg()))
+    change = flatten(candidate.state_dict()) - flatten(model.state_dict())
+    torch.testing.assert_close(change, torch.full_like(change, 0.5))
 
-    with pytest.raises(
-        ModelError, match="your own aggregation rule or update step, if any, may be the cause"
-    ):
-        run_round(model_of(), fixed((0, 1, float("nan"))), plan(), Server(rule))
+
+def test_the_round_in_which_every_client_diverges_is_named() -> None:
+    federation = build_federation(settings(training={"lr": 1e38, "epochs": 3}), image_set(64))
+    with pytest.raises(DivergedError, match=r"round 3: .* every client diverged.*\[training\] lr"):
+        run_round(model_of(), federation.choose(3), federation.plan(3), Server(FedAvg()))
+
+
+def test_finite_updates_may_add_up_to_weights_that_are_not() -> None:
+    with pytest.raises(DivergedError, match=r"round 1 ended in weights .*\[federation\] server_lr"):
+        run_round(model_of(), fixed((0, 1, 3e38)), plan(), Server(FedAvg(), 1e3))
+
+
+def test_a_variance_that_a_rule_makes_negative_becomes_zero() -> None:
+    """So that the checkpoint can be loaded again."""
+    model, given = model_of("conv"), plan()
+    collected = collect(model, fixed((0, 1, 0.0)), given)
+    apply_delta(model, torch.full_like(collected.updates.deltas[0], -5.0), collected, given)
+    load_into(model_of("conv"), model.state_dict())
+    assert not bool(model[1].running_var.any())
+    assert bool((model[1].running_mean == -5).all())
 
 
 def test_a_round_without_clients_is_refused() -> None:

@@ -54,17 +54,22 @@ def files(path: Path) -> dict[str, bytes]:
 def test_a_new_run_holds_its_settings(tmp_path: Path) -> None:
     run = RunFolder.open(tmp_path / "a" / "run", CONFIG, resume=False)
     assert run.config() == simulated_config(run) == CONFIG
-    assert sorted(files(run.path)) == ["config.json"]
+    assert sorted(files(run.path)) == ["config.json", "digests.jsonl"]
     assert run.last_round() is None
     assert run.records() == ()
 
 
 def test_the_server_s_settings_hold_no_attack(tmp_path: Path) -> None:
     run = RunFolder.open(tmp_path, ATTACKED, resume=False)
-    assert sorted(files(tmp_path)) == ["attacker/attacks.json", "config.json"]
+    assert sorted(files(tmp_path)) == [
+        "attacker/attacks.json",
+        "attacker/digests.jsonl",
+        "config.json",
+        "digests.jsonl",
+    ]
     assert simulated_config(run) == ATTACKED
     assert run.config() == replace(ATTACKED, attack=())
-    text = run.config_file.read_text()
+    text = run.config_file.read_text() + run.digests.path.read_text()
     assert all(word not in text for word in ("attack", "trigger", "amplify"))
     run.save_round(1, nn.Linear(2, 2))
     with pytest.raises(ConfigError, match=r"attack.1.attackers was 1, now None, .* and 11 more"):
@@ -167,7 +172,8 @@ def test_a_run_without_a_round_is_started_over(tmp_path: Path, resume: bool) -> 
         (tmp_path / "attacker" / name).write_bytes(b"")
     other = replace(CONFIG, seed=9)
     assert simulated_config(RunFolder.open(tmp_path, other, resume=resume)) == other
-    assert sorted(files(tmp_path)) == ["config.json"]
+    assert sorted(files(tmp_path)) == ["config.json", "digests.jsonl"]
+    assert list(RunFolder(tmp_path).digests.known()) == ["config.json"]
 
 
 @pytest.mark.parametrize("resume", [False, True])

@@ -9,9 +9,22 @@ from tiny_data import CLASSES, data, image_set, settings
 from torch import nn
 
 from fedmend.checkpoints import load_checkpoint, read_state, save_state
-from fedmend.errors import CheckpointError, ConfigError, DataError, ModelError, OutputError
+from fedmend.errors import (
+    CheckpointError,
+    ConfigError,
+    DataError,
+    DivergedError,
+    ModelError,
+    OutputError,
+)
 from fedmend.evaluation import accuracy, attack_success_rate
-from fedmend.federation import RunFolder, load_attacks, simulate, simulated_config
+from fedmend.federation import (
+    ModelConfig,
+    RunFolder,
+    load_attacks,
+    simulate,
+    simulated_config,
+)
 from fedmend.federation.simulator import initial_model
 
 
@@ -183,11 +196,18 @@ def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
 
 
 def test_a_model_that_overflows_is_not_saved(tmp_path: Path) -> None:
-    update = [{"kind": "amplify", "factor": 1e39}]
-    config = settings(attack=[{"update": update}], training={"lr": 1.0})
-    with pytest.raises(ModelError, match=r"round 1 .*\[\[attack.update\]\] factor"):
-        run(config, tmp_path)
+    with pytest.raises(DivergedError, match=r"round 1: the training of every client diverged"):
+        run(settings(training={"lr": 1e38, "epochs": 3}), tmp_path)
     assert RunFolder(tmp_path).last_round() == 0
+
+
+def test_paths_may_be_text(tmp_path: Path) -> None:
+    start = run(settings(), tmp_path / "first").checkpoint(3)
+    config = settings(federation={"rounds": 4})
+    model = ModelConfig("tiny_nets:linear", start, 3)  # type: ignore[arg-type]
+    done = simulate(replace(config, model=model), str(tmp_path / "second"), data=data())
+    assert RunFolder(str(tmp_path / "second")) == done
+    assert done.config().model.start == str(start)
 
 
 # A start from a checkpoint

@@ -170,7 +170,7 @@ class Integers(nn.Module):
 @pytest.mark.parametrize(
     ("model", "message"),
     [
-        (Pair(), "got a tuple"),
+        (Pair(), "returned a tuple"),
         (nn.Identity(), r"shape \(2, 1, 4, 4\)"),
         (nn.Flatten(0), r"shape \(32,\)"),
         (nn.Sequential(nn.Flatten(), nn.Linear(16, 1)), r"shape \(2, 1\)"),
@@ -182,3 +182,9 @@ def test_probe_refuses_what_is_not_logits(model: nn.Module, message: str) -> Non
     with pytest.raises(ModelError, match=message):
         probe(model, 1, (4, 4))
     assert model.training
+
+
+def test_a_compiled_network_is_taken_before_compilation() -> None:
+    net = build_model("small_nets:compiled", num_classes=3, in_channels=1, image_size=(4, 4), seed=0)
+    assert type(net) is nn.Sequential
+    assert probe(net, 1, (4, 4)) == 3

@@ -3,7 +3,16 @@ import torch
 from torch import nn
 
 from fedmend.errors import ModelError
-from fedmend.models import ARCHITECTURES, Normalize, TwoConv, build_model, probe, resnet18, resnet34
+from fedmend.models import (
+    ARCHITECTURES,
+    Normalize,
+    TwoConv,
+    build_model,
+    normalized,
+    probe,
+    resnet18,
+    resnet34,
+)
 
 COUNTS = {
     "convnet": (10, 1, (28, 28), 102_730),
@@ -71,3 +80,28 @@ def test_batch_normalisation_of_the_pruning_nets_is_optional() -> None:
     model = TwoConv((8, 16), 128, batch_norm=True)
     assert sum(isinstance(module, nn.BatchNorm2d) for module in model.modules()) == 2
     assert probe(model, 1, (28, 28)) == 10
+
+
+def test_a_model_for_normalised_images_can_take_pixels() -> None:
+    model = nn.Sequential(nn.Flatten(), nn.Linear(8, 2)).double()
+    pixels = torch.rand(3, 2, 2, 2, dtype=torch.float64)
+    mean, std = torch.tensor([0.25, 0.5]).view(2, 1, 1), torch.tensor([0.5, 0.125]).view(2, 1, 1)
+    expected = model((pixels - mean) / std)
+    assert torch.allclose(normalized(model, (0.25, 0.5), (0.5, 0.125), 2)(pixels), expected)
+    assert list(model.state_dict()) == ["1.weight", "1.bias"]
+
+
+@pytest.mark.parametrize(
+    ("mean", "std", "message"),
+    [
+        ((0.1, 0.2), (0.1,), "mean: expected 1 number or 3"),
+        ((0.1,), (0.1, 0.2), "std: expected 1 number or 3"),
+        ((123.7,), (0.1,), "mean: expected numbers in .*divide"),
+        ((0.5,), (58.4,), "std: .*divide"),
+        ((0.5,), (0.0,), "std: expected numbers above 0"),
+        ((float("nan"),), (0.1,), "mean"),
+    ],
+)
+def test_normalisations_out_of_range(mean: tuple[float], std: tuple[float], message: str) -> None:
+    with pytest.raises(ModelError, match=message):
+        normalized(nn.Flatten(), mean, std, 3)

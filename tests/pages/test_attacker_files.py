@@ -9,14 +9,15 @@ import torch
 from safetensors.torch import save_file
 
 from fedmend.checkpoints import save_trigger
-from fedmend.errors import CheckpointError, DataError, OutputError
+from fedmend.errors import CheckpointError, DataError
+from fedmend.files import write_together
 from fedmend.pages import (
     AttackedRound,
     AttackEvaluation,
+    evaluation_file,
+    prune_evaluation_file,
     read_folder,
     render,
-    write_evaluation,
-    write_prune_evaluation,
 )
 
 ATTACKS = [
@@ -48,8 +49,8 @@ def folder(made: Any, tmp_path: Path) -> Path:
     (secret / "rounds.jsonl").write_text(
         '{"round": 2, "attackers": [], "asr": [0.1, 0.2]}\n{"round": 1, "attackers": [4], "asr": [0.3, 0.4]}\n{"rou'
     )
-    write_evaluation(tmp_path, made.evaluation())
-    write_prune_evaluation(tmp_path, made.prune_evaluation())
+    texts = evaluation_file(made.evaluation()) | prune_evaluation_file(made.prune_evaluation())
+    write_together(tmp_path, {name: text for name, text in texts.items() if text is not None})
     return tmp_path
 
 
@@ -75,13 +76,14 @@ def test_all_of_it_is_in_the_attackers_folder(folder: Path) -> None:
 
 def test_an_evaluation_of_a_model_that_was_not_repaired(folder: Path) -> None:
     written = AttackEvaluation(50, 0.875, (1.0, 0.5))
-    write_evaluation(folder, written)
+    write_together(folder, evaluation_file(written))
     assert read_folder(folder).evaluation == written
 
 
 def test_none_removes_an_earlier_repairs_evaluation(folder: Path) -> None:
-    write_prune_evaluation(folder, None)
-    write_prune_evaluation(folder, None)
+    pending = prune_evaluation_file(None)
+    assert read_folder(folder, pending).prune_evaluation is None
+    write_together(folder, {}, remove=pending)
     assert read_folder(folder).prune_evaluation is None
 
 
@@ -92,11 +94,10 @@ def test_another_repair_has_no_use_for_a_prune_evaluation(made: Any, folder: Pat
     assert read_folder(folder).prune_evaluation is None
 
 
-def test_what_cannot_be_written_is_an_error(made: Any, folder: Path) -> None:
-    with pytest.raises(OutputError):
-        write_evaluation(folder / "config.json", made.evaluation())
-    with pytest.raises(OutputError):
-        write_prune_evaluation(folder / "config.json", made.prune_evaluation())
+def test_what_is_about_to_be_written_counts_as_written(made: Any, folder: Path) -> None:
+    other = AttackEvaluation(50, 0.875, (1.0, 0.5))
+    contents = read_folder(folder, evaluation_file(other))
+    assert (contents.evaluation, contents.prune_evaluation) == (other, made.prune_evaluation())
 
 
 @pytest.mark.parametrize(
@@ -110,9 +111,8 @@ def test_what_cannot_be_written_is_an_error(made: Any, folder: Path) -> None:
 def test_an_evaluation_of_another_pruning(
     made: Any, folder: Path, change: dict[str, Any], complaint: str
 ) -> None:
-    write_prune_evaluation(folder, made.prune_evaluation(**change))
     with pytest.raises(DataError, match=rf"prune_evaluation\.json doesn't match .*{complaint}"):
-        read_folder(folder)
+        read_folder(folder, prune_evaluation_file(made.prune_evaluation(**change)))
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from fedmend.detection.provenance import ArchitectureRecord, DataRecord, FileRecord, Provenance
 from fedmend.errors import DataError, OutputError
 from fedmend.pages import PageContents, render, write_page
 
@@ -104,6 +105,29 @@ def test_an_attribute_cannot_be_broken_out_of(made: Any, shown: Any) -> None:
     names = ('" onerror="x', "' onerror='x", "b")
     page = shown(scan=made.scan(class_names=names, findings=(made.finding(detector='" onerror="x'),)))
     assert not any("onerror" in attributes for _, attributes in page.tags)
+
+
+def test_provenance_is_shown(made: Any) -> None:
+    made_of = Provenance(
+        command=("scan", "<evil>.pt", "--data", "two words"),
+        suspect=FileRecord("<evil>.pt", "0a1b", 7),
+        reference=None,
+        architecture=ArchitectureRecord("convnet", {"width": 2}, "fedmend.models.conv_net", "2c3d"),
+        data=DataRecord("two words", "test", {}, None, 40, "4e5f", (11, 23), "6a7b"),
+    )
+    text = render(PageContents("x", scan=made.scan(date="2026-01-02T03:04:05+00:00", provenance=made_of)))
+    for shown in (
+        "2026-01-02T03:04:05",
+        "0a1b",
+        "2c3d",
+        "4e5f",
+        "6a7b",
+        "11, 23",
+        "architecture.arguments.width",
+    ):
+        assert shown in text
+    assert "<evil>" not in text
+    assert "&#39;&lt;evil&gt;.pt&#39; --data &#39;two words&#39;" in text
 
 
 @pytest.mark.parametrize(

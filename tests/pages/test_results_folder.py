@@ -1,13 +1,15 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from fedmend.errors import CheckpointError, DataError, OutputError
-from fedmend.pages import PageContents, read_folder, render, write_page_settings
+from fedmend.errors import CheckpointError, DataError
+from fedmend.files import write_together
+from fedmend.pages import PageContents, page_settings_file, read_folder, render
 
 CONFIG = {"seed": 0, "data": {"source": "fashion-mnist-sample"}}
 TRIGGER = {"client": 1, "source_class": 9, "target_class": 7, "rate": 0.5, "pixels": [[0, 1]]}
@@ -23,7 +25,7 @@ def folder(made: Any, tmp_path: Path) -> Path:
     ]
     (tmp_path / "rounds.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     (tmp_path / "config.json").write_text(json.dumps(CONFIG))
-    write_page_settings(tmp_path, title="My run", reference_round=6, suspect_round=10)
+    write_together(tmp_path, page_settings_file(title="My run", reference_round=6, suspect_round=10))
     return tmp_path
 
 
@@ -79,16 +81,21 @@ def test_rounds_are_put_in_order_and_the_later_line_counts(folder: Path) -> None
     "settings", [{}, {"title": "„Ü“"}, {"reference_round": 0, "suspect_round": 9}, {"suspect_round": 9}]
 )
 def test_page_settings_are_read_as_they_were_written(folder: Path, settings: dict[str, Any]) -> None:
-    write_page_settings(folder, **settings)
+    write_together(folder, page_settings_file(**settings))
     contents = read_folder(folder)
     assert contents.title == settings.get("title", f"Results in {folder.name}")
     assert contents.reference_round == settings.get("reference_round")
     assert contents.suspect_round == settings.get("suspect_round")
 
 
-def test_what_cannot_be_written_is_an_error(folder: Path) -> None:
-    with pytest.raises(OutputError):
-        write_page_settings(folder / "scan.json", title="x")
+def test_what_is_about_to_be_written_counts_as_written(made: Any, folder: Path, tmp_path: Path) -> None:
+    repair = replace(made.repair(), reason="Another one.")
+    pending = {"repair.json": repair.to_json(), "scan.json": None, **page_settings_file(title="Soon")}
+    contents = read_folder(folder, pending)
+    assert (contents.repair, contents.scan, contents.title) == (repair, None, "Soon")
+    assert contents.settings == CONFIG
+    contents = read_folder(tmp_path / "not there yet", pending)
+    assert (contents.repair, contents.settings) == (repair, {})
 
 
 @pytest.mark.parametrize(
@@ -109,6 +116,34 @@ def test_a_damaged_file_is_one_clear_line(folder: Path, name: str, content: byte
     with pytest.raises(DataError, match=rf"{name} is damaged") as caught:
         read_folder(folder)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["scan.json", "repair.json", "config.json", "page.json", "rounds.jsonl"])
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        ("9" * 5000, "a number of 5000 digits"),
+        ("-" + "9" * 5000, "a number of 5001 digits"),
+        ("1e400", "a number above 1e\\+100"),
+        ("-1.5e308", "a number above 1e\\+100"),
+        ("[" * 100_000, "nested too deeply"),
+    ],
+    ids=["integer", "negative", "infinite", "large", "nested"],
+)
+def test_numbers_and_nesting_that_no_result_has(folder: Path, name: str, value: str, said: str) -> None:
+    (folder / name).write_text(f'{{"round": {value}, "accuracy": 0.5, "seed": {value}}}')
+    with pytest.raises(DataError, match=rf"{name} is damaged: it .*{said}") as caught:
+        read_folder(folder)
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 400
+
+
+def test_the_largest_rounds_and_infinite_settings_are_shown(folder: Path) -> None:
+    (folder / "rounds.jsonl").write_text(
+        '{"round": 1, "accuracy": 0.5}\n{"round": 999999999999999999, "accuracy": 0.6}\n'
+    )
+    (folder / "config.json").write_text('{"a": Infinity, "b": NaN, "c": 1e99}')
+    assert render(read_folder(folder))
 
 
 @pytest.mark.parametrize(("name", "advice"), [("scan.json", "scan again"), ("repair.json", "repair again")])

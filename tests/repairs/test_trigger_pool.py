@@ -82,7 +82,7 @@ RATE = "a trigger's rate below 0 or above 1"
         ({found()}, MANY),
         (iter([found()]), MANY),
         (found(), MANY),
-        ("abc", NONE),
+        ("abc", MANY),
         ([None], NONE),
         ([found().trigger], NONE),
         ([FoundTrigger(None, 0, 1, 1.0)], NONE),  # type: ignore[arg-type]

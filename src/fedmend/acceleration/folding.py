@@ -5,6 +5,8 @@ from __future__ import annotations
 from torch import fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from fedmend.acceleration.packing import hooked
+
 
 def folded(model: nn.Module) -> nn.Module:
     """A copy of the model with every BatchNorm2d after a convolution folded into it; other modules are shared.
@@ -20,7 +22,9 @@ def folded(model: nn.Module) -> nn.Module:
     """
     if not any(isinstance(module, nn.BatchNorm2d) for module in model.modules()):
         return model
-    traced = fx.symbolic_trace(model)
+    traced = fx.symbolic_trace(
+        nn.Sequential(model) if hooked(model) else model
+    )  # a root's own hooks aren't traced
     modules = dict(traced.named_modules())
     for node in traced.graph.nodes:
         before = node.args[0] if node.op == "call_module" and node.args else None

@@ -12,6 +12,9 @@ from fedmend.errors import DataError
 State: TypeAlias = dict[str, Tensor]
 """A rule's tensors from round to round, by name; empty before the first round."""
 
+MOST_EXAMPLES = 10**9
+"""A client that claims more training examples than this is refused."""
+
 
 @dataclass(frozen=True, eq=False)
 class Updates:
@@ -19,12 +22,13 @@ class Updates:
 
     Attributes:
         deltas: float (clients, P), each client's change of the model's flat vector (see ``fedmend.parameters``).
-        num_examples: (clients,), above 0: the number of training examples that each client reports.
+        num_examples: (clients,), from 1 to 10^9: the number of training examples that each client reports.
         client_ids: the clients' numbers.
         parameters: bool (P,): True for parameters, False for float buffers such as a running variance.
 
     Raises:
-        DataError: there is no client, the shapes don't match, or a client has no examples.
+        DataError: there is no client, the shapes don't match, the deltas are not floats, or a client's number of
+            examples is out of range.
     """
 
     deltas: Tensor
@@ -42,8 +46,13 @@ class Updates:
             )
         if shapes[0][0] != clients:
             raise DataError(f"updates need one delta per client; got {shapes[0][0]} for {clients} clients")
-        if bool((self.num_examples <= 0).any()):
-            raise DataError("updates need at least one example from each client")
+        if not self.deltas.is_floating_point():
+            raise DataError(f"updates need deltas of floats; got {self.deltas.dtype}")
+        if not bool(((self.num_examples > 0) & (self.num_examples <= MOST_EXAMPLES)).all()):
+            raise DataError(
+                f"updates need at least one example from each client and at most {MOST_EXAMPLES:,}; got "
+                f"{self.num_examples.tolist()}"
+            )
 
 
 class Aggregator(Protocol):

@@ -32,8 +32,8 @@ class UniformFedAvg:
 
 def weighted_mean(deltas: Tensor, num_examples: Tensor) -> Tensor:
     """``sum(n_i * delta_i) / sum(n_i)``, (P,), of deltas (clients, P) and numbers of examples (clients,)."""
-    weights = num_examples.to(torch.float64) / num_examples.sum()
-    return weights.to(deltas) @ deltas
+    counts = num_examples.to(torch.float64)
+    return (counts / counts.sum()).to(deltas) @ deltas
 
 
 def uniform_mean(deltas: Tensor) -> Tensor:

@@ -3,7 +3,7 @@
 from fedmend.checkpoints.fitting import load_checkpoint, load_into
 from fedmend.checkpoints.reading import read_state
 from fedmend.checkpoints.trigger_files import read_patch, read_trigger, save_trigger
-from fedmend.checkpoints.writing import save_state
+from fedmend.checkpoints.writing import save_state, state_bytes
 
 __all__ = [
     "load_checkpoint",
@@ -13,4 +13,5 @@ __all__ = [
     "read_trigger",
     "save_state",
     "save_trigger",
+    "state_bytes",
 ]

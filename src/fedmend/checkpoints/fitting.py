@@ -1,100 +1,152 @@
-"""Fits weights to a model: checks names, shapes, types and values, then copies."""
+"""Fits weights to a model: finds them, checks names, shapes, types and values, then copies."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
 
+import torch
 from torch import Tensor, nn
 
-from fedmend.checkpoints.plain_tensors import PREFIXES
-from fedmend.checkpoints.reading import read_state
-from fedmend.checkpoints.wording import listed, shown
+from fedmend.checkpoints.file_contents import FileContents, from_tensors
+from fedmend.checkpoints.name_matching import Candidate, find_weights, is_counter, same_shape
+from fedmend.checkpoints.plain_tensors import DTYPES
+from fedmend.checkpoints.reading import open_contents
+from fedmend.checkpoints.stored_tensors import Entry, StoredTensor, UnusableTensor
+from fedmend.checkpoints.wording import listed, shown, unusable
 from fedmend.errors import CheckpointError
 
 
 def load_into(model: nn.Module, state: Mapping[str, Tensor]) -> None:
     """Copy ``state`` into ``model``, all or nothing; floating-point values are cast to the model's types.
 
+    Prefixes such as ``module.`` may differ; BatchNorm's ``num_batches_tracked`` may be missing, of another type or of
+    shape (1,).
+
     Raises:
         CheckpointError: names, shapes or types differ from the model's, or a value is NaN, infinite, or a
             negative variance. The model is then as it was.
     """
+    _fit(model, from_tensors(state), None)
+
+
+def load_checkpoint(
+    path: Path | str, model: nn.Module, *, key: str | None = None, strip_prefix: str | None = None
+) -> None:
+    """Read a model file and copy its weights into ``model``, all or nothing (see :func:`load_into`).
+
+    The weights are found by the model's names and shapes, under any keys and prefixes; arrays without names, as
+    Flower saves them, by their order. Other contents of the file are neither read nor run. Only as much memory is
+    taken as the model needs.
+
+    Args:
+        path: safetensors, a file of ``torch.save``, or an ``.npz`` file of arrays.
+        model: its weights are replaced.
+        key: of the state dict to take, such as "state_dict_ema", where a file holds several. Keys within keys are
+            joined by dots. A file that is a state dict itself needs none.
+        strip_prefix: of the names to take, such as "ema_model.", where a state dict holds several networks. Names
+            that are the model's already need none.
+
+    Raises:
+        CheckpointError: the file can't be used for this model, which is then as it was.
+    """
+    with open_contents(path) as contents:
+        try:
+            _fit(model, contents.under(key), strip_prefix)
+        except CheckpointError as error:
+            raise CheckpointError(f"can't use {path}: {error}") from error
+
+
+def _fit(model: nn.Module, contents: FileContents, strip_prefix: str | None) -> None:
     own = model.state_dict()
     extra = [name for name, value in own.items() if not isinstance(value, Tensor)]
     if extra:
         raise CheckpointError(
             f"the model's state holds {listed(extra)}, which isn't a tensor and which no checkpoint here can hold"
         )
-    for prefix in PREFIXES:  # read_state removes the prefix even if it belongs to the model
-        if (
-            own
-            and all(name.startswith(prefix) for name in own)
-            and not any(n.startswith(prefix) for n in state)
-        ):
-            state = {prefix + name: value for name, value in state.items()}
-    _check_names(own, state)
-    _check_shapes(own, state)
-    checked = {name: state[name].detach().to(entry) for name, entry in own.items()}
-    broken = [n for n, value in checked.items() if value.is_floating_point() and not value.isfinite().all()]
+    parameters = [name for name, _ in model.named_parameters(remove_duplicate=False)]
+    found = find_weights(own, parameters, contents, strip_prefix)
+    _check_kinds(found.tensors)
+    _check_names(own, found, contents)
+    _check_shapes(own, found.tensors)
+    model.load_state_dict(_values(own, found.tensors))
+
+
+def _values(own: Mapping[str, Tensor], found: Mapping[str, Entry]) -> dict[str, Tensor]:
+    """The checked values in the model's types; one tensor after the other, since they may be large."""
+    checked, broken, negative = {}, [], []
+    for name, entry in own.items():
+        stored = found.get(name)
+        if not isinstance(stored, StoredTensor):  # a counter that the file lacks
+            checked[name] = entry
+            continue
+        value = stored.load()
+        cast = value.reshape(entry.shape).to(entry)
+        if not _finite(value) or not _finite(cast):
+            broken.append(name)
+        if name.endswith("running_var") and bool((cast < 0).any()):
+            negative.append(name)
+        checked[name] = cast
     if broken:
         raise CheckpointError(
             f"the checkpoint holds NaN or infinite values in {listed(broken)}; training diverged or the file "
             "is damaged: use an earlier checkpoint"
         )
-    negative = [n for n, value in checked.items() if n.endswith("running_var") and bool((value < 0).any())]
     if negative:
         raise CheckpointError(
             f"the checkpoint holds negative variances in {listed(negative)}; it can't be used"
         )
-    model.load_state_dict(checked)
+    return checked
 
 
-def load_checkpoint(path: Path | str, model: nn.Module) -> None:
-    """Read a model file and copy it into ``model`` (see :func:`read_state` and :func:`load_into`).
-
-    Raises:
-        CheckpointError: the file can't be used for this model, which is then as it was.
-    """
-    state = read_state(path)
-    try:
-        load_into(model, state)
-    except CheckpointError as error:
-        raise CheckpointError(f"can't use {path}: {error}") from error
+def _finite(value: Tensor) -> bool:
+    return not value.is_floating_point() or bool(torch.isfinite(value).all())
 
 
-def _check_names(own: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> None:
-    missing = [name for name in own if name not in state]
-    unknown = [name for name in state if name not in own]
-    if missing or unknown:
+def _check_names(own: Mapping[str, Tensor], found: Candidate, contents: FileContents) -> None:
+    missing = [name for name in own if name not in found.tensors and not is_counter(name)]
+    if missing:
+        _check_kinds(
+            {name: entry for name, entry in contents.entries.items() if isinstance(entry, UnusableTensor)}
+        )
+    if missing or found.unknown:
         parts = [f"it lacks {listed(missing)}"] if missing else []
-        parts += [f"it has {listed(unknown)}, which the model lacks"] if unknown else []
+        parts += [f"it has {listed(found.unknown)}, which the model lacks"] if found.unknown else []
         raise CheckpointError(
             f"the checkpoint is of another architecture: {'; '.join(parts)}; "
             "name the architecture it was trained with"
         )
 
 
-def _check_shapes(own: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> None:
-    differ = [name for name, entry in own.items() if state[name].shape != entry.shape]
+def _check_kinds(found: Mapping[str, Entry]) -> None:
+    for name, entry in found.items():
+        if isinstance(entry, UnusableTensor):
+            raise CheckpointError(unusable(name, entry.kind))
+        if entry.dtype not in DTYPES:
+            raise CheckpointError(unusable(name, f"of type {entry.dtype}"))
+
+
+def _check_shapes(own: Mapping[str, Tensor], found: Mapping[str, Entry]) -> None:
+    given = {name: entry for name, entry in found.items() if isinstance(entry, StoredTensor)}
+    differ = [name for name in own if name in given and not same_shape(name, own[name], given[name])]
     if differ:
         weights = [name for name, entry in own.items() if entry.ndim == 2]
         last = weights[-1] if weights else ""
         head = {last, last.removesuffix("weight") + "bias"}
-        if last in differ and set(differ) <= head and own[last].shape[1:] == state[last].shape[1:]:
+        if last in differ and set(differ) <= head and tuple(own[last].shape[1:]) == given[last].shape[1:]:
             raise CheckpointError(
-                f"the checkpoint has {state[last].shape[0]} classes, the data has {own[last].shape[0]}; "
+                f"the checkpoint has {given[last].shape[0]} classes, the data has {own[last].shape[0]}; "
                 "use the data it was trained for"
             )
         first = differ[0]
         raise CheckpointError(
             f"the checkpoint is of another architecture or for other images: {listed(differ)} differ in "
-            f"shape; {shown(first)} is {shown(tuple(state[first].shape))} rather than "
+            f"shape; {shown(first)} is {shown(given[first].shape)} rather than "
             f"{tuple(own[first].shape)}"
         )
-    for name, entry in own.items():
-        given = state[name]
-        if given.dtype != entry.dtype and not (given.is_floating_point() and entry.is_floating_point()):
+    for name, stored in given.items():
+        both_float = stored.dtype.is_floating_point and own[name].is_floating_point()
+        if stored.dtype != own[name].dtype and not both_float and not is_counter(name):
             raise CheckpointError(
-                f"the checkpoint has {shown(name)} as {given.dtype}, the model as {entry.dtype}"
+                f"the checkpoint has {shown(name)} as {stored.dtype}, the model as {own[name].dtype}"
             )

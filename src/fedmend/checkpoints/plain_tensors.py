@@ -1,4 +1,4 @@
-"""What a model file may hold: tensors of ordinary numbers, under names that some wrappers prefix."""
+"""What a model file may hold: tensors of ordinary numbers."""
 
 import torch
 
@@ -8,5 +8,3 @@ DTYPES = frozenset(
         *(torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64, torch.bool),
     }
 )
-PREFIXES = ("module.", "_orig_mod.")
-"""What ``DataParallel`` and ``torch.compile`` put before every name."""

@@ -1,43 +1,47 @@
 """Reads model files, which may come from anyone and may be hostile.
 
 A file is data: no code in it is run, and no architecture is read from it. Cheap checks come first: the kind of file,
-whether its table of contents is consistent, then names, types and shapes. :mod:`fedmend.checkpoints.fitting` checks
-the values before they reach a model. ``torch.save`` files are read with ``weights_only``, and their storages are
-mapped from the file, so a false size can't reach beyond it.
+whether its table of contents is consistent, then names, types and shapes. :mod:`fedmend.checkpoints.fitting` compares
+those with the model before a value is read. Pickles are parsed (:mod:`fedmend.checkpoints.pickle_parsing`), and files
+are read rather than mapped, since a mapped file that is cut short ends the process.
 """
 
 from __future__ import annotations
 
 import io
-import json
-import pickle
-import pickletools
-import re
-import warnings
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import BinaryIO
 
-import safetensors.torch
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from fedmend.checkpoints.plain_tensors import DTYPES, PREFIXES
-from fedmend.checkpoints.wording import kind_of, short, shown
+from fedmend.checkpoints.file_contents import FileContents, from_value
+from fedmend.checkpoints.file_kinds import kind_of_archive, refuse_other_kinds
+from fedmend.checkpoints.foreign_objects import check_objects
+from fedmend.checkpoints.npz_files import read_arrays
+from fedmend.checkpoints.plain_tensors import DTYPES
+from fedmend.checkpoints.safetensors_files import read_header
+from fedmend.checkpoints.stored_tensors import StoredTensor
+from fedmend.checkpoints.torch_files import Pickled, read_archive, read_pickles
+from fedmend.checkpoints.wording import listed, short, shown, unusable
 from fedmend.errors import CheckpointError
 
 _LARGEST_FILE = 8 * 2**30
-_LARGEST_HEADER = 16 * 2**20
-_NESTED = ("state_dict", "model_state_dict", "model")
+_LARGEST_DIRECTORY = 8 * 2**20
 _ADVICE = "ask for the weights as a .safetensors file"
 
 
-def read_state(path: Path | str) -> dict[str, Tensor]:
+def read_state(path: Path | str, *, key: str | None = None) -> dict[str, Tensor]:
     """Read the weights in a model file, without running any code in it.
 
-    Accepts safetensors and ``torch.save`` files that hold a ``state_dict``, or a dict with one under
-    ``state_dict``, ``model_state_dict`` or ``model``. A prefix ``module.`` or ``_orig_mod.`` of all names is
-    removed.
+    Accepts safetensors, files of ``torch.save`` and ``.npz`` files that hold one ``state_dict``, under any key.
+    Names are as in the file; :func:`load_checkpoint` compares them with a model's.
+
+    Args:
+        path: the file.
+        key: of the state dict to read, where there are several; keys within keys are joined by dots.
 
     Returns:
         Names to dense real tensors on the CPU, which share no memory with each other or with the file. The
@@ -46,16 +50,41 @@ def read_state(path: Path | str) -> dict[str, Tensor]:
     Raises:
         CheckpointError: the file is missing, damaged or hostile, or holds something else.
     """
+    with open_contents(path) as contents:
+        states = contents.under(key).states()
+        if len(states) > 1:
+            raise CheckpointError(
+                f"{path} holds several state dicts: {listed(states, 6)}; choose one by its key"
+            )
+        if not states:
+            raise CheckpointError(f"{path} holds no state_dict, but tensors without names")
+        (state,) = states.values()
+        total = 0
+        for name, entry in state.items():
+            kind = f"of type {entry.dtype}" if isinstance(entry, StoredTensor) else entry.kind
+            if not isinstance(entry, StoredTensor) or entry.dtype not in DTYPES:
+                raise CheckpointError(f"{path}: {unusable(name, kind)}")
+            total += entry.nbytes
+            if total > 4 * contents.size:
+                raise CheckpointError(
+                    f"{path} claims the shape {shown(entry.shape)} for {shown(name)}, more than the file "
+                    f"holds; it is damaged or made to exhaust memory: {_ADVICE}"
+                )
+        return {name: entry.load() for name, entry in state.items() if isinstance(entry, StoredTensor)}
+
+
+@contextmanager
+def open_contents(path: Path | str) -> Iterator[FileContents]:
+    """What a model file holds, while it is open; see :class:`FileContents`.
+
+    Raises:
+        CheckpointError: the file is missing, damaged or hostile, or holds no weights.
+    """
     path = Path(path)
     try:
         size = _size(path)
         with path.open("rb") as file:
-            head = file.read(9)
-        if path.suffix.lower() == ".safetensors" or head[8:] == b"{":
-            content: object = _read_safetensors(path)
-        else:
-            content = _read_torch(path, zipped=head.startswith(b"PK"))
-        return _own(path, _strip(_unwrap(path, content)), size)
+            yield _contents(path, file, size)
     except (OSError, MemoryError) as error:
         reason = getattr(error, "strerror", None) or "not enough memory"
         raise CheckpointError(f"can't read {path}: {reason}") from error
@@ -64,8 +93,13 @@ def read_state(path: Path | str) -> dict[str, Tensor]:
 def _size(path: Path) -> int:
     if not path.exists():
         raise CheckpointError(f"there is no file {path}; check the name")
+    if path.is_dir():
+        raise CheckpointError(
+            f"{path} is not a file; name the model file itself. A checkpoint in a folder, as DeepSpeed and FSDP write "
+            "them, must be consolidated into one file first"
+        )
     if not path.is_file():
-        raise CheckpointError(f"{path} is not a file; name the model file itself")
+        raise CheckpointError(f"{path} is not a file but a pipe or a device; name the model file itself")
     size = path.stat().st_size
     if size == 0:
         raise CheckpointError(f"{path} is empty; copy it again")
@@ -74,134 +108,85 @@ def _size(path: Path) -> int:
     return size
 
 
-def _read_safetensors(path: Path) -> dict[str, Tensor]:
-    damaged = f"{path} is not an intact safetensors file"
-    with path.open("rb") as file:
-        length = int.from_bytes(file.read(8), "little")
-        if length > _LARGEST_HEADER:
-            raise CheckpointError(f"{damaged}: its header claims {length} bytes; copy it again, or {_ADVICE}")
-        try:
-            json.loads(file.read(length), object_pairs_hook=_no_duplicates)
-            file.seek(0)
-            return safetensors.torch.load(file.read())
-        except OSError:
-            raise
-        except Exception as error:
-            raise CheckpointError(f"{damaged} ({short(error)}); copy it again") from error
-
-
-def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    if len(dict(pairs)) < len(pairs):
-        raise ValueError("a name occurs twice in the header")
-    return dict(pairs)
-
-
-def _read_torch(path: Path, *, zipped: bool) -> object:
-    if zipped:
-        _check_zip(path)
+def _contents(path: Path, file: BinaryIO, size: int) -> FileContents:
+    head = file.read(512)
+    is_safetensors = _looks_like_safetensors(path, head)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            # A mapped storage is a slice of the file, so a declared size can't reach beyond it.
-            content: object = torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
-            return content
-    except OSError:
+        refuse_other_kinds(head)
+        if is_safetensors:
+            contents = from_value(read_header(file, size), size)
+        elif head.startswith(b"PK"):
+            contents = _archive_contents(file, size)
+        else:
+            contents = _pickled_contents(read_pickles(file, size), size)
+    except CheckpointError as error:
+        raise CheckpointError(f"{path} {error}") from error
+    except (OSError, MemoryError):
         raise
     except Exception as error:
-        if isinstance(error, pickle.UnpicklingError) and (zipped or _pickled_objects(path)):
-            found = re.search(r"GLOBAL ([\w.]+)", str(error))
-            what = f"Python code ({short(found[1])})" if found else "Python objects"
-            raise CheckpointError(
-                f"{path} holds {what} that could run when loaded; nothing was run. It may be an attack, or a "
-                f"whole model pickled rather than its state_dict(): {_ADVICE}"
-            ) from error
+        what = "not an intact safetensors file" if is_safetensors else "damaged or not a model file"
         raise CheckpointError(
-            f"{path} is damaged or not a model file: expected safetensors or a state_dict written by "
-            "torch.save; copy it again"
+            f"{path} is {what} ({short(error)}): expected safetensors, a state_dict written by torch.save, or "
+            "arrays by numpy.savez; copy it again"
         ) from error
+    if not contents.entries and not contents.lists:
+        raise CheckpointError(f"{path} holds no tensors; expected a state_dict, or a dict with one in it")
+    return contents
 
 
-def _pickled_objects(path: Path) -> bool:
-    """Whether a pickle at the file's start calls something; pickles are parsed, not run."""
-    with path.open("rb") as file:
-        beginning = io.BytesIO(file.read(2**20))
-    try:
-        while True:
-            names = {opcode.name for opcode, _, _ in pickletools.genops(beginning)}
-            if names & {"REDUCE", "BUILD", "NEWOBJ", "NEWOBJ_EX", "INST", "OBJ"}:
-                return True
-    except Exception:  # the end, or not a pickle
-        return False
+def _looks_like_safetensors(path: Path, head: bytes) -> bool:
+    if head[8:9] == b"{":
+        return True
+    return path.suffix.lower() == ".safetensors" and not head.startswith((b"PK", b"\x80"))
 
 
-def _check_zip(path: Path) -> None:
-    """Check that entries are uncompressed and together no larger than the file, as ``torch.save`` writes them."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            entries = archive.infolist()
-    except (zipfile.BadZipFile, ValueError, NotImplementedError) as error:
-        raise CheckpointError(f"{path} is damaged or cut short; copy it again") from error
-    names = {entry.filename for entry in entries}
-    if any(name.rpartition("/")[2] == "constants.pkl" for name in names):
+def _pickled_contents(pickled: Pickled, size: int) -> FileContents:
+    contents = from_value(pickled.value, size)
+    check_objects(pickled, contents)
+    return contents
+
+
+def _archive_contents(file: BinaryIO, size: int) -> FileContents:
+    archive = zipfile.ZipFile(_Directory(file, size))
+    entries = archive.infolist()
+    if len({entry.filename for entry in entries}) < len(entries):
+        raise CheckpointError(f"names an entry twice, which neither torch nor NumPy does; {_ADVICE}")
+    overlapping = sum(entry.compress_size for entry in entries) > size
+    kind = "torch" if overlapping else kind_of_archive(archive)
+    compressed = any(entry.compress_type != zipfile.ZIP_STORED for entry in entries)
+    if overlapping or (compressed and kind == "torch"):
         raise CheckpointError(
-            f"{path} is a TorchScript archive, which holds code; save the model's state_dict() instead"
+            f"holds compressed or overlapping entries, which torch.save never writes and which could exhaust memory; "
+            f"{_ADVICE}"
         )
-    if len(names) < len(entries):
-        raise CheckpointError(f"{path} names an entry twice, which torch.save never does; {_ADVICE}")
-    stored = all(e.compress_type == zipfile.ZIP_STORED and e.file_size == e.compress_size for e in entries)
-    if not stored or sum(entry.file_size for entry in entries) > path.stat().st_size:
-        raise CheckpointError(
-            f"{path} holds compressed or overlapping entries, which torch.save never writes and which "
-            f"could exhaust memory; {_ADVICE}"
-        )
+    if kind == "torch":
+        return _pickled_contents(read_archive(file, archive), size)
+    if any(entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED) for entry in entries):
+        raise CheckpointError("is compressed as numpy.savez never does; save it again")
+    return from_value(read_arrays(archive), size)
 
 
-def _unwrap(path: Path, content: object) -> dict[str, object]:
-    """The state dict: the content itself, or the one inside a training checkpoint."""
-    wanted = f"expected a state_dict, or a dict with one under {', '.join(_NESTED)}"
-    if not isinstance(content, dict):
-        raise CheckpointError(f"{path} holds a value of type {kind_of(content)}; {wanted}")
-    nested = [key for key in _NESTED if isinstance(content.get(key), dict)]
-    if len(nested) > 1:
-        raise CheckpointError(f"{path} holds {len(nested)} state dicts ({', '.join(nested)}): keep only one")
-    state: dict[object, object] = content[nested[0]] if nested else content
-    if not state:
-        raise CheckpointError(f"{path} holds no tensors; {wanted}")
-    for name, value in state.items():
-        if not isinstance(name, str):
-            raise CheckpointError(f"{path} has a key of type {kind_of(name)}; expected strings")
-        if type(value) not in (Tensor, nn.Parameter):
-            raise CheckpointError(f"{path} holds a value of type {kind_of(value)} at {shown(name)}; {wanted}")
-    return {str(name): value for name, value in state.items()}
+class _Directory(io.RawIOBase):
+    """A file for :mod:`zipfile`, which refuses to read a table of contents that is too large for a model's."""
 
+    def __init__(self, file: BinaryIO, size: int) -> None:
+        self._file, self._size = file, size
 
-def _strip(state: dict[str, Any]) -> dict[str, Any]:
-    for prefix in PREFIXES:
-        if all(name.startswith(prefix) for name in state):
-            state = {name.removeprefix(prefix): value for name, value in state.items()}
-    return state
+    def read(self, size: int = -1, /) -> bytes:
+        """Read ``size`` bytes, or what is left."""
+        size = self._size - self._file.tell() if size < 0 else size
+        if size > _LARGEST_DIRECTORY:
+            raise ValueError("its table of contents is too large")
+        return self._file.read(size)
 
+    def seek(self, offset: int, whence: int = 0, /) -> int:
+        """Go to a position."""
+        return self._file.seek(offset, whence)
 
-def _own(path: Path, state: dict[str, Any], size: int) -> dict[str, Tensor]:
-    """Copy the tensors after checking that they are dense, real and no larger than the file can hold."""
-    total = 0
-    for name, value in state.items():
-        dense = value.layout == torch.strided and not value.is_quantized and not value.is_nested
-        if value.is_meta or not dense or value.dtype not in DTYPES:
-            raise CheckpointError(
-                f"{path} holds {shown(name)} of type {kind_of(value)}; "
-                "expected dense real tensors: save it as one"
-            )
-        nbytes = value.numel() * value.element_size()
-        total += nbytes
-        if nbytes > value.untyped_storage().nbytes() or total > 4 * size:
-            raise CheckpointError(
-                f"{path} claims the shape {shown(tuple(value.shape))} for {shown(name)}, more than the file "
-                f"holds; it is damaged or made to exhaust memory: {_ADVICE}"
-            )
-    try:
-        return {
-            name: value.detach().clone(memory_format=torch.contiguous_format) for name, value in state.items()
-        }
-    except RuntimeError as error:
-        raise CheckpointError(f"{path} holds tensors of impossible shapes ({short(error)})") from error
+    def tell(self) -> int:
+        """The position."""
+        return self._file.tell()
+
+    def seekable(self) -> bool:
+        """True."""
+        return True

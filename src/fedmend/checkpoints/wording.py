@@ -26,6 +26,12 @@ def listed(names: Iterable[str], most: int = 3) -> str:
     return ", ".join(shown(name) for name in names[:most]) + more
 
 
+def unusable(name: str, kind: str) -> str:
+    """What is wrong with a tensor of a kind that models here don't have."""
+    advice = "save the weights as they were before" if kind == "quantised" else "save it as one"
+    return f"{shown(name)} is a tensor {kind}; expected dense real tensors: {advice}"
+
+
 def kind_of(value: object) -> str:
     """A value's type; of a tensor also its dtype and, where unusual, its layout."""
     if not isinstance(value, Tensor):

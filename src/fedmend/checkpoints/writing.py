@@ -12,7 +12,7 @@ from torch import Tensor
 from fedmend.checkpoints.plain_tensors import DTYPES
 from fedmend.checkpoints.wording import kind_of, shown
 from fedmend.errors import CheckpointError
-from fedmend.files import write_atomically
+from fedmend.files import write_bytes
 
 
 def save_state(state: Mapping[str, Tensor], path: Path | str) -> None:
@@ -26,6 +26,15 @@ def save_state(state: Mapping[str, Tensor], path: Path | str) -> None:
         CheckpointError: the state holds something other than dense real tensors.
         OutputError: the file can't be written.
     """
+    write_bytes(Path(path), state_bytes(state))
+
+
+def state_bytes(state: Mapping[str, Tensor]) -> bytes:
+    """What :func:`save_state` writes.
+
+    Raises:
+        CheckpointError: see there.
+    """
     entries = {}
     for name, value in state.items():
         if not isinstance(value, Tensor) or value.dtype not in DTYPES or value.layout != torch.strided:
@@ -33,9 +42,4 @@ def save_state(state: Mapping[str, Tensor], path: Path | str) -> None:
                 f"can't save {shown(name)} of type {kind_of(value)}: expected a dense real tensor"
             )
         entries[name] = value.detach().to("cpu", copy=True, memory_format=torch.contiguous_format)
-    content = safetensors.torch.save(entries, metadata={"format": "pt"})
-    write_atomically(Path(path), lambda temporary: _write(temporary, content))
-
-
-def _write(path: Path, content: bytes) -> None:
-    path.write_bytes(content)
+    return safetensors.torch.save(entries, metadata={"format": "pt"})

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from fedmend.cli.console import InterruptError, run
+from fedmend.cli.console import InterruptError, run, show
 
 COMMANDS = {
     "demo": "Attack a small federation, find the backdoor and repair the model.",
@@ -22,7 +22,7 @@ COMMANDS = {
 
 
 class _LazyGroup(click.Group):
-    """Imports a command when it is called, from the module ``<name>_command``."""
+    """Imports a command's options when they are needed, and what it does, with torch, when it is called."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
@@ -30,7 +30,7 @@ class _LazyGroup(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
-        command: click.Command = getattr(import_module(f"fedmend.cli.{cmd_name}_command"), cmd_name)
+        command: click.Command = getattr(import_module(f"fedmend.cli.{cmd_name}_options"), cmd_name)
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -55,7 +55,7 @@ class _LazyGroup(click.Group):
 def command_line(context: click.Context) -> None:
     """Find and remove backdoors in models trained by federated learning."""
     if context.invoked_subcommand is None:
-        click.echo(context.get_help())
+        show(context.get_help())
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from fedmend.checkpoints import load_checkpoint
 from fedmend.cli.data_options import DataChoice
 from fedmend.cli.model_options import ModelChoice
+from fedmend.cli.recording import architecture_record, data_record, file_record, words_of_command
 from fedmend.cli.thread_choice import use_one_thread_if_small
 from fedmend.data import ImageSet, LazyImages, open_images, stratified
-from fedmend.detection import Case
+from fedmend.detection import Case, ScanReport
 from fedmend.detection.decision import MIN_IMAGES
-from fedmend.errors import ConfigError, DataError
+from fedmend.detection.provenance import Provenance
+from fedmend.errors import ConfigError, DataError, ModelError
 from fedmend.inference import pixels_for
-from fedmend.models import build_model, probe
+from fedmend.models import build_model, normalized, probe
 from fedmend.seeds import generator
 
 _PER_CLASS, _MOST, _LEAST_PER_CLASS = 40, 600, 3
@@ -32,18 +34,31 @@ class LoadedCase:
         reference: likewise, or None.
         images: all images of the source; only the chosen ones are decoded yet.
         chosen: the images to scan with.
+        provenance: what all of that was made of.
+        expected_accuracy: see :class:`~fedmend.detection.Case`.
     """
 
     suspect: nn.Module
     reference: nn.Module | None
     images: LazyImages
     chosen: ImageSet
+    provenance: Provenance
+    expected_accuracy: float | None = None
 
     def to_scan(self) -> Case:
         """The case of a scan, with the chosen images."""
         return Case(
-            self.suspect, self.reference, self.chosen.images, self.chosen.labels, self.images.class_names
+            self.suspect,
+            self.reference,
+            self.chosen.images,
+            self.chosen.labels,
+            self.images.class_names,
+            self.expected_accuracy,
         )
+
+    def recorded(self, report: ScanReport) -> ScanReport:
+        """The report of a scan of :meth:`to_scan`, with its provenance."""
+        return replace(report, provenance=self.provenance)
 
     def repair_images(self, most: int, seed: int) -> ImageSet:
         """Decode at most ``most`` images to repair with, balanced over the classes as far as possible.
@@ -55,7 +70,13 @@ class LoadedCase:
 
 
 def load_case(
-    suspect: Path, reference: Path | None, model: ModelChoice, data: DataChoice, device: str, seed: int
+    suspect: Path,
+    reference: Path | None,
+    model: ModelChoice,
+    data: DataChoice,
+    device: str,
+    seed: int,
+    expected_accuracy: float | None = None,
 ) -> LoadedCase:
     """Load the models, open the images, decode those to scan with, and choose the number of threads.
 
@@ -66,6 +87,7 @@ def load_case(
         data: the images.
         device: see :func:`choose_device`.
         seed: of the choice of images.
+        expected_accuracy: see :class:`~fedmend.detection.Case`.
 
     Raises:
         ConfigError: the architecture or the source isn't given.
@@ -76,36 +98,51 @@ def load_case(
         raise ConfigError(
             f"give {' and '.join(name for name, value in given.items() if value is None)} as well"
         )
-    images = open_images(data.source, data.split)
-    chosen = choose_images(images, data.count, seed)
+    images = open_images(data.source, data.split, resize=data.resize, classes=data.classes)
+    indices = choose_indices(images, data.count, seed)
+    chosen = images.subset(indices)
     where = choose_device(device)
-    suspected = load_model(suspect, model.architecture, chosen, where)
+    suspected = load_model(suspect, model, chosen, where)
     use_one_thread_if_small(suspected, pixels_for(suspected, chosen.images[0]))
-    return LoadedCase(
-        suspected,
-        None if reference is None else load_model(reference, model.architecture, chosen, where),
-        images,
-        chosen,
+    compared = None if reference is None else load_model(reference, model, chosen, where)
+    provenance = Provenance(
+        command=words_of_command(),
+        suspect=file_record(suspect),
+        reference=None if reference is None else file_record(reference),
+        architecture=architecture_record(model),
+        data=data_record(data, images, indices, chosen),
     )
+    return LoadedCase(suspected, compared, images, chosen, provenance, expected_accuracy)
 
 
-def load_model(path: Path, architecture: str, images: ImageSet, device: torch.device) -> nn.Module:
+def load_model(path: Path, choice: ModelChoice, images: ImageSet, device: torch.device) -> nn.Module:
     """Load a checkpoint's model, for such images and classes, in eval mode.
 
     Raises:
-        ModelError: the architecture can't be built.
+        ConfigError: the architecture isn't given.
+        ModelError: the architecture can't be built, or the model fails on such images.
         CheckpointError: the file holds no such model.
     """
+    if choice.architecture is None:
+        raise ConfigError("give --model as well")
     _, channels, height, width = images.images.shape
     model = build_model(
-        architecture,
+        choice.architecture,
         num_classes=images.num_classes,
         in_channels=channels,
         image_size=(height, width),
         seed=0,
+        arguments=choice.arguments,
     )
-    load_checkpoint(path, model)
-    probe(model, channels, (height, width))
+    load_checkpoint(path, model, key=choice.key, strip_prefix=choice.strip_prefix)
+    if choice.normalization is not None:
+        normalized(model, *choice.normalization, channels)
+    classes = probe(model, channels, (height, width))
+    if classes != images.num_classes:
+        raise ModelError(
+            f"--model {choice.architecture} returns {classes} logits, but the data has {images.num_classes} classes; "
+            "give the data that it was trained for, or a factory that takes num_classes"
+        )
     return model.eval().to(device)
 
 
@@ -126,7 +163,16 @@ def choose_device(name: str) -> torch.device:
 
 
 def choose_images(images: ImageSet | LazyImages, count: int | None, seed: int) -> ImageSet:
-    """Draw ``count`` images, balanced over the classes as far as possible.
+    """Draw ``count`` images (see :func:`choose_indices`) and decode them.
+
+    Raises:
+        DataError: there are fewer than ``count``.
+    """
+    return images.subset(choose_indices(images, count, seed))
+
+
+def choose_indices(images: ImageSet | LazyImages, count: int | None, seed: int) -> Tensor:
+    """Draw the indices of ``count`` images, int64 (count,), balanced over the classes as far as possible.
 
     Without ``count``, draws 40 per class, but at most 600 in all, and at least three per class and the fewest that a
     scan accepts; all where there are fewer.
@@ -139,7 +185,7 @@ def choose_images(images: ImageSet | LazyImages, count: int | None, seed: int) -
         raise DataError(
             f"--images {wanted}, but the data has only {len(images)}; use fewer images or more data"
         )
-    return images.subset(stratified(images, min(wanted, len(images)), generator(seed, "images")))
+    return stratified(images, min(wanted, len(images)), generator(seed, "images"))
 
 
 def _default_count(classes: int) -> int:

@@ -5,15 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-import click
 import torch
 from torch import nn
 
 from fedmend.cli.case_loading import choose_device, choose_images, load_model
-from fedmend.cli.console import progress_bars
+from fedmend.cli.console import progress_bars, show
+from fedmend.cli.model_options import ModelChoice
 from fedmend.cli.repair_command import outcome
-from fedmend.cli.saving import save_repaired
-from fedmend.cli.scan_command import save_scan, summary
+from fedmend.cli.saving import model_file, save_results, scan_files
+from fedmend.cli.scan_command import summary
 from fedmend.data import ImageSet, load_images, stratified
 from fedmend.detection import Case, scan
 from fedmend.evaluation import accuracy, attack_success_rate
@@ -26,11 +26,11 @@ from fedmend.federation import (
     load_attacks,
     simulate,
 )
-from fedmend.files import write_text
 from fedmend.local_training import LocalTraining
-from fedmend.pages import AttackEvaluation, read_folder, write_evaluation, write_page, write_page_settings
+from fedmend.pages import AttackEvaluation, evaluation_file, page_settings_file
 from fedmend.progress import Progress
 from fedmend.repairs import HoldOutGate, repair
+from fedmend.repairs.repairing import SEARCHES
 from fedmend.seeds import generator
 
 TARGET = 5
@@ -62,30 +62,19 @@ class _Plan:
         )
 
 
+_STAGES = 2 + SEARCHES + 2 * HoldOutGate().max_passes
+"""The federation, the scan and the repair."""
+
 FULL = _Plan(clean_rounds=10, attacked_rounds=4)
 FAST = _Plan(clean_rounds=5, attacked_rounds=3)
 
 
-@click.command()
-@click.option(
-    "--out",
-    default="fedmend-demo",
-    show_default=True,
-    type=click.Path(path_type=Path),
-    help="Folder for the results; an interrupted demo there is resumed.",
-)
-@click.option("--fast", is_flag=True, help="Fewer rounds, and a less accurate model.")
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, ...")
 def demo(out: Path, fast: bool, device: str) -> None:
-    """Attack a small federation, find the backdoor and repair the model, on real images.
-
-    Twenty clients train a ConvNet on a sample of Fashion-MNIST; in the last rounds one of them plants a backdoor.
-    The last model is scanned, with an earlier one as the reference, and repaired.
-    """
+    """See :func:`fedmend.cli.demo_options.demo`."""
     plan, where = FAST if fast else FULL, choose_device(device)
     config = plan.config
     training, test = load_images(config.data.source, "train"), load_images(config.data.source, "test")
-    with progress_bars() as progress:
+    with progress_bars(stages=_STAGES) as progress:
         run = simulate(
             config,
             out,
@@ -93,11 +82,9 @@ def demo(out: Path, fast: bool, device: str) -> None:
             data=(training, test),
             execution=Execution(device=where, progress=progress),
         )
-        click.echo(_federation(run, plan))
-        click.echo(_scan_and_repair(run, plan, test, where, progress))
-    page = out / "report.html"
-    write_page(page, read_folder(out))
-    click.echo(f"\nReport: {page.resolve()}")
+        show(_federation(run, plan))
+        show(_scan_and_repair(run, plan, test, where, progress))
+    show(f"\nReport: {(out / 'report.html').resolve()}")
 
 
 def _federation(run: RunFolder, plan: _Plan) -> str:
@@ -121,8 +108,6 @@ def _scan_and_repair(
 ) -> str:
     """Defend with the server's three quarters of the test images; evaluate on the rest."""
     last, seed = plan.config.federation.rounds, plan.config.seed
-    repaired_file = run.path / "repaired.safetensors"
-    repaired_file.unlink(missing_ok=True)
     own = stratified(test, 3 * len(test) // 4, generator(seed, "server's images"))
     rest = torch.ones(len(test), dtype=torch.bool).index_fill_(0, own, False)
     server, others = test.subset(own), test.subset(rest.nonzero().flatten())
@@ -141,12 +126,15 @@ def _scan_and_repair(
         seed=seed,
         progress=progress,
     )
-    save_repaired(repaired, repaired_file)
-    write_text(run.path / "repair.json", report.to_json() + "\n")
-    write_page_settings(run.path, title="fedmend demo", reference_round=plan.clean_rounds, suspect_round=last)
     evaluation = _evaluate(run, suspect, repaired, others)
-    write_evaluation(run.path, evaluation)
-    save_scan(found, run.path)
+    results = {
+        **scan_files(found, run.path),
+        **model_file(repaired, "repaired.safetensors"),
+        "repair.json": report.to_json() + "\n",
+        **page_settings_file(title="fedmend demo", reference_round=plan.clean_rounds, suspect_round=last),
+        **evaluation_file(evaluation),
+    }
+    save_results(run.path, results)
     lines = [
         f"Scan of round {last} against round {plan.clean_rounds}: {summary(found)}",
         f"Repair: {outcome(report)}",
@@ -161,7 +149,9 @@ def _scan_and_repair(
 
 
 def _model(run: RunFolder, round_number: int, images: ImageSet, device: torch.device) -> nn.Module:
-    return load_model(run.checkpoint(round_number), run.config().model.architecture, images, device)
+    return load_model(
+        run.checkpoint(round_number), ModelChoice(run.config().model.architecture), images, device
+    )
 
 
 def _evaluate(

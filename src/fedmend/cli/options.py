@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import reduce
+from functools import partial, reduce
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from fedmend.cli.data_options import data_options
-from fedmend.cli.model_options import model_options
-from fedmend.detection import DETECTORS, Detector, Differential, Effort, find_detector
+from fedmend.cli import known_names
+from fedmend.cli.completion import complete
+from fedmend.cli.data_options import DataChoice, add_data_options
+from fedmend.cli.model_options import ModelChoice, add_model_options
+from fedmend.cli.result_command import ResultCommand
 from fedmend.errors import ConfigError
 
+if TYPE_CHECKING:  # help and completion need no torch
+    from fedmend.detection import Detector, Effort
+
 DEFAULT_DETECTOR = "differential"
-DETECTOR_HELP = f"The detector: {', '.join(DETECTORS)}, or package.module:factory for your own."
+DETECTOR_HELP = f"The detector: {', '.join(known_names.DETECTORS)}, or package.module:factory for your own."
+
+command = partial(click.command, cls=ResultCommand)
+complete_detector = complete(known_names.DETECTORS)
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -26,7 +34,7 @@ suspect = click.argument("suspect", type=_PATH)
 
 effort = click.option(
     "--effort",
-    type=click.Choice(get_args(Effort)),
+    type=click.Choice(known_names.EFFORTS),
     help="What the method differential searches for: patches that send every class to one; patches for pairs of "
     "classes and additive perturbations as well; or everything, with more candidates.  [default: standard]",
 )
@@ -37,12 +45,27 @@ def _shared(required: bool) -> tuple[Callable[[Any], Any], ...]:
         click.option(
             "--reference",
             type=_PATH,
-            help="A clean model file, such as an earlier round's. Most detectors need one.",
+            help="A clean model file, best a pinned one that was verified. Most detectors need one. A backdoor that "
+            "it has, too, as the round before the last may have, can't be found by comparing.",
         ),
-        model_options(required=required),
-        data_options(required=required),
+        add_model_options(required=required),
+        add_data_options(required=required),
+        click.option(
+            "--expected-accuracy",
+            type=click.FloatRange(0, 1, min_open=True),
+            metavar="FRACTION",
+            help="What the models get right of such images, such as 0.94. With less, the pixels, the labels or the "
+            "order of the classes aren't those of the training, and the scan is inconclusive.",
+        ),
         click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, ..."),
-        click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True),
+        click.option(
+            "--seed",
+            type=click.IntRange(min=0),
+            default=_drawn_seed,
+            show_default="drawn anew, and recorded in the report",
+            help="Decides which images are used and all other randomness. Choose one only to repeat a result: a model "
+            "can be trained to look clean on images that are known before.",
+        ),
         click.option("--json", "as_json", is_flag=True, help="Print only the result, as JSON."),
     )
 
@@ -53,6 +76,8 @@ def chosen_detector(name: str, effort: Effort | None) -> Detector:
     Raises:
         ConfigError: there is no such detector, or it takes no effort.
     """
+    from fedmend.detection import Differential, find_detector
+
     detector = find_detector(name)
     if effort is None:
         return detector
@@ -61,6 +86,24 @@ def chosen_detector(name: str, effort: Effort | None) -> Detector:
             f"--effort is a setting of the method differential; {name} has none, so remove --effort"
         )
     return replace(detector, effort=effort)
+
+
+def require(suspects: Sequence[str], model: ModelChoice, data: DataChoice) -> None:
+    """See to it that a scan has what it needs.
+
+    Raises:
+        click.UsageError: something is missing; all of it is named.
+    """
+    given = {"SUSPECT": suspects, "--model": model.architecture, "--data": data.source}
+    missing = [f"'{name}'" for name, value in given.items() if not value]
+    if missing:
+        raise click.UsageError(f"Missing {', '.join(missing)}; fedmend scan --help explains them")
+
+
+def _drawn_seed() -> int:
+    from fedmend.seeds import unpredictable_seed  # imports torch
+
+    return unpredictable_seed()
 
 
 def common(*, required: bool = True) -> Callable[[Function], Function]:

@@ -11,16 +11,15 @@ from torch import nn
 
 from fedmend.cli.case_loading import choose_device
 from fedmend.cli.console import progress_bars
-from fedmend.cli.saving import save_repaired
+from fedmend.cli.saving import model_file, save_results
 from fedmend.data import ImageSet, load_images, stratified
 from fedmend.detection import Case
 from fedmend.errors import ConfigError
 from fedmend.evaluation import accuracy, attack_success_rate
 from fedmend.federation import RunFolder, load_attacks, load_federation
 from fedmend.federation.workers import begin_start, can_be_sent, check_workers, client_workers
-from fedmend.files import write_text
 from fedmend.goals import targets_of
-from fedmend.pages import PruneEvaluation, read_folder, write_page, write_prune_evaluation
+from fedmend.pages import PruneEvaluation, prune_evaluation_file
 from fedmend.pixels import to_float
 from fedmend.pruning import accuracies_along
 from fedmend.repairs import VOTING_GATE, FederatedPruning, RepairReport, ValidationSet, repair_by_votes
@@ -28,6 +27,9 @@ from fedmend.repairs.repair_report import PruningDetails
 from fedmend.repairs.simulated_run import participants_of, round_model
 from fedmend.seeds import generator
 from fedmend.triggers import stamp
+
+_STAGES = 5
+"""Votes, accuracies, triggers, fine-tuning, and the new scan."""
 
 
 def prune_run(
@@ -60,6 +62,8 @@ def prune_run(
         )
     run = RunFolder(path)
     config, where = run.config(), choose_device(device)
+    run.check()
+    run.attacker.check()
     count = _workers(workers, where, config.federation.clients_per_round)
     train, test = load_images(config.data.source, "train"), load_images(config.data.source, "test")
     validation, held_out, others = _divided(test, own_images, seed)
@@ -82,7 +86,10 @@ def prune_run(
         else replace(VOTING_GATE, max_accuracy_drop=max_accuracy_drop)
     )
     federation = load_federation(run, train, where)
-    with progress_bars() as progress, client_workers(count if method.fine_tuning_rounds else 1) as fit:
+    with (
+        progress_bars(stages=_STAGES) as progress,
+        client_workers(count if method.fine_tuning_rounds else 1) as fit,
+    ):
         participants = participants_of(run, federation, fit)
         if validation is not None:
             chooses = ValidationSet(validation.images, validation.labels)
@@ -94,13 +101,10 @@ def prune_run(
             "repaired"
         )
         report = replace(report, warnings=(stopped, *report.warnings))
-    folder = out.parent
-    save_repaired(model, out)
-    write_text(folder / "repair.json", report.to_json() + "\n")
     measured = evaluate(run, others, stages, report)
-    write_prune_evaluation(folder, measured)
-    page = folder / "report.html"
-    write_page(page, read_folder(folder))
+    repair_file = {"repair.json": report.to_json() + "\n"}
+    results = {**model_file(model, out.name), **repair_file, **prune_evaluation_file(measured)}
+    page = save_results(out.parent, results)
     return report, f"{summary(report, measured)}\nReport: {page}"
 
 

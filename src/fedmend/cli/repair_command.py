@@ -7,113 +7,41 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
-import click
-
 from fedmend.cli import options
+from fedmend.cli.attack_measuring import in_words, measure_attack
 from fedmend.cli.case_loading import load_case
-from fedmend.cli.console import progress_bars
+from fedmend.cli.console import progress_bars, show
 from fedmend.cli.data_options import DataChoice
 from fedmend.cli.model_options import ModelChoice
 from fedmend.cli.pruning_command import prune_run
-from fedmend.cli.saving import make_way, save_repaired
-from fedmend.cli.scan_command import save_scan, summary
+from fedmend.cli.saving import (
+    SCAN_AND_REPAIR,
+    check_folder,
+    make_way,
+    model_file,
+    refuse_to_replace,
+    save_results,
+    scan_files,
+)
+from fedmend.cli.scan_command import summary
 from fedmend.detection import Effort
 from fedmend.detection import scan as run_scan
 from fedmend.errors import ConfigError
-from fedmend.files import write_text
+from fedmend.pages import evaluation_file
 from fedmend.repairs import REPAIRS, FederatedPruning, HoldOutGate, RepairReport
 from fedmend.repairs import repair as run_repair
+from fedmend.repairs.repairing import SEARCHES
 
 HELD_OUT_IMAGES = 500
-EXIT_CODES = {"repaired": 0, "not needed": 0, "failed": 1, "undecided": 3}
+EXIT_CODES = {"repaired": 0, "not needed": 4, "failed": 1, "undecided": 3}
 
 
-@click.command()
-@options.suspect
-@options.common(required=False)
-@options.effort
-@click.option(
-    "--method",
-    "repair_method",
-    type=click.Choice(list(REPAIRS)),
-    default="unlearn",
-    show_default=True,
-    help="How to repair: unlearn the triggers that a scan of a model file finds, or let the clients of a simulated run "
-    "vote on what to prune; prune-paper follows the paper exactly.",
-)
-@click.option(
-    "--scan-method", "method", default=options.DEFAULT_DETECTOR, show_default=True, help=options.DETECTOR_HELP
-)
-@click.option(
-    "--repair-images",
-    type=click.IntRange(min=20),
-    default=2000,
-    show_default=True,
-    help="Most images to repair with; half of them are held out to judge the result. Unlearning only.",
-)
-@click.option(
-    "--validation-images",
-    type=click.IntRange(min=0),
-    default=1000,
-    show_default=True,
-    help="Images of the server's own that choose how far to prune and what to keep; 0: the clients report their "
-    "accuracies. Pruning only.",
-)
-@click.option(
-    "--held-out-images",
-    type=click.IntRange(min=0),
-    help="Further images of the server's own, which only judge the result. Pruning only.  "
-    "[default: 500; 0 without --validation-images]",
-)
-@click.option(
-    "--reference-round",
-    type=click.IntRange(min=0),
-    help="A round before any attack, whose model is the reference when the repaired model is scanned. "
-    "Pruning only.  [default: no new scan]",
-)
-@click.option(
-    "--vote",
-    type=click.Choice(["ranking", "majority"]),
-    help="What clients send for each channel: its rank, or one bit per pruning rate. "
-    "Pruning only.  [default: ranking]",
-)
-@click.option(
-    "--rounds",
-    type=click.IntRange(min=0),
-    help="Rounds of fine-tuning by the clients, attackers included. Pruning only.  [default: 6]",
-)
-@click.option(
-    "--workers",
-    type=click.IntRange(min=1),
-    help="How many clients fine-tune at once, each in its own process. Pruning only.  "
-    "[default: on a CPU, torch's threads]",
-)
-@click.option(
-    "--delta",
-    type=click.FloatRange(0, min_open=True),
-    help="Set weights more than this many standard deviations from the mean to zero. Pruning only.  "
-    "[default: the method's]",
-)
-@click.option(
-    "--max-accuracy-drop",
-    type=click.FloatRange(0, 1),
-    help="Largest allowed drop of the clean accuracy, as a fraction, plus one standard error.  "
-    "[default: 0.01; 0.05 when pruning]",
-)
-@click.option(
-    "--out",
-    required=True,
-    type=click.Path(path_type=Path),
-    help="The repaired model, .safetensors. A file that is there already is an error.",
-)
-@click.option(
-    "--overwrite", is_flag=True, help="Remove a file at --out before the work begins, whatever the outcome."
-)
 def repair(
     suspect: Path,
     reference: Path | None,
     model: ModelChoice,
     data: DataChoice,
+    expected_accuracy: float | None,
     device: str,
     seed: int,
     as_json: bool,
@@ -132,19 +60,7 @@ def repair(
     out: Path,
     overwrite: bool,
 ) -> int:
-    """Scan the model file SUSPECT and, if it is backdoored, write a repaired model.
-
-    With --method prune, SUSPECT is the folder of a run of fedmend simulate, and no prior scan is needed: the clients
-    vote on the channels to prune, search for few-pixel triggers, and fine-tune the model against them.
-    --reference, --model and --data are not needed. With --reference-round, the repaired model is scanned.
-
-    The folder of --out also gets repair.json and report.html, and when unlearning scan.json and trigger.safetensors. A
-    model is written only if it was repaired: on images that had no part in the repair its clean accuracy held and no
-    trigger that was found still works, and no new scan finds a backdoor in it. Where there was no new scan, or clients
-    reported the accuracy, the outcome says so.
-
-    Exit code: 0 repaired or nothing to repair, 1 the repair failed, 2 bad input, 3 the scan was inconclusive.
-    """
+    """See :func:`fedmend.cli.repair_options.repair`."""
     repairer = REPAIRS[repair_method]
     if isinstance(repairer, FederatedPruning):
         _refuse(
@@ -152,7 +68,11 @@ def repair(
                 "--reference": reference,
                 "--model": model.architecture,
                 "--data": data.source,
+                "--images": data.count,
+                "--resize": data.resize,
+                "--classes": data.classes,
                 "--effort": effort,
+                "--expected-accuracy": expected_accuracy,
             },
             f"--method {repair_method}",
         )
@@ -165,6 +85,7 @@ def repair(
         if reference_round is not None and not held_out_images:
             raise ConfigError("--reference-round is for a new scan, which needs --held-out-images above 0")
         make_way(out, overwrite, [suspect, *suspect.glob("checkpoints/*")])
+        check_folder(out.parent, ("repair.json", "attacker/prune_evaluation.json"))
         repairer = replace(
             repairer,
             vote=vote or repairer.vote,
@@ -182,7 +103,7 @@ def repair(
             seed,
             out,
         )
-        click.echo(report.to_json() if as_json else text)
+        show(report.to_json() if as_json else text)
         return EXIT_CODES[report.outcome]
     pruning_only: dict[str, object] = {
         "--vote": vote,
@@ -197,15 +118,18 @@ def repair(
         names = ", ".join(name for name, value in missing.items() if value is None)
         raise ConfigError(f"--method unlearn needs {names} as well")
     make_way(out, overwrite, [suspect] if reference is None else [suspect, reference])
+    check_folder(out.parent, (*SCAN_AND_REPAIR, "attacker/evaluation.json"), [suspect, reference])
     detector, gate = options.chosen_detector(method, effort), HoldOutGate()
     if method != options.DEFAULT_DETECTOR or effort is not None:
         gate = replace(gate, detector=detector)
     if max_accuracy_drop is not None:
         gate = replace(gate, max_accuracy_drop=max_accuracy_drop)
-    loaded = load_case(suspect, reference, model, data, device, seed)
+    loaded = load_case(suspect, reference, model, data, device, seed, expected_accuracy)
+    if not overwrite:
+        refuse_to_replace(out.parent, loaded.provenance)
     own = loaded.repair_images(repair_images, seed)
     case = loaded.to_scan()
-    with progress_bars() as progress:
+    with progress_bars(stages=1 + SEARCHES + 2 * gate.max_passes) as progress:
         found = run_scan(case, detector, seed=seed, progress=progress)
         repaired, report = run_repair(
             replace(case, images=own.images, labels=own.labels),
@@ -215,11 +139,17 @@ def repair(
             seed=seed,
             progress=progress,
         )
-    folder = out.parent
-    save_repaired(repaired, out)
-    write_text(folder / "repair.json", report.to_json() + "\n")
-    page = save_scan(found, folder)
-    click.echo(report.to_json() if as_json else f"{summary(found)}\n{outcome(report)}\nReport: {page}")
+    measured = measure_attack(suspect, case.suspect, repaired)
+    repair_file = {"repair.json": report.to_json() + "\n"}
+    results = {
+        **scan_files(loaded.recorded(found), out.parent),
+        **model_file(repaired, out.name),
+        **repair_file,
+        **evaluation_file(measured),
+    }
+    page = save_results(out.parent, results)
+    text = f"{summary(found)}\n{outcome(report)}\n{in_words(measured)}Report: {page}"
+    show(report.to_json() if as_json else text)
     return EXIT_CODES[report.outcome]
 
 

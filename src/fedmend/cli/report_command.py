@@ -4,18 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import click
+from fedmend.cli.console import show
+from fedmend.files import undo_unfinished
+from fedmend.pages import read_folder, write_page
 
 
-@click.command()
-@click.argument("run", type=click.Path(path_type=Path))
 def report(run: Path) -> None:
-    """Write RUN/report.html from the results in the folder RUN.
-
-    RUN is a folder written by simulate, scan or repair, or by several of them.
-    """
-    from fedmend.pages import read_folder, write_page  # only this command needs templates and pictures
-
+    """See :func:`fedmend.cli.report_options.report`."""
+    undo_unfinished(run)
     page = run / "report.html"
     write_page(page, read_folder(run))
-    click.echo(f"Report: {page}")
+    show(f"Report: {page}")

@@ -2,92 +2,95 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import click
 
-from fedmend.checkpoints import save_trigger
 from fedmend.cli import options
 from fedmend.cli.case_loading import load_case
-from fedmend.cli.console import progress_bars
+from fedmend.cli.console import progress_bars, show
 from fedmend.cli.data_options import DataChoice
 from fedmend.cli.model_options import ModelChoice
-from fedmend.detection import Effort, ScanReport, most_suspicious, recovered
+from fedmend.cli.repetition import EARLIER, Earlier, repeating, unchanged_since
+from fedmend.cli.saving import SCAN_AND_REPAIR, check_folder, refuse_to_replace, save_results, scan_files
+from fedmend.cli.several_scans import Scan, expanded, planned, run_all
+from fedmend.detection import Effort, ScanReport
 from fedmend.detection import scan as run_scan
-from fedmend.files import write_text
-from fedmend.pages import read_folder, write_page
+from fedmend.detection.tensors_beside import without_tensors
 
 EXIT_CODES = {"clean": 0, "backdoored": 1, "inconclusive": 3}
 
 
-@click.command()
-@options.suspect
-@options.common()
-@options.effort
-@click.option(
-    "--method",
-    "methods",
-    multiple=True,
-    default=[options.DEFAULT_DETECTOR],
-    show_default=True,
-    metavar="NAME",
-    help=f"{options.DETECTOR_HELP} Repeat it to scan with several.",
-)
-@click.option(
-    "--out",
-    default="fedmend-scan",
-    show_default=True,
-    type=click.Path(path_type=Path),
-    help="Folder for scan.json, report.html and, if a trigger was recovered, trigger.safetensors; further triggers "
-    "are trigger-2.safetensors and so on.",
-)
 def scan(
-    suspect: Path,
-    reference: Path | None,
-    model: ModelChoice,
-    data: DataChoice,
-    methods: tuple[str, ...],
-    effort: Effort | None,
-    device: str,
-    seed: int,
+    context: click.Context,
+    /,
+    suspects: tuple[str, ...],
+    again: Path | None,
+    seeds: int,
+    out: Path | None,
+    overwrite: bool,
     as_json: bool,
-    out: Path,
+    **choices: Any,
 ) -> int:
-    """Search the model file SUSPECT for a backdoor.
+    """See :func:`fedmend.cli.scan_options.scan`."""
+    if again is not None:
+        repeated: int = context.command.invoke(repeating(context, again))
+        return repeated
+    earlier: Earlier | None = context.meta.get(EARLIER)
+    options.require(suspects, choices["model"], choices["data"])
+    out = out or Path("fedmend-scan")
+    choice, paths = _Choice(**choices), expanded(suspects, choices["reference"])
+    if seeds == 1 and paths == [Path(suspects[0])]:
+        report = _scan_one(choice, paths[0], choice.seed, out, overwrite, earlier)
+        text = without_tensors(report.to_json())[0]
+        show(text if as_json else f"{summary(report)}\nReport: {out / 'report.html'}")
+        if earlier is not None:
+            show(earlier.compared(report), err=as_json)
+        return EXIT_CODES[report.verdict]
 
-    Exit code: 0 clean, 1 backdoored, 2 bad input, 3 inconclusive.
-    """
-    detectors = [options.chosen_detector(name, effort) for name in methods]
-    loaded = load_case(suspect, reference, model, data, device, seed)
-    with progress_bars() as progress:
+    def scan_one(each: Scan) -> ScanReport:
+        return _scan_one(choice, each.suspect, each.seed, each.folder, overwrite)
+
+    return run_all(
+        planned(paths, choice.seed, seeds, out), out, scan_one, overwrite=overwrite, as_json=as_json
+    )
+
+
+@dataclass(frozen=True)
+class _Choice:
+    """What a command line says about a scan, beside the suspect."""
+
+    reference: Path | None
+    model: ModelChoice
+    data: DataChoice
+    expected_accuracy: float | None
+    device: str
+    seed: int
+    effort: Effort | None
+    methods: tuple[str, ...]
+
+
+def _scan_one(
+    choice: _Choice, suspect: Path, seed: int, out: Path, overwrite: bool, earlier: Earlier | None = None
+) -> ScanReport:
+    """Scan one model and write the results."""
+    detectors = [options.chosen_detector(name, choice.effort) for name in choice.methods]
+    check_folder(out, SCAN_AND_REPAIR, [suspect, choice.reference])
+    loaded = load_case(
+        suspect, choice.reference, choice.model, choice.data, choice.device, seed, choice.expected_accuracy
+    )
+    if not overwrite:
+        refuse_to_replace(out, loaded.provenance)
+    if earlier is not None:
+        unchanged_since(earlier, loaded.provenance)
+    with progress_bars(stages=len(detectors)) as progress:
         report = run_scan(loaded.to_scan(), detectors, seed=seed, progress=progress)
-    with suppress(OSError):
-        (out / "repair.json").unlink()  # from an earlier repair, maybe of another model
-    page = save_scan(report, out)
-    click.echo(report.to_json() if as_json else f"{summary(report)}\nReport: {page}")
-    return EXIT_CODES[report.verdict]
-
-
-def save_scan(report: ScanReport, out: Path) -> Path:
-    """Write a scan's files; returns the page's path.
-
-    ``trigger.safetensors`` holds the first trigger of the most suspicious finding that recovered one,
-    ``trigger-2.safetensors`` its second, and so on. An earlier scan's are removed.
-    """
-    write_text(out / "scan.json", report.to_json() + "\n")
-    for earlier in (*out.glob("trigger-[0-9]*.safetensors"), out / "trigger.safetensors"):
-        earlier.unlink(missing_ok=True)
-    with_trigger = [finding for finding in report.findings if recovered(finding) is not None]
-    targets = most_suspicious(with_trigger).targets if with_trigger else ()
-    triggers = [target.trigger for target in targets if target.trigger is not None]
-    for number, trigger in enumerate(triggers, start=1):
-        save_trigger(
-            trigger, out / ("trigger.safetensors" if number == 1 else f"trigger-{number}.safetensors")
-        )
-    page = out / "report.html"
-    write_page(page, read_folder(out))
-    return page
+    report = loaded.recorded(report)
+    earlier_repair = {"repair.json": None}  # maybe of another model
+    save_results(out, {**scan_files(report, out), **earlier_repair})
+    return report
 
 
 def summary(report: ScanReport) -> str:

@@ -1,5 +1,6 @@
 """Labelled images: finding and decoding them, drawing from them, and splitting them among clients."""
 
+from fedmend.data.class_names import read_class_names
 from fedmend.data.image_set import ImageSet
 from fedmend.data.lazy_images import LazyImages
 from fedmend.data.loading import SAMPLE, load_images, open_images
@@ -15,5 +16,6 @@ __all__ = [
     "k_label",
     "load_images",
     "open_images",
+    "read_class_names",
     "stratified",
 ]

@@ -10,14 +10,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fedmend.data.class_names import numbered
 from fedmend.data.failures import as_data_error
 from fedmend.data.image_set import ImageSet, check_labels, checked_indices
-from fedmend.errors import DataError
 
 Decode = Callable[[list[int]], Tensor]
 """Decodes the images at the given indices, ascending and distinct, to uint8 (M, C, H, W)."""
 
-_MOST_CLASSES = 100_000
+Size = tuple[int, int]
+"""Height and width in pixels."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,30 +77,31 @@ class LazyImages:
         return ImageSet(self.decode(list(range(len(self)))), self.labels, self.class_names)
 
 
-def opened_images(
-    labels: np.ndarray[Any, Any], class_names: tuple[str, ...] | None, decode: Decode, where: str
-) -> LazyImages:
-    """Make LazyImages from an array of labels, (N,); without names the classes are "0", "1", ...
+@dataclass(frozen=True)
+class Wanted:
+    """What a caller asks of any source.
 
-    Args:
-        labels: integers in [0, 100,000).
-        class_names: one name per class, or None.
-        decode: see :data:`Decode`.
-        where: the source's name in errors.
+    Attributes:
+        size: (H, W) in pixels to which every image is scaled; None keeps the sizes.
+        classes: the names of the model's classes in its order; None for those of the source.
+    """
+
+    size: Size | None = None
+    classes: tuple[str, ...] | None = None
+
+
+def opened_images(
+    labels: np.ndarray[Any, Any],
+    names: tuple[str, ...] | None,
+    decode: Decode,
+    where: str,
+    classes: tuple[str, ...] | None = None,
+) -> LazyImages:
+    """Make LazyImages from what a source says of its labels, see :func:`fedmend.data.class_names.numbered`.
 
     Raises:
-        DataError: the labels aren't integers, are out of range, or have no name.
+        DataError: the labels can't be used, or don't fit the names.
     """
-    if labels.ndim != 1 or labels.dtype.kind not in "iu":
-        raise DataError(
-            f"labels of {where} must be integers of shape (N,); got {labels.dtype} {labels.shape}"
-        )
-    if len(labels) and not 0 <= int(labels.min()) <= int(labels.max()) < _MOST_CLASSES:
-        raise DataError(
-            f"labels of {where} must be in [0, {_MOST_CLASSES}); got labels from {labels.min()} to "
-            f"{labels.max()}; drop unlabelled images (-1) and count classes from 0"
-        )
-    if class_names is None:
-        class_names = tuple(str(label) for label in range(int(labels.max(initial=0)) + 1))
+    numbers, class_names = numbered(labels, names, classes, where)
     with as_data_error(where, "correct the file"):
-        return LazyImages(torch.from_numpy(labels.astype(np.int64)), class_names, decode)
+        return LazyImages(torch.from_numpy(numbers), class_names, decode)

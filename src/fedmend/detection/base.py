@@ -13,8 +13,9 @@ from torch import Tensor, nn
 
 from fedmend.detection.json_types import STRICT, JsonTrigger
 from fedmend.errors import ConfigError
-from fedmend.inference import device_of, frozen, pixels_for
+from fedmend.inference import device_of, logits_of, pixels_for
 from fedmend.progress import Progress
+from fedmend.terminal_text import printable
 
 Verdict = Literal["clean", "backdoored", "inconclusive"]
 Tone = Literal["suspicious", "innocent", "unsure"]
@@ -39,7 +40,9 @@ class Case:
         reference: a clean model of the same task on the same device, such as an earlier round's. Left as found.
         images: clean images (N, C, H, W), uint8 or float in [0, 1].
         labels: their true classes, int64 (N,).
-        class_names: one name per class, for reports.
+        class_names: one name per class, for reports. Characters that could rewrite a terminal or can't be encoded are
+            escaped, since names come with the data (see :func:`fedmend.terminal_text.printable`).
+        expected_accuracy: what the models should get right of such images, in (0, 1], if that is known.
     """
 
     suspect: nn.Module
@@ -47,6 +50,11 @@ class Case:
     images: Tensor | None = None
     labels: Tensor | None = None
     class_names: tuple[str, ...] | None = None
+    expected_accuracy: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.class_names is not None:
+            object.__setattr__(self, "class_names", tuple(printable(str(name)) for name in self.class_names))
 
     @property
     def device(self) -> torch.device:
@@ -65,7 +73,7 @@ class Case:
     @cached_property
     def suspect_logits(self) -> Tensor:
         """The suspect's logits on the clean images, (N, classes)."""
-        return _logits(self.suspect, self.pixels)
+        return logits_of(self.suspect, self.pixels, "the suspect")
 
     @cached_property
     def reference_logits(self) -> Tensor:
@@ -74,7 +82,7 @@ class Case:
             raise ConfigError(
                 "the case has no reference; a detector that uses it has Need.REFERENCE among its needs"
             )
-        return _logits(self.reference, self.pixels)
+        return logits_of(self.reference, self.pixels, "the reference")
 
     @cached_property
     def truth(self) -> Tensor:
@@ -239,9 +247,3 @@ def most_suspicious(findings: Sequence[Finding]) -> Finding:
     """The finding with the worst verdict; the first of several."""
     order = {"backdoored": 0, "inconclusive": 1, "clean": 2}
     return min(findings, key=lambda finding: order[finding.verdict])
-
-
-def _logits(model: nn.Module, pixels: Tensor) -> Tensor:
-    with frozen(model), torch.no_grad():
-        logits: Tensor = model(pixels.clone())  # a model may work in place
-        return logits

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from fedmend.detection.base import Case
 from fedmend.detection.decision import MIN_IMAGES
+from fedmend.detection.model_checks import check_predictions
 from fedmend.errors import ConfigError, DataError, ModelError
 from fedmend.inference import device_of, frozen
 
@@ -19,8 +20,10 @@ def check_case(case: Case) -> None:
 
     Raises:
         DataError: the images or labels can't be used.
+        ConfigError: the expected accuracy isn't in (0, 1], or there are no labels to measure it by.
         ModelError: the models are on two devices or of two precisions.
     """
+    _check_expected_accuracy(case)
     if case.images is not None:
         _check_images(case.images)
     if case.labels is not None:
@@ -35,9 +38,11 @@ def check_logits(case: Case) -> None:
     """Check what the models return on the clean images.
 
     Raises:
-        ModelError: something other than finite logits, or logits of different classes.
+        ModelError: something other than finite logits, the same each time, or logits of different classes (see
+            :func:`check_predictions`).
         DataError: labels or class names that don't match the classes, or images of a single class.
     """
+    check_predictions(case)
     named = {"suspect": case.suspect_logits}
     if case.reference is not None:
         named["reference"] = case.reference_logits
@@ -62,6 +67,11 @@ def check_logits(case: Case) -> None:
             f"the models have {classes} classes, but {len(case.class_names)} class names were given"
         )
     if len(case.truth.unique()) < 2:
+        if labels is None:
+            raise DataError(
+                "a scan needs images of two classes or more, and without labels the classes are predictions: the "
+                "same for all images here"
+            )
         raise DataError("a scan needs images of two classes or more; all given ones are of one class")
 
 
@@ -108,6 +118,16 @@ def _same(value: Tensor, before: Tensor) -> bool:
     if (value.shape, value.dtype, value.device) != (before.shape, before.dtype, before.device):
         return False
     return bool(((value == before) | ((value != value) & (before != before))).all())
+
+
+def _check_expected_accuracy(case: Case) -> None:
+    expected = case.expected_accuracy
+    if expected is None:
+        return
+    if not 0 < expected <= 1:
+        raise ConfigError(f"the expected accuracy must be a fraction in (0, 1], such as 0.94; got {expected}")
+    if case.labels is None:
+        raise ConfigError("an expected accuracy needs labels to measure it by; give them, or leave it out")
 
 
 def _check_images(images: Tensor) -> None:

@@ -7,12 +7,10 @@ from dataclasses import dataclass, replace
 from torch import Tensor
 
 from fedmend.checked_settings import NonNegative, settings
+from fedmend.detection.accuracy_rules import POOR
 from fedmend.detection.base import Measure, Verdict
 from fedmend.detection.comparing import Comparison
 from fedmend.detection.search.aimed_search import Strength
-
-POOR = 0.25
-"""A model that gets less than this fraction of the way from chance to 1 is poor, and the verdict inconclusive."""
 
 FORGOTTEN = 0.5
 """A class is forgotten if it is predicted for fewer than this fraction of the images that are labelled so."""

@@ -8,7 +8,7 @@ from typing import Annotated, Any, TypeVar
 
 import numpy as np
 import torch
-from pydantic import ConfigDict, PlainSerializer, PlainValidator, TypeAdapter, ValidationError
+from pydantic import ConfigDict, PlainSerializer, PlainValidator, TypeAdapter, ValidationError, WithJsonSchema
 from torch import Tensor
 
 from fedmend.errors import DataError
@@ -19,7 +19,8 @@ _Record = TypeVar("_Record")
 _DTYPES = ("float32", "float16", "float64", "uint8", "int64")
 
 
-def _encode_tensor(value: Tensor) -> dict[str, Any]:
+def encode_tensor(value: Tensor) -> dict[str, Any]:
+    """A tensor as its type, its shape and its values."""
     array = value.detach().cpu().contiguous().numpy()
     return {
         "dtype": array.dtype.name,
@@ -28,7 +29,12 @@ def _encode_tensor(value: Tensor) -> dict[str, Any]:
     }
 
 
-def _decode_tensor(value: Any) -> Tensor:
+def decode_tensor(value: Any) -> Tensor:
+    """What :func:`encode_tensor` made of it.
+
+    Raises:
+        ValueError: it isn't that.
+    """
     if isinstance(value, Tensor):
         return value
     if not isinstance(value, dict) or value.get("dtype") not in _DTYPES:
@@ -40,20 +46,46 @@ def _decode_tensor(value: Any) -> Tensor:
 
 def _encode_trigger(value: Patch | Addition) -> dict[str, Any]:
     if isinstance(value, Addition):
-        return {"delta": _encode_tensor(value.delta)}
-    return {"mask": _encode_tensor(value.mask), "pattern": _encode_tensor(value.pattern)}
+        return {"delta": encode_tensor(value.delta)}
+    return {"mask": encode_tensor(value.mask), "pattern": encode_tensor(value.pattern)}
 
 
 def _decode_trigger(value: Any) -> Patch | Addition:
     if isinstance(value, Patch | Addition):
         return value
     if "delta" in value:
-        return Addition(_decode_tensor(value["delta"]))
-    return Patch(_decode_tensor(value["mask"]), _decode_tensor(value["pattern"]))
+        return Addition(decode_tensor(value["delta"]))
+    return Patch(decode_tensor(value["mask"]), decode_tensor(value["pattern"]))
 
 
-JsonTensor = Annotated[Tensor, PlainValidator(_decode_tensor), PlainSerializer(_encode_tensor)]
-JsonTrigger = Annotated[Patch | Addition, PlainValidator(_decode_trigger), PlainSerializer(_encode_trigger)]
+_TENSOR_SCHEMA: dict[str, Any] = {
+    "type": "object",
+    "properties": {
+        "dtype": {"enum": list(_DTYPES)},
+        "shape": {"type": "array", "items": {"type": "integer", "minimum": 0}},
+        "tensor": {"type": "string", "description": "its name in the safetensors file beside the report"},
+        "base64": {"type": "string", "description": "its values, little-endian"},
+    },
+    "required": ["dtype", "shape"],
+    "oneOf": [{"required": ["tensor"]}, {"required": ["base64"]}],
+    "additionalProperties": False,
+}
+_TRIGGER_SCHEMA: dict[str, Any] = {
+    "type": "object",
+    "properties": dict.fromkeys(("mask", "pattern", "delta"), _TENSOR_SCHEMA),
+    "oneOf": [{"required": ["mask", "pattern"]}, {"required": ["delta"]}],
+    "additionalProperties": False,
+}
+
+JsonTensor = Annotated[
+    Tensor, PlainValidator(decode_tensor), PlainSerializer(encode_tensor), WithJsonSchema(_TENSOR_SCHEMA)
+]
+JsonTrigger = Annotated[
+    Patch | Addition,
+    PlainValidator(_decode_trigger),
+    PlainSerializer(_encode_trigger),
+    WithJsonSchema(_TRIGGER_SCHEMA),
+]
 
 STRICT = ConfigDict(extra="forbid", arbitrary_types_allowed=True, ser_json_inf_nan="constants")
 

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from fedmend.acceleration import accelerate
 from fedmend.detection.base import Case
-from fedmend.detection.search.features import FeatureMap, Outputs
+from fedmend.detection.model_checks import require_gradient
+from fedmend.detection.search.features import FeatureMap, Outputs, about_zero, far_from_zero
 from fedmend.inference import frozen
 
 
@@ -23,6 +24,7 @@ class ModelPair:
         suspect, reference: images to features and logits; accelerated if the features are the logits.
         images: float (N, C, H, W) in [0, 1].
         suspect_clean, reference_clean: features (N, F) and logits (N, classes) of the images, by the models as given.
+            Logits that are features are centred where they have a large common part.
         notes: how the models were accelerated.
         exact: suspect and reference in their own precision, to judge with; None if the models are.
     """
@@ -58,20 +60,30 @@ def accelerated_pair(case: Case, layer: str, *, half: bool = False) -> Iterator[
         half: whether the search may use half precision where that is faster.
 
     Raises:
-        ModelError: a model has no such layer.
+        ModelError: a model has no such layer, or passes no gradient to its input.
     """
     assert case.reference is not None
     with frozen(case.suspect, case.reference):
+        for name, model in (("the suspect", case.suspect), ("the reference", case.reference)):
+            require_gradient(model, case.pixels[:2], name)
         if layer != "logits":
             suspect, reference = FeatureMap(case.suspect, layer), FeatureMap(case.reference, layer)
             with torch.no_grad():
                 clean = suspect(case.pixels), reference(case.pixels)
             yield ModelPair(suspect, reference, case.pixels, *clean)
             return
-        clean = (case.suspect_logits, case.suspect_logits), (case.reference_logits, case.reference_logits)
+        logits = case.suspect_logits, case.reference_logits
+        centred = [far_from_zero(each) for each in logits]
+        own = [about_zero(each) if far else each for each, far in zip(logits, centred, strict=True)]
+        clean = (own[0], own[0]), (own[1], own[1])
         faster = [accelerate(model, case.pixels, half=half) for model in (case.suspect, case.reference)]
         notes = tuple(dict.fromkeys(note for each in faster for note in each.notes))
         with frozen(*(each.model for each in faster)):
-            suspect, reference = (FeatureMap(each.model) for each in faster)
-            exact = FeatureMap(faster[0].exact), FeatureMap(faster[1].exact)
+            suspect, reference = (
+                FeatureMap(each.model, centred=far) for each, far in zip(faster, centred, strict=True)
+            )
+            exact = (
+                FeatureMap(faster[0].exact, centred=centred[0]),
+                FeatureMap(faster[1].exact, centred=centred[1]),
+            )
             yield ModelPair(suspect, reference, case.pixels, *clean, notes, exact)

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
 
 from pydantic import TypeAdapter
 
 from fedmend.detection.base import Finding, Verdict
 from fedmend.detection.json_types import STRICT, JsonTensor, from_json_text, to_json_text
+from fedmend.detection.provenance import Provenance
+from fedmend.detection.tensors_beside import FILE, with_tensors, without_tensors
+from fedmend.errors import DataError
+from fedmend.files import Content, write_together
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,7 +59,9 @@ class ScanReport:
         seconds: duration of the scan.
         examples: for each finding, one for each of its first few targets with a trigger.
         warnings: reasons not to trust a verdict on this case. A finding has its own warnings.
-        schema_version: of the JSON.
+        date: when the scan began, UTC, ISO 8601; empty if unknown.
+        provenance: the files that it was made of; None for a scan in Python, which knows none.
+        schema: of the JSON.
     """
 
     __pydantic_config__ = STRICT
@@ -71,7 +79,9 @@ class ScanReport:
     seconds: float
     examples: tuple[Examples, ...] = ()
     warnings: tuple[str, ...] = ()
-    schema_version: Literal[1] = 1
+    date: str = ""
+    provenance: Provenance | None = None
+    schema: Literal["fedmend-scan/1"] = "fedmend-scan/1"
 
     def to_json(self) -> str:
         """The whole report as JSON; tensors as little-endian base64, so that nothing is lost."""
@@ -85,6 +95,49 @@ class ScanReport:
             DataError: the text is not such a report.
         """
         return from_json_text(_ADAPTER, text, "scan report")
+
+    def save(self, folder: Path) -> None:
+        """Write ``scan.json`` and, for its tensors, ``scan.safetensors``.
+
+        Raises:
+            OutputError: they can't be written.
+        """
+        text, tensors = without_tensors(self.to_json())
+        beside: dict[str, Content] = {} if tensors is None else {FILE: partial(_write_bytes, tensors)}
+        write_together(folder, {"scan.json": text + "\n", **beside}, remove=() if beside else (FILE,))
+
+    @staticmethod
+    def load(path: Path) -> ScanReport:
+        """Read what :meth:`save` wrote.
+
+        Args:
+            path: the folder, or its ``scan.json``.
+
+        Raises:
+            DataError: there is no such report, or it is damaged.
+        """
+        path = path / "scan.json" if path.is_dir() else path
+        try:
+            text = path.read_bytes()
+        except OSError as error:
+            raise DataError(f"can't read {path}: {error.strerror}; expected a scan's report") from error
+        return ScanReport.from_json(with_tensors(text, path.parent))
+
+
+def json_schema() -> dict[str, Any]:
+    """The JSON schema of ``scan.json``, which ``scan.schema.json`` beside this module holds."""
+    schema = _ADAPTER.json_schema()
+    schema["properties"]["tensors"] = {
+        "type": "object",
+        "description": "the safetensors file beside the report, if it has tensors",
+        "properties": {"file": {"const": FILE}, "sha256": {"type": "string"}},
+        "required": ["file", "sha256"],
+    }
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
+
+
+def _write_bytes(data: bytes, path: Path) -> None:
+    path.write_bytes(data)
 
 
 _ADAPTER = TypeAdapter(ScanReport)

@@ -6,6 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, is_dataclass, replace
+from datetime import UTC, datetime
 
 import torch
 from torch import nn
@@ -15,12 +16,14 @@ from fedmend.detection.case_checks import check_case, check_logits, unchanged
 from fedmend.detection.decision import case_warnings, combine
 from fedmend.detection.differential import Differential
 from fedmend.detection.finding_checks import check_finding
+from fedmend.detection.mistakes import Doubt, doubt
+from fedmend.detection.same_model import refuse_same_logits, refuse_same_weights
 from fedmend.detection.scan_report import Examples, ScanReport
 from fedmend.errors import ConfigError
-from fedmend.inference import frozen
+from fedmend.inference import frozen, model_failures_named
 from fedmend.pixels import to_uint8
 from fedmend.progress import Progress, silent
-from fedmend.seeds import generator
+from fedmend.seeds import generator, unpredictable_seed
 from fedmend.user_code import failures_named, is_users, name_of
 from fedmend.version_info import versions
 
@@ -31,10 +34,13 @@ def scan(
     case: Case,
     detectors: Detector | Sequence[Detector] | None = None,
     *,
-    seed: int = 0,
+    seed: int | None = None,
     progress: Progress = silent,
 ) -> ScanReport:
     """Look for a backdoor with one detector or several.
+
+    Before any search, the models' accuracy on the images is checked for configuration mistakes. One that can be named,
+    and a model hardly better than chance, end the scan as inconclusive; with a lesser sign of one, no verdict is clean.
 
     Args:
         case: the suspect, and as much of a clean reference, clean images and their labels as the detectors need. With
@@ -42,13 +48,14 @@ def scan(
             backdoors of that class alone. Without labels, the reference's predictions stand in, and a poor reference
             can't be noticed.
         detectors: by default :class:`Differential`. Their order changes nothing but the order of the findings.
-        seed: where all randomness comes from.
+        seed: where all randomness comes from; by default drawn anew, since a model can be trained to withstand the
+            search of a known seed. The report names it.
         progress: see ``fedmend.progress``.
 
     Raises:
         ConfigError: a detector needs what the case lacks, or there is no detector.
         DataError: the images or labels can't be used.
-        ModelError: the models differ in device, precision or classes, or return NaN.
+        ModelError: the models differ in device, precision or classes, return NaN, or are the same.
     """
     if detectors is None:
         detectors = (Differential(),)
@@ -58,15 +65,20 @@ def scan(
     for detector in chosen:
         _check_detector(detector)
         _check_needs(detector, case)
-    started = time.perf_counter()
+    if seed is None:
+        seed = unpredictable_seed()
+    started, date = time.perf_counter(), datetime.now(UTC).isoformat(timespec="seconds")
     case = replace(case)  # without what it computed before, maybe of models that have changed since
     models = [case.suspect] if case.reference is None else [case.suspect, case.reference]
     check_case(case)
-    with frozen(*models):
-        if case.images is not None:
-            check_logits(case)
+    with frozen(*models), model_failures_named(*models):
+        doubted = _doubted(case)
+        searching = () if doubted is not None and doubted.stops else chosen
         findings = _with_names_of_their_own(
-            [_found(detector, case, generator(seed, "scan"), progress) for detector in chosen]
+            [
+                *(_found(detector, case, generator(seed, "scan"), progress) for detector in searching),
+                *([] if doubted is None else [doubted.finding]),
+            ]
         )
         examples = tuple(_examples(findings, case))
     verdict, reason = combine(findings)
@@ -74,6 +86,9 @@ def scan(
     reference_accuracy = _accuracy(case, case.reference) if labelled else None
     classes = 0 if case.images is None else case.suspect_logits.shape[1]
     count = 0 if case.images is None else len(case.images)
+    warnings = tuple(case_warnings(count, classes, reference_accuracy, labelled)) if count else ()
+    if doubted is not None and verdict == "backdoored":
+        warnings += (doubted.finding.reason,)
     return ScanReport(
         verdict=verdict,
         reason=reason,
@@ -87,8 +102,18 @@ def scan(
         versions=versions(),
         seconds=time.perf_counter() - started,
         examples=examples,
-        warnings=tuple(case_warnings(count, classes, reference_accuracy, labelled)) if count else (),
+        warnings=warnings,
+        date=date,
     )
+
+
+def _doubted(case: Case) -> Doubt | None:
+    refuse_same_weights(case)
+    if case.images is None:
+        return None
+    check_logits(case)
+    refuse_same_logits(case)
+    return doubt(case)
 
 
 def _check_detector(detector: object) -> None:

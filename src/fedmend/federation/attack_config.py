@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import field
-from typing import Literal
+from dataclasses import field, is_dataclass
+from typing import Literal, get_type_hints
 
 from fedmend.attacks import update_step_from_table
-from fedmend.checked_settings import Count, Flag, Natural, PositiveFraction, settings
+from fedmend.checked_settings import (
+    Count,
+    Flag,
+    Natural,
+    PositiveFraction,
+    names_of,
+    require,
+    settings,
+    unknown,
+)
 from fedmend.errors import ConfigError
 from fedmend.federation.frozen_table import FrozenTable, Table
 from fedmend.goals import goal_from_table
@@ -58,13 +67,23 @@ class AttackConfig:
 
     def __post_init__(self) -> None:
         """Check what needs no data; the trigger's settings are checked once the images' shape is known."""
-        check_table(
-            self.trigger, "[attack.trigger]", lambda table: find_kind(table["kind"], TRIGGERS, "trigger")
-        )
+        check_table(self.trigger, "[attack.trigger]", _check_trigger)
         check_table(self.goal, "[attack.goal]", goal_from_table)
         for number, step in enumerate(self.update, 1):
             which = f" number {number}" if len(self.update) > 1 else ""
             check_table(step, f"[[attack.update]]{which}", update_step_from_table)
+
+
+def _check_trigger(table: Table) -> None:
+    """Check the names of a trigger's settings, and each value by itself."""
+    kind = find_kind(table["kind"], TRIGGERS, "trigger")
+    if not (isinstance(kind, type) and is_dataclass(kind)):
+        return
+    for name, value in table.items():
+        if name not in ("kind", "image_shape"):
+            if name not in names_of(kind):
+                raise ConfigError(unknown(name, name, kind))
+            require(value, get_type_hints(kind, include_extras=True)[name], name)
 
 
 def check_table(table: Table, heading: str, make: Callable[[Table], object]) -> None:

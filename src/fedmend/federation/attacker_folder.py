@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,6 +15,7 @@ from torch import Tensor
 from fedmend.checkpoints import read_patch, save_state, save_trigger
 from fedmend.federation.attack_config import AttackConfig
 from fedmend.federation.config_reading import parse_attacks, read_json
+from fedmend.federation.digests import Digests
 from fedmend.federation.record_lines import RecordLines
 from fedmend.files import write_text
 from fedmend.pixels import to_float
@@ -48,6 +49,7 @@ class AttackerFolder:
     ::
 
         attacks.json              the attacks' settings
+        digests.jsonl             see Digests
         rounds.jsonl              one AttackRecord per line
         trigger-0.safetensors     the first attack's whole trigger, if it is a patch
         example-0.safetensors     otherwise a test image without and with it
@@ -62,8 +64,9 @@ class AttackerFolder:
             OutputError: the file can't be written.
         """
         if attacks:
-            text = json.dumps([asdict(attack) for attack in attacks], indent=2)
-            write_text(self._attacks_file, text + "\n")
+            text = json.dumps([asdict(attack) for attack in attacks], indent=2) + "\n"
+            self.digests.record(self._attacks_file.name, text.encode())
+            write_text(self._attacks_file, text)
         else:
             with suppress(OSError):
                 self._attacks_file.unlink()
@@ -114,7 +117,27 @@ class AttackerFolder:
     @property
     def lines(self) -> RecordLines[AttackRecord]:
         """The file of records."""
-        return RecordLines(self.path / "rounds.jsonl", _RECORD)
+        return RecordLines(self.path / "rounds.jsonl", _RECORD, self.digests)
+
+    @property
+    def digests(self) -> Digests:
+        """Of the attacks' settings and the records."""
+        return Digests(self.path / "digests.jsonl")
+
+    def check(self) -> None:
+        """Refuse settings or records that are not as the run wrote them.
+
+        Raises:
+            ConfigError: it names what was changed.
+        """
+        if self._attacks_file.exists() or self.lines.path.exists() or self.digests.path.exists():
+            self.digests.check(self._contents())
+
+    def accept(self) -> None:
+        """Note everything as it is now, as if the run had written it."""
+        for name, content in self._contents():
+            if content is not None:
+                self.digests.record(name, content)
 
     def records(self) -> tuple[AttackRecord, ...]:
         """The records of all rounds, in order; none in an honest federation."""
@@ -126,7 +149,12 @@ class AttackerFolder:
             self.lines.path,
             *self.path.glob("trigger-*.safetensors"),
             *self.path.glob("example-*.safetensors"),
+            self.digests.path,
         ]
+
+    def _contents(self) -> Iterable[tuple[str, bytes | None]]:
+        file = self._attacks_file
+        return [(file.name, file.read_bytes() if file.exists() else None), *self.lines.contents()]
 
     @property
     def _attacks_file(self) -> Path:

@@ -16,7 +16,7 @@ from fedmend.federation.attack_config import AttackConfig
 from fedmend.federation.config import SimulationConfig
 from fedmend.federation.run_folder import RunFolder, simulated_config
 from fedmend.goals import AllToAll, Goal, attacked, classes_of, goal_from_table, targets_of
-from fedmend.seeds import generator
+from fedmend.seeds import derive_seed, generator, seeded
 from fedmend.triggers import Divisible, Trigger, trigger_from_table
 
 
@@ -94,10 +94,11 @@ def plan_attacks(config: SimulationConfig, images: ImageSet) -> tuple[PlannedAtt
     planned = []
     _, channels, height, width = images.images.shape
     numbers = zip(config.attack, attackers_of(config), _lying_clients_of(config), strict=True)
-    for attack, attackers, lying_clients in numbers:
-        with _under("[attack.trigger]"):
+    for index, (attack, attackers, lying_clients) in enumerate(numbers):
+        seed = derive_seed(config.seed, "attack", index)
+        with _under("[attack.trigger]"), seeded(seed):
             trigger = trigger_from_table(attack.trigger, (channels, height, width))
-        with _under("[attack.goal]"):
+        with _under("[attack.goal]"), seeded(seed):
             goal = goal_from_table(attack.goal)
             beyond = [label for label in classes_of(goal) if label >= images.num_classes]
             if beyond:
@@ -109,7 +110,7 @@ def plan_attacks(config: SimulationConfig, images: ImageSet) -> tuple[PlannedAtt
                 raise ConfigError(
                     f"num_classes is {goal.num_classes}, but the data has {images.num_classes}; give that number"
                 )
-        with _under("[[attack.update]]"):
+        with _under("[[attack.update]]"), seeded(seed):
             steps = tuple(update_step_from_table(step) for step in attack.update)
         if attack.distributed:
             _parts(trigger, attack)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import asdict, field
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator
 
 from fedmend.aggregation import aggregator_from_table
 from fedmend.checked_settings import Count, Natural, Positive, settings
@@ -13,11 +16,15 @@ from fedmend.federation.frozen_table import FrozenTable, Table, plain
 from fedmend.local_training import LocalTraining
 
 
+def _as_text(path: object) -> object:
+    return os.fspath(path) if isinstance(path, os.PathLike) else path
+
+
 @settings
 class DataConfig:
     """Which images, and how they are divided among the clients (see ``fedmend.data``)."""
 
-    source: str = "fashion-mnist-sample"
+    source: Annotated[str, BeforeValidator(_as_text)] = "fashion-mnist-sample"
     partition: Literal["iid", "k-label", "dirichlet"] = "iid"
     labels_per_client: Count = 3
     alpha: Positive = 0.5
@@ -34,7 +41,7 @@ class ModelConfig:
     """
 
     architecture: str = "convnet"
-    start: str | None = None
+    start: Annotated[str, BeforeValidator(_as_text)] | None = None
     start_round: Natural = 0
 
     def __post_init__(self) -> None:

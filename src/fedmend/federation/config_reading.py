@@ -1,10 +1,10 @@
-"""Reads a simulation's settings from TOML or JSON; errors name the table where a key belongs."""
+"""Reads a simulation's settings from TOML or JSON, and checks them; errors name the table where a key belongs."""
 
 from __future__ import annotations
 
 import json
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -12,15 +12,18 @@ from pydantic import TypeAdapter, ValidationError
 
 from fedmend.aggregation import AGGREGATORS
 from fedmend.attacks import UPDATE_STEPS
-from fedmend.checked_settings import explain, names_of
+from fedmend.checked_settings import explain, names_of, shown
 from fedmend.errors import ConfigError
 from fedmend.federation.attack_config import AttackConfig
+from fedmend.federation.changes import changed
 from fedmend.federation.config import DataConfig, FederationConfig, ModelConfig, SimulationConfig
 from fedmend.goals import GOALS
 from fedmend.local_training import LocalTraining
 from fedmend.triggers import TRIGGERS
 
 Settings = TypeVar("Settings")
+
+_DEEPEST = 20
 
 _ADAPTER = TypeAdapter(SimulationConfig)
 _ATTACKS = TypeAdapter(tuple[AttackConfig, ...])
@@ -48,6 +51,7 @@ def parse_config(tables: dict[str, Any]) -> SimulationConfig:
         ConfigError: a key is unknown (the message names the closest known key, or the table where it belongs), or a
             value is of the wrong type, out of range or inconsistent with another.
     """
+    _require_shallow(tables)
     try:
         return _ADAPTER.validate_python(tables)
     except ValidationError as error:
@@ -60,6 +64,7 @@ def parse_attacks(tables: Any) -> tuple[AttackConfig, ...]:
     Raises:
         ConfigError: see :func:`parse_config`.
     """
+    _require_shallow(tables)
     try:
         return _ATTACKS.validate_python(tables)
     except ValidationError as error:
@@ -67,22 +72,67 @@ def parse_attacks(tables: Any) -> tuple[AttackConfig, ...]:
         raise ConfigError("; ".join(_explain(problem) for problem in problems)) from error
 
 
-def read_config(path: Path) -> SimulationConfig:
-    """Read a TOML file of settings.
+def read_config(path: Path | str, changes: Sequence[str] = ()) -> SimulationConfig:
+    """Read a file of settings: TOML, or JSON if its name ends in .json, such as the ``config.json`` of a run.
+
+    A run keeps its attacks in ``attacker/attacks.json``. They belong to the settings, if they are there.
+
+    Args:
+        path: the file.
+        changes: settings to replace, such as ``"training.lr=0.01"`` (see :func:`fedmend.federation.changed`).
 
     Raises:
-        ConfigError: the file can't be read, isn't TOML, or :func:`parse_config` refuses it.
+        ConfigError: the file can't be read, isn't TOML or JSON, or :func:`parse_config` refuses it.
     """
-    try:
-        tables = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"can't read {path}: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} is not valid TOML: {error}") from error
+    path = Path(path)
+    if path.suffix == ".json":
+        tables = read_json(path, _tables)
+        hidden = path.parent / "attacker" / "attacks.json"
+        if "attack" not in tables and hidden.exists():
+            tables["attack"] = read_json(hidden, _as_it_is)
+    else:
+        tables = _read_toml(path)
+    if changes:
+        tables = changed(tables, changes)
     try:
         return parse_config(tables)
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from error
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"can't read {path}: {error.strerror}") from error
+    except RecursionError as error:
+        raise ConfigError(f"{path} is not valid TOML: it is nested too deeply") from error
+    except ValueError as error:  # also of Python's: text that isn't UTF-8, an integer of thousands of digits
+        raise ConfigError(f"{path} is not valid TOML: {error}") from error
+
+
+def _as_it_is(value: Any) -> Any:
+    return value
+
+
+def _tables(value: Any) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise ConfigError(f"expected an object of settings; got {shown(value)}")
+    return value
+
+
+def _require_shallow(tables: Any) -> None:
+    """Refuse settings nested so deeply that checking them would exhaust Python's stack."""
+    level, depth = [tables], 0
+    while level:
+        if depth > _DEEPEST:
+            raise ConfigError(f"the settings are nested more than {_DEEPEST} levels deep")
+        inner = [
+            each.values() if isinstance(each, dict) else each
+            for each in level
+            if isinstance(each, dict | list)
+        ]
+        level, depth = [value for values in inner for value in values], depth + 1
 
 
 def read_json(file: Path, parse: Callable[[Any], Settings]) -> Settings:
@@ -101,6 +151,8 @@ def read_json(file: Path, parse: Callable[[Any], Settings]) -> Settings:
         raise
     except OSError as error:
         raise ConfigError(f"can't read {file}: {error.strerror}") from error
+    except RecursionError as error:
+        raise ConfigError(f"{file} is not valid JSON: it is nested too deeply") from error
     except ValueError as error:
         raise ConfigError(f"{file} is not valid JSON: {error}") from error
     except ConfigError as error:
@@ -117,7 +169,7 @@ def _explain(problem: dict[str, Any]) -> str:
     name = ".".join(tables)
     where = f"{_heading(name)} {key}" if tables else key
     if problem["type"] == "dict_type":
-        return f"{where}: expected a table of settings; got {problem['input']!r}"
+        return f"{where}: expected a table of settings; got {shown(problem['input'])}"
     if problem["type"] == "tuple_type" and isinstance(problem["input"], dict):
         path = f"{name}.{key}" if tables else key
         return f"{where}: expected an array of tables, [[{path}]]; got the single table [{path}]"

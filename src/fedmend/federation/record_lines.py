@@ -9,8 +9,8 @@ from typing import Generic, Protocol, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
-from fedmend.errors import OutputError
-from fedmend.files import write_text
+from fedmend.federation.digests import Digests
+from fedmend.files import naming, write_text
 
 
 class Record(Protocol):
@@ -32,10 +32,12 @@ class RecordLines(Generic[_R]):
     Attributes:
         path: the file.
         adapter: from a record to its line and back.
+        digests: note each line that is written.
     """
 
     path: Path
     adapter: TypeAdapter[_R]
+    digests: Digests
 
     def read(self) -> tuple[_R, ...]:
         """The records of all whole lines, by round. Torn lines are skipped; a round's last line wins."""
@@ -56,18 +58,25 @@ class RecordLines(Generic[_R]):
         Raises:
             OutputError: it can't be written.
         """
-        try:
+        line = self.adapter.dump_json(record)
+        with naming(self.path):
             self.path.parent.mkdir(parents=True, exist_ok=True)
+            self.digests.record(self._name(record), line)
             with self.path.open("ab") as file:
-                file.write(self.adapter.dump_json(record) + b"\n")
-        except OSError as error:
-            raise OutputError(f"can't write {self.path}: {error.strerror or error}") from error
+                file.write(line + b"\n")
 
     def tidy(self, last_round: int | None) -> None:
         """Sort the lines; drop torn ones and those after ``last_round`` (None: all)."""
         if self.path.exists():
             kept = [record for record in self.read() if last_round is not None and record.round <= last_round]
             write_text(self.path, "".join(self._lines(kept)))
+
+    def contents(self) -> Iterable[tuple[str, bytes]]:
+        """Each whole line with its name among the digests."""
+        return ((self._name(record), self.adapter.dump_json(record)) for record in self.read())
+
+    def _name(self, record: _R) -> str:
+        return f"{self.path.name} round {record.round}"
 
     def _lines(self, records: Iterable[_R]) -> Iterable[str]:
         return (self.adapter.dump_json(record).decode() + "\n" for record in records)

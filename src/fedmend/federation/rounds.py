@@ -6,81 +6,46 @@ updates one by one.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
-from typing import Protocol, TypeAlias
 
 import torch
 from torch import Tensor, nn
 
 from fedmend.aggregation import Aggregator, State, Updates
 from fedmend.checked_settings import Positive, require
-from fedmend.errors import ConfigError, ModelError
-from fedmend.federation.clients import Client, ClientUpdate, Task
-from fedmend.parameters import flatten, integer_maximum, parameter_mask, unflatten
-from fedmend.pruning import held, set_to_zero
-from fedmend.seeds import derive_seed
+from fedmend.errors import ConfigError, DataError, DivergedError, FedmendError
+from fedmend.federation.client_fit import (
+    DIVERGED,
+    NOT_FINITE,
+    Buffers,
+    Fit,
+    Refused,
+    RoundPlan,
+    fit_one_by_one,
+)
+from fedmend.federation.clients import Client
+from fedmend.parameters import flatten, integer_maximum, parameter_mask, unflatten, variance_mask
+from fedmend.pruning import set_to_zero
 from fedmend.user_code import failures_named, is_users, name_of, tensor_in_words
 
-Buffers: TypeAlias = dict[str, Tensor]
-"""A model's integer and boolean buffers, by name."""
-
-Fitted: TypeAlias = tuple[ClientUpdate, Buffers]
-"""What a client sends, and the integer buffers of the model that it trained."""
-
-
-@dataclass(frozen=True, eq=False)
-class RoundPlan:
-    """What the clients of a round are asked to do.
-
-    Attributes:
-        number: the round's number.
-        seed: the federation's seed; each client of each round gets one of its own from it.
-        task: what an honest client does with the model and its images.
-        mask: the pruning mask: parameters that stay zero while clients train, and are zero after the round.
-    """
-
-    number: int
-    seed: int
-    task: Task
-    mask: Mapping[str, Tensor] = field(default_factory=dict)
-
-    def seed_of(self, client: Client) -> int:
-        """The seed of a client's training in this round."""
-        return derive_seed(self.seed, "fit", self.number, client.client_id)
-
-
-class Fit(Protocol):
-    """Has clients train copies of a model, which is left as it was, and returns what each sends, in their order."""
-
-    def __call__(self, model: nn.Module, clients: Sequence[Client], plan: RoundPlan) -> list[Fitted]:
-        """Train."""
-        ...
-
-
-def fit_one_by_one(model: nn.Module, clients: Sequence[Client], plan: RoundPlan) -> list[Fitted]:
-    """A :class:`Fit` in this process: one client after the other, each with all of torch's threads."""
-    before, fitted = deepcopy(model.state_dict()), []
-    for client in clients:
-        fitted.append(fit_client(model, client, plan))
-        model.load_state_dict(before)
-    return fitted
-
-
-def fit_client(model: nn.Module, client: Client, plan: RoundPlan) -> Fitted:
-    """Let a client train ``model`` itself, with the mask's parameters held at zero."""
-    with held(model, plan.mask):
-        update = client.fit(model, plan.task, plan.seed_of(client))
-    return update, {k: v.clone() for k, v in model.state_dict().items() if not v.is_floating_point()}
+_SHOWN = 4
 
 
 @dataclass(frozen=True, eq=False)
 class Collected:
-    """What the clients of a round sent: their updates, and each one's integer buffers, in the same order."""
+    """What the clients of a round sent.
+
+    Attributes:
+        updates: those that count.
+        buffers: each one's integer buffers, in the same order.
+        refused: the clients whose updates don't count.
+    """
 
     updates: Updates
     buffers: list[Buffers]
+    refused: tuple[Refused, ...] = ()
 
     def part(self, indices: Sequence[int]) -> Collected:
         """The same for some of the clients, by their places in the round."""
@@ -97,22 +62,37 @@ class Collected:
 def collect(
     model: nn.Module, clients: Sequence[Client], plan: RoundPlan, fit: Fit = fit_one_by_one
 ) -> Collected:
-    """Let clients train copies of ``model``, which is left as it was.
+    """Let clients train copies of ``model``, which is left as it was, and sort out what can't be used.
 
     Raises:
-        ModelError: a client's training diverged. DataError: there are no clients.
+        DivergedError: the training of every client diverged. DataError: there are no clients, or no client's update can
+            be used for other reasons too.
     """
     fitted = fit(model, clients, plan)
-    sent = [update for update, _ in fitted]
+    taken = [each for each in fitted if not isinstance(each, Refused)]
+    refused = tuple(each for each in fitted if isinstance(each, Refused))
+    if refused and not taken:
+        raise _nothing_left(plan, refused)
     mask = parameter_mask(model)
-    deltas = torch.stack([update.delta for update in sent]) if sent else torch.empty(0, len(mask))
+    deltas = torch.stack([update.delta for update, _ in taken]) if taken else torch.empty(0, len(mask))
     updates = Updates(
         deltas,
-        torch.tensor([update.num_examples for update in sent], device=deltas.device),
-        tuple(update.client_id for update in sent),
+        torch.tensor([update.num_examples for update, _ in taken], device=deltas.device),
+        tuple(update.client_id for update, _ in taken),
         mask.to(deltas.device),
     )
-    return Collected(updates, [buffers for _, buffers in fitted])
+    return Collected(updates, [buffers for _, buffers in taken], refused)
+
+
+def _nothing_left(plan: RoundPlan, refused: tuple[Refused, ...]) -> FedmendError:
+    if all(each.reason in (DIVERGED, NOT_FINITE) for each in refused):
+        return DivergedError(
+            f"round {plan.number}: the training of every client diverged to NaN or infinite values; try a smaller "
+            "[training] lr, [federation] server_lr or [[attack.update]] factor"
+        )
+    shown = "; ".join(str(each) for each in refused[:_SHOWN])
+    more = f"; and {len(refused) - _SHOWN} more" if len(refused) > _SHOWN else ""
+    return DataError(f"round {plan.number}: no client's update can be used: {shown}{more}")
 
 
 def aggregate(aggregator: Aggregator, updates: Updates, state: State) -> tuple[Tensor, State]:
@@ -157,17 +137,19 @@ def apply_delta(
     """Change ``model`` in place by an aggregated delta (P,), and set the mask's parameters to zero.
 
     BatchNorm's running statistics are aggregated like parameters (see ``fedmend.parameters``), but ``server_lr``
-    scales only parameters, since a scaled-up step could make a variance negative. Integer buffers take the maximum
-    over the clients. The mask's parameters end at zero, whatever the clients sent.
+    scales only parameters, since a scaled-up step could make a variance negative; one that a rule makes negative
+    becomes 0. Integer buffers take the maximum over the clients. The mask's parameters end at zero, whatever the
+    clients sent.
 
     Raises:
-        ModelError: the new weights aren't finite. The model is left as it was.
+        DivergedError: the new weights aren't finite. The model is left as it was.
     """
     before = model.state_dict()
     parameters = collected.updates.parameters.to(delta.device)
     after = flatten(before) + delta.where(~parameters, server_lr * delta)
+    after = after.where(~variance_mask(before).to(after.device), after.clamp(min=0))
     if not bool(after.isfinite().all()):
-        raise ModelError(
+        raise DivergedError(
             f"round {plan.number} ended in weights that are NaN or infinite; try a smaller [training] lr, "
             "[federation] server_lr or [[attack.update]] factor; your own aggregation rule or update step, if any, may "
             "be the cause, too"
@@ -208,16 +190,22 @@ def run_round(
     server: Server,
     fit: Fit = fit_one_by_one,
 ) -> tuple[nn.Module, Server]:
-    """One round: collect, aggregate, and make the candidate for the next global model.
+    """One round: :func:`collect`, then :func:`next_model`."""
+    return next_model(model, collect(model, clients, plan, fit), plan, server)
+
+
+def next_model(
+    model: nn.Module, collected: Collected, plan: RoundPlan, server: Server
+) -> tuple[nn.Module, Server]:
+    """Aggregate what the clients sent, and make the candidate for the next global model.
 
     Returns:
         The candidate, a new model (``model`` is left as it was), and the server with its state for the next round.
 
     Raises:
-        ModelError: the candidate's weights aren't finite, or a client's training diverged. DataError: there are no
-            clients, or no update can be used. ConfigError: the rule returned something other than a delta and a state.
+        ModelError: the candidate's weights aren't finite. DataError: no update can be used. ConfigError: the rule
+            returned something other than a delta and a state.
     """
-    collected = collect(model, clients, plan, fit)
     delta, state = aggregate(server.aggregator, collected.updates, server.state)
     candidate = deepcopy(model)
     apply_delta(candidate, delta, collected, plan, server.learning_rate)

@@ -4,27 +4,30 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import ConfigDict, Field, TypeAdapter
 from torch import Tensor, nn
 
 from fedmend.aggregation import State
-from fedmend.checkpoints import read_state, save_state
+from fedmend.checkpoints import read_state, state_bytes
 from fedmend.errors import ConfigError
 from fedmend.federation.attacker_folder import AttackerFolder
+from fedmend.federation.client_fit import Refused
 from fedmend.federation.config import SimulationConfig
 from fedmend.federation.config_reading import parse_config, read_json
+from fedmend.federation.digests import Digests
 from fedmend.federation.record_lines import RecordLines
-from fedmend.files import write_text
+from fedmend.federation.same_settings import require_same
+from fedmend.files import naming, remove_leftovers, write_bytes, write_text
+from fedmend.folder_locks import locked
 
 _CHECKPOINT = re.compile(r"round-(\d{4,})\.safetensors")
-_SHOWN = 4
 _NO_STATE: Mapping[str, Tensor] = MappingProxyType({})
 
 
@@ -37,6 +40,7 @@ class RoundRecord:
         accuracy: test accuracy of the global model after the round, in [0, 1].
         clients: the clients that took part.
         seconds: duration of the round; None for the initial model and for lines measured again on resuming.
+        refused: clients whose updates did not count, and why; empty for lines measured again on resuming.
     """
 
     __pydantic_config__ = ConfigDict(extra="forbid")
@@ -45,6 +49,7 @@ class RoundRecord:
     accuracy: Annotated[float, Field(ge=0, le=1)]
     clients: tuple[int, ...]
     seconds: float | None
+    refused: tuple[Refused, ...] = ()
 
 
 _RECORD = TypeAdapter(RoundRecord)
@@ -57,15 +62,19 @@ class RunFolder:
     ::
 
         config.json                               the settings without the attacks
+        digests.jsonl                             by which changes from outside are noticed (see Digests)
         rounds.jsonl                              one RoundRecord per line
         checkpoints/round-0007.safetensors        the global model after round 7
         checkpoints/round-0007.state.safetensors  the rule's state, if any
         attacker/                                 what only attackers know (see AttackerFolder)
 
-    Only ``open`` and ``attacker`` access ``attacker/``.
+    Only ``open`` and ``attacker`` access ``attacker/``. The path may be given as text.
     """
 
     path: Path
+
+    def __init__(self, path: Path | str) -> None:
+        object.__setattr__(self, "path", Path(path))
 
     @classmethod
     def open(cls, path: Path, config: SimulationConfig, *, resume: bool) -> RunFolder:
@@ -80,24 +89,63 @@ class RunFolder:
             resume: whether ``path`` may already hold a run.
 
         Raises:
-            ConfigError: ``path`` holds a run and ``resume`` is false, or its settings differ from ``config``.
-            OutputError: the folder can't be written.
+            ConfigError: ``path`` holds a run and ``resume`` is false, the run is not as it was written, or its
+                settings differ from ``config``.
+            OutputError: the folder can't be written, or another process trains in it.
         """
         run = cls(path)
-        if not run._has_rounds():
-            run._clear()
-        else:
-            if not resume:
-                raise ConfigError(
-                    f"{path} already holds a run; resume it (--resume) or choose another folder"
-                )
-            _check_same(simulated_config(run), config, path)
-        run.attacker.save_attacks(config.attack)  # first: a folder without config.json holds no run
         settings = config.to_dict()
         del settings["attack"]
-        write_text(run.config_file, json.dumps(settings, indent=2) + "\n")
-        run.tidy()
+        text = json.dumps(settings, indent=2) + "\n"
+        with run.locked():
+            if not run._has_rounds():
+                run._clear()
+            else:
+                if not resume:
+                    raise ConfigError(
+                        f"{path} already holds a run; resume it (--resume) or choose another folder"
+                    )
+                same = simulated_config(run)
+                run.check()
+                run.attacker.check()
+                require_same(same, config, path)
+            run.attacker.save_attacks(config.attack)  # first: a folder without config.json holds no run
+            run.digests.record(run.config_file.name, text.encode())
+            write_text(run.config_file, text)
+            run.tidy()
         return run
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Within, no other process writes to the run.
+
+        Raises:
+            OutputError: another one does, or the folder can't be written.
+        """
+        with naming(self.path):
+            folder = self.checkpoint(0).parent
+            folder.mkdir(parents=True, exist_ok=True)
+            with locked(folder, f"training in {self.path}"):
+                yield
+
+    def check(self) -> None:
+        """Refuse a run that is not as it was written: settings, checkpoints, states, metrics; not ``attacker/``.
+
+        Raises:
+            ConfigError: it names what was changed, is missing or was added.
+        """
+        self.digests.check(self._contents())
+
+    def accept(self) -> None:
+        """Note everything as it is now, as if the run had written it: for runs of earlier versions.
+
+        Raises:
+            OutputError: the digests can't be written.
+        """
+        for name, content in self._contents():
+            if content is not None:
+                self.digests.record(name, content)
+        self.attacker.accept()
 
     @property
     def attacker(self) -> AttackerFolder:
@@ -112,7 +160,12 @@ class RunFolder:
     @property
     def lines(self) -> RecordLines[RoundRecord]:
         """The file of metrics."""
-        return RecordLines(self.path / "rounds.jsonl", _RECORD)
+        return RecordLines(self.path / "rounds.jsonl", _RECORD, self.digests)
+
+    @property
+    def digests(self) -> Digests:
+        """Of all files but those in ``attacker/``."""
+        return Digests(self.path / "digests.jsonl")
 
     def config(self) -> SimulationConfig:
         """The settings of the run as the server knows them, without the attacks.
@@ -145,11 +198,12 @@ class RunFolder:
             OutputError: a file can't be written. CheckpointError: model or state hold something other than tensors.
         """
         if state:
-            save_state(state, self._state_file(round_number))
-        else:
+            self._save(self._state_file(round_number), state)
+        elif self._state_file(round_number).exists():
+            self.digests.record(self._name(self._state_file(round_number)), None)
             with suppress(OSError):
                 self._state_file(round_number).unlink()
-        save_state(model.state_dict(), self.checkpoint(round_number))
+        self._save(self.checkpoint(round_number), model.state_dict())
 
     def aggregator_state(self, round_number: int) -> State:
         """The aggregation rule's state after a round, on the CPU; {} if there is none.
@@ -165,7 +219,9 @@ class RunFolder:
         return self.lines.read()
 
     def tidy(self) -> None:
-        """Sort the lines of metrics; drop torn ones and those whose round has no checkpoint."""
+        """Sort the lines of metrics, drop torn ones and those whose round has no checkpoint; remove half files."""
+        for folder in (self.path, self.checkpoint(0).parent, self.attacker.path):
+            remove_leftovers(folder)
         last = self.last_round()
         self.lines.tidy(last)
         self.attacker.lines.tidy(last)
@@ -183,7 +239,8 @@ class RunFolder:
 
     def _clear(self) -> None:
         """Remove what a run without a round left."""
-        newest, left = self.last_round(), [self.lines.path, *self.attacker.results()]
+        newest = self.last_round()
+        left = [self.lines.path, self.digests.path, *self.attacker.results()]
         if newest is not None:
             left += [self.checkpoint(newest), self._state_file(newest)]
         for file in left:
@@ -193,6 +250,23 @@ class RunFolder:
     def _state_file(self, round_number: int) -> Path:
         return self.checkpoint(round_number).with_suffix(".state.safetensors")
 
+    def _save(self, path: Path, state: Mapping[str, Tensor]) -> None:
+        content = state_bytes(state)
+        self.digests.record(self._name(path), content)
+        write_bytes(path, content)
+
+    def _name(self, path: Path) -> str:
+        """What a file is called among the digests."""
+        return path.relative_to(self.path).as_posix()
+
+    def _contents(self) -> Iterator[tuple[str, bytes | None]]:
+        """Everything that has a digest, and None for the state of the last round if there is none."""
+        last = self.last_round()
+        expected = {self.config_file} | ({self._state_file(last)} if last is not None else set())
+        for file in sorted({*expected, *(self.path / "checkpoints").glob("round-*.safetensors")}):
+            yield self._name(file), file.read_bytes() if file.exists() else None
+        yield from self.lines.contents()
+
 
 def simulated_config(run: RunFolder) -> SimulationConfig:
     """All settings of a run, with the attacks, which a defence must not know.
@@ -201,33 +275,3 @@ def simulated_config(run: RunFolder) -> SimulationConfig:
         ConfigError: there is no run, or its settings were damaged.
     """
     return replace(run.config(), attack=run.attacker.attacks())
-
-
-def _check_same(old: SimulationConfig, new: SimulationConfig, path: Path) -> None:
-    before, after = (_flat(json.loads(json.dumps(config.to_dict()))) for config in (old, new))
-    changed = [key for key in before.keys() | after.keys() if before.get(key) != after.get(key)]
-    changed = sorted(key for key in changed if key != "federation.rounds")
-    if changed:
-        first = changed[:_SHOWN]
-        shown = ", ".join(f"{key} was {before.get(key)!r}, now {after.get(key)!r}" for key in first)
-        shown += f" and {len(changed) - _SHOWN} more" if len(changed) > _SHOWN else ""
-        raise ConfigError(f"can't resume {path} with other settings: {shown}; choose another folder")
-    if new.federation.rounds < old.federation.rounds:
-        raise ConfigError(
-            f"can't resume {path} with fewer rounds ({new.federation.rounds}) than before ({old.federation.rounds})"
-        )
-
-
-def _flat(value: Any, name: str = "") -> dict[str, object]:
-    """Nested settings by dotted names; those of the second attack start with ``attack.2.``."""
-    if isinstance(value, dict) and value:
-        named = list(value.items())
-    elif isinstance(value, list) and all(isinstance(each, dict) for each in value):
-        named = [(str(number), each) for number, each in enumerate(value, 1)]
-    else:
-        return {name: value}
-    return {
-        key: found
-        for part, each in named
-        for key, found in _flat(each, f"{name}.{part}" if name else part).items()
-    }

@@ -1,7 +1,8 @@
 """A federation on one machine: in each round clients train, a rule aggregates, and the next global model is released.
 
 A killed run resumes after its last complete round and ends with the same parameters, bit for bit: every random choice
-has its own seed, derived from the run's seed, the round and the client. (Floating-point sums depend on the device and
+has its own seed, derived from the run's seed, the round and the client. That holds for code of the user's own, too,
+which may use the global generators of Python, NumPy and torch. (Floating-point sums depend on the device and
 thread count. A client has one thread in a worker process, for any number of workers, and all of torch's in this one.)
 """
 
@@ -9,6 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
@@ -20,17 +22,21 @@ from fedmend.aggregation import aggregator_from_table
 from fedmend.checked_settings import Count, require
 from fedmend.checkpoints import load_checkpoint
 from fedmend.data import ImageSet, load_images
-from fedmend.errors import ConfigError, ModelError
+from fedmend.errors import ConfigError, DivergedError, ModelError
 from fedmend.evaluation import accuracy, attack_success_rate
 from fedmend.federation.attacker_folder import AttackRecord
+from fedmend.federation.client_fit import Refused
 from fedmend.federation.config import SimulationConfig
-from fedmend.federation.rounds import Server, run_round
+from fedmend.federation.rounds import Server, collect, next_model
 from fedmend.federation.run_folder import RoundRecord, RunFolder
 from fedmend.federation.workers import begin_start, can_be_sent, check_workers, client_workers
 from fedmend.federation.world import Federation, attackers_in, build_federation, choose_clients
+from fedmend.inference import evaluating, pixels_for
 from fedmend.models import build_model, channels_last, probe
 from fedmend.progress import Progress, silent
-from fedmend.seeds import derive_seed
+from fedmend.seeds import derive_seed, seeded
+
+_PROBED = 64
 
 Review: TypeAlias = Callable[[nn.Module, int], nn.Module]
 """Called with each round's candidate and number; the returned model becomes the next global one."""
@@ -73,7 +79,7 @@ class Execution:
 
 def simulate(
     config: SimulationConfig,
-    out: Path,
+    out: Path | str,
     *,
     resume: bool = False,
     data: tuple[ImageSet, ImageSet] | None = None,
@@ -108,7 +114,7 @@ def simulate(
     for attack in federation.attacks:
         attack.require_attacked(test_set, "test")
     aggregator = aggregator_from_table(config.aggregation)
-    run = RunFolder.open(out, config, resume=resume)
+    run = RunFolder.open(Path(out), config, resume=resume)
     for index, attack in enumerate(federation.attacks):
         attacked = test_set.images[attack.attacked(test_set.labels)]
         run.attacker.save_trigger(index, attack.trigger, attacked[0])
@@ -117,7 +123,7 @@ def simulate(
         done = config.model.start_round
         run.save_round(done, model)
     records = _Records(run, federation, test_set, device)
-    with client_workers(workers if done < last else 1) as fit:
+    with run.locked(), client_workers(workers if done < last else 1) as fit:
         records.fill_up_to(done, model)
         load_checkpoint(run.checkpoint(done), model)
         state = {name: value.to(device) for name, value in run.aggregator_state(done).items()}
@@ -125,11 +131,14 @@ def simulate(
         progress("federation", done, last)
         for number in range(done + 1, last + 1):
             started = time.perf_counter()
-            clients = federation.choose(number)
-            candidate, server = run_round(model, clients, federation.plan(number), server, fit)
-            model = review(candidate, number)
+            plan = federation.plan(number)
+            with seeded(derive_seed(config.seed, "server", number), device):
+                collected = collect(model, federation.choose(number), plan, fit)
+                candidate, server = next_model(model, collected, plan, server)
+                model = review(candidate, number)
+            _require_usable(model, test_set, number)
             run.save_round(number, model, server.state)
-            records.append(number, model, time.perf_counter() - started)
+            records.append(number, model, (time.perf_counter() - started, collected.refused))
             progress("federation", number, last)
     return run
 
@@ -142,14 +151,16 @@ def initial_model(config: SimulationConfig, images: ImageSet) -> nn.Module:
         CheckpointError: ``[model] start`` can't be used.
     """
     _, channels, height, width = images.images.shape
-    model = build_model(
-        config.model.architecture,
-        num_classes=images.num_classes,
-        in_channels=channels,
-        image_size=(height, width),
-        seed=derive_seed(config.seed, "model"),
-    )
-    logits = probe(model, channels, (height, width))
+    seed = derive_seed(config.seed, "model")
+    with seeded(seed):
+        model = build_model(
+            config.model.architecture,
+            num_classes=images.num_classes,
+            in_channels=channels,
+            image_size=(height, width),
+            seed=seed,
+        )
+    logits = probe(model, channels, (height, width), training=True)
     if logits != images.num_classes:
         raise ModelError(
             f"[model] architecture {config.model.architecture} returns {logits} logits, but the data has "
@@ -166,6 +177,17 @@ def laid_out(model: nn.Module, images: ImageSet, device: torch.device | str) -> 
     return channels_last(model.to(device), channels, (height, width))
 
 
+def _require_usable(model: nn.Module, images: ImageSet, number: int) -> None:
+    """Refuse a model whose weights are finite but so large that its logits aren't."""
+    with evaluating(model), torch.no_grad():
+        logits = model(pixels_for(model, images.images[:_PROBED]))
+    if not bool(logits.isfinite().all()):
+        raise DivergedError(
+            f"round {number} ended in a model that returns NaN or infinite logits: training diverged; try a smaller "
+            "[training] lr, [federation] server_lr or [[attack.update]] factor"
+        )
+
+
 class _Records:
     """Measures the global model on the test images, which are moved to the device once, and writes the lines."""
 
@@ -175,11 +197,11 @@ class _Records:
         self.run, self.federation = run, federation
         self.images, self.labels = test.images.to(device), test.labels.to(device)
 
-    def append(self, number: int, model: nn.Module, seconds: float) -> None:
-        """Measure the model of a round and write its lines."""
+    def append(self, number: int, model: nn.Module, noted: tuple[float, tuple[Refused, ...]]) -> None:
+        """Measure the model of a round, and write its lines with the seconds and the clients that were refused."""
         if self.federation.attacks:
             self.run.attacker.lines.append(self._of_attackers(number, model))
-        self.run.lines.append(self._of_server(number, model, seconds))
+        self.run.lines.append(self._of_server(number, model, *noted))
 
     def fill_up_to(self, done: int, model: nn.Module) -> None:
         """Measure the checkpoints whose lines a killed run did not write; overwrites ``model``'s weights."""
@@ -192,31 +214,39 @@ class _Records:
             if number in hidden:
                 self.run.attacker.lines.append(self._of_attackers(number, model))
             if number in missing:
-                self.run.lines.append(self._of_server(number, model, None))
+                self.run.lines.append(self._of_server(number, model))
         if missing or hidden:
             self.run.tidy()
 
-    def _of_server(self, number: int, model: nn.Module, seconds: float | None) -> RoundRecord:
+    def _of_server(
+        self, number: int, model: nn.Module, seconds: float | None = None, refused: tuple[Refused, ...] = ()
+    ) -> RoundRecord:
         config = self.federation.config
         first = number == config.model.start_round
-        return RoundRecord(
-            round=number,
-            accuracy=accuracy(model, self.images, self.labels),
-            clients=() if first else choose_clients(config, number),
-            seconds=seconds,
-        )
+        with self._seeded(number):
+            return RoundRecord(
+                round=number,
+                accuracy=accuracy(model, self.images, self.labels),
+                clients=() if first else choose_clients(config, number),
+                seconds=seconds,
+                refused=refused,
+            )
 
     def _of_attackers(self, number: int, model: nn.Module) -> AttackRecord:
         config = self.federation.config
         first = number == config.model.start_round
-        return AttackRecord(
-            round=number,
-            attackers=() if first else attackers_in(config, number),
-            asr=tuple(
-                attack_success_rate(model, attack.trigger, attack.goal, self.images, self.labels)
-                for attack in self.federation.attacks
-            ),
-        )
+        with self._seeded(number):
+            return AttackRecord(
+                round=number,
+                attackers=() if first else attackers_in(config, number),
+                asr=tuple(
+                    attack_success_rate(model, attack.trigger, attack.goal, self.images, self.labels)
+                    for attack in self.federation.attacks
+                ),
+            )
+
+    def _seeded(self, number: int) -> AbstractContextManager[None]:
+        return seeded(derive_seed(self.federation.config.seed, "measure", number), self.images.device)
 
 
 def _begin_workers(config: SimulationConfig, execution: Execution) -> int:

@@ -21,14 +21,18 @@ import torch
 from torch import Tensor, nn
 
 from fedmend.errors import FedmendError
-from fedmend.federation.rounds import RoundPlan, fit_client
+from fedmend.federation.client_fit import RoundPlan, fit_client
+from fedmend.user_code import FolderFinder
 
 
-def start(modules: Path, environment: dict[str, str], files: Path, pipe: Connection) -> None:
+def start(
+    folder: str, modules: tuple[str, ...], environment: dict[str, str], files: Path, pipe: Connection
+) -> None:
     """Set up a worker. It exits, even mid-task, when its parent exits or closes the pipe.
 
     Args:
-        modules: the parent's current folder, which may hold an architecture's module.
+        folder: the parent's current folder.
+        modules: those that the parent imported from there, such as an architecture's; nothing else is.
         environment: the parent's; the fork server's may be outdated.
         files: the folder of files; removed on exit, since a killed parent can't.
         pipe: this end; the parent holds the other.
@@ -36,7 +40,7 @@ def start(modules: Path, environment: dict[str, str], files: Path, pipe: Connect
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # its parent handles Ctrl-C
     os.environ.clear()
     os.environ.update(environment)
-    sys.path.insert(0, str(modules))
+    sys.meta_path.insert(0, FolderFinder(folder, modules))
     torch.set_num_threads(1)
     threading.Thread(target=_end_with, args=(pipe, files), daemon=True).start()
 

@@ -23,8 +23,9 @@ from torch import nn
 
 from fedmend.errors import ConfigError, FedmendError, OutputError
 from fedmend.federation import worker_process
+from fedmend.federation.client_fit import Fit, Fitted, Refused, RoundPlan, fit_one_by_one
 from fedmend.federation.clients import Client
-from fedmend.federation.rounds import Fit, Fitted, RoundPlan, fit_one_by_one
+from fedmend.user_code import modules_in
 
 MOST_WORKERS = 61  # Windows can't wait for more processes
 
@@ -68,14 +69,14 @@ def client_workers(workers: int) -> Iterator[Fit]:
     if workers == 1:
         yield fit_one_by_one
         return
-    start = begin_start()
-    with TemporaryDirectory(prefix="fedmend-") as folder:
+    start, here = begin_start(), str(Path.cwd())
+    with TemporaryDirectory(prefix="fedmend-") as folder, _away_from_the_current_folder() as environment:
         theirs, ours = Pipe(duplex=False)
         pool = ProcessPoolExecutor(
             min(workers, MOST_WORKERS),
             mp_context=get_context(start),
             initializer=worker_process.start,
-            initargs=(Path.cwd(), dict(os.environ), Path(folder), theirs),
+            initargs=(here, modules_in(here), environment, Path(folder), theirs),
         )
         try:
             if start == "spawn":
@@ -98,7 +99,9 @@ class _FitAtOnce:
     folder: Path
     calls: Iterator[int] = field(default_factory=count)
 
-    def __call__(self, model: nn.Module, clients: Sequence[Client], plan: RoundPlan) -> list[Fitted]:
+    def __call__(
+        self, model: nn.Module, clients: Sequence[Client], plan: RoundPlan
+    ) -> list[Fitted | Refused]:
         try:
             return self._fit(model, clients, plan)
         except BrokenProcessPool as error:
@@ -114,7 +117,7 @@ class _FitAtOnce:
                 "TMPDIR to another folder, or use one worker (--workers 1)"
             ) from error
 
-    def _fit(self, model: nn.Module, clients: Sequence[Client], plan: RoundPlan) -> list[Fitted]:
+    def _fit(self, model: nn.Module, clients: Sequence[Client], plan: RoundPlan) -> list[Fitted | Refused]:
         # Numbered by call: after a failure, an earlier call's workers may still write files.
         call = next(self.calls)
         shared = self.folder / f"{call}-shared"
@@ -145,7 +148,7 @@ def begin_start() -> str:
         some libraries, or if the path of the temporary folder is too long for a socket.
     """
     if sys.platform == "linux":
-        with suppress(OSError), _interrupts_ignored():
+        with suppress(OSError), _interrupts_ignored(), _away_from_the_current_folder():
             set_forkserver_preload(["fedmend.federation.worker_imports"])
             ensure_running()
             return "forkserver"
@@ -174,6 +177,23 @@ def _packed(content: Any) -> bytes:
             f"the model, a client or its task can't be sent to a worker process ({error}); use one worker "
             "(--workers 1), or define their classes and functions at the top level of a module"
         ) from error
+
+
+@contextmanager
+def _away_from_the_current_folder() -> Iterator[dict[str, str]]:
+    """Makes Python processes started in this context not import from the current folder; yields the environment before.
+
+    Python's own modules start them with ``python -c``, which would run a file called, say, ``random.py`` there.
+    """
+    before = dict(os.environ)
+    os.environ["PYTHONSAFEPATH"] = "1"
+    try:
+        yield before
+    finally:
+        if "PYTHONSAFEPATH" in before:
+            os.environ["PYTHONSAFEPATH"] = before["PYTHONSAFEPATH"]
+        else:
+            os.environ.pop("PYTHONSAFEPATH", None)
 
 
 @contextmanager

@@ -14,9 +14,9 @@ from torch import Tensor
 
 from fedmend.data import ImageSet, partition
 from fedmend.federation.attackers import PlannedAttack, attackers_of, plan_attacks, swap_data
+from fedmend.federation.client_fit import RoundPlan
 from fedmend.federation.clients import Client, Task
 from fedmend.federation.config import SimulationConfig
-from fedmend.federation.rounds import RoundPlan
 from fedmend.federation.run_folder import RunFolder, simulated_config
 from fedmend.seeds import generator
 
@@ -38,7 +38,10 @@ class Federation:
     attacks: tuple[PlannedAttack, ...]
 
     def choose(self, round_number: int) -> list[Client]:
-        """The clients of a round, as they behave in it: attackers are honest until their attack starts."""
+        """The clients of a round, as they behave in it: attackers are honest until their attack starts.
+
+        A client without images is left out.
+        """
         waiting = {
             number
             for attack in self.attacks
@@ -46,7 +49,11 @@ class Federation:
             for number in attack.attackers
         }
         chosen = [self.clients[number] for number in choose_clients(self.config, round_number)]
-        return [replace(client, attack=None) if client.client_id in waiting else client for client in chosen]
+        return [
+            replace(client, attack=None) if client.client_id in waiting else client
+            for client in chosen
+            if len(client.images)
+        ]
 
     def plan(
         self, round_number: int, task: Task | None = None, mask: Mapping[str, Tensor] = _NO_MASK

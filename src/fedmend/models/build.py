@@ -2,31 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Mapping
 from contextlib import nullcontext
-from typing import Any, TypeAlias
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
+from torch.nn.parameter import is_lazy
 
-from fedmend.errors import FedmendError, ModelError
-from fedmend.kinds import find_kind
-from fedmend.models.conv_net import convnet
-from fedmend.models.residual_net import resnet18, resnet34
-from fedmend.models.three_conv_net import three_conv
-from fedmend.models.two_conv_net import two_conv_8_16, two_conv_20_50
-from fedmend.user_code import accepts, current_folder_importable, in_one_line, load_factory
+from fedmend.errors import ModelError
+from fedmend.global_settings import GRADIENTS, settings_kept
+from fedmend.inference import in_mode, logits_of, pixels_for
+from fedmend.models.adapting import adapt
+from fedmend.models.factories import OF_TIMM, call_factory, find_factory
+from fedmend.user_code import current_folder_importable, failures_as, is_own
 
-Factory: TypeAlias = Callable[..., nn.Module]
-
-ARCHITECTURES: dict[str, Factory] = {
-    "convnet": convnet,
-    "resnet18": resnet18,
-    "resnet34": resnet34,
-    "two-conv-20-50": two_conv_20_50,
-    "two-conv-8-16": two_conv_8_16,
-    "three-conv": three_conv,
-}
+_NO_ARGUMENTS: Mapping[str, Any] = {}
 
 
 def build_model(
@@ -36,21 +27,29 @@ def build_model(
     in_channels: int,
     image_size: tuple[int, int],
     seed: int | None = None,
+    arguments: Mapping[str, Any] = _NO_ARGUMENTS,
 ) -> nn.Module:
     """Build a model with fresh weights, on the CPU.
 
+    A compiled model is taken as it is before compilation, and lazy layers are initialised. A model that returns
+    something other than logits, but what can be converted, gets a hook that does so (see
+    :func:`fedmend.models.adapt`).
+
     Args:
-        architecture: a name in ``ARCHITECTURES`` (hyphens and underscores alike), or
-            ``package.module:factory``: your own function or class, also searched in the current folder. It is
-            called with those of ``num_classes``, ``in_channels`` and ``image_size`` that it accepts by keyword.
+        architecture: a name in ``ARCHITECTURES`` (hyphens and underscores alike), ``timm:NAME``, or
+            ``package.module:factory``: a function or class of a package, or your own, also searched in the current
+            folder. It is called with those of ``num_classes``, ``in_channels`` and ``image_size`` that it accepts by
+            keyword.
         num_classes: number of logits, 2 or more.
         in_channels: channels of the images, 1 or more.
         image_size: height and width of the images in pixels.
         seed: of the initial weights; leaves torch's global generator unchanged. Without a seed, they are drawn
             from that generator.
+        arguments: further arguments of the factory, by name; they take precedence.
 
     Raises:
-        ModelError: the name is unknown, or the factory can't be imported, fails or doesn't return a module.
+        ModelError: the name is unknown, or the factory can't be imported, fails or doesn't return a module with
+            weights on a device; or its code switches gradients off for everyone.
     """
     height, width = image_size
     if num_classes < 2 or in_channels < 1 or height < 1 or width < 1:
@@ -58,51 +57,55 @@ def build_model(
             "a classifier needs 2 or more classes and images of 1 or more channels and pixels; "
             f"got {num_classes} classes, {in_channels} channels, {height}x{width} pixels"
         )
-    settings = {"num_classes": num_classes, "in_channels": in_channels, "image_size": (height, width)}
-    with current_folder_importable(), nullcontext() if seed is None else torch.random.fork_rng(devices=[]):
+    settings: dict[str, Any] = {
+        "num_classes": num_classes,
+        "in_channels": in_channels,
+        "image_size": (height, width),
+    }
+    with (
+        settings_kept() as changed,
+        nullcontext() if architecture.startswith(OF_TIMM) else current_folder_importable(architecture),
+        nullcontext() if seed is None else torch.random.fork_rng(devices=[]),
+    ):
         if seed is not None:
             torch.default_generator.manual_seed(seed)
-        return _call(architecture, _find(architecture), settings)
+        factory, names = find_factory(architecture)
+        named = {names[name]: value for name, value in settings.items() if name in names}
+        model = _initialised(call_factory(architecture, factory, named, arguments), in_channels, image_size)
+        if GRADIENTS in changed():
+            raise ModelError(
+                f"the code of {architecture} changes {GRADIENTS} for all of torch; use with torch.no_grad(): there"
+            )
+        return adapt(model, **settings) if is_own(architecture) else model
 
 
-def probe(model: nn.Module, in_channels: int, image_size: tuple[int, int]) -> int:
+def probe(model: nn.Module, in_channels: int, image_size: tuple[int, int], *, training: bool = False) -> int:
     """Run ``model`` once, in evaluation mode, on two black images and count its logits.
 
     Every layer's mode is restored.
+
+    Args:
+        model: any module.
+        in_channels, image_size: of the images; height and width in pixels.
+        training: run it in train mode, too, on one batch whose statistics are forgotten.
 
     Returns:
         The number of outputs, which is the number of classes.
 
     Raises:
-        ModelError: the model fails on such images or doesn't return float logits (N, classes).
+        ModelError: the model fails on such images, doesn't return float logits (N, classes), or can't be trained.
     """
-    height, width = image_size
-    like = next(model.parameters(), torch.empty(0))
-    images = torch.zeros(2, in_channels, height, width, device=like.device, dtype=like.dtype)
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        with torch.no_grad():
-            logits = model(images)
-    except Exception as error:
-        raise ModelError(
-            f"the model failed on images of shape (N, C, H, W) = {tuple(images.shape)}: {in_one_line(error)}; "
-            "check that it was built for this number of channels and this image size"
-        ) from error
-    finally:
-        for module, training in modes:
-            module.training = training
-    if not isinstance(logits, Tensor):
-        raise ModelError(
-            f"expected a model that returns a tensor of logits (N, classes); got a {type(logits).__name__}: "
-            "wrap it in a module that returns only the logits"
-        )
-    if logits.ndim != 2 or logits.shape[0] != 2 or logits.shape[1] < 2 or not logits.is_floating_point():
-        raise ModelError(
-            "expected float logits of shape (N, classes), with 2 or more classes; "
-            f"for N = 2 the model returned {logits.dtype} of shape {tuple(logits.shape)}"
-        )
-    return logits.shape[1]
+    images = pixels_for(model, torch.zeros(2, in_channels, *image_size))
+    classes = logits_of(model, images).shape[1]
+    if training:
+        logits = logits_of(model, images, "the model in train mode", training=True)
+        if not logits.requires_grad:
+            raise ModelError(
+                "the model can't be trained: its logits have no gradient; its code detaches them or runs under "
+                "torch.no_grad(), or every weight is frozen"
+            )
+        classes = min(classes, logits.shape[1])
+    return classes
 
 
 def channels_last(model: nn.Module, in_channels: int, image_size: tuple[int, int]) -> nn.Module:
@@ -122,42 +125,21 @@ def channels_last(model: nn.Module, in_channels: int, image_size: tuple[int, int
     return model
 
 
-def _find(architecture: str) -> Factory:
-    """The factory that ``architecture`` names."""
-    if ":" in architecture:
-        return _import(architecture)
-    return find_kind(architecture, ARCHITECTURES, "architecture", ModelError)
+def _initialised(model: nn.Module, in_channels: int, image_size: tuple[int, int]) -> nn.Module:
+    """The model itself, not compiled, with lazy layers initialised by a dry run.
 
-
-def _import(architecture: str) -> Factory:
-    found = load_factory(architecture, "architecture", ModelError)
-    if isinstance(found, nn.Module):
-        raise ModelError(
-            f"{architecture!r} is a {type(found).__name__}; expected a function or class that builds a new model"
-        )
-    return found
-
-
-def _call(architecture: str, factory: Factory, settings: dict[str, Any]) -> nn.Module:
-    accepted = {name: value for name, value in settings.items() if _accepts(factory, name)}
-    try:
-        model: Any = factory(**accepted)
-    except FedmendError:
-        raise
-    except (Exception, SystemExit) as error:
-        given = ", ".join(f"{name}={value!r}" for name, value in accepted.items())
-        raise ModelError(
-            f"the factory {architecture} failed when called with ({given}): {in_one_line(error)}; "
-            f"a factory gets those of {', '.join(settings)} that it accepts, and must require nothing else"
-        ) from error
-    if not isinstance(model, nn.Module):
-        raise ModelError(
-            f"the factory {architecture} returned a {type(model).__name__}; expected a torch.nn.Module"
-        )
+    Raises:
+        ModelError: the dry run fails, or weights are on the meta device.
+    """
+    model = getattr(model, "_orig_mod", model)  # of torch.compile; the module's weights are the same
+    if any(is_lazy(each) for each in (*model.parameters(), *model.buffers())):
+        with (
+            failures_as(ModelError, "the model failed when its lazy layers were initialised"),
+            in_mode(model, training=False),
+            torch.no_grad(),
+        ):
+            model(torch.zeros(2, in_channels, *image_size))
+    for name, value in (*model.named_parameters(), *model.named_buffers()):
+        if value.is_meta:
+            raise ModelError(f"the model's {name} is on the meta device, without values; build it on the CPU")
     return model
-
-
-def _accepts(factory: Factory, name: str) -> bool:
-    if getattr(factory, "__init__", None) is nn.Module.__init__:
-        return False  # a module class without settings: its signature shows **kwargs but takes none
-    return accepts(factory, name)

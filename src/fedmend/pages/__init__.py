@@ -3,7 +3,7 @@
 It only displays results; it computes and judges nothing.
 """
 
-from fedmend.pages.attacker_files import write_evaluation, write_prune_evaluation
+from fedmend.pages.attacker_files import evaluation_file, prune_evaluation_file
 from fedmend.pages.contents import (
     AttackedRound,
     AttackEvaluation,
@@ -13,7 +13,7 @@ from fedmend.pages.contents import (
     Round,
 )
 from fedmend.pages.rendering import render, write_page
-from fedmend.pages.results_folder import read_folder, write_page_settings
+from fedmend.pages.results_folder import page_settings_file, read_folder
 
 __all__ = [
     "AttackEvaluation",
@@ -22,10 +22,10 @@ __all__ = [
     "PlantedAttack",
     "PruneEvaluation",
     "Round",
+    "evaluation_file",
+    "page_settings_file",
+    "prune_evaluation_file",
     "read_folder",
     "render",
-    "write_evaluation",
     "write_page",
-    "write_page_settings",
-    "write_prune_evaluation",
 ]

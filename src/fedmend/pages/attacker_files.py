@@ -14,7 +14,6 @@ from torch import Tensor
 
 from fedmend.checkpoints import read_patch, read_state
 from fedmend.errors import CheckpointError, DataError
-from fedmend.files import write_text
 from fedmend.pages.contents import (
     AttackedRound,
     AttackEvaluation,
@@ -22,7 +21,7 @@ from fedmend.pages.contents import (
     PruneEvaluation,
     check_prune_evaluation,
 )
-from fedmend.pages.result_files import read_file, read_lines
+from fedmend.pages.result_files import NOTHING, Pending, read_file, read_lines
 from fedmend.repairs.repair_report import PruningDetails
 
 _T = TypeVar("_T")
@@ -66,23 +65,25 @@ def read_attacked_rounds(run: Path) -> tuple[AttackedRound, ...]:
     return tuple(found[number] for number in sorted(found))
 
 
-def read_evaluation(run: Path) -> AttackEvaluation | None:
-    """What :func:`write_evaluation` wrote, or None.
+def read_evaluation(run: Path, pending: Pending = NOTHING) -> AttackEvaluation | None:
+    """What :func:`evaluation_file` made, or None.
 
     Raises:
         DataError: the file is damaged.
     """
-    return read_file(run / FOLDER / "evaluation.json", _EVALUATION.validate_json)
+    return read_file(run / FOLDER / "evaluation.json", _EVALUATION.validate_json, pending)
 
 
-def read_prune_evaluation(run: Path, details: PruningDetails) -> PruneEvaluation | None:
-    """What :func:`write_prune_evaluation` wrote for this pruning, or None.
+def read_prune_evaluation(
+    run: Path, details: PruningDetails, pending: Pending = NOTHING
+) -> PruneEvaluation | None:
+    """What :func:`prune_evaluation_file` made for this pruning, or None.
 
     Raises:
         DataError: the file is damaged, or belongs to another pruning.
     """
     path = run / FOLDER / "prune_evaluation.json"
-    evaluation = read_file(path, _PRUNE_EVALUATION.validate_json)
+    evaluation = read_file(path, _PRUNE_EVALUATION.validate_json, pending)
     if evaluation is not None:
         try:
             check_prune_evaluation(evaluation, details)
@@ -93,30 +94,19 @@ def read_prune_evaluation(run: Path, details: PruningDetails) -> PruneEvaluation
     return evaluation
 
 
-def write_evaluation(run: Path, evaluation: AttackEvaluation) -> None:
-    """Write the attacks' success before and after a repair, for the page.
+def evaluation_file(evaluation: AttackEvaluation | None) -> dict[str, str | None]:
+    """The attacks' success before and after a repair, for the page, as a text by the file's name in the run.
 
-    Raises:
-        OutputError: the file can't be written.
+    None stands for no file, not even an earlier one.
     """
-    _write(run / FOLDER / "evaluation.json", _EVALUATION.dump_json(evaluation, indent=2))
+    text = None if evaluation is None else _EVALUATION.dump_json(evaluation, indent=2).decode() + "\n"
+    return {f"{FOLDER}/evaluation.json": text}
 
 
-def write_prune_evaluation(run: Path, evaluation: PruneEvaluation | None) -> None:
-    """Write the attack's success at each step of a pruning, for the page; None removes an earlier repair's file.
-
-    Raises:
-        OutputError: the file can't be written.
-    """
-    path = run / FOLDER / "prune_evaluation.json"
-    if evaluation is None:
-        path.unlink(missing_ok=True)
-    else:
-        _write(path, _PRUNE_EVALUATION.dump_json(evaluation, indent=2))
-
-
-def _write(path: Path, text: bytes) -> None:
-    write_text(path, text.decode() + "\n")
+def prune_evaluation_file(evaluation: PruneEvaluation | None) -> dict[str, str | None]:
+    """The attack's success at each step of a pruning, likewise; None stands for no file, not even an earlier one."""
+    text = None if evaluation is None else _PRUNE_EVALUATION.dump_json(evaluation, indent=2).decode() + "\n"
+    return {f"{FOLDER}/prune_evaluation.json": text}
 
 
 def _read_example(path: Path) -> tuple[Tensor, Tensor]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -96,6 +98,12 @@ def _settings(contents: PageContents) -> Settings:
     if scan := contents.scan:
         groups.append(("Scan", list(words.flatten({"seed": scan.seed, "device": scan.device}))))
         groups += [(each.detector, list(words.flatten(each.settings))) for each in scan.findings]
+        if scan.provenance is not None:
+            made_of = asdict(scan.provenance) | {
+                "date": scan.date,
+                "command": shlex.join(scan.provenance.command),
+            }
+            groups.append(("Provenance", list(words.flatten(made_of))))
     if contents.repair:
         groups.append(("Repair", repair_settings(contents.repair)))
     if contents.settings:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TypeVar
 
@@ -12,15 +13,30 @@ from fedmend.errors import DataError
 
 _T = TypeVar("_T")
 
+_MOST_DIGITS = 18
+_LARGEST = 1e100
 
-def read_file(path: Path, parse: Callable[[bytes], _T], advice: str = "write it again") -> _T | None:
-    """The file's content, parsed; None if there is no file.
+Pending = Mapping[Path, str | None]
+"""Texts that are about to be written to files; None: the file is about to be removed."""
+
+NOTHING: Pending = {}
+
+
+def read_file(
+    path: Path, parse: Callable[[bytes], _T], pending: Pending = NOTHING, advice: str = "write it again"
+) -> _T | None:
+    """The file's content, or what is about to be written to it, parsed; None if there is no file.
 
     Raises:
         DataError: the file can't be read, or is damaged; the message ends with ``advice``.
     """
     try:
-        return parse(path.read_bytes())
+        if path in pending:
+            text = pending[path]
+            return None if text is None else parse(text.encode())
+        content = path.read_bytes()
+        _require_ordinary(content)
+        return parse(content)
     except FileNotFoundError:
         return None
     except OSError as error:
@@ -33,7 +49,7 @@ def read_lines(path: Path, adapter: TypeAdapter[_T]) -> tuple[_T, ...]:
     """The records of a file of JSON lines; lines torn by a killed run are skipped.
 
     Raises:
-        DataError: the file can't be read.
+        DataError: the file can't be read, or holds numbers that no result has.
     """
     records = []
     try:
@@ -44,7 +60,10 @@ def read_lines(path: Path, adapter: TypeAdapter[_T]) -> tuple[_T, ...]:
         raise _unreadable(path, error) from error
     for line in lines:
         try:
+            _require_ordinary(line)
             records.append(adapter.validate_json(line))
+        except DataError as error:
+            raise DataError(f"{path} is damaged: {error}; remove it, or write it again") from error
         except ValidationError:
             continue
     return tuple(records)
@@ -59,6 +78,30 @@ def one_line(error: BaseException) -> str:
         place = ".".join(str(part) for part in first["loc"])
         return f"{place}: {first['msg']}" if place else first["msg"]
     return " ".join(str(error).split())
+
+
+def _require_ordinary(content: bytes) -> None:
+    """Refuse JSON that can be read and not be shown: huge numbers, and nesting without end.
+
+    Raises:
+        DataError: it says what was found. What is no JSON at all is left to the parser.
+    """
+    try:
+        json.loads(content, parse_int=_require_short, parse_float=_require_moderate)
+    except RecursionError:
+        raise DataError("it is nested too deeply for a result of fedmend") from None
+    except ValueError:
+        return
+
+
+def _require_short(digits: str) -> None:
+    if len(digits) > _MOST_DIGITS:
+        raise DataError(f"it holds a number of {len(digits)} digits; expected at most {_MOST_DIGITS}")
+
+
+def _require_moderate(number: str) -> None:
+    if abs(float(number)) > _LARGEST:
+        raise DataError(f"it holds a number above {_LARGEST:g}, which no result of fedmend has")
 
 
 def _unreadable(path: Path, error: OSError) -> DataError:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from pydantic import ConfigDict, TypeAdapter
 
 from fedmend.detection.scan_report import ScanReport
+from fedmend.detection.tensors_beside import with_tensors
 from fedmend.errors import DataError
-from fedmend.files import write_text
 from fedmend.pages.attacker_files import (
     read_attacked_rounds,
     read_attacks,
@@ -40,39 +43,42 @@ _CONFIG = TypeAdapter(dict[str, Any])
 _KNOWN = ("scan.json", "repair.json", "rounds.jsonl", "config.json")
 
 
-def read_folder(folder: Path) -> PageContents:
-    """Gather the results in ``folder``, as far as they are there.
+def read_folder(folder: Path, pending: Mapping[str, str | None] = MappingProxyType({})) -> PageContents:
+    """Gather the results in ``folder``, as far as they are there or about to be.
 
     ==================== =======================================================================================
     ``scan.json``        a :class:`~fedmend.detection.scan_report.ScanReport`
     ``repair.json``      a :class:`~fedmend.repairs.repair_report.RepairReport`
     ``rounds.jsonl``     round and accuracy, one round per line; lines torn by a killed run are skipped
     ``config.json``      the simulation's settings
-    ``page.json``        see :func:`write_page_settings`
+    ``page.json``        see :func:`page_settings_file`
     ``attacker/``        unknown to the defender: see :mod:`fedmend.pages.attacker_files`
     ==================== =======================================================================================
 
+    Args:
+        folder: where the results are.
+        pending: texts of JSON files that are about to be written, by name; None: the file is about to be removed.
+
     Raises:
-        DataError: there is no such folder, it holds none of the files, or one of them is damaged.
+        DataError: one of the files is damaged; or, with nothing pending, there is none.
         CheckpointError: the file of a planted trigger is damaged.
     """
-    if not folder.is_dir():
-        raise DataError(f"no folder {folder}; expected one with results ({', '.join(_KNOWN)})")
-    if not any((folder / name).is_file() for name in _KNOWN):
-        raise DataError(f"nothing to show in {folder}; expected at least one of {', '.join(_KNOWN)}")
-    page = read_file(folder / "page.json", _PAGE.validate_json) or _PageSettings()
-    repair = read_file(folder / "repair.json", _parsed_repair, "repair again")
+    new = {folder / name: text for name, text in pending.items()}
+    if not pending:
+        _require_results(folder)
+    page = read_file(folder / "page.json", _PAGE.validate_json, new) or _PageSettings()
+    repair = read_file(folder / "repair.json", _parsed_repair, new, "repair again")
     details = repair.details if repair else None
     rounds = {record.round: record for record in read_lines(folder / "rounds.jsonl", _ROUND)}
     return PageContents(
         title=page.title or f"Results in {folder.resolve().name}",
-        scan=read_file(folder / "scan.json", ScanReport.from_json, "scan again"),
+        scan=read_file(folder / "scan.json", partial(_parsed_scan, folder), new, "scan again"),
         repair=repair,
         rounds=tuple(rounds[number] for number in sorted(rounds)),
         attacks=read_attacks(folder),
         attacked_rounds=read_attacked_rounds(folder),
-        evaluation=read_evaluation(folder),
-        prune_evaluation=read_prune_evaluation(folder, details)
+        evaluation=read_evaluation(folder, new),
+        prune_evaluation=read_prune_evaluation(folder, details, new)
         if isinstance(details, PruningDetails)
         else None,
         reference_round=page.reference_round,
@@ -81,25 +87,28 @@ def read_folder(folder: Path) -> PageContents:
     )
 
 
-def write_page_settings(
-    folder: Path,
-    *,
-    title: str | None = None,
-    reference_round: int | None = None,
-    suspect_round: int | None = None,
-) -> None:
-    """Write ``page.json`` for :func:`read_folder`: the page's settings that no result holds.
+def page_settings_file(
+    *, title: str | None = None, reference_round: int | None = None, suspect_round: int | None = None
+) -> dict[str, str]:
+    """``page.json`` for :func:`read_folder`: the page's settings that no result holds, as a text by its file's name.
 
     Args:
-        folder: where the results are.
         title: the page's heading; by default it names the folder.
         reference_round, suspect_round: the rounds of the scan's two models, to mark on the federation's chart.
-
-    Raises:
-        OutputError: the file can't be written.
     """
     settings = _PageSettings(title, reference_round, suspect_round)
-    write_text(folder / "page.json", _PAGE.dump_json(settings, indent=2).decode() + "\n")
+    return {"page.json": _PAGE.dump_json(settings, indent=2).decode() + "\n"}
+
+
+def _require_results(folder: Path) -> None:
+    if not folder.is_dir():
+        raise DataError(f"no folder {folder}; expected one with results ({', '.join(_KNOWN)})")
+    if not any((folder / name).is_file() for name in _KNOWN):
+        raise DataError(f"nothing to show in {folder}; expected at least one of {', '.join(_KNOWN)}")
+
+
+def _parsed_scan(folder: Path, text: bytes) -> ScanReport:
+    return ScanReport.from_json(with_tensors(text, folder))
 
 
 def _parsed_repair(text: bytes) -> RepairReport:

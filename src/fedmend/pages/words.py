@@ -40,7 +40,7 @@ VERDICTS: dict[Verdict, Wording] = {
         "clean",
         "No backdoor found",
         "The scan found no backdoor of the kind that it looks for, on images like those scanned. The model may still "
-        "have a backdoor of another kind, or low accuracy.",
+        "have a backdoor of another kind, one that the reference has as well, or low accuracy.",
     ),
     "inconclusive": Wording(
         "unsure",

@@ -2,7 +2,7 @@
 
 from fedmend.pruning.accuracy_vote import AccuracyVote
 from fedmend.pruning.activations import mean_activations
-from fedmend.pruning.ballots import Ballots, is_plain
+from fedmend.pruning.ballots import Ballots
 from fedmend.pruning.extreme_weights import adjusted, choose_delta, is_extreme
 from fedmend.pruning.layers import ConvLayer, locate
 from fedmend.pruning.majority_vote import MajorityVote, bits
@@ -28,7 +28,6 @@ __all__ = [
     "held",
     "how_far",
     "is_extreme",
-    "is_plain",
     "join_masks",
     "locate",
     "mean_activations",

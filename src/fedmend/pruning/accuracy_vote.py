@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from fedmend.errors import ConfigError, DataError
-from fedmend.pruning.ballots import FLOATS, Ballots, is_plain
+from fedmend.pruning.ballots import Ballots
+from fedmend.untrusted import FLOATS, plain_tensor
 
 
 class AccuracyVote(Ballots):
@@ -39,9 +40,10 @@ class AccuracyVote(Ballots):
 
     def add(self, client: int, report: Tensor) -> str | None:
         """Count a client's report, made by :func:`accuracies_along`; returns why it was refused, or None."""
-        reason = self.admit(client, self._flaw(report))
-        if reason is None:
-            self._reports[client] = report.detach().cpu().double().clone()
+        accuracies = plain_tensor(report, FLOATS, (self.points,))
+        reason = self.admit(client, _flaw(accuracies))
+        if reason is None and accuracies is not None:
+            self._reports[client] = accuracies.double()
         return reason
 
     def firsts(self) -> dict[int, Tensor]:
@@ -62,11 +64,12 @@ class AccuracyVote(Ballots):
         first = reports[:, 0].median()
         return (first - drops.mean(0)).clamp(0, 1)
 
-    def _flaw(self, report: Tensor) -> str | None:
-        if not is_plain(report, FLOATS) or report.shape != (self.points,):
-            return "accuracies of the wrong length or kind"
-        if not bool(report.isfinite().all()):
-            return "accuracies that are NaN or infinite"
-        if not bool(((report >= 0) & (report <= 1)).all()):
-            return "accuracies below 0 or above 1"
-        return None
+
+def _flaw(accuracies: Tensor | None) -> str | None:
+    if accuracies is None:
+        return "accuracies of the wrong length or kind"
+    if not bool(accuracies.isfinite().all()):
+        return "accuracies that are NaN or infinite"
+    if not bool(((accuracies >= 0) & (accuracies <= 1)).all()):
+        return "accuracies below 0 or above 1"
+    return None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 
-import torch
 from torch import Tensor
 
 from fedmend.errors import ConfigError, DataError
@@ -52,21 +51,6 @@ class Ballots:
         else:
             self.refused[reason] += 1
         return reason
-
-
-INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
-FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
-
-
-def is_plain(value: object, dtypes: tuple[torch.dtype, ...]) -> bool:
-    """Whether a value is an ordinary dense tensor with data, of one of these types."""
-    return (
-        isinstance(value, Tensor)
-        and value.layout == torch.strided
-        and not value.is_meta
-        and not value.is_quantized
-        and value.dtype in dtypes
-    )
 
 
 def require_channels(channels: int) -> int:

@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from fedmend.errors import ConfigError, DataError
-from fedmend.pruning.ballots import FLOATS, INTEGERS, Ballots, is_plain, require_channels
+from fedmend.pruning.ballots import Ballots, require_channels
 from fedmend.pruning.ranking_vote import ranks
+from fedmend.untrusted import FLOATS, INTEGERS, is_plain, plain_tensor
 
 
 def bits(activations: Tensor, rates: Sequence[float]) -> Tensor:
@@ -63,9 +64,10 @@ class MajorityVote(Ballots):
 
     def add(self, client: int, ballot: Tensor) -> str | None:
         """Count a client's ballot, made by :func:`bits`; returns why it was refused, or None."""
-        reason = self.admit(client, self._flaw(ballot))
-        if reason is None:
-            self.tally += ballot.cpu().long()
+        votes = plain_tensor(ballot, (torch.bool, *INTEGERS, *FLOATS), tuple(self.tally.shape))
+        reason = self.admit(client, _flaw(votes))
+        if reason is None and votes is not None:
+            self.tally += votes.long()
         return reason
 
     @classmethod
@@ -83,7 +85,7 @@ class MajorityVote(Ballots):
         Raises:
             DataError: the tally is impossible: a client voted more than once, or with something other than bits.
         """
-        if tally.ndim != 2 or not is_plain(tally, INTEGERS):
+        if not is_plain(tally, INTEGERS) or tally.ndim != 2:
             raise DataError(
                 f"a tally must be integers (rates, channels); got {tally.dtype} {tuple(tally.shape)}"
             )
@@ -114,11 +116,10 @@ class MajorityVote(Ballots):
         others = self.tally.sum(0).double() - own
         return (own + others / (self.counted * len(self.tally))) / self.counted
 
-    def _flaw(self, ballot: Tensor) -> str | None:
-        if not isinstance(ballot, Tensor) or ballot.shape != self.tally.shape:
-            return "bits of the wrong shape"
-        if not is_plain(ballot, (torch.bool, *INTEGERS, *FLOATS)):
-            return "bits that are not 0 or 1"
-        if not bool(((ballot == 0) | (ballot == 1)).all()):
-            return "bits that are not 0 or 1"
-        return None
+
+def _flaw(votes: Tensor | None) -> str | None:
+    if votes is None:
+        return "bits of the wrong shape or kind"
+    if not bool(((votes == 0) | (votes == 1)).all()):
+        return "bits that are not 0 or 1"
+    return None

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from fedmend.errors import ConfigError, DataError
-from fedmend.pruning.ballots import INTEGERS, Ballots, is_plain, require_activations, require_channels
+from fedmend.pruning.ballots import Ballots, require_activations, require_channels
+from fedmend.untrusted import INTEGERS, plain_tensor
 
 Rule = Literal["mean", "median", "trimmed"]
 
@@ -60,9 +61,10 @@ class RankingVote(Ballots):
 
     def add(self, client: int, ballot: Tensor) -> str | None:
         """Count a client's ballot, made by :func:`ranks`; returns why it was refused, or None."""
-        reason = self.admit(client, self._flaw(ballot))
-        if reason is None:
-            self._counts.view(-1)[self._rows + ballot.cpu().long()] += 1
+        ranking = plain_tensor(ballot, INTEGERS, (self.channels,))
+        reason = self.admit(client, self._flaw(ranking))
+        if reason is None and ranking is not None:
+            self._counts.view(-1)[self._rows + ranking.long()] += 1
         return reason
 
     def scores(self, rule: Rule = "mean", trim: float = 0.3) -> Tensor:
@@ -91,15 +93,13 @@ class RankingVote(Ballots):
         kept = ends.clamp(cut, self.counted - cut) - (ends - self._counts).clamp(cut, self.counted - cut)
         return (kept * self._ranks).sum(1).double() / (self.counted - 2 * cut)
 
-    def _flaw(self, ballot: Tensor) -> str | None:
-        if not isinstance(ballot, Tensor) or ballot.shape != (self.channels,):
-            return "a ranking of the wrong length"
-        if not is_plain(ballot, INTEGERS):
-            return "ranks that are not whole numbers"
-        if int(ballot.min()) < 0 or int(ballot.max()) >= self.channels:
+    def _flaw(self, ranking: Tensor | None) -> str | None:
+        if ranking is None:
+            return "a ranking of the wrong length or kind"
+        if int(ranking.min()) < 0 or int(ranking.max()) >= self.channels:
             return "ranks out of range"
-        seen = torch.zeros(self.channels, dtype=torch.bool, device=ballot.device)
-        seen[ballot.long()] = True
+        seen = torch.zeros(self.channels, dtype=torch.bool)
+        seen[ranking.long()] = True
         if not bool(seen.all()):
             return "repeated and missing ranks"
         return None

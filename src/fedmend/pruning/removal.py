@@ -52,7 +52,7 @@ def remove_channels(
         parameter.requires_grad_(True)  # torch-pruning follows the gradients' graph
     with evaluating(small), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        graph = torch_pruning.DependencyGraph().build_dependency(small, example_inputs=pixels[:1])
+        graph = torch_pruning.DependencyGraph().build_dependency(small, example_inputs=pixels[:1].clone())
         group = graph.get_pruning_group(
             small.get_submodule(found.name), torch_pruning.prune_conv_out_channels, idxs=sorted(set(channels))
         )
@@ -60,9 +60,9 @@ def remove_channels(
     for name, parameter in small.named_parameters():
         parameter.requires_grad_(name not in frozen)
     with evaluating(model), evaluating(small), torch.no_grad():
-        before = model(pixels)
+        before = model(pixels.clone())
         try:
-            same = torch.allclose(before, small(pixels), rtol=1e-4, atol=1e-5)
+            same = torch.allclose(before, small(pixels.clone()), rtol=1e-4, atol=1e-5)
         except RuntimeError:
             same = False
     if not same:

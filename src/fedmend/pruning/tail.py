@@ -38,7 +38,7 @@ class Tail:
         try:
             leaf = model.get_submodule(layer)
             graph = fx.GraphModule(model, _Tracer([leaf, *self._norms]).trace(model))
-            same = torch.allclose(graph(pixels[:2]), model(pixels[:2]), rtol=1e-4, atol=1e-5)
+            same = torch.allclose(graph(pixels[:2].clone()), model(pixels[:2].clone()), rtol=1e-4, atol=1e-5)
         except Exception:
             same = False
         if same:
@@ -63,13 +63,13 @@ class Tail:
                 lambda _module, _inputs, _output: self.activations.clone()
             )
             try:
-                logits = self._model(self._pixels)
+                logits = self._model(self._pixels.clone())
             finally:
                 hook.remove()
             return logits
         start = {node: _own(value) for node, value in self._kept.items()}
         start[self._convolution] = self.activations.clone()
-        logits = fx.Interpreter(self._graph).run(self._pixels, initial_env=start)
+        logits = fx.Interpreter(self._graph).run(self._pixels.clone(), initial_env=start)
         return logits
 
     def _cut(self) -> None:
@@ -81,7 +81,7 @@ class Tail:
             raise self._runs(len(places))
         (cut,) = places
         interpreter = fx.Interpreter(self._graph, garbage_collect_values=False)
-        interpreter.args_iter = iter([self._pixels])
+        interpreter.args_iter = iter([self._pixels.clone()])
         for node in nodes[: cut + 1]:
             interpreter.env[node] = interpreter.run_node(node)
         later = {used for node in nodes[cut + 1 :] for used in node.all_input_nodes}
@@ -97,7 +97,7 @@ class Tail:
             lambda _module, _inputs, output: taken.append(output.clone())
         )
         try:
-            self._model(self._pixels)
+            self._model(self._pixels.clone())
         finally:
             hook.remove()
         if len(taken) != 1:

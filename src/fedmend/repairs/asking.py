@@ -1,15 +1,18 @@
-"""Asking clients, any of which may fail, time out or send anything."""
+"""Asking clients, any of which may fail, hang or send anything."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from functools import partial
+from typing import Any, Protocol, TypeAlias
 
 import torch
 from torch import Tensor, nn
 
+from fedmend.detection import FoundTrigger
+from fedmend.errors import DataError
 from fedmend.federation.clients import Client
 from fedmend.inference import evaluating, pixels_for
 from fedmend.progress import Progress
@@ -25,6 +28,7 @@ from fedmend.pruning import (
 from fedmend.repairs.base import Participants
 from fedmend.repairs.trigger_pool import TriggerPool
 from fedmend.seeds import derive_seed
+from fedmend.untrusted import FLOATS, LATE, attempt, plain_tensor
 
 
 class Vote(Protocol):
@@ -42,44 +46,55 @@ class Asking:
     """The clients to ask, and how long to wait.
 
     Attributes:
-        clients: numbered from 0 in their order.
-        timeout: seconds to wait for a client; a later reply is not counted.
+        clients: numbered from 0 in their order, whatever number a client gives itself.
+        timeout: seconds to wait for a client, which is then interrupted.
         progress: see ``fedmend.progress``.
+        left_out: numbers of clients that are not asked.
     """
 
     clients: Sequence[Client]
     timeout: float
     progress: Progress
+    left_out: frozenset[int] = frozenset()
 
 
-def ask(asking: Asking, stage: str, question: Callable[[Client], Any], vote: Vote) -> None:
-    """Ask each client and count the replies. A client that fails or times out is not counted.
+Question: TypeAlias = Callable[[Client, int, nn.Module], Any]
+"""Called with a client, its number and a model of its own; returns what the client replies."""
+
+
+def ask(asking: Asking, stage: str, model: nn.Module, question: Question, vote: Vote) -> None:
+    """Ask each client about a model and count the replies. One that fails or is late is not counted.
+
+    Each client gets a copy of the model of its own.
 
     Args:
         asking: the clients and the timeout.
         stage: names the progress; "" reports none.
-        question: a client's reply.
+        model: left as found.
+        question: a client's reply, given the client, its number and the copy.
         vote: counts the replies.
     """
-    for number, client in enumerate(asking.clients, 1):
-        started = time.perf_counter()
-        try:
-            reply = question(client)
-        except Exception:  # clients are untrusted and may fail in any way
-            vote.admit(client.client_id, "no reply: the client failed")
+    for number, client in enumerate(asking.clients):
+        if number in asking.left_out:
+            continue
+        call = partial(question, client, number, deepcopy(model))
+        reply, failure = attempt(call, asking.timeout)
+        if failure is None:
+            vote.add(number, reply)
         else:
-            if time.perf_counter() - started > asking.timeout:
-                vote.admit(client.client_id, "no reply in time")
-            else:
-                vote.add(client.client_id, reply)
+            vote.admit(number, LATE if failure == LATE else "no reply: the client failed")
         if stage:
-            asking.progress(stage, number, len(asking.clients))
+            asking.progress(stage, number + 1, len(asking.clients))
 
 
 def ask_for_ranks(suspect: nn.Module, layer: ConvLayer, asking: Asking) -> RankingVote:
     """Hold a ranking vote on a layer's channels (4.1)."""
     vote = RankingVote(layer.convolution.out_channels, len(asking.clients))
-    ask(asking, "votes", lambda client: ranks(client.activations(suspect, layer.name)), vote)
+
+    def ballot(client: Client, number: int, model: nn.Module) -> Tensor:
+        return ranks(_activations(client, model, layer))
+
+    ask(asking, "votes", suspect, ballot, vote)
     return vote
 
 
@@ -88,7 +103,11 @@ def ask_for_bits(
 ) -> MajorityVote:
     """Hold a majority vote on a layer's channels, at several pruning rates (4.2)."""
     vote = MajorityVote(layer.convolution.out_channels, len(asking.clients), len(rates))
-    ask(asking, "votes", lambda client: bits(client.activations(suspect, layer.name), rates), vote)
+
+    def ballot(client: Client, number: int, model: nn.Module) -> Tensor:
+        return bits(_activations(client, model, layer), rates)
+
+    ask(asking, "votes", suspect, ballot, vote)
     return vote
 
 
@@ -98,13 +117,23 @@ def ask_for_triggers(suspect: nn.Module, participants: Participants, asking: Ask
     with evaluating(suspect), torch.no_grad():
         classes = suspect(pixels_for(suspect, probe)).shape[1]
     pool = TriggerPool(participants.image_shape, classes, len(asking.clients))
-    ask(
-        asking,
-        "triggers",
-        lambda client: client.triggers(suspect, derive_seed(seed, "triggers", client.client_id)),
-        pool,
-    )
+
+    def triggers(client: Client, number: int, model: nn.Module) -> list[FoundTrigger]:
+        return client.triggers(model, derive_seed(seed, "triggers", number))
+
+    ask(asking, "triggers", suspect, triggers, pool)
     return pool
+
+
+def _activations(client: Client, model: nn.Module, layer: ConvLayer) -> Tensor:
+    sent = client.activations(model, layer.name)
+    return _require(plain_tensor(sent, FLOATS, (layer.convolution.out_channels,)), "activations")
+
+
+def _require(sent: Tensor | None, what: str) -> Tensor:
+    if sent is None:
+        raise DataError(f"a client sent {what} of the wrong length or kind")
+    return sent
 
 
 def refusals(ballots: Ballots, of: int, what: str) -> list[str]:
@@ -139,13 +168,18 @@ class ClientReports:
         """
         firsts, clients = self._firsts, self._asking.clients
         vote = AccuracyVote(len(points) + bool(firsts), len(clients))
-        known = [client for client in clients if not firsts or client.client_id in firsts]
+        unknown = frozenset(number for number in range(len(clients)) if firsts and number not in firsts)
 
-        def report(client: Client) -> Tensor:
-            reported = client.accuracies(model, layer, sequence, points)
-            return torch.cat([firsts[client.client_id], reported]) if firsts else reported
+        def report(client: Client, number: int, copy: nn.Module) -> Tensor:
+            sent = client.accuracies(copy, layer, tuple(sequence), tuple(points))
+            if not firsts:
+                return sent
+            return torch.cat(
+                [firsts[number], _require(plain_tensor(sent, FLOATS, (len(points),)), "accuracies")]
+            )
 
-        ask(replace(self._asking, clients=known), "accuracies" if len(points) > 1 else "", report, vote)
+        stage = "accuracies" if len(points) > 1 else ""
+        ask(replace(self._asking, left_out=unknown), stage, model, report, vote)
         self.warnings += refusals(vote, len(clients), "reports of accuracies")
         accuracies = vote.accuracies()
         if not firsts:

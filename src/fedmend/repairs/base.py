@@ -10,8 +10,9 @@ from torch import Tensor, nn
 
 from fedmend.detection import Finding, Target
 from fedmend.errors import ConfigError
+from fedmend.federation.client_fit import Fit, fit_one_by_one
 from fedmend.federation.clients import Client
-from fedmend.federation.rounds import Fit, Server, fit_one_by_one
+from fedmend.federation.rounds import Server
 from fedmend.local_training import LocalTraining
 from fedmend.progress import Progress, silent
 from fedmend.repairs.accuracy_sources import ValidationSet

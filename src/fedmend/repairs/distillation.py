@@ -15,10 +15,11 @@ from torch.nn.functional import cross_entropy
 from torch.nn.utils import clip_grad_norm_
 
 from fedmend.checked_settings import Fraction, NonNegative, Positive, settings
-from fedmend.errors import DataError, ModelError
+from fedmend.errors import DataError, DivergedError
 from fedmend.inference import evaluating
 from fedmend.local_training import BelowOne, LocalTraining, noisy
 from fedmend.pixels import to_float
+from fedmend.seeds import seeded
 
 
 @settings
@@ -81,7 +82,7 @@ class DistillationTask:
             seed: of all randomness.
 
         Raises:
-            DataError: there are no images. ModelError: the loss became NaN or infinite.
+            DataError: there are no images. DivergedError: the loss became NaN or infinite.
         """
         if len(images) == 0:
             raise DataError("fine-tuning needs images, 1 or more; got none")
@@ -89,11 +90,10 @@ class DistillationTask:
         optimizer = torch.optim.SGD(parameters, self.lr)
         loss = torch.zeros(())
         with (
-            torch.random.fork_rng([images.device] if images.device.type == "cuda" else []),
+            seeded(seed, images.device),
             evaluating(self.teacher),
             evaluating(model),
         ):
-            torch.manual_seed(seed)
             for _ in range(self.training.epochs):
                 order = torch.randperm(len(images))[: self.training.images_per_epoch].to(images.device)
                 for batch in order.split(self.training.batch_size):
@@ -103,12 +103,12 @@ class DistillationTask:
                     clip_grad_norm_(parameters, self.settings.max_gradient)
                     optimizer.step()
         if not bool(loss.isfinite()):
-            raise ModelError("fine-tuning diverged: the loss is NaN or infinite; try a smaller lr")
+            raise DivergedError("fine-tuning diverged: the loss is NaN or infinite; try a smaller lr")
 
     def _loss(self, model: nn.Module, clean: Tensor) -> Tensor:
         temperature = self.settings.temperature
         with torch.no_grad():
-            targets = (self.teacher(clean) / temperature).softmax(1)
+            targets = (self.teacher(clean.clone()) / temperature).softmax(1)
         logits = model(torch.cat([clean, self._disturbed(clean)])) / temperature
         on_clean, on_disturbed = logits.split(len(clean))
         return cross_entropy(on_clean, targets) + self.settings.disturbed_weight * cross_entropy(

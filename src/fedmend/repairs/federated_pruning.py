@@ -25,7 +25,7 @@ from fedmend.repairs.asking import (
 )
 from fedmend.repairs.base import Candidate, Context, require_participants
 from fedmend.repairs.distillation import Distillation
-from fedmend.repairs.fine_tuning import distillation_rounds, plain_rounds
+from fedmend.repairs.fine_tuning import Rounds, distillation_rounds, plain_rounds
 from fedmend.repairs.pruning_stages import (
     PAPER_PRUNING,
     Pruning,
@@ -51,7 +51,7 @@ class FederatedPruning:
         fine_tuning_rounds: rounds of the federation after pruning, attackers included (4.4).
         distillation: honest clients self-distil against the triggers that clients found, with group selection (see
             ``distillation`` and ``group_selection``). None: plain rounds on labels, as in the paper.
-        timeout: seconds to wait for a client's reply; a later one is not counted.
+        timeout: seconds to wait for a client's reply, or its training in a round; then it is interrupted and left out.
 
     Raises:
         ConfigError: a setting is out of range.
@@ -107,16 +107,15 @@ class FederatedPruning:
 
         # Fine-tune, and choose the round
         if self.fine_tuning_rounds:
+            rounds = Rounds(self.fine_tuning_rounds, self.timeout)
             if pool is not None and self.distillation is not None:
-                work.model = distillation_rounds(
-                    work, suspect, pool, context, self.distillation, self.fine_tuning_rounds
-                )
+                work.model = distillation_rounds(work, suspect, pool, context, self.distillation, rounds)
             else:
-                work.model = plain_rounds(work, context, self.fine_tuning_rounds)
+                work.model = plain_rounds(work, context, rounds)
             work.reached("fine-tuned", clean_accuracy(work.model, tallied, accuracy))
             adjust_extreme_weights(work, "adjusted again", tallied, accuracy, self.pruning)
 
-        warnings = accuracy.warnings
+        warnings = [*accuracy.warnings, *work.refused]
         if pool is not None:
             warnings = [*warnings, *refusals(pool, len(asking.clients), "clients' triggers")]
         if validation is not None:

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from fedmend.aggregation import mean_between, uniform_mean
 from fedmend.errors import DataError
 from fedmend.evaluation import accuracy
-from fedmend.federation.rounds import Collected, RoundPlan, apply_delta
+from fedmend.federation.client_fit import RoundPlan
+from fedmend.federation.rounds import Collected, apply_delta
 from fedmend.inference import predict
 from fedmend.repairs.trigger_pool import TriggerPool
 from fedmend.seeds import generator

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import Literal
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 
 from fedmend.checked_settings import Flag, Fraction, Positive, settings
 from fedmend.errors import ConfigError
+from fedmend.federation import Refused
 from fedmend.inference import device_of
 from fedmend.pruning import (
     ConvLayer,
@@ -97,6 +99,7 @@ class Work:
         mask: its pruning mask.
         stages: the record of each stage. models: the model after each stage, by the stage's name.
         extreme: indices and values of the weights that the last adjustment set to zero, the largest first.
+        refused: a sentence for each update in a round of fine-tuning that did not count.
     """
 
     model: nn.Module
@@ -104,6 +107,11 @@ class Work:
     stages: list[Stage] = field(default_factory=list)
     models: dict[str, nn.Module] = field(default_factory=dict)
     extreme: list[tuple[tuple[int, ...], float]] = field(default_factory=list)
+    refused: list[str] = field(default_factory=list)
+
+    def note(self, round_number: int, refused: Sequence[Refused]) -> None:
+        """Record the updates of a round that did not count."""
+        self.refused += [f"refused in round {round_number}: the update of {each}" for each in refused]
 
     def reached(self, name: StageName, accuracy: float, zeroed: int = 0, delta: float | None = None) -> None:
         """Record a finished stage."""

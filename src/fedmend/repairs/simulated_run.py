@@ -15,7 +15,7 @@ from fedmend.checkpoints import load_checkpoint
 from fedmend.data import ImageSet
 from fedmend.errors import ConfigError
 from fedmend.federation import Federation, RunFolder, Server
-from fedmend.federation.rounds import Fit, fit_one_by_one
+from fedmend.federation.client_fit import Fit, fit_one_by_one
 from fedmend.federation.simulator import initial_model, laid_out
 from fedmend.repairs.base import Participants
 

@@ -11,10 +11,11 @@ from torch import Tensor, nn
 from fedmend.detection import FoundTrigger, Target, moved
 from fedmend.inference import device_of
 from fedmend.local_training import LocalTraining
-from fedmend.pruning import Ballots, is_plain
+from fedmend.pruning import Ballots
 from fedmend.repairs.distillation import Distillation, DistillationTask
 from fedmend.repairs.repair_report import VotedTrigger
 from fedmend.triggers import Patch
+from fedmend.untrusted import is_plain, plain_tensor
 
 
 class TriggerPool(Ballots):
@@ -44,9 +45,10 @@ class TriggerPool(Ballots):
 
     def add(self, client: int, triggers: Sequence[FoundTrigger]) -> str | None:
         """Add a client's triggers; returns why they were refused, or None."""
-        reason = self.admit(client, self._flaw(triggers))
-        if reason is None:
-            self.found += [(client, replace(each, trigger=_copy(each.trigger))) for each in triggers]
+        taken = self._taken(triggers)
+        reason = self.admit(client, taken if isinstance(taken, str) else None)
+        if reason is None and not isinstance(taken, str):
+            self.found += [(client, each) for each in taken]
         return reason
 
     def check(self, model: nn.Module, images: Tensor, labels: Tensor) -> None:
@@ -102,31 +104,43 @@ class TriggerPool(Ballots):
             training, settings, lr, teacher, masks.to(device), patterns.to(device), weights
         )
 
-    def _flaw(self, triggers: object) -> str | None:
-        if not isinstance(triggers, Sequence) or len(triggers) > self.most:
+    def _taken(self, triggers: object) -> list[FoundTrigger] | str:
+        """Copies of what a client sent, which it can no longer change, or the flaw."""
+        if type(triggers) not in (list, tuple):
             return "too many triggers, or no list of them"
-        for each in triggers:
-            if not isinstance(each, FoundTrigger) or not isinstance(each.trigger, Patch):
-                return "something other than triggers"
-            mask, pattern = each.trigger.mask, each.trigger.pattern
-            if not is_plain(mask, (torch.float32,)) or not is_plain(pattern, (torch.float32,)):
-                return "triggers that are not float32"
-            if pattern.shape != self.shape or mask.shape != (1, *self.shape[1:]):
-                return "triggers for images of another shape"
-            if not bool(((pattern >= 0) & (pattern <= 1)).all()):
-                return "triggers of impossible colours"
-            if not bool(((mask == 0) | (mask == 1)).all()) or not 0 < int(mask.sum()) <= self.pixels:
-                return "triggers of no, too many or partial pixels"
-            classes = (each.source_class, each.target_class)
-            if not all(type(one) is int and 0 <= one < self.classes for one in classes):
-                return "triggers between impossible classes"
-            if classes[0] == classes[1]:
-                return "triggers between impossible classes"
-            if type(each.rate) is not float or not 0 <= each.rate <= 1:
-                return "a trigger's rate below 0 or above 1"
-        return None
+        sent: list[object] = list(triggers[: self.most + 1])  # type: ignore[index]
+        if len(sent) > self.most:
+            return "too many triggers, or no list of them"
+        taken = []
+        for each in sent:
+            try:
+                copy = self._copy(each)
+            except AttributeError:  # an object made without its constructor
+                copy = "something other than triggers"
+            if isinstance(copy, str):
+                return copy
+            taken.append(copy)
+        return taken
 
-
-def _copy(trigger: Patch) -> Patch:
-    """A copy that the client can no longer change."""
-    return Patch(trigger.mask.detach().cpu().clone(), trigger.pattern.detach().cpu().clone())
+    def _copy(self, sent: object) -> FoundTrigger | str:
+        if type(sent) is not FoundTrigger or type(sent.trigger) is not Patch:
+            return "something other than triggers"
+        floats = (torch.float32,)
+        if not is_plain(sent.trigger.mask, floats) or not is_plain(sent.trigger.pattern, floats):
+            return "triggers that are not float32"
+        mask = plain_tensor(sent.trigger.mask, floats, (1, *self.shape[1:]))
+        pattern = plain_tensor(sent.trigger.pattern, floats, self.shape)
+        if mask is None or pattern is None:
+            return "triggers for images of another shape"
+        if not bool(((pattern >= 0) & (pattern <= 1)).all()):
+            return "triggers of impossible colours"
+        if not bool(((mask == 0) | (mask == 1)).all()) or not 0 < int(mask.sum()) <= self.pixels:
+            return "triggers of no, too many or partial pixels"
+        source, target, rate = sent.source_class, sent.target_class, sent.rate
+        if not all(type(one) is int and 0 <= one < self.classes for one in (source, target)):
+            return "triggers between impossible classes"
+        if source == target:
+            return "triggers between impossible classes"
+        if type(rate) is not float or not 0 <= rate <= 1:
+            return "a trigger's rate below 0 or above 1"
+        return FoundTrigger(Patch(mask, pattern), source, target, rate)

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from fedmend.detection.search.features import FeatureMap
+from fedmend.detection.search.features import FeatureMap, far_from_zero
 from fedmend.errors import ModelError
 from fedmend.inference import frozen
 
@@ -114,3 +114,16 @@ def test_images_stay_as_they_are_though_a_model_works_in_place() -> None:
     images = torch.ones(2, 1, 2, 2)
     FeatureMap(InPlace())(images)
     assert bool((images == 1).all())
+
+
+def test_logits_can_be_centred() -> None:
+    model = net().eval()
+    features, logits = FeatureMap(model, centred=True)(IMAGES)
+    assert features is logits
+    assert torch.allclose(logits, model(IMAGES) - model(IMAGES).mean(1, keepdim=True))
+
+
+@pytest.mark.parametrize(("added", "far"), [(0, False), (10, False), (1000, True), (-10_000, True)])
+def test_a_number_added_to_all_logits_is_noticed(added: float, far: bool) -> None:
+    logits = torch.tensor([[9.0, -3, 0], [-2, 5, 1]])
+    assert far_from_zero(logits + added) is far

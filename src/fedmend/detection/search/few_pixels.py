@@ -97,7 +97,7 @@ def few_pixel_triggers(
 
 def _of_class(model: nn.Module, clean: Tensor, source: int, pixels: int) -> list[FoundTrigger]:
     clean = clean.detach().requires_grad_(True)
-    logits = model(clean)
+    logits = model(clean.clone())  # a model may work in place
     if not 0 <= source < logits.shape[1]:
         raise DataError(f"labels must be 0 to {logits.shape[1] - 1}, the model's classes; got {source}")
     switched = _switched(model, clean.detach()[:SWITCHED_IMAGES], source)
@@ -136,7 +136,7 @@ def _switched(model: nn.Module, clean: Tensor, source: int) -> Tensor:
     step = math.ceil(math.sqrt(height * width / MOST_SWITCHED))
     values = clean.new_tensor([1.0, 0.0])
     changed = (clean != values.view(2, 1, 1, 1, 1)).any(2)[..., ::step, ::step]
-    before = model(clean)
+    before = model(clean.clone())
     gains = clean.new_full((2, height, width, before.shape[1]), -torch.inf)
     gains[:, ::step, ::step] = 0
     for some in changed.nonzero().split(BATCH_SIZE):
