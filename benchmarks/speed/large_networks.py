@@ -19,7 +19,11 @@ class Bottleneck(nn.Module):
         outputs = 4 * width
         self.body = nn.Sequential(
             *(nn.Conv2d(inputs, width, 1, bias=False), nn.BatchNorm2d(width), nn.ReLU(inplace=True)),
-            *(nn.Conv2d(width, width, 3, stride, 1, bias=False), nn.BatchNorm2d(width), nn.ReLU(inplace=True)),
+            *(
+                nn.Conv2d(width, width, 3, stride, 1, bias=False),
+                nn.BatchNorm2d(width),
+                nn.ReLU(inplace=True),
+            ),
             *(nn.Conv2d(width, outputs, 1, bias=False), nn.BatchNorm2d(outputs)),
         )
         same = stride == 1 and inputs == outputs

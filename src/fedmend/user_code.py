@@ -186,7 +186,7 @@ def failures_as(error: type[FedmendError], said: str, hint: str = "") -> Iterato
         try:
             yield
         except BaseException as failed:
-            if isinstance(failed, (FedmendError, MemoryError, *_out_of_memory())):
+            if isinstance(failed, FedmendError) or is_out_of_memory(failed):
                 raise
             if pressed and isinstance(failed, KeyboardInterrupt):
                 raise
