@@ -96,7 +96,9 @@ def run(command: Callable[[], object]) -> int:
         return _fail(f"{error.strerror}: {error.filename or 'standard output'}", EXIT_BAD_INPUT)
     except Exception as error:
         if is_out_of_memory(error):
-            return _fail("out of memory; try fewer images, a smaller batch or, in a scan, --memory", EXIT_BAD_INPUT)
+            return _fail(
+                "out of memory; try fewer images, a smaller batch or, in a scan, --memory", EXIT_BAD_INPUT
+            )
         if isinstance(error, RuntimeError) and "start new thread" in str(error):
             return _fail(
                 "the system starts no further thread; allow more processes (ulimit -u)", EXIT_BAD_INPUT
