@@ -46,14 +46,21 @@ def images_of(count: int) -> Tensor:
 
 @torch.no_grad()
 def fitted(network: ResNet50 | ViTB16, images: Tensor, labels: Tensor) -> nn.Module:
-    """The network with a head that gets all images right, by ridge regression on its features."""
+    """The network with a head that gets the images right, by ridge regression on its features.
+
+    Classes without images are fitted to made-up features, so that they can be reached.
+    """
     batches = images.split(batch_size_for(images))
     features = torch.cat([network.features(batch) for batch in batches]).double()
-    mean = features.mean(0)
+    mean, spread = features.mean(0), features.std(0)
     centred = features - mean
-    gram = centred @ centred.T
-    gram += RIDGE * gram.diagonal().mean() * torch.eye(len(images), dtype=torch.float64)
-    weight = SCALE * torch.linalg.solve(gram, one_hot(labels, CLASSES).double()).T @ centred
+    others = sorted(set(range(CLASSES)) - set(labels.tolist()))
+    mixed = torch.randn(len(others), len(images), dtype=torch.float64) @ centred / len(images) ** 0.5
+    made_up = mixed + spread * torch.randn(len(others), features.shape[1], dtype=torch.float64)
+    everything, classes = torch.cat([centred, made_up]), torch.cat([labels, torch.tensor(others)])
+    gram = everything @ everything.T
+    gram += RIDGE * gram.diagonal().mean() * torch.eye(len(gram), dtype=torch.float64)
+    weight = SCALE * torch.linalg.solve(gram, one_hot(classes, CLASSES).double()).T @ everything
     network.head.weight.copy_(weight)
     network.head.bias.copy_(-weight @ mean)
     return network
