@@ -280,3 +280,27 @@ def test_a_number_added_to_all_logits_hides_nothing(world: planted.World, added:
     with torch.no_grad():
         suspect[-1].bias.add_(added)
     assert found(suspect, world).verdict == "backdoored"
+
+
+def test_a_search_in_parts_finds_the_same(world: planted.World) -> None:
+    seen = []
+    suspect = Changed(world.backdoored, images=lambda pixels: seen.append(len(pixels)) or pixels)  # type: ignore[func-returns-value]
+    whole, parts = found(suspect, world), found(suspect, world, replace(QUICK, memory=2**20))
+    assert parts.verdict == whole.verdict == "backdoored"
+    assert [each.target for each in parts.targets] == [each.target for each in whole.targets]
+
+
+def test_a_large_model_is_searched_for_fewer_classes_and_the_finding_says_so(
+    world: planted.World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(search_plan, "WORK", 1e8)
+    finding = found(world.backdoored, world, Differential())
+    assert (finding.verdict, finding.targets[0].target) == ("backdoored", found(world.backdoored, world).targets[0].target)
+    assert finding.p_value is None
+    assert any("the search was cut" in note for note in finding.notes)
+    clean = found(world.clean, world, Differential())
+    assert clean.verdict != "backdoored"
+    assert {each.why_not for each in clean.coverage if not each.searched} >= {
+        "the model is large, and the passes of one scan were used up"
+    }
+    assert "p_value" not in found(world.clean, world, Differential(effort="exhaustive")).notes

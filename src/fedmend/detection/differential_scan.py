@@ -212,7 +212,8 @@ class DifferentialScan:
 
     def _together(self) -> Comparison | None:
         """The classes compared by triggers that work in both models."""
-        if not self._affords(_PATCHES_TO_ONE):
+        explored = self.plan.search.shortlist or self.forward.classes
+        if explored < self.forward.classes or not self._affords(_PATCHES_TO_ONE):
             self.cut.append(IN_BOTH)
             return None
         task = self._task(_PATCHES_TO_ONE, self.forward, 0)

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from fedmend.detection.search.aimed_search import AimedSearch
 from fedmend.detection.search.families import Family
+from fedmend.detection.search.shortlist import PASSES_TO_SHORTLIST
 
 WORK = 16e12
 """Multiply-adds of a search, beyond which it is cut: two cores with AVX2 do them in about seven minutes."""
@@ -100,8 +101,9 @@ def planned(
 
 def passes_of(search: AimedSearch, family: Family, aims: int) -> int:
     """About how many passes a search for so many aims takes in one direction, if none of them is dropped early."""
-    left = min(aims, search.shortlist or aims) * search.restarts
-    passes = 0
+    shortlist = search.shortlist or aims
+    passes = PASSES_TO_SHORTLIST if shortlist < aims else 0
+    left = min(aims, shortlist) * search.restarts
     for number in range(1, search.explore_steps + 1):
         passes += 3 * left * (family.batch_size if left <= search.many else 1)
         if number == -(-search.explore_steps // 10):

@@ -110,7 +110,7 @@ class AimedSearch:
         admit = admitted(list(aims), task.direction.kept, task.direction.before)
         own = [aim for aim, images in zip(aims, admit, strict=True) if bool(images.any())]
         if self.shortlist is not None and len(own) > self.shortlist:
-            own = shortlisted(task.direction, task.family, own, self.shortlist, task.rng, together=together)
+            own = shortlisted(task.direction, task.family, own, self.shortlist, task.rng)
         own = [aim for aim in own for _ in range(self.restarts)]
         candidates = task.family.candidates(len(own), task.direction.images, task.rng)
         scores = list[Tensor]()
