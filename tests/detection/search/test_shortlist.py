@@ -21,9 +21,9 @@ def honest(images: Tensor) -> Tensor:
 
 
 def backdoored(images: Tensor) -> Tensor:
-    """Like an honest model after another round, but the first pixels, brighter than half, make it the target."""
+    """Like an honest model after another round, but bright first pixels make it the target."""
     logits = images.flatten(1) @ (WEIGHTS + 0.1 * DRIFT).T
-    fires = 20 * (images[:, 0, :2, :2].mean((1, 2)) - 0.5).clamp_min(0)
+    fires = 20 * images[:, 0, :2, :2].mean((1, 2)).square()
     return logits + fires[:, None] * torch.eye(CLASSES)[TARGET]
 
 
