@@ -9,16 +9,7 @@ import torch
 from torch import Tensor, nn
 
 import planted
-from fedmend.detection import (
-    DETECTORS,
-    Case,
-    DifferenceLimits,
-    Differential,
-    Finding,
-    differential,
-    measured,
-    search_plan,
-)
+from fedmend.detection import DETECTORS, Case, DifferenceLimits, Differential, Finding, measured
 from fedmend.errors import ConfigError
 from fedmend.seeds import generator
 from fedmend.triggers import Addition
@@ -289,38 +280,3 @@ def test_a_number_added_to_all_logits_hides_nothing(world: planted.World, added:
     with torch.no_grad():
         suspect[-1].bias.add_(added)
     assert found(suspect, world).verdict == "backdoored"
-
-
-def test_a_search_in_parts_finds_the_same(world: planted.World, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = found(world.backdoored, world)
-    monkeypatch.setattr(differential, "images_at_once", lambda *_: 3)
-    parts = found(world.backdoored, world)
-    assert parts.verdict == whole.verdict == "backdoored"
-    assert [each.target for each in parts.targets] == [each.target for each in whole.targets]
-
-
-def test_a_model_too_large_for_the_memory_is_refused_before_the_search(world: planted.World) -> None:
-    steps = list[int]()
-    with pytest.raises(ConfigError, match=r"needs about .* and the search may take 1 MiB"):
-        Differential(memory=1000)(
-            Case(world.clean, world.reference, world.images, world.labels),
-            generator(0, "scan"),
-            lambda _stage, done, _total: steps.append(done),
-        )
-    assert steps == []
-
-
-def test_a_large_model_is_searched_for_fewer_classes_and_the_finding_says_so(
-    world: planted.World, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    target = found(world.backdoored, world).targets[0].target
-    monkeypatch.setattr(search_plan, "WORK", 1e6)
-    finding = found(world.backdoored, world, Differential())
-    assert (finding.verdict, finding.targets[0].target) == ("backdoored", target)
-    assert finding.p_value is None
-    assert any("the search was cut" in note for note in finding.notes)
-    clean = found(world.clean, world, Differential())
-    assert clean.verdict != "backdoored"
-    cut = "the model is large, and the passes of one scan were used up"
-    assert cut in {each.why_not for each in clean.coverage}
-    assert all(each.measured is None for each in clean.coverage)
