@@ -73,13 +73,15 @@ class LateAim(AimedSearch):
         direction, gained = task.direction, []
         admit = admitted(aims, direction.kept, direction.before)
         count = max(1, min(task.family.batch_size, int(admit.sum(1).min())))
-        chosen = (torch.rand(admit.shape, generator=task.rng) * admit).topk(count, 1).indices
+        drawn = torch.rand(admit.shape, generator=task.rng).to(admit.device) * admit
+        chosen = drawn.topk(count, 1).indices
         kept = direction.before[chosen].reshape(-1, 1)
 
         def loss(stamped: Tensor) -> Tensor:
             logits = direction.fires(stamped.flatten(0, 1))
             after = logits.detach().softmax(-1).unflatten(0, chosen.shape)
-            gained.append(after.mean(1).scatter_add(1, direction.before[chosen], -torch.ones(chosen.shape)))
+            left = -after.new_ones(chosen.shape)
+            gained.append(after.mean(1).scatter_add(1, direction.before[chosen], left))
             return log_softmax(logits, -1).gather(1, kept).view(chosen.shape).mean(1)
 
         candidates.descend(direction.images[chosen], loss, task.family.lr, limit)
@@ -152,7 +154,7 @@ def contrast(direction: Any, stamped: Tensor, images: Tensor) -> Tensor:
 
 def dissimilarity(direction: Any, stamped: Tensor, images: Tensor) -> Tensor:
     """The SSIM term of Eq. 4."""
-    order = torch.arange(images.shape[0] * images.shape[1]).view(images.shape[:2])
+    order = torch.arange(images.shape[0] * images.shape[1], device=images.device).view(images.shape[:2])
     return -SSIM_WEIGHT * contrastive_loss.SsimTo(images.flatten(0, 1))(stamped, order)
 
 

@@ -120,7 +120,7 @@ def test_bad_input_is_json_for_programs(run: Run, files: Any, tmp_path: Path) ->
     for arguments, said in (
         (words(files, str(tmp_path / "none.pt"), tmp_path / "out"), "there is no file"),
         (["scan", files.model("clean"), "--seed", "x"], "'x' is not a valid integer"),
-        (["scan", files.model("clean")], "give --model, --data as well"),
+        (["scan", files.model("clean")], "Missing '--model', '--data'"),
     ):
         result = run([*arguments, "--json"])
         printed = json.loads(result.out)

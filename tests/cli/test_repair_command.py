@@ -129,6 +129,16 @@ def test_an_effort_is_that_of_both_scans(
     assert seen[2] == "standard"
 
 
-def test_pruning_takes_no_effort(refused: Callable[..., None], tmp_path: Path) -> None:
+def test_pruning_takes_no_effort_and_nothing_about_a_model_file(
+    refused: Callable[..., None], tmp_path: Path
+) -> None:
     arguments = ["repair", str(tmp_path), "--method", "prune", "--out", str(tmp_path / "out.safetensors")]
-    refused([*arguments, "--effort", "quick"], "--method prune does not accept --effort")
+    for option in (
+        ["--effort", "quick"],
+        ["--key", "weights"],
+        ["--strip-prefix", "net."],
+        ["--model-args", "width=8"],
+        ["--mean", "imagenet"],
+        ["--resize", "32"],
+    ):
+        refused([*arguments, *option], f"--method prune does not accept {option[0]}")

@@ -124,7 +124,7 @@ def test_records_survive_exactly(tmp_path: Path) -> None:
     assert run.records() == tuple(kept)
     lines = [json.loads(line) for line in run.lines.path.read_text().splitlines()]
     assert [line["round"] for line in lines] == [0, 1, 2]
-    assert set(lines[0]) == {"round", "accuracy", "clients", "seconds"}
+    assert set(lines[0]) == {"round", "accuracy", "clients", "seconds", "refused"}
 
 
 @pytest.mark.parametrize(

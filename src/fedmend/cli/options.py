@@ -17,6 +17,7 @@ from fedmend.cli.data_options import DataChoice, add_data_options
 from fedmend.cli.model_options import ModelChoice, add_model_options
 from fedmend.cli.result_command import ResultCommand
 from fedmend.errors import ConfigError
+from fedmend.seeds import unpredictable_seed
 
 if TYPE_CHECKING:  # help and completion need no torch
     from fedmend.detection import Detector, Effort
@@ -62,7 +63,7 @@ def _shared(required: bool) -> tuple[Callable[[Any], Any], ...]:
         click.option(
             "--seed",
             type=click.IntRange(min=0),
-            default=_drawn_seed,
+            default=unpredictable_seed,
             show_default="drawn anew, and recorded in the report",
             help="Decides which images are used and all other randomness. Choose one only to repeat a result: a model "
             "can be trained to look clean on images that are known before.",
@@ -110,12 +111,6 @@ def require(suspects: Sequence[str], model: ModelChoice, data: DataChoice) -> No
     missing = [f"'{name}'" for name, value in given.items() if not value]
     if missing:
         raise click.UsageError(f"Missing {', '.join(missing)}; fedmend scan --help explains them")
-
-
-def _drawn_seed() -> int:
-    from fedmend.seeds import unpredictable_seed  # imports torch
-
-    return unpredictable_seed()
 
 
 def common(*, required: bool = True) -> Callable[[Function], Function]:

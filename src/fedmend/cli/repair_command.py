@@ -67,6 +67,10 @@ def repair(
             {
                 "--reference": reference,
                 "--model": model.architecture,
+                "--model-args": model.arguments or None,
+                "--mean": model.normalization,
+                "--key": model.key,
+                "--strip-prefix": model.strip_prefix,
                 "--data": data.source,
                 "--images": data.count,
                 "--resize": data.resize,
