@@ -12,7 +12,7 @@ _BINARY = {"ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
 _FORM = re.compile(r"(\d+(?:\.\d+)?) ?([kmgt]i?)?b?", re.IGNORECASE)
 
 
-class ByteCount(click.ParamType):
+class ByteCount(click.ParamType):  # type: ignore[type-arg]  # generic in some releases only
     """A number of bytes with a unit: 4GiB, 500MB, 1.5g."""
 
     name = "SIZE"

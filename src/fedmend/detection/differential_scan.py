@@ -212,8 +212,8 @@ class DifferentialScan:
 
     def _together(self) -> Comparison | None:
         """The classes compared by triggers that work in both models."""
-        explored = self.plan.search.shortlist or self.forward.classes
-        if explored < self.forward.classes or not self._affords(_PATCHES_TO_ONE):
+        most = self.plan.search.shortlist or self.forward.classes
+        if most < self.forward.classes or not self._affords(_PATCHES_TO_ONE):
             self.cut.append(IN_BOTH)
             return None
         task = self._task(_PATCHES_TO_ONE, self.forward, 0)
