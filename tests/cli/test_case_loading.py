@@ -8,6 +8,7 @@ import pytest
 import torch
 
 import planted
+from fedmend.cli import case_loading
 from fedmend.cli.case_loading import LoadedCase, choose_images, load_case
 from fedmend.cli.data_options import DataChoice
 from fedmend.cli.model_options import ModelChoice
