@@ -14,7 +14,7 @@ from fedmend.errors import ConfigError
 
 _WORKING = 1.5
 """What a pass takes besides the activations that autograd keeps, as a factor: gradients, buffers of the kernels,
-fragments. Measured: benchmarks/speed/large.py."""
+fragments. An estimate."""
 
 
 def images_at_once(models: list[Callable[[Tensor], object]], images: Tensor, memory: int) -> int:
