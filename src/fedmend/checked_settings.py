@@ -15,6 +15,7 @@ from fedmend.errors import ConfigError
 # Strict: "3" and true are not numbers, and 1 is not a flag.
 Count = Annotated[int, Field(ge=1, lt=2**31, strict=True)]
 Natural = Annotated[int, Field(ge=0, lt=2**63, strict=True)]
+Bytes = Annotated[int, Field(ge=1, lt=2**63, strict=True)]
 Positive = Annotated[float, Field(gt=0, strict=True, allow_inf_nan=False)]
 NonNegative = Annotated[float, Field(ge=0, strict=True, allow_inf_nan=False)]
 Fraction = Annotated[float, Field(ge=0, le=1, strict=True)]

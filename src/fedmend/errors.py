@@ -41,3 +41,11 @@ class ConfigError(FedmendError):
 
 class OutputError(FedmendError):
     """A result that can't be written."""
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an exception, of Python or torch, says that memory ran out; torch has no type for that on a CPU."""
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    said = str(error) if isinstance(error, RuntimeError) else ""
+    return "DefaultCPUAllocator" in said or "can't allocate memory" in said

@@ -16,7 +16,7 @@ from importlib.machinery import ModuleSpec, PathFinder
 from types import FrameType, FunctionType
 from typing import Any
 
-from fedmend.errors import ConfigError, FedmendError
+from fedmend.errors import ConfigError, FedmendError, is_out_of_memory
 
 _LISTED = 8
 _ABSENT = object()
@@ -162,7 +162,7 @@ def failures_named(what: str, method: object) -> Iterator[None]:
     try:
         yield
     except (Exception, SystemExit) as error:
-        if isinstance(error, (FedmendError, MemoryError, *_out_of_memory())) or not is_users(method):
+        if isinstance(error, FedmendError) or is_out_of_memory(error) or not is_users(method):
             raise
         raise ConfigError(
             f"the {what} {name_of(method)} failed{_place(error, method)}: {in_one_line(error)}"
@@ -186,7 +186,7 @@ def failures_as(error: type[FedmendError], said: str, hint: str = "") -> Iterato
         try:
             yield
         except BaseException as failed:
-            if isinstance(failed, (FedmendError, MemoryError, *_out_of_memory())):
+            if isinstance(failed, FedmendError) or is_out_of_memory(failed):
                 raise
             if pressed and isinstance(failed, KeyboardInterrupt):
                 raise
@@ -251,13 +251,6 @@ def _module(module_name: str, name: str, what: str, error: type[FedmendError]) -
 
 def _module_of(method: object) -> str:
     return str(getattr(method if hasattr(method, "__qualname__") else type(method), "__module__", ""))
-
-
-def _out_of_memory() -> tuple[type[Exception], ...]:
-    torch = sys.modules.get(
-        "torch"
-    )  # which this module doesn't import, since the command line starts quickly
-    return () if torch is None else (torch.OutOfMemoryError,)
 
 
 def _place(error: BaseException, method: object) -> str:

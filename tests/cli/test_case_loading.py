@@ -8,6 +8,7 @@ import pytest
 import torch
 
 import planted
+from fedmend.cli import case_loading
 from fedmend.cli.case_loading import LoadedCase, choose_images, load_case
 from fedmend.cli.data_options import DataChoice
 from fedmend.cli.model_options import ModelChoice
@@ -128,3 +129,15 @@ def test_sizes_that_can_not_be_used(
     refused: Callable[..., None], files: Any, tmp_path: Path, size: str
 ) -> None:
     refused([*files.scan(files.model("clean"), tmp_path / "out"), "--resize", size], "expected a height")
+
+
+def test_fewer_images_of_a_model_that_costs_much() -> None:
+    images = ImageSet(torch.zeros(700, 1, 4, 4, dtype=torch.uint8), torch.arange(700) % 2, ("a", "b"))
+    assert case_loading._affordable(images, 10**9) == 700
+    assert case_loading._affordable(images, 2 * 10**10) == 100
+    assert case_loading._affordable(images, 10**15) == 10
+
+
+def test_fewer_large_images() -> None:
+    images = ImageSet(torch.zeros(20, 1, 2048, 2048, dtype=torch.uint8), torch.arange(20) % 2, ("a", "b"))
+    assert case_loading._affordable(images, 1) == 16

@@ -1,56 +1,51 @@
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import torch
-from torch import nn
 
-from fedmend.cli import thread_choice
-from fedmend.cli.thread_choice import use_one_thread_if_small
-from fedmend.models import build_model
+from fedmend.cli.thread_choice import SMALL, choose_threads
 
-IMAGE = torch.rand(1, 28, 28)
+CPU = torch.device("cpu")
 
 
 @pytest.fixture(autouse=True)
 def _three_threads(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     before = torch.get_num_threads()
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setattr("os.cpu_count", lambda: 4)
     torch.set_num_threads(3)
     yield
     torch.set_num_threads(before)
 
 
-def network() -> nn.Module:
-    return build_model("convnet", num_classes=10, in_channels=1, image_size=(28, 28), seed=0).eval()
-
-
-def test_a_small_model_gets_one_thread() -> None:
-    use_one_thread_if_small(network(), IMAGE)
-    assert torch.get_num_threads() == 1
-
-
-def test_a_large_model_keeps_torchs_threads() -> None:
-    wide = nn.Sequential(
-        nn.Conv2d(1, 256, 5, padding=2), nn.Conv2d(256, 8, 3), nn.Flatten(), nn.Linear(5408, 2)
-    )
-    use_one_thread_if_small(wide.eval(), IMAGE)
-    assert torch.get_num_threads() == 3
-
-
-def test_what_the_environment_says_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("OMP_NUM_THREADS", "3")
-    use_one_thread_if_small(network(), IMAGE)
-    assert torch.get_num_threads() == 3
+def load(folder: Path, running: int) -> Path:
+    (folder / "loadavg").write_text(f"0.00 0.00 0.00 {running}/300 12345\n")
+    return folder / "loadavg"
 
 
 @pytest.mark.parametrize(
-    ("small", "threads"), [(576 * 9 * 3 + 10 * 1728, 3), (576 * 9 * 3 + 10 * 1728 + 1, 1)]
+    ("cost", "running", "threads"),
+    [(SMALL - 1, 1, 1), (SMALL, 1, 3), (SMALL, 2, 3), (SMALL, 3, 2), (SMALL, 9, 1)],
 )
-def test_multiply_adds_of_every_layer_count(
-    small: int, threads: int, monkeypatch: pytest.MonkeyPatch
+def test_small_models_get_one_thread_others_those_that_have_a_core(
+    tmp_path: Path, cost: int, running: int, threads: int
 ) -> None:
-    monkeypatch.setattr(thread_choice, "SMALL", small)
-    model = nn.Sequential(nn.Conv2d(1, 3, 3), nn.Flatten(), nn.Linear(1728, 10)).eval()
-    use_one_thread_if_small(model, torch.rand(1, 26, 26))
+    choose_threads(cost, CPU, load(tmp_path, running))
     assert torch.get_num_threads() == threads
-    assert not model[0]._forward_hooks
+
+
+def test_where_the_system_does_not_tell_torchs_threads_stay(tmp_path: Path) -> None:
+    choose_threads(SMALL, CPU, tmp_path / "absent")
+    assert torch.get_num_threads() == 3
+
+
+def test_what_the_environment_says_is_kept(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    choose_threads(1, CPU, load(tmp_path, 9))
+    assert torch.get_num_threads() == 3
+
+
+def test_a_gpu_leaves_threads_alone(tmp_path: Path) -> None:
+    choose_threads(1, torch.device("cuda"), load(tmp_path, 9))
+    assert torch.get_num_threads() == 3

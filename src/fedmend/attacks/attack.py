@@ -13,7 +13,7 @@ from fedmend.attacks.poisoning import Poisoning
 from fedmend.attacks.pruning_aware import without_dormant_channels
 from fedmend.attacks.updates import UpdateContext, UpdateStep
 from fedmend.errors import ConfigError
-from fedmend.inference import BATCH_SIZE, evaluating, pixels_for
+from fedmend.inference import batch_size_for, evaluating, pixels_for
 from fedmend.local_training import LocalTraining
 from fedmend.parameters import flatten, parameter_mask
 from fedmend.seeds import derive_seed, generator
@@ -91,5 +91,7 @@ def _stepped(step: UpdateStep, delta: Tensor, context: UpdateContext) -> Tensor:
 def _with_predictions(model: nn.Module, clean: Tensor, classes: Tensor) -> Tensor:
     """Soft labels (N, classes): predictions for the clean images, which come first, then the copies' classes."""
     with evaluating(model), torch.no_grad():
-        soft = torch.cat([model(pixels_for(model, batch)).softmax(1) for batch in clean.split(BATCH_SIZE)])
+        soft = torch.cat(
+            [model(pixels_for(model, batch)).softmax(1) for batch in clean.split(batch_size_for(clean))]
+        )
     return torch.cat([soft, one_hot(classes[len(clean) :], soft.shape[1]).to(soft)])

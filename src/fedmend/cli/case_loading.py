@@ -12,17 +12,21 @@ from fedmend.checkpoints import load_checkpoint
 from fedmend.cli.data_options import DataChoice
 from fedmend.cli.model_options import ModelChoice
 from fedmend.cli.recording import architecture_record, data_record, file_record, words_of_command
-from fedmend.cli.thread_choice import use_one_thread_if_small
+from fedmend.cli.thread_choice import choose_threads
 from fedmend.data import ImageSet, LazyImages, open_images, stratified
 from fedmend.detection import Case, ScanReport
 from fedmend.detection.decision import MIN_IMAGES
 from fedmend.detection.provenance import Provenance
 from fedmend.errors import ConfigError, DataError, ModelError
 from fedmend.inference import pixels_for
+from fedmend.model_cost import multiply_adds
 from fedmend.models import build_model, normalized, probe
 from fedmend.seeds import generator
 
-_PER_CLASS, _MOST, _LEAST_PER_CLASS = 40, 600, 3
+_PER_CLASS, _MOST, _LEAST_PER_CLASS, _MOST_OF_ALL = 40, 600, 3, 1000
+_VALUES, _WORK = 2**26, 4e12
+"""Values of all images, a quarter of a GiB as floats, and multiply-adds of their predictions by both models, beyond
+which fewer images are drawn."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,7 +107,12 @@ def load_case(
     chosen = images.subset(indices)
     where = choose_device(device)
     suspected = load_model(suspect, model, chosen, where)
-    use_one_thread_if_small(suspected, pixels_for(suspected, chosen.images[0]))
+    cost = multiply_adds(suspected, pixels_for(suspected, chosen.images[0]))
+    choose_threads(cost, where)
+    if data.count is None:
+        fewer = stratified(chosen, _affordable(chosen, cost), generator(seed, "images of a large model"))
+        if len(fewer) < len(chosen):
+            indices, chosen = indices[fewer], chosen.subset(fewer)
     compared = None if reference is None else load_model(reference, model, chosen, where)
     provenance = Provenance(
         command=words_of_command(),
@@ -174,8 +183,8 @@ def choose_images(images: ImageSet | LazyImages, count: int | None, seed: int) -
 def choose_indices(images: ImageSet | LazyImages, count: int | None, seed: int) -> Tensor:
     """Draw the indices of ``count`` images, int64 (count,), balanced over the classes as far as possible.
 
-    Without ``count``, draws 40 per class, but at most 600 in all, and at least three per class and the fewest that a
-    scan accepts; all where there are fewer.
+    Without ``count``, draws 40 per class, but at most 600 in all, or three per class up to 1,000, and at least as many
+    as a scan accepts; all where there are fewer.
 
     Raises:
         DataError: there are fewer than ``count``.
@@ -189,4 +198,11 @@ def choose_indices(images: ImageSet | LazyImages, count: int | None, seed: int) 
 
 
 def _default_count(classes: int) -> int:
-    return max(min(_PER_CLASS * classes, _MOST), _LEAST_PER_CLASS * classes, MIN_IMAGES)
+    return max(min(_PER_CLASS * classes, _MOST), min(_LEAST_PER_CLASS * classes, _MOST_OF_ALL), MIN_IMAGES)
+
+
+def _affordable(images: ImageSet, cost: int) -> int:
+    """How many of the images to scan a model with that takes ``cost`` multiply-adds each."""
+    values = images.images[0].numel()
+    most = min(_VALUES // values, int(_WORK / (2 * max(1, cost))))
+    return min(len(images), max(most, MIN_IMAGES))

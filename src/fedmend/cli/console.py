@@ -15,7 +15,7 @@ from typing import Any
 import click
 
 from fedmend.cli.progress_display import PeriodicLines, StageCounter, bars
-from fedmend.errors import FedmendError
+from fedmend.errors import FedmendError, is_out_of_memory
 from fedmend.progress import Progress
 from fedmend.terminal_text import printable
 
@@ -95,8 +95,10 @@ def run(command: Callable[[], object]) -> int:
             _abandon_stdout()
         return _fail(f"{error.strerror}: {error.filename or 'standard output'}", EXIT_BAD_INPUT)
     except Exception as error:
-        if _out_of_memory(error):
-            return _fail("out of memory; try fewer images or a smaller batch", EXIT_BAD_INPUT)
+        if is_out_of_memory(error):
+            return _fail(
+                "out of memory; try fewer images, a smaller batch or, in a scan, --memory", EXIT_BAD_INPUT
+            )
         if isinstance(error, RuntimeError) and "start new thread" in str(error):
             return _fail(
                 "the system starts no further thread; allow more processes (ulimit -u)", EXIT_BAD_INPUT
@@ -131,11 +133,6 @@ def _flush() -> None:
     """Have errors of a full or closed standard output now, and not when Python ends."""
     if sys.stdout is not None:
         sys.stdout.flush()
-
-
-def _out_of_memory(error: Exception) -> bool:
-    torch = sys.modules.get("torch")  # only some commands import it
-    return isinstance(error, (MemoryError, getattr(torch, "OutOfMemoryError", MemoryError)))
 
 
 def _abandon_stdout() -> None:

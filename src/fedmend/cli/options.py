@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from fedmend.cli import known_names
+from fedmend.cli.byte_count import ByteCount
 from fedmend.cli.completion import complete
 from fedmend.cli.data_options import DataChoice, add_data_options
 from fedmend.cli.model_options import ModelChoice, add_model_options
@@ -71,22 +72,33 @@ def _shared(required: bool) -> tuple[Callable[[Any], Any], ...]:
     )
 
 
-def chosen_detector(name: str, effort: Effort | None) -> Detector:
-    """The detector with this name, with an effort if one is given.
+memory = click.option(
+    "--memory",
+    type=ByteCount(),
+    help="What a search by differential may take beside models and images, such as 4GiB. Where all images at once "
+    "would take more, they are computed in parts.  [default: half of what is free]",
+)
+
+
+def chosen_detector(name: str, effort: Effort | None, memory: int | None = None) -> Detector:
+    """The detector with this name, with an effort and a limit on its memory, in bytes, if they are given.
 
     Raises:
-        ConfigError: there is no such detector, or it takes no effort.
+        ConfigError: there is no such detector, or it takes no effort or limit.
     """
     from fedmend.detection import Differential, find_detector
 
     detector = find_detector(name)
-    if effort is None:
+    given: dict[str, Any] = {"effort": effort, "memory": memory}
+    given = {setting: value for setting, value in given.items() if value is not None}
+    if not given:
         return detector
     if not isinstance(detector, Differential):
+        options = " and ".join(f"--{setting}" for setting in given)
         raise ConfigError(
-            f"--effort is a setting of the method differential; {name} has none, so remove --effort"
+            f"--effort and --memory are settings of the method differential; {name} has none, so remove {options}"
         )
-    return replace(detector, effort=effort)
+    return replace(detector, **given)
 
 
 def require(suspects: Sequence[str], model: ModelChoice, data: DataChoice) -> None:

@@ -69,6 +69,7 @@ class _Choice:
     device: str
     seed: int
     effort: Effort | None
+    memory: int | None
     methods: tuple[str, ...]
 
 
@@ -76,7 +77,7 @@ def _scan_one(
     choice: _Choice, suspect: Path, seed: int, out: Path, overwrite: bool, earlier: Earlier | None = None
 ) -> ScanReport:
     """Scan one model and write the results."""
-    detectors = [options.chosen_detector(name, choice.effort) for name in choice.methods]
+    detectors = [options.chosen_detector(name, choice.effort, choice.memory) for name in choice.methods]
     check_folder(out, SCAN_AND_REPAIR, [suspect, choice.reference])
     loaded = load_case(
         suspect, choice.reference, choice.model, choice.data, choice.device, seed, choice.expected_accuracy

@@ -14,6 +14,7 @@ from fedmend.cli import options
 @click.argument("suspects", nargs=-1, metavar="SUSPECT...")
 @options.common(required=False)
 @options.effort
+@options.memory
 @click.option(
     "--method",
     "methods",

@@ -3,41 +3,44 @@
 from __future__ import annotations
 
 import os
-from typing import Any
+import time
+from pathlib import Path
+from statistics import median
 
 import torch
-from torch import Tensor, nn
 
 SMALL = 10_000_000
 """Multiply-adds per image. Below, threads wait for each other longer than they compute: on two cores a scan of an MNIST
 ConvNet (0.9 million) took 2.3 s of processor time with one thread and 2.9 to 8.7 s with two, and longer by the clock as
 soon as anything else ran. A ResNet-18 on 32x32 images has 555 million."""
 
+_LOOKS, _PAUSE = 7, 0.01
 
-def use_one_thread_if_small(model: nn.Module, image: Tensor) -> None:
-    """Let torch compute with one thread if the model is small and on a CPU, unless ``OMP_NUM_THREADS`` says how many.
+
+def choose_threads(cost: int, device: torch.device, load: Path = Path("/proc/loadavg")) -> None:
+    """Let torch compute with one thread for a small model on a CPU, else with as many as there are idle cores.
+
+    A thread without a core of its own keeps all others waiting at the end of each operation. ``OMP_NUM_THREADS``
+    decides if it is set.
 
     Args:
-        model: in eval mode.
-        image: (C, H, W), on the model's device.
+        cost: multiply-adds for one image.
+        device: of the model.
+        load: the system's file of that name.
     """
-    if image.device.type == "cpu" and "OMP_NUM_THREADS" not in os.environ and _cost(model, image) < SMALL:
-        torch.set_num_threads(1)
+    if device.type != "cpu" or "OMP_NUM_THREADS" in os.environ:
+        return
+    idle = (os.cpu_count() or 1) - _busy(load)
+    torch.set_num_threads(1 if cost < SMALL else max(1, min(torch.get_num_threads(), idle)))
 
 
-@torch.no_grad()
-def _cost(model: nn.Module, image: Tensor) -> int:
-    """Multiply-adds of the convolutions and linear layers for one image."""
-    costs = []
-
-    def add(module: Any, _inputs: Any, output: Tensor) -> None:
-        costs.append(output.numel() * module.weight[0].numel())
-
-    layers = [module for module in model.modules() if isinstance(module, nn.Conv2d | nn.Linear)]
-    handles = [layer.register_forward_hook(add) for layer in layers]
-    try:
-        model(image[None])
-    finally:
-        for handle in handles:
-            handle.remove()
-    return sum(costs)
+def _busy(load: Path) -> int:
+    """How many threads of other programs run or wait for a core just now; 0 where the system doesn't tell."""
+    running = []
+    for _ in range(_LOOKS):
+        try:
+            running.append(int(load.read_text(encoding="ascii").split()[3].partition("/")[0]) - 1)
+        except (OSError, ValueError, IndexError):
+            return 0
+        time.sleep(_PAUSE)
+    return max(0, int(median(running)))

@@ -25,7 +25,8 @@ from fedmend.detection.contrastive import THOROUGH, Contrastive
 from fedmend.detection.contrastive_paper import PAPER_SETTINGS, ContrastivePaper
 from fedmend.detection.decision import PaperThresholds, Thresholds
 from fedmend.detection.difference_rule import DifferenceLimits
-from fedmend.detection.differential import Differential, Effort
+from fedmend.detection.differential import Differential
+from fedmend.detection.differential_scan import Effort
 from fedmend.detection.scan_report import Examples, ScanReport
 from fedmend.detection.scanning import scan
 from fedmend.detection.search.few_pixels import FewPixels, FoundTrigger, few_pixel_triggers, moved

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from fedmend.detection.json_types import STRICT, JsonTrigger
 from fedmend.errors import ConfigError
-from fedmend.inference import device_of, logits_of, pixels_for
+from fedmend.inference import batch_size_for, device_of, logits_of, pixels_for
 from fedmend.progress import Progress
 from fedmend.terminal_text import printable
 
@@ -73,7 +73,7 @@ class Case:
     @cached_property
     def suspect_logits(self) -> Tensor:
         """The suspect's logits on the clean images, (N, classes)."""
-        return logits_of(self.suspect, self.pixels, "the suspect")
+        return _logits(self.suspect, self.pixels, "the suspect")
 
     @cached_property
     def reference_logits(self) -> Tensor:
@@ -82,7 +82,7 @@ class Case:
             raise ConfigError(
                 "the case has no reference; a detector that uses it has Need.REFERENCE among its needs"
             )
-        return logits_of(self.reference, self.pixels, "the reference")
+        return _logits(self.reference, self.pixels, "the reference")
 
     @cached_property
     def truth(self) -> Tensor:
@@ -247,3 +247,9 @@ def most_suspicious(findings: Sequence[Finding]) -> Finding:
     """The finding with the worst verdict; the first of several."""
     order = {"backdoored": 0, "inconclusive": 1, "clean": 2}
     return min(findings, key=lambda finding: order[finding.verdict])
+
+
+def _logits(model: nn.Module, pixels: Tensor, name: str) -> Tensor:
+    """The model's logits, (N, classes), a few large images at a time."""
+    batches = pixels.split(batch_size_for(pixels, most=max(1, len(pixels))))
+    return torch.cat([logits_of(model, batch, name) for batch in batches])

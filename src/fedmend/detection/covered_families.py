@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from fedmend.detection.base import Covered
 from fedmend.detection.calibration import measured_share
@@ -33,9 +33,10 @@ _ROWS = (
 )
 
 
-def coverage(evidence: Evidence, effort: str) -> tuple[Covered, ...]:
-    """Every family, with what was measured of those that were searched."""
-    return tuple(_covered(row, evidence, effort) for row in _ROWS)
+def coverage(evidence: Evidence, effort: str, *, calibrated: bool = True) -> tuple[Covered, ...]:
+    """Every family, with what was measured of those that were searched; nothing was with a search that is cut."""
+    covered = tuple(_covered(row, evidence, effort) for row in _ROWS)
+    return covered if calibrated else tuple(replace(each, found=None, measured=None) for each in covered)
 
 
 def warnings(covered: tuple[Covered, ...]) -> tuple[str, ...]:
@@ -60,6 +61,8 @@ def _why_not(row: _Row, evidence: Evidence, effort: str) -> str:
         return "a model can't be searched"
     if _EFFORTS.index(effort) < _EFFORTS.index(row.effort):
         return f"only with the effort {row.effort}"
+    if row.family in evidence.cut:
+        return "the model is large, and the passes of one scan were used up"
     if row.family in evidence.not_searched:
         return _TOO_FEW
     return "the search ended when another family stood out"

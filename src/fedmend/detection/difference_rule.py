@@ -12,6 +12,9 @@ from fedmend.detection.base import Measure, Verdict
 from fedmend.detection.comparing import Comparison
 from fedmend.detection.search.aimed_search import Strength
 
+IN_BOTH = "patch, in both models"
+"""The family of triggers that work in both models."""
+
 FORGOTTEN = 0.5
 """A class is forgotten if it is predicted for fewer than this fraction of the images that are labelled so."""
 
@@ -67,6 +70,8 @@ class Evidence:
         class_names: one per class.
         not_searched: families that were left out.
         forgotten: classes that the reference hardly predicts any more, see :func:`forgotten_classes`.
+        cut: families that were left out since the model is large.
+        undecided: whether triggers work in the suspect alone, and too few classes were compared to tell if they lead.
     """
 
     comparisons: tuple[Comparison, ...]
@@ -77,6 +82,8 @@ class Evidence:
     class_names: tuple[str, ...]
     not_searched: tuple[str, ...]
     forgotten: frozenset[int] = frozenset()
+    cut: tuple[str, ...] = ()
+    undecided: bool = False
 
 
 def accuracy_of(logits: Tensor, labels: Tensor | None) -> float | None:
@@ -135,6 +142,11 @@ def decide(evidence: Evidence, limits: DifferenceLimits) -> tuple[Verdict, str]:
             f"{_found(each, evidence)} That is too little for a backdoor ({enough:g}) and too much to rule one out. "
             "Scan again with more images, a reference closer to the suspect, or more effort."
         )
+    if evidence.undecided:
+        return "inconclusive", (
+            "Triggers for several classes work in the suspect alone, and for so large a model too few classes were "
+            "searched to say whether these stand out. Scan with --effort exhaustive, on a GPU if there is one."
+        )
     together = evidence.together
     if together is not None and together.lead >= limits.together:
         return "inconclusive", (
@@ -152,7 +164,9 @@ def decide(evidence: Evidence, limits: DifferenceLimits) -> tuple[Verdict, str]:
 
 
 def _not_compared(evidence: Evidence) -> tuple[str, ...]:
-    return () if evidence.together else ("a backdoor in both models, which needs three classes to show",)
+    if evidence.together or IN_BOTH in evidence.cut:
+        return ()
+    return ("a backdoor in both models, which needs three classes to show",)
 
 
 def measures(evidence: Evidence, limits: DifferenceLimits) -> tuple[Measure, ...]:

@@ -67,7 +67,9 @@ def accelerated_pair(
     """
     assert case.reference is not None
     with frozen(case.suspect, case.reference):
-        for name, model in (("the suspect", case.suspect), ("the reference", case.reference)) if gradient else ():
+        for name, model in (
+            (("the suspect", case.suspect), ("the reference", case.reference)) if gradient else ()
+        ):
             require_gradient(model, case.pixels[:2], name)
         if layer != "logits":
             suspect, reference = FeatureMap(case.suspect, layer), FeatureMap(case.reference, layer)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from fedmend.errors import DataError, ModelError
-from fedmend.inference import BATCH_SIZE, evaluating, pixels_for
+from fedmend.inference import batch_size_for, evaluating, pixels_for
 from fedmend.progress import Progress, silent
 from fedmend.pruning.layers import locate
 
@@ -33,7 +33,7 @@ def mean_activations(
     """
     if images.ndim != 4 or len(images) == 0:
         raise DataError(f"mean activations need images (N, C, H, W), N at least 1; got {tuple(images.shape)}")
-    batches = images.split(BATCH_SIZE)
+    batches = images.split(batch_size_for(images))
     found = locate(model, images, layer)
     with evaluating(model), torch.no_grad():
         total, count = torch.zeros(found.convolution.out_channels, dtype=torch.float64), 0

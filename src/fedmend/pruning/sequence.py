@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from fedmend.errors import ConfigError, DataError
-from fedmend.inference import BATCH_SIZE, device_of, evaluating, pixels_for
+from fedmend.inference import batch_size_for, device_of, evaluating, pixels_for
 from fedmend.pruning.layers import locate
 from fedmend.pruning.tail import Tail
 
@@ -76,7 +76,9 @@ def accuracies_along(
     device = device_of(model)
     right = torch.zeros(len(points), dtype=torch.int64, device=device)
     with evaluating(model), torch.no_grad():
-        for batch, classes in zip(images.split(BATCH_SIZE), labels.to(device).split(BATCH_SIZE), strict=True):
+        for batch, classes in zip(
+            images.split(batch_size_for(images)), labels.to(device).split(batch_size_for(images)), strict=True
+        ):
             tail = Tail(deepcopy(model), pruned.name, pruned.norms, pixels_for(model, batch))
             done = 0
             for index, count in enumerate(points):

@@ -17,7 +17,7 @@ from fedmend.detection import Case, Detector, Differential, ScanReport, Target, 
 from fedmend.detection.base import Verdict
 from fedmend.evaluation import accuracy, attack_success_rate
 from fedmend.goals import AllToOne, Goal, Several, attacked
-from fedmend.inference import BATCH_SIZE, evaluating, pixels_for, predict
+from fedmend.inference import batch_size_for, evaluating, pixels_for, predict
 from fedmend.progress import Progress, silent
 from fedmend.repairs.repair_report import TargetCheck
 from fedmend.seeds import derive_seed, generator
@@ -130,7 +130,7 @@ def flaw_of(model: nn.Module, images: Tensor) -> str | None:
     if not all(bool(value.isfinite().all()) for value in model.parameters()):
         return "the repaired model has weights that are NaN or infinite"
     with evaluating(model):
-        for batch in images.split(BATCH_SIZE):
+        for batch in images.split(batch_size_for(images)):
             if not bool(model(pixels_for(model, batch)).isfinite().all()):
                 return "the repaired model returns NaN or infinite logits on clean images"
     return None

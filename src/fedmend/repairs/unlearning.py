@@ -13,7 +13,7 @@ from fedmend.checked_settings import Count, Fraction, Positive, PositiveFraction
 from fedmend.detection import Finding
 from fedmend.errors import ConfigError, DataError, ModelError
 from fedmend.evaluation import accuracy
-from fedmend.inference import BATCH_SIZE, device_of, evaluating, pixels_for
+from fedmend.inference import batch_size_for, device_of, evaluating, pixels_for
 from fedmend.repairs.base import Candidate, Context
 from fedmend.repairs.repair_report import UnlearningDetails
 from fedmend.triggers import Trigger
@@ -169,7 +169,7 @@ class Unlearning:
         predictions = []
         for model in teachers:
             with evaluating(model), torch.no_grad():
-                batches = images.split(BATCH_SIZE)
+                batches = images.split(batch_size_for(images))
                 predictions.append(
                     torch.cat([model(pixels_for(model, batch)).softmax(1) for batch in batches])
                 )

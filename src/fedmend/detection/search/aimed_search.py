@@ -13,8 +13,11 @@ from torch.nn.functional import log_softmax
 
 from fedmend.checked_settings import Count, settings
 from fedmend.detection.search.aims import Aim, admitted
+from fedmend.detection.search.chunking import in_chunks
 from fedmend.detection.search.direction import Direction
 from fedmend.detection.search.families import Candidates, Family
+from fedmend.detection.search.shortlist import shortlisted
+from fedmend.inference import batch_size_for
 from fedmend.triggers import Addition, Patch
 
 Stage = Literal["explore", "alone", "together"]
@@ -76,6 +79,8 @@ class AimedSearch:
         refine_steps: refinement steps per size.
         batch_size: images per candidate and refinement step.
         judged: most images per aim to judge on, the same throughout.
+        shortlist: aims left before the exploration, by :func:`~fedmend.detection.search.shortlist.shortlisted`; None
+            to explore all.
 
     Raises:
         ConfigError: a setting is out of range.
@@ -89,6 +94,7 @@ class AimedSearch:
     refine_steps: Count = 8
     batch_size: Count = 4
     judged: Count = 48
+    shortlist: Count | None = None
 
     def explore(self, task: Task, aims: Sequence[Aim], *, together: bool = False) -> Explored:
         """Optimise a candidate for each aim; returns the finalists.
@@ -103,6 +109,8 @@ class AimedSearch:
         """
         admit = admitted(list(aims), task.direction.kept, task.direction.before)
         own = [aim for aim, images in zip(aims, admit, strict=True) if bool(images.any())]
+        if self.shortlist is not None and len(own) > self.shortlist:
+            own = shortlisted(task.direction, task.family, own, self.shortlist, task.rng)
         own = [aim for aim in own for _ in range(self.restarts)]
         candidates = task.family.candidates(len(own), task.direction.images, task.rng)
         scores = list[Tensor]()
@@ -187,19 +195,20 @@ class Task:
         least = max(1, min(count, int(admit.sum(1).min())))
         chosen = weights.topk(least, 1).indices
         targets = torch.tensor([aim.target for aim in explored.aims], device=chosen.device)
-        targets = targets[:, None].expand_as(chosen)
+        targets = targets[:, None].expand_as(chosen).flatten()
+        wanted = targets if stage == "together" else direction.kept[chosen].flatten()
 
-        def loss(stamped: Tensor) -> Tensor:
-            images = stamped.flatten(0, 1)
-            total = _cross_entropy(direction.fires(images), targets)
+        def of_images(images: Tensor, rows: slice) -> Tensor:
+            total = _cross_entropy(direction.fires(images), targets[rows])
             if stage == "explore":
                 with torch.no_grad():
-                    rivals = _cross_entropy(direction.stays(images), targets)
-                total = total - rivals
-            else:
-                wanted = targets if stage == "together" else direction.kept[chosen]
-                total = total + _cross_entropy(direction.stays(images), wanted)
-            return total.mean(1)
+                    rivals = _cross_entropy(direction.stays(images), targets[rows])
+                return total - rivals
+            return total + _cross_entropy(direction.stays(images), wanted[rows])
+
+        def loss(stamped: Tensor) -> Tensor:
+            losses = in_chunks(of_images, stamped.flatten(0, 1), direction.at_once)
+            return losses.view(chosen.shape).mean(1)
 
         losses = explored.candidates.descend(direction.images[chosen], loss, self.family.lr, limit)
         self.step()
@@ -214,7 +223,8 @@ class Task:
         direction, target = self.direction, strength.aim.target
         stamped = trigger.apply(direction.images[strength.judged])
         cut = int(torch.randint(len(stamped), (), generator=self.rng))
-        parts = [part for part in (stamped[:cut], stamped[cut:]) if len(part)]
+        most = batch_size_for(stamped, most=len(stamped))
+        parts = [part for half in (stamped[:cut], stamped[cut:]) for part in half.split(most) if len(part)]
         hits = torch.cat([direction.fires_exactly(part).argmax(1) for part in parts]) == target
         too = torch.cat([direction.stays_exactly(part).argmax(1) for part in parts]) == target
         rate = float((hits & (too == together)).float().mean())
@@ -230,9 +240,8 @@ class Task:
 
 
 def _cross_entropy(logits: Tensor, classes: Tensor) -> Tensor:
-    """Of each image, (S, K), from logits (S * K, classes)."""
-    chosen = log_softmax(logits, -1).gather(1, classes.reshape(-1, 1))
-    return -chosen.view(classes.shape)
+    """Of each image, (N,), from logits (N, classes) and classes (N,)."""
+    return -log_softmax(logits, -1).gather(1, classes[:, None])[:, 0]
 
 
 def _lowest(scores: list[Tensor], aims: list[Aim], most: int) -> list[int]:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
 from fedmend.detection.model_pair import ModelPair
+from fedmend.detection.search.work import Work
 
 _MARGIN = 6.0
 _SMALLEST = 1e-30
@@ -30,6 +32,9 @@ class Direction:
         before: what ``fires`` predicts for them, int64 (N,).
         kept: what ``stays`` predicts for them, int64 (N,).
         classes: number of classes.
+        clean_logits: of ``fires`` and ``stays`` on the images, (2, N, classes), on the common scale.
+        at_once: how many images may go through both models, forward and backward, at once.
+        work: counts the passes of both models.
     """
 
     fires: Logits
@@ -40,37 +45,58 @@ class Direction:
     before: Tensor
     kept: Tensor
     classes: int
+    clean_logits: Tensor = field(default_factory=lambda: torch.empty(2, 0, 0))
+    at_once: int = sys.maxsize
+    work: Work = field(default_factory=Work)
 
     @staticmethod
-    def of(pair: ModelPair) -> Direction:
-        """From the suspect of a pair, in which triggers should work, to its reference."""
+    def of(pair: ModelPair, at_once: int = sys.maxsize, work: Work | None = None) -> Direction:
+        """From the suspect of a pair, in which triggers should work, to its reference; see the attributes."""
         fires, stays = pair.suspect_clean[1], pair.reference_clean[1]
         suspect, reference = pair.exact or (pair.suspect, pair.reference)
+        work = work or Work()
+        scales = _Scale.of(fires), _Scale.of(stays)
         return Direction(
-            _scaled(pair.suspect, fires),
-            _scaled(pair.reference, stays),
-            _scaled(suspect, fires),
-            _scaled(reference, stays),
+            _scaled(pair.suspect, scales[0], work),
+            _scaled(pair.reference, scales[1], work),
+            _scaled(suspect, scales[0], work),
+            _scaled(reference, scales[1], work),
             pair.images,
             fires.argmax(1),
             stays.argmax(1),
             fires.shape[1],
+            torch.stack([scales[0](fires), scales[1](stays)]),
+            at_once,
+            work,
         )
 
 
-def _scaled(outputs: Callable[[Tensor], tuple[Tensor, Tensor]], clean: Tensor) -> Logits:
-    """The model's logits, multiplied so that the median gap between the two highest is 6 on the clean images.
+@dataclass(frozen=True, eq=False)
+class _Scale:
+    """Multiplies a model's logits so that the median gap between the two highest is 6 on the clean images.
 
     Softmax and cross-entropy depend on the logits' scale; predictions don't, so neither should a search. Outputs that
     are probabilities become their logarithms first.
     """
-    probabilities = _are_probabilities(clean)
-    two = _logarithms(clean, probabilities).topk(2, 1).values
-    gap = (two[:, 0] - two[:, 1]).median()
-    factor = _MARGIN / gap if float(gap) > 0 else torch.ones_like(gap)
 
+    probabilities: bool
+    factor: Tensor
+
+    @staticmethod
+    def of(clean: Tensor) -> _Scale:
+        probabilities = _are_probabilities(clean)
+        two = _logarithms(clean, probabilities).topk(2, 1).values
+        gap = (two[:, 0] - two[:, 1]).median()
+        return _Scale(probabilities, _MARGIN / gap if float(gap) > 0 else torch.ones_like(gap))
+
+    def __call__(self, outputs: Tensor) -> Tensor:
+        return _logarithms(outputs, self.probabilities) * self.factor
+
+
+def _scaled(outputs: Callable[[Tensor], tuple[Tensor, Tensor]], scale: _Scale, work: Work) -> Logits:
     def logits(images: Tensor) -> Tensor:
-        return _logarithms(outputs(images)[1], probabilities) * factor
+        work.count(images)
+        return scale(outputs(images)[1])
 
     return logits
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from fedmend.checked_settings import Count, settings
 from fedmend.errors import ConfigError, DataError
-from fedmend.inference import BATCH_SIZE, evaluating, pixels_for, predict
+from fedmend.inference import batch_size_for, evaluating, pixels_for, predict
 from fedmend.seeds import generator
 from fedmend.triggers import Patch
 
@@ -139,7 +139,7 @@ def _switched(model: nn.Module, clean: Tensor, source: int) -> Tensor:
     before = model(clean.clone())
     gains = clean.new_full((2, height, width, before.shape[1]), -torch.inf)
     gains[:, ::step, ::step] = 0
-    for some in changed.nonzero().split(BATCH_SIZE):
+    for some in changed.nonzero().split(batch_size_for(clean)):
         colour, image, row, column = some[:, 0], some[:, 1], some[:, 2] * step, some[:, 3] * step
         stamped = clean[image]
         stamped[torch.arange(len(some), device=clean.device), :, row, column] = values[colour].unsqueeze(1)

@@ -5,15 +5,16 @@ from __future__ import annotations
 import torch
 from torch.nn.functional import log_softmax
 
+from fedmend.detection.search.chunking import in_chunks
 from fedmend.detection.search.direction import Direction, Logits
 from fedmend.detection.search.patches import Patches
 from fedmend.errors import ModelError
 
-_IMAGES, _STEPS, _LR, _COVERING = 4, 20, 0.5, 4.0
+_STEPS, _LR, _COVERING = 20, 0.5, 4.0
 _REACHED = 0.5
 
 
-def why_blind(direction: Direction, rng: torch.Generator) -> str | None:
+def why_blind(direction: Direction, rng: torch.Generator, count: int = 4) -> str | None:
     """Why a gradient search in ``direction.fires`` would find nothing whatever was planted; None if it can search.
 
     The search is tried where it can't fail: with patches that cover nearly the whole image, for three classes. A model
@@ -22,25 +23,29 @@ def why_blind(direction: Direction, rng: torch.Generator) -> str | None:
     Args:
         direction: the models and the images.
         rng: on the CPU.
+        count: images to try it on.
     """
-    images = direction.images[torch.randperm(len(direction.images), generator=rng)[:_IMAGES]]
-    reason = _without_gradient(direction.fires, images)
+    images = direction.images[torch.randperm(len(direction.images), generator=rng)[:count]]
+    reason = _without_gradient(direction.fires, images[: direction.at_once])
     if reason is not None:
         return reason
     targets = torch.randperm(direction.classes, generator=rng)[:3].to(images.device)
     patches = Patches.random(len(targets), images, rng, _COVERING)
-    wanted = targets[:, None].expand(-1, len(images))
+    wanted = targets.repeat_interleave(len(images))
+
+    def of_images(stamped: torch.Tensor, rows: slice) -> torch.Tensor:
+        return -log_softmax(direction.fires(stamped), -1).gather(1, wanted[rows, None])[:, 0]
 
     def loss(stamped: torch.Tensor) -> torch.Tensor:
-        chosen = log_softmax(direction.fires(stamped.flatten(0, 1)), -1).gather(1, wanted.reshape(-1, 1))
-        return -chosen.view(wanted.shape).mean(1)
+        losses = in_chunks(of_images, stamped.flatten(0, 1), direction.at_once)
+        return losses.view(len(targets), -1).mean(1)
 
     for _ in range(_STEPS):
         patches.descend(images.expand(len(targets), *images.shape), loss, _LR)
         with torch.no_grad():
             stamped = torch.cat([patch.apply(images) for patch in patches.triggers(images[0, 0].numel())])
-            hits = direction.fires(stamped).argmax(1).view(wanted.shape) == wanted
-        if float(hits.float().mean(1).max()) >= _REACHED:
+            hits = direction.fires(stamped).argmax(1) == wanted
+        if float(hits.view(len(targets), -1).float().mean(1).max()) >= _REACHED:
             return None
     return "no pattern over the whole image, found by its gradient, sends images to another class"
 

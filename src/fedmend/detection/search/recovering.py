@@ -7,6 +7,7 @@ are those that add most to the target's margin in the suspect and nothing in the
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -14,10 +15,14 @@ from torch.nn.functional import softplus
 
 from fedmend.detection.search.adam import Adam
 from fedmend.detection.search.aimed_search import Strength, Task
+from fedmend.detection.search.chunking import in_chunks
 from fedmend.errors import ModelError
+from fedmend.inference import batch_size_for
 from fedmend.triggers import Addition, Patch
 
 _STEPS, _FINISH, _EVERY = 72, 12, 3
+PASSES_TO_RECOVER = 4000
+"""About what :func:`recover` takes, see :class:`~fedmend.detection.search.work.Work`."""
 _LR, _BATCH, _SHOWN = 0.3, 8, 24
 _LARGEST, _SOFTEST, _SHARPEST = 0.2, 0.5, 0.2
 _SPREAD, _TINY = 1.5, 1e-3
@@ -82,7 +87,10 @@ class _Gains:
         own = task.draw([strength.aim], len(task.direction.images))[0]
         gains = _Gains(task, strength.aim.target, task.direction.images[own], torch.empty(0))
         with torch.no_grad():
-            return _Gains(task, gains.target, gains.images, gains.margins(gains.images))
+            batches = gains.images.split(batch_size_for(gains.images, most=max(1, len(own))))
+            return _Gains(
+                task, gains.target, gains.images, torch.cat([gains.margins(each) for each in batches], 1)
+            )
 
     def drawn(self) -> Tensor:
         """Indices of a batch of images, int64 (B,)."""
@@ -116,13 +124,15 @@ def _shrunk(gains: _Gains, start: Patch) -> list[Patch]:
         with torch.enable_grad():
             soft = ((leaf[:1] - _threshold(values, size)) / sharpness).sigmoid()
             stamped = _stamp(soft, leaf[1:].sigmoid(), gains.images[chosen])
-            loss = (
-                _TOGETHER * _variation(soft) / size**0.5
-                - gains.over_clean(gains.margins(stamped), chosen).mean()
-            )
+            gained = in_chunks(partial(_gain, gains, chosen), stamped, gains.task.direction.at_once)
+            loss = _TOGETHER * _variation(soft) / size**0.5 - gained.mean()
         adam.step(_gradient(loss, leaf), _LR)
         gains.task.step()
     return found
+
+
+def _gain(gains: _Gains, chosen: Tensor, stamped: Tensor, rows: slice) -> Tensor:
+    return gains.over_clean(gains.margins(stamped), chosen[rows])
 
 
 def _chosen(gains: _Gains, patches: list[Patch]) -> Patch:
@@ -149,11 +159,16 @@ def _finished(gains: _Gains, patch: Patch) -> Patch:
     for _ in range(_FINISH):
         leaf = values.clone().requires_grad_()
         with torch.enable_grad():
-            fires, stays = gains.margins(_stamp(patch.mask, leaf.sigmoid(), gains.images[gains.drawn()]))
-            loss = (softplus(-fires) + softplus(stays)).mean()
+            stamped = _stamp(patch.mask, leaf.sigmoid(), gains.images[gains.drawn()])
+            loss = in_chunks(partial(_failure, gains), stamped, gains.task.direction.at_once).mean()
         adam.step(_gradient(loss, leaf), _LR)
         gains.task.step()
     return Patch(patch.mask, values.sigmoid())
+
+
+def _failure(gains: _Gains, stamped: Tensor, _rows: slice) -> Tensor:
+    fires, stays = gains.margins(stamped)
+    return softplus(-fires) + softplus(stays)
 
 
 def _gradient(loss: Tensor, leaf: Tensor) -> Tensor:

@@ -1,0 +1,55 @@
+"""Models that are too large for all images, or all of the search, at once."""
+
+from __future__ import annotations
+
+import pytest
+from torch import nn
+
+import planted
+from fedmend.detection import Case, Differential, Finding, differential, search_plan
+from fedmend.errors import ConfigError
+from fedmend.seeds import generator
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+QUICK = Differential(effort="quick")
+
+
+def found(suspect: nn.Module, world: planted.World, method: Differential = QUICK) -> Finding:
+    case = Case(suspect, world.reference, world.images[:40], world.labels[:40])
+    return method(case, generator(0, "scan"))
+
+
+def test_a_search_in_parts_finds_the_same(world: planted.World, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = found(world.backdoored, world)
+    monkeypatch.setattr(differential, "images_at_once", lambda *_: 3)
+    parts = found(world.backdoored, world)
+    assert parts.verdict == whole.verdict == "backdoored"
+    assert [each.target for each in parts.targets] == [each.target for each in whole.targets]
+
+
+def test_a_model_too_large_for_the_memory_is_refused_before_the_search(world: planted.World) -> None:
+    steps = list[int]()
+    with pytest.raises(ConfigError, match=r"needs about .* and the search may take 1 MiB"):
+        Differential(memory=1000)(
+            Case(world.clean, world.reference, world.images, world.labels),
+            generator(0, "scan"),
+            lambda _stage, done, _total: steps.append(done),
+        )
+    assert steps == []
+
+
+def test_a_large_model_is_searched_for_fewer_classes_and_the_finding_says_so(
+    world: planted.World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = found(world.backdoored, world).targets[0].target
+    monkeypatch.setattr(search_plan, "WORK", 1e6)
+    finding = found(world.backdoored, world, Differential())
+    assert (finding.verdict, finding.targets[0].target) == ("backdoored", target)
+    assert finding.p_value is None
+    assert any("the search was cut" in note for note in finding.notes)
+    clean = found(world.clean, world, Differential())
+    assert clean.verdict != "backdoored"
+    cut = "the model is large, and the passes of one scan were used up"
+    assert cut in {each.why_not for each in clean.coverage}
+    assert all(each.measured is None for each in clean.coverage)
