@@ -17,11 +17,12 @@ import torch
 from torch import Tensor
 from torch.nn.functional import log_softmax
 
-from fedmend.detection import Case, Differential, Finding, contrastive_loss, differential
+from fedmend.detection import Case, Differential, Finding, contrastive_loss, differential_scan
 from fedmend.detection import search as searches
 from fedmend.progress import Progress, silent
 
-AimedSearch, Task, compare = differential.AimedSearch, differential.Task, differential.compare
+AimedSearch, Task = searches.aimed_search.AimedSearch, searches.aimed_search.Task
+compare = differential_scan.compare
 Explored, Stage = searches.aimed_search.Explored, searches.aimed_search.Stage
 Aim, admitted = searches.aims.Aim, searches.aims.admitted
 
@@ -40,7 +41,7 @@ class WithoutSwap(Differential):
         def unswapped(family: str, strengths: Any, swapped: Any, most_leaders: int) -> Any:
             return compare(family, strengths, None, most_leaders)
 
-        with patch.object(differential, "compare", unswapped):
+        with patch.object(differential_scan, "compare", unswapped):
             return super().__call__(case, rng, progress)
 
 
@@ -121,7 +122,7 @@ class OtherLoss(Differential):
                     )
                 return super().descend(explored, limit, count, stage)
 
-        with patch.object(differential, "Task", Altered):
+        with patch.object(differential_scan, "Task", Altered):
             return super().__call__(case, rng, progress)
 
 

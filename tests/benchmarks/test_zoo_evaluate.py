@@ -13,7 +13,7 @@ from evaluate import counted, in_turns, overlaps, wanted
 from load import Item
 
 from fedmend import Case, Finding, Patch, scan
-from fedmend.detection import Differential, Target, differential
+from fedmend.detection import Differential, Target, differential_scan
 
 NAMES = ("without_swap", "without_aim", "without_shortlist", "with_contrast", "contrast_alone", "with_ssim")
 SQUARE = {"kind": "triggers:Square", "size": 3, "top": 0, "left": 0}
@@ -95,11 +95,11 @@ def test_passes_of_both_models_are_counted(case: Case) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_an_ablation_scans_and_leaves_the_detector_as_it_was(name: str, case: Case) -> None:
-    pieces = differential.compare, differential.Task
+    pieces = differential_scan.compare, differential_scan.Task
     detector = getattr(ablations, name)()
     report = scan(case, detector, seed=0)
     assert report.findings[0].measures
-    assert (differential.compare, differential.Task) == pieces
+    assert (differential_scan.compare, differential_scan.Task) == pieces
 
 
 @pytest.mark.parametrize("name", ["with_contrast", "contrast_alone", "with_ssim"])

@@ -181,7 +181,7 @@ def test_effort_without_a_method_that_has_one(
     methods = ["--method", "differential", "--method", "contrastive"]
     refused(
         [*arguments, *methods, "--effort", "quick"],
-        "--effort is .* of the method differential; contrastive has none",
+        "--effort and --memory are settings of the method differential; contrastive has none",
     )
 
 

@@ -33,13 +33,14 @@ def check_predictions(case: Case) -> None:
         _check(model, case.pixels[:_IMAGES], name)
 
 
-def require_gradient(model: nn.Module, images: Tensor, name: str) -> None:
+def require_gradient(model: nn.Module, images: Tensor, name: str, *, required: bool = True) -> None:
     """Check that a model's logits depend on the pixels in a way that a gradient search can follow.
 
     Args:
         model: in eval mode, with frozen weights.
         images: float (N, C, H, W), of the model's dtype and on its device.
         name: of the model, in messages.
+        required: whether logits without a gradient are an error.
 
     Raises:
         ModelError: the model fails when gradients are computed, or its logits have none.
@@ -51,7 +52,7 @@ def require_gradient(model: nn.Module, images: Tensor, name: str) -> None:
         raise ModelError(
             f"{name} switches gradients off for all of torch when it predicts; use with torch.no_grad(): there"
         )
-    if not passes:
+    if required and not passes:
         raise ModelError(
             f"{name} passes no gradient to its input, which this detector needs: its code detaches it, turns it into "
             "whole numbers, or runs under torch.no_grad(); take that out, or use a detector without gradients"

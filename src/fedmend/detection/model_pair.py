@@ -67,10 +67,8 @@ def accelerated_pair(
     """
     assert case.reference is not None
     with frozen(case.suspect, case.reference):
-        for name, model in (
-            (("the suspect", case.suspect), ("the reference", case.reference)) if gradient else ()
-        ):
-            require_gradient(model, case.pixels[:2], name)
+        for name, model in (("the suspect", case.suspect), ("the reference", case.reference)):
+            require_gradient(model, case.pixels[:2], name, required=gradient)
         if layer != "logits":
             suspect, reference = FeatureMap(case.suspect, layer), FeatureMap(case.reference, layer)
             with torch.no_grad():
