@@ -144,7 +144,8 @@ def contrast(direction: Any, stamped: Tensor, images: Tensor) -> Tensor:
     """Eq. 1 on the logits."""
 
     def logits(model: Callable[[Tensor], Tensor], of: Tensor) -> Tensor:
-        return model(of.flatten(0, 1)).unflatten(0, of.shape[:2])
+        found = model(of.flatten(0, 1)).unflatten(0, of.shape[:2])
+        return found - found.mean(-1, keepdim=True)
 
     with torch.no_grad():
         clean = logits(direction.fires, images)

@@ -40,6 +40,8 @@ DEV = {
     "all-to-all": 1,
 }
 DEV_GREY = DEV | {"one-to-one": 4}
+MORE_DEV = {"patch-12": 3}
+"""More of what the detector missed most, drawn apart so that the others stay as they are."""
 LEAST_ASR = 0.6
 
 
@@ -97,6 +99,10 @@ def backdoors(cell_name: str, split: str) -> list[Backdoor]:
         for number in range(count):
             trunk = attacked[len(made) % len(attacked)]
             made.append(_draw(cell, trunk, family, number, random))
+    random = Random(seed_of("more backdoors", cell_name, DRAWN[split]))
+    for family, count in MORE_DEV.items() if attacked and split == "dev" else ():
+        numbers = range(counts[family], counts[family] + count)
+        made += [_draw(cell, attacked[0], family, number, random) for number in numbers]
     return made
 
 

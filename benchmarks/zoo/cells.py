@@ -101,8 +101,8 @@ class Federation:
         return "small" in self.name
 
 
-DRAWN = {"dev": "dev", "test": "test2"}
-"""A split's name in names and seeds: the test was drawn anew after the detector had been judged on the first one."""
+DRAWN = {"dev": "dev", "test": "test3"}
+"""A split's name in names and seeds: the test is drawn anew whenever the detector changes after it was judged."""
 
 
 def trunks(cell: str, split: str) -> list[Federation]:

@@ -1,6 +1,6 @@
-"""Train the zoo on one core; a killed run goes on where it was.
+"""Train the zoo, each model on one core; a killed run goes on where it was.
 
-    python benchmarks/zoo/train.py
+    python benchmarks/zoo/train.py --workers 2
 
 Set FEDMEND_DATA to read the datasets from parquet files, and ZOO_RUNS to write elsewhere than benchmarks/runs/zoo.
 """
@@ -10,8 +10,8 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from collections.abc import Iterator
-from dataclasses import asdict
+from collections.abc import Collection
+from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
 
@@ -19,6 +19,7 @@ import backdoors
 import pairs
 import torch
 from cells import CELLS, SMALL_CELLS, Cell, Federation, seed_of, settings, small_federations, trunks
+from jobs import Job, results
 from load import INDEX, RUNS, Item, attack_images, items, model, training_images
 from torch import Tensor, nn
 
@@ -41,74 +42,88 @@ STEPS = (
 )
 
 
+@dataclass(frozen=True)
 class Zoo:
-    """What is done already, and how the rest is trained."""
+    """What is done already, and how the rest is trained.
 
-    def __init__(self) -> None:
-        self.done = {(item.cell, item.name) for item in items(failed=True)}
+    Attributes:
+        done: cell and name of each item that is listed.
+    """
 
-    def cell(self, cell: str, split: str) -> None:
+    done: frozenset[tuple[str, str]]
+
+    def jobs(self, cell: str, split: str) -> list[Job]:
         """A cell's trunks with their pairs, then its backdoored models, then the honest branches."""
         main = trunks(cell, split)
-        for trunk in main:
-            self.federation(trunk)
-        self.pairs(pairs.seed_pairs(main))
-        for backdoor in backdoors.backdoors(cell, split):
-            self.backdoor(backdoor)
-        for trunk in main:
-            if trunk.attacked:
-                self.honest_branches(trunk)
+        made = self._federations(main)
+        made += [
+            Job(f"{cell}/{each.name}", self.backdoor, (each,), (each.trunk.key,))
+            for each in backdoors.backdoors(cell, split)
+        ]
+        made += [
+            Job(f"{cell}/{pair.name}", self.honest_branch, (trunk, pair), (trunk.key,))
+            for trunk in main
+            if trunk.attacked
+            for pair in pairs.branch_pairs(trunk)
+        ]
+        return made
 
-    def small(self, cell: str, split: str) -> None:
+    def small_jobs(self, cell: str, split: str) -> list[Job]:
         """A cell's many cheap federations."""
-        federations = small_federations(cell, split)
-        for federation in federations:
-            self.federation(federation)
-        self.pairs(pairs.seed_pairs(federations[:6]))
+        return self._federations(small_federations(cell, split))
 
-    def federation(self, federation: Federation) -> None:
-        """An honest federation, with its start, and the pairs of its rounds."""
-        start(federation)
+    def _federations(self, federations: list[Federation]) -> list[Job]:
+        """Honest federations, each after its start, and the pairs of two of them."""
+        starts = {f"{each.cell}/{each.start}": each for each in federations}
+        made = [Job(name, start, (each,)) for name, each in starts.items()]
+        made += [
+            Job(each.key, self.federation, (each,), (f"{each.cell}/{each.start}",)) for each in federations
+        ]
+        first = federations[:6]
+        apart = Job(
+            f"{first[0].key}, seeds", self.pairs, (pairs.seed_pairs(first),), tuple(e.key for e in first)
+        )
+        return [*made, apart]
+
+    def federation(self, federation: Federation) -> list[Item]:
+        """An honest federation, and the pairs of its rounds."""
         run(settings(federation, RUNS), federation.key, CELLS[federation.cell])
-        self.pairs(pairs.round_pairs(federation))
+        return self.pairs(pairs.round_pairs(federation))
 
-    def honest_branches(self, trunk: Federation) -> None:
-        """A trunk's honest branches."""
-        cell = CELLS[trunk.cell]
-        for pair in pairs.branch_pairs(trunk):
-            if (pair.cell, pair.name) in self.done:
-                continue
-            if pair.family == "distilled":
-                distil(trunk, pair)
-            else:
-                run(pairs.branch(trunk, pair, RUNS), str(pair.suspect.parents[1]), cell)
-            self.pairs([pair])
+    def honest_branch(self, trunk: Federation, pair: pairs.Pair) -> list[Item]:
+        """One of a trunk's honest branches."""
+        if (pair.cell, pair.name) in self.done:
+            return []
+        if pair.family == "distilled":
+            distil(trunk, pair)
+        else:
+            run(pairs.branch(trunk, pair, RUNS), str(pair.suspect.parents[1]), CELLS[trunk.cell])
+        return self.pairs([pair])
 
-    def pairs(self, made: list[pairs.Pair]) -> None:
-        """Measure clean pairs and list them."""
-        for pair in made:
-            if (pair.cell, pair.name) not in self.done:
-                cell, suspect, reference = CELLS[pair.cell], str(pair.suspect), str(pair.reference)
-                self.add(
-                    Item(
-                        cell=pair.cell,
-                        split=pair.split,
-                        kind="clean",
-                        family=pair.family,
-                        name=pair.name,
-                        suspect=suspect,
-                        reference=reference,
-                        federation=pair.federation,
-                        accuracy=measured_accuracy(cell, suspect),
-                        reference_accuracy=measured_accuracy(cell, reference),
-                    )
-                )
+    def pairs(self, made: list[pairs.Pair]) -> list[Item]:
+        """Clean pairs, measured."""
+        return [
+            Item(
+                cell=pair.cell,
+                split=pair.split,
+                kind="clean",
+                family=pair.family,
+                name=pair.name,
+                suspect=str(pair.suspect),
+                reference=str(pair.reference),
+                federation=pair.federation,
+                accuracy=measured_accuracy(CELLS[pair.cell], str(pair.suspect)),
+                reference_accuracy=measured_accuracy(CELLS[pair.cell], str(pair.reference)),
+            )
+            for pair in made
+            if (pair.cell, pair.name) not in self.done
+        ]
 
-    def backdoor(self, backdoor: backdoors.Backdoor) -> None:
+    def backdoor(self, backdoor: backdoors.Backdoor) -> list[Item]:
         """A backdoored branch; once more, with more effort, if its attack fails."""
         attempts = (backdoor, backdoor.stronger())
         if any((each.trunk.cell, each.name) in self.done for each in attempts):
-            return
+            return []
         for attempt in attempts:
             try:
                 item = planted(attempt)
@@ -116,21 +131,21 @@ class Zoo:
                 print(f"{attempt.trunk.cell} {attempt.name}: {error}", flush=True)
                 continue
             if not item.failed or attempt is attempts[1]:
-                self.add(item)
-                return
+                return [item]
+        return []
 
-    def add(self, item: Item) -> None:
-        """List an item."""
-        with INDEX.open("a", encoding="utf-8") as index:
-            index.write(json.dumps(asdict(item)) + "\n")
-        self.done.add((item.cell, item.name))
-        if item.kind == "backdoored" or item.family not in ("rounds", "non-iid"):
-            rates = " ".join(f"{rate:.2f}" for rate in item.asr)
-            print(
-                f"{time.strftime('%H:%M:%S')} {item.cell} {item.name}: {item.reference_accuracy:.3f} -> "
-                f"{item.accuracy:.3f}, ASR {rates or '-'}{' failed' * item.failed}",
-                flush=True,
-            )
+
+def add(item: Item) -> None:
+    """List an item."""
+    with INDEX.open("a", encoding="utf-8") as index:
+        index.write(json.dumps(asdict(item)) + "\n")
+    if item.kind == "backdoored" or item.family not in ("rounds", "non-iid"):
+        rates = " ".join(f"{rate:.2f}" for rate in item.asr)
+        print(
+            f"{time.strftime('%H:%M:%S')} {item.cell} {item.name}: {item.reference_accuracy:.3f} -> "
+            f"{item.accuracy:.3f}, ASR {rates or '-'}{' failed' * item.failed}",
+            flush=True,
+        )
 
 
 def planted(backdoor: backdoors.Backdoor) -> Item:
@@ -259,15 +274,19 @@ def fresh(cell: Cell, seed: int) -> nn.Module:
     ).to(memory_format=torch.channels_last)
 
 
-def steps() -> Iterator[tuple[str, str, str]]:
-    """What is trained, most useful first: the method of :class:`Zoo`, the cell and the split."""
-    for split, cells in STEPS:
-        yield from (("cell", cell, split) for cell in cells)
-        if cells != ("cifar-vit",):
-            yield from (("small", cell, split) for cell in SMALL_CELLS)
-            yield from (
-                ("cell", cell, split) for cell in CELLS if CELLS[cell].classes and split in pairs.splits(cell)
-            )
+def all_jobs(zoo: Zoo, cells: Collection[str], splits: Collection[str]) -> list[Job]:
+    """What is trained, most useful first."""
+    made = []
+    for split, first in STEPS:
+        if split not in splits:
+            continue
+        made += [job for cell in first if cell in cells for job in zoo.jobs(cell, split)]
+        if first == ("cifar-vit",):
+            continue
+        made += [job for cell in SMALL_CELLS if cell in cells for job in zoo.small_jobs(cell, split)]
+        two = [cell for cell in cells if CELLS[cell].classes and split in pairs.splits(cell)]
+        made += [job for cell in two for job in zoo.jobs(cell, split)]
+    return made
 
 
 def main() -> None:
@@ -275,13 +294,14 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--cells", nargs="+", choices=list(CELLS), default=list(CELLS))
+    parser.add_argument("--split", nargs="+", choices=("dev", "test"), default=("dev", "test"))
+    parser.add_argument("--workers", type=int, default=1, help="processes")
     options = parser.parse_args()
-    torch.set_num_threads(1)
     RUNS.mkdir(parents=True, exist_ok=True)
-    zoo = Zoo()
-    for method, cell, split in steps():
-        if cell in options.cells:
-            getattr(zoo, method)(cell, split)
+    zoo = Zoo(frozenset((item.cell, item.name) for item in items(failed=True)))
+    for made in results(all_jobs(zoo, options.cells, options.split), options.workers):
+        for item in made or ():
+            add(item)
 
 
 if __name__ == "__main__":
