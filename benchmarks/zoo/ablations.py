@@ -30,9 +30,6 @@ ALL = 10_000
 SSIM_WEIGHT = 0.1
 """That of the contrastive detector."""
 
-Term = Callable[[Any, Tensor, Tensor], Tensor]
-"""From a direction, stamped images and the same unstamped, (S, K, C, H, W), to a loss, (S,)."""
-
 
 class WithoutSwap(Differential):
     """The lead over the other classes alone."""
@@ -105,83 +102,63 @@ def _aimed(aims: list[Aim], candidates: Any, moved: Tensor) -> tuple[list[Aim], 
 
 
 class OtherLoss(Differential):
-    """Refinement for what works in the suspect alone with a term added, or instead of the cross-entropies."""
+    """Refinement for what works in the suspect alone with the cross-entropy of the target plus something else."""
 
-    term: ClassVar[Term]
-    instead: ClassVar[bool] = False
+    part: ClassVar[Callable[[Tensor, Tensor, Tensor], Tensor]]
+    """In the place of :func:`~fedmend.detection.search.aimed_search.parted`."""
 
     def __call__(self, case: Case, rng: torch.Generator, progress: Progress = silent) -> Finding:
-        detector = self
+        with patch.object(searches.aimed_search, "parted", type(self).part):
+            return super().__call__(case, rng, progress)
 
+
+def kept(stays: Tensor, clean: Tensor, _fires: Tensor) -> Tensor:
+    """Half the cross-entropy of the unstamped prediction in the other model; the contrastive loss has weight 2."""
+    return -log_softmax(stays, -1).gather(1, clean.argmax(1)[:, None])[:, 0] / 2
+
+
+class WithoutContrast(OtherLoss):
+    """Cross-entropies alone: of the target in one model, and of the unstamped prediction in the other."""
+
+    part = staticmethod(kept)
+
+
+class WithSsim(Differential):
+    """The SSIM term of Eq. 4 added to the refinement for what works in the suspect alone."""
+
+    def __call__(self, case: Case, rng: torch.Generator, progress: Progress = silent) -> Finding:
         class Altered(Task):
             def descend(self, explored: Explored, limit: float, count: int, stage: Stage) -> Tensor:
                 if stage == "alone":
-                    term = partial(detector.term, self.direction)
-                    explored = replace(
-                        explored, candidates=WithTerm(explored.candidates, term, detector.instead)
-                    )
+                    explored = replace(explored, candidates=Dissimilar(explored.candidates))
                 return super().descend(explored, limit, count, stage)
 
         with patch.object(differential_scan, "Task", Altered):
             return super().__call__(case, rng, progress)
 
 
-class WithTerm:
+class Dissimilar:
     """Candidates that descend by another loss."""
 
-    def __init__(self, candidates: Any, term: Callable[[Tensor, Tensor], Tensor], instead: bool) -> None:
-        self._candidates, self._term, self._instead = candidates, term, instead
+    def __init__(self, candidates: Any) -> None:
+        self._candidates = candidates
 
     def descend(self, images: Tensor, loss: Callable[[Tensor], Tensor], lr: float, limit: float) -> Tensor:
         def altered(stamped: Tensor) -> Tensor:
-            own = 0 if self._instead else loss(stamped)
-            return own + self._term(stamped, images)
+            return loss(stamped) + dissimilarity(stamped, images)
 
         return self._candidates.descend(images, altered, lr, limit)
 
 
-def contrast(direction: Any, stamped: Tensor, images: Tensor) -> Tensor:
-    """Eq. 1 on the logits."""
-
-    def logits(model: Callable[[Tensor], Tensor], of: Tensor) -> Tensor:
-        found = model(of.flatten(0, 1)).unflatten(0, of.shape[:2])
-        return found - found.mean(-1, keepdim=True)
-
-    with torch.no_grad():
-        clean = logits(direction.fires, images)
-    return contrastive_loss.contrast(
-        logits(direction.stays, stamped), clean, logits(direction.fires, stamped)
-    )
-
-
-def dissimilarity(direction: Any, stamped: Tensor, images: Tensor) -> Tensor:
+def dissimilarity(stamped: Tensor, images: Tensor) -> Tensor:
     """The SSIM term of Eq. 4."""
     order = torch.arange(images.shape[0] * images.shape[1], device=images.device).view(images.shape[:2])
     return -SSIM_WEIGHT * contrastive_loss.SsimTo(images.flatten(0, 1))(stamped, order)
-
-
-class WithContrast(OtherLoss):
-    """Eq. 1 added."""
-
-    term = staticmethod(contrast)
-
-
-class ContrastAlone(WithContrast):
-    """Eq. 1 alone; the exploration keeps its aims."""
-
-    instead = True
-
-
-class WithSsim(OtherLoss):
-    """The SSIM term added."""
-
-    term = staticmethod(dissimilarity)
 
 
 default = Differential  # to be measured beside the others, on the same machine
 without_swap = WithoutSwap
 without_aim = partial(Differential, search=LateAim())
 without_shortlist = partial(Differential, search=AimedSearch(many=ALL, finalists=ALL))
-with_contrast = WithContrast
-contrast_alone = ContrastAlone
+without_contrast = WithoutContrast
 with_ssim = WithSsim

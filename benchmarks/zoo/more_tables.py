@@ -32,9 +32,8 @@ ABLATIONS = {
     "without_aim": "without the aim: candidates get their target from where they have pushed images",
     "without_swap": "without the swapped control",
     "without_shortlist": "without the shortlist: every aim is refined",
-    "with_contrast": "with Eq. 1's contrastive loss added",
+    "without_contrast": "with a cross-entropy in the place of Eq. 1's contrastive loss",
     "with_ssim": "with the SSIM term added",
-    "contrast_alone": "with Eq. 1's contrastive loss instead of the cross-entropies",
 }
 HEAD = (
     *("found, target named", '"clean" of backdoored', "inconclusive of backdoored"),

@@ -20,9 +20,9 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from cells import CELLS
-from evaluate import images_per_class
+from evaluate import images_per_class, in_turns, provenance
+from jobs import Job, results
 from load import RUNS, Item, items, model, training_images
 from torch import nn
 
@@ -40,7 +40,7 @@ ATTACKED_ROUNDS = 5
 Line = dict[str, Any]
 
 
-def line_of(item: Item, seed: int, *, further: bool) -> Line:
+def line_of(item: Item, seed: int, further: bool) -> Line:
     """Scan and repair one model, and measure it."""
     suspect, reference = item.models()
     started = time.perf_counter()
@@ -130,23 +130,29 @@ def main() -> None:
     parser.add_argument("--cells", nargs="+", choices=list(CELLS), default=list(CELLS))
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--further", action="store_true", help="train the first of each family further")
+    parser.add_argument("--most", type=int, help="at most so many models, spread over cells and families")
+    parser.add_argument("--workers", type=int, default=1, help="processes")
     options = parser.parse_args()
-    torch.set_num_threads(1)
     RESULTS.mkdir(parents=True, exist_ok=True)
     path = RESULTS / f"{options.split}.jsonl"
     lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
     done = {(line["cell"], line["name"], line["seed"]) for line in map(json.loads, lines)}
-    chosen = [item for item in items(options.split, kind="backdoored") if item.cell in options.cells]
-    sample = {item.name + item.cell for item in firsts(chosen)} if options.further else set()
-    for item in chosen:
-        if (item.cell, item.name, options.seed) in done:
-            continue
-        line = line_of(item, options.seed, further=item.name + item.cell in sample)
-        with path.open("a", encoding="utf-8") as results:
-            results.write(json.dumps(line) + "\n")
+    chosen = in_turns(
+        [item for item in items(options.split, kind="backdoored") if item.cell in options.cells]
+    )[: options.most]
+    sample = {(item.cell, item.name) for item in firsts(chosen)} if options.further else set()
+    jobs = [
+        Job(f"{item.cell}/{item.name}", line_of, (item, options.seed, (item.cell, item.name) in sample))
+        for item in chosen
+        if (item.cell, item.name, options.seed) not in done
+    ]
+    told = provenance(options.workers, "cpu")
+    for line in results(jobs, options.workers):
+        with path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line | told) + "\n")
         rates = {name: [round(rate, 3) for rate in rates] for name, rates in line["asr"].items()}
         print(
-            f"{item.cell} {item.name}: {line['outcome']}, ASR {rates}, accuracy {line['accuracy']}",
+            f"{line['cell']} {line['name']}: {line['outcome']}, ASR {rates}, accuracy {line['accuracy']}",
             flush=True,
         )
 

@@ -15,7 +15,7 @@ from load import Item
 from fedmend import Case, Finding, Patch, scan
 from fedmend.detection import Differential, Target, differential_scan
 
-NAMES = ("without_swap", "without_aim", "without_shortlist", "with_contrast", "contrast_alone", "with_ssim")
+NAMES = ("without_swap", "without_aim", "without_shortlist", "without_contrast", "with_ssim")
 SQUARE = {"kind": "triggers:Square", "size": 3, "top": 0, "left": 0}
 
 
@@ -102,16 +102,21 @@ def test_an_ablation_scans_and_leaves_the_detector_as_it_was(name: str, case: Ca
     assert (differential_scan.compare, differential_scan.Task) == pieces
 
 
-@pytest.mark.parametrize("name", ["with_contrast", "contrast_alone", "with_ssim"])
-def test_another_term_is_descended(name: str, case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("name", "place"), [("without_contrast", "OtherLoss"), ("with_ssim", "dissimilarity")]
+)
+def test_another_loss_is_descended(
+    name: str, place: str, case: Case, monkeypatch: pytest.MonkeyPatch
+) -> None:
     method, calls = getattr(ablations, name), []
-    term = method.term
+    owner, attribute = (method, "part") if place == "OtherLoss" else (ablations, place)
+    term = getattr(owner, attribute)
 
-    def counted_term(*given: object) -> torch.Tensor:
+    def counted_term(*given: torch.Tensor) -> torch.Tensor:
         calls.append(given)
         return term(*given)
 
-    monkeypatch.setattr(method, "term", staticmethod(counted_term))
+    monkeypatch.setattr(owner, attribute, staticmethod(counted_term) if owner is method else counted_term)
     scan(case, method(effort="quick"), seed=0)
     assert calls
 

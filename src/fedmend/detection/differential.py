@@ -32,7 +32,7 @@ class Differential:
     """Search every class for a small trigger that works in the suspect alone, and compare the classes.
 
     For each class, and with enough images for each pair of classes, candidates are optimised for the cross-entropy of
-    the target in the suspect plus that of the unstamped prediction in the reference, while their size shrinks. A
+    the target in the suspect plus the contrastive loss between the models, while their size shrinks. A
     backdoor's target survives more halvings of the size than any other class, and than any class when the models' roles
     are swapped. That lead is what the verdict rests on; see :mod:`fedmend.detection.difference_rule`.
 

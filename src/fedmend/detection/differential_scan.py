@@ -174,7 +174,8 @@ class DifferentialScan:
             return found
         strengths = list(found.strengths)
         for index, strength in enumerate(strengths[: found.leaders]):
-            if any(rate >= _WORKS_ON_MANY for rate in strength.rates[_SMALL:]):
+            rates = zip(PATCHES.sizes, strength.rates, strict=False)
+            if any(rate >= _WORKS_ON_MANY and size <= _SMALL for size, rate in rates):
                 continue
             task = self._task(_PAIRS, self.forward, strength.aim.target)
             sources = pairs(self._sources(self.forward), [strength.aim.target])
@@ -253,7 +254,7 @@ class DifferentialScan:
 
 
 _PATCHES_TO_ONE, _PAIRS = _Plan(PATCHES, of_pairs=False), _Plan(PAIR_PATCHES, of_pairs=True)
-_WORKS_ON_MANY, _SMALL, _FAR_AHEAD = 0.9, 3, 1.25
+_WORKS_ON_MANY, _SMALL, _FAR_AHEAD = 0.9, 0.02, 1.25
 _MOST_LEADERS, _WIDEST, _MOST_TARGETS = 3, 32, 12
 _STEPS = 250
 

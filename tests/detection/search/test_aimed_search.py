@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from fedmend.detection.search.aimed_search import AimedSearch, Explored, Stage, Task
+from fedmend.detection.search.aimed_search import AimedSearch, Explored, Stage, Task, parted
 from fedmend.detection.search.aims import Aim, all_to_one, pairs
 from fedmend.detection.search.direction import Direction, Logits
 from fedmend.detection.search.families import ADDITIONS, PATCHES, Family
@@ -41,7 +41,8 @@ def one_to_one(images: Tensor) -> Tensor:
 
 
 def task(fires: Logits, stays: Logits = honest, family: Family = PATCHES, seed: int = 0) -> Task:
-    direction = Direction(fires, stays, fires, stays, IMAGES, BEFORE, BEFORE, CLASSES)
+    clean = torch.stack([fires(IMAGES), stays(IMAGES)])
+    direction = Direction(fires, stays, fires, stays, IMAGES, BEFORE, BEFORE, CLASSES, clean)
     return Task(direction, family, generator(seed))
 
 
@@ -93,7 +94,7 @@ def test_refining_drops_the_weaker_half_down_to_the_least() -> None:
     work = task(backdoored)
     explored = SEARCH.explore(work, all_to_one(CLASSES))
     halved = replace(SEARCH, least=1).refine(work, explored)
-    assert [len(each.rates) for each in halved] == [5, 2, 1, 1]
+    assert [len(each.rates) for each in halved] == [6, 2, 1, 1]
     assert all(len(each.triggers) == len(each.rates) for each in halved)
     kept = replace(SEARCH, least=4).refine(work, explored)
     assert [len(each.rates) for each in kept] == [5, 5, 5, 5]
@@ -236,3 +237,12 @@ def test_of_several_candidates_an_aim_the_best_is_left() -> None:
     explored = replace(SEARCH, restarts=3, finalists=2).explore(work, all_to_one(CLASSES))
     assert explored.aims == (Aim(3), Aim(2))
     assert explored.candidates.losses.tolist() == [1.0, 4.0]  # type: ignore[attr-defined]
+
+
+def test_the_contrastive_loss_ignores_constants_and_wants_the_models_apart() -> None:
+    clean = torch.tensor([[4.0, 0.0, 0.0]])
+    fired = torch.tensor([[0.0, 4.0, 0.0]])
+    kept, parted_far = parted(clean, clean, clean), parted(clean, clean, fired)
+    assert kept.tolist() == pytest.approx([0.0], abs=1e-6)
+    assert parted_far.tolist() == pytest.approx([-1.5])  # cosines of -1/2 and 1
+    assert parted(clean + 1000, clean - 7, fired + 50).tolist() == pytest.approx([-1.5], abs=1e-3)

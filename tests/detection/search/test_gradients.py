@@ -14,7 +14,9 @@ CLASSES = 4
 def direction(fires: Logits) -> Direction:
     images = torch.rand(6, 1, 4, 4, generator=generator(0))
     nothing = torch.zeros(6, dtype=torch.int64)
-    return Direction(fires, fires, fires, fires, images, nothing, nothing, CLASSES)
+    return Direction(
+        fires, fires, fires, fires, images, nothing, nothing, CLASSES, torch.empty(2, 0, CLASSES)
+    )
 
 
 def quarters(images: Tensor) -> Tensor:

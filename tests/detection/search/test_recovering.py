@@ -37,7 +37,9 @@ def task(fires: Margin, stays: Margin) -> Task:
 
     zeros = torch.zeros(COUNT, dtype=torch.int64)
     models = logits(fires), logits(stays)
-    return Task(Direction(*models, *models, IMAGES, zeros, zeros, 2), PATCHES, generator(1))
+    return Task(
+        Direction(*models, *models, IMAGES, zeros, zeros, 2, torch.empty(2, 0, 2)), PATCHES, generator(1)
+    )
 
 
 def strength(*triggers: Patch | Addition, rates: tuple[float, ...] = (1.0, 0.9, 0.2)) -> Strength:

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn.functional import log_softmax
 
 from fedmend.checked_settings import Count, settings
+from fedmend.detection.contrastive_loss import contrast
 from fedmend.detection.search.aims import Aim, admitted
 from fedmend.detection.search.chunking import in_chunks
 from fedmend.detection.search.direction import Direction
@@ -21,9 +22,10 @@ from fedmend.inference import batch_size_for
 from fedmend.triggers import Addition, Patch
 
 Stage = Literal["explore", "alone", "together"]
-"""Which loss: the target's cross-entropy in ``fires``; with that of the kept prediction in ``stays``; or with the
-target's in ``stays``."""
+"""Which loss: the target's cross-entropy in ``fires``; with the contrastive loss; or with the target's in ``stays``."""
 
+_CONTRAST = 2.0
+"""Weight of the contrastive loss, which lies in [-2, 2]."""
 _LATEST = 6
 _NOTHING = 0.05
 
@@ -68,7 +70,9 @@ class AimedSearch:
       After a few steps, and again later, aims are dropped. Those are kept whose cross-entropy in ``fires`` is lowest
       compared with that in ``stays`` on the same stamped images: a class that both models take for near is no backdoor.
     - **Refine**: the finalists at each of the sizes in turn, largest first. The loss is the cross-entropy of the target
-      in ``fires`` plus that of the kept prediction in ``stays``. After each size the candidates are judged.
+      in ``fires`` plus twice the contrastive loss (contrastive paper, Eq. 1; here of logits about a mean of 0):
+      ``stays`` should do as ``fires`` does on the clean image, and ``fires`` something else. After each size the
+      candidates are judged.
 
     Attributes:
         restarts: candidates per aim at the start.
@@ -196,15 +200,19 @@ class Task:
         chosen = weights.topk(least, 1).indices
         targets = torch.tensor([aim.target for aim in explored.aims], device=chosen.device)
         targets = targets[:, None].expand_as(chosen).flatten()
-        wanted = targets if stage == "together" else direction.kept[chosen].flatten()
+        clean = direction.clean_logits[0][chosen.flatten()]
 
         def of_images(images: Tensor, rows: slice) -> Tensor:
-            total = _cross_entropy(direction.fires(images), targets[rows])
+            fires = direction.fires(images)
+            total = _cross_entropy(fires, targets[rows])
             if stage == "explore":
                 with torch.no_grad():
                     rivals = _cross_entropy(direction.stays(images), targets[rows])
                 return total - rivals
-            return total + _cross_entropy(direction.stays(images), wanted[rows])
+            stays = direction.stays(images)
+            if stage == "together":
+                return total + _cross_entropy(stays, targets[rows])
+            return total + _CONTRAST * parted(stays, clean[rows], fires)
 
         def loss(stamped: Tensor) -> Tensor:
             losses = in_chunks(of_images, stamped.flatten(0, 1), direction.at_once)
@@ -237,6 +245,17 @@ class Task:
             own = images.nonzero().flatten()
             drawn.append(own[torch.randperm(len(own), generator=self.rng)[:most].to(own.device)])
         return drawn
+
+
+def parted(stays: Tensor, clean: Tensor, fires: Tensor) -> Tensor:
+    """The contrastive loss (Eq. 1) of each image, (N,), of logits about a mean of 0: a constant on all says nothing.
+
+    Args:
+        stays: of the stamped images, (N, classes).
+        clean: what ``fires`` says of the unstamped images, (N, classes).
+        fires: of the stamped images, (N, classes).
+    """
+    return contrast(*((each - each.mean(-1, keepdim=True))[:, None] for each in (stays, clean, fires)))
 
 
 def _cross_entropy(logits: Tensor, classes: Tensor) -> Tensor:

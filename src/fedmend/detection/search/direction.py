@@ -45,7 +45,7 @@ class Direction:
     before: Tensor
     kept: Tensor
     classes: int
-    clean_logits: Tensor = field(default_factory=lambda: torch.empty(2, 0, 0))
+    clean_logits: Tensor
     at_once: int = sys.maxsize
     work: Work = field(default_factory=Work)
 
