@@ -18,23 +18,18 @@ from pathlib import Path
 import backdoors
 import pairs
 import torch
-from cells import CELLS, SMALL_CELLS, Cell, Federation, seed_of, settings, small_federations, trunks
+from cells import CELLS, SMALL_CELLS, Cell, Federation, settings, small_federations, trunks
+from central_training import MEASURED, distil, measured_accuracy, start
 from jobs import Job, results
 from load import INDEX, RUNS, Item, attack_images, items, model, training_images
-from torch import Tensor, nn
 
-from fedmend.checkpoints import save_state
 from fedmend.data import ImageSet
 from fedmend.errors import ModelError
-from fedmend.evaluation import accuracy, attack_success_rate
+from fedmend.evaluation import attack_success_rate
 from fedmend.federation import RunFolder, SimulationConfig, simulate
 from fedmend.goals import attacked, targets_of
-from fedmend.local_training import LocalTraining
-from fedmend.models import build_model
-from fedmend.seeds import generator
 
 RECORDED = 500
-MEASURED = 1500
 STEPS = (
     ("dev", ("mnist-convnet", "gtsrb-vgg", "cifar-resnet18", "fashion-three-conv", "mnist-groupnorm")),
     ("test", ("mnist-convnet", "gtsrb-vgg", "cifar-resnet18", "fashion-three-conv", "mnist-groupnorm")),
@@ -197,13 +192,6 @@ def success(item: Item, checkpoint: str) -> tuple[float, ...]:
 
 
 @cache
-def measured_accuracy(cell: Cell, checkpoint: str) -> float:
-    """A checkpoint's accuracy on images that the server doesn't hold."""
-    images = attack_images(cell)
-    return round(accuracy(model(cell, checkpoint), images.images[:MEASURED], images.labels[:MEASURED]), 4)
-
-
-@cache
 def recorded_images(cell: Cell) -> ImageSet:
     """Few images for the lines that a simulation writes each round; goals need one of each class."""
     images = attack_images(cell)
@@ -214,64 +202,6 @@ def recorded_images(cell: Cell) -> ImageSet:
 def run(config: SimulationConfig, key: str, cell: Cell) -> None:
     """Run a simulation with the cell's images, already in memory."""
     simulate(config, RUNS / key, resume=True, data=(training_images(cell), recorded_images(cell)))
-
-
-def start(federation: Federation) -> None:
-    """A federation's central pre-training, if it isn't there."""
-    cell = CELLS[federation.cell]
-    file = RUNS / cell.name / f"{federation.start}.safetensors"
-    if file.exists():
-        return
-    images, count = training_images(cell), cell.start_images
-    rates: tuple[float, ...] = cell.start_lrs
-    if federation.small:
-        count, rates = (8_000, (0.002,)) if cell.name == "mnist-convnet" else (16_000, (0.002,))
-    net, began = fresh(cell, seed_of(cell.name, federation.start)), time.perf_counter()
-    for epoch, rate in enumerate(rates):
-        training = LocalTraining(epochs=1, lr=rate, images_per_epoch=count)
-        training(net, images.images, images.labels, seed_of(cell.name, federation.start, epoch))
-    file.parent.mkdir(parents=True, exist_ok=True)
-    save_state(net.state_dict(), file)
-    if not federation.small:
-        seconds = time.perf_counter() - began
-        print(
-            f"{file.stem} {cell.name}: {measured_accuracy(cell, str(file)):.3f}, {seconds:.0f} s", flush=True
-        )
-
-
-def distil(trunk: Federation, pair: pairs.Pair) -> None:
-    """A model trained on the reference's predictions: new weights on grey images, else the trunk's first round."""
-    cell, teacher = CELLS[trunk.cell], model(CELLS[trunk.cell], pair.reference)
-    seed = seed_of(pair.cell, pair.name)
-    student = fresh(cell, seed)
-    if not cell.grey:
-        student = model(cell, RunFolder(Path(trunk.key)).checkpoint(1))
-    images = training_images(cell).images
-    chosen = images[
-        torch.randperm(len(images), generator=generator(seed, "distil"))[: 20_000 if cell.grey else 4_000]
-    ]
-    for rate in (0.002, 0.0005) if cell.grey else (0.001,):
-        training = LocalTraining(epochs=1, lr=rate)
-        training(student, chosen, predictions(teacher, chosen), seed)
-    save_state(student.state_dict(), RUNS / pair.suspect)
-
-
-def predictions(net: nn.Module, images: Tensor) -> Tensor:
-    """Soft labels, (N, classes)."""
-    with torch.no_grad():
-        return torch.cat([net(batch.float() / 255).softmax(1) for batch in images.split(256)])
-
-
-def fresh(cell: Cell, seed: int) -> nn.Module:
-    """A cell's network with new weights."""
-    channels, height, width = cell.image_shape
-    return build_model(
-        cell.network,
-        num_classes=cell.num_classes,
-        in_channels=channels,
-        image_size=(height, width),
-        seed=seed,
-    ).to(memory_format=torch.channels_last)
 
 
 def all_jobs(zoo: Zoo, cells: Collection[str], splits: Collection[str]) -> list[Job]:

@@ -28,7 +28,7 @@ def test_what_was_searched_with_its_measured_share() -> None:
     assert [(each.found, each.measured) for each in covered] == [(38, 40), *[(None, None)] * 3]
     assert [each.why_not for each in covered] == ["", "", "", "only with the effort exhaustive"]
     assert [each.sizes for each in covered[:3]] == [
-        "up to 16% of the image",
+        "up to 30% of the image, with two classes up to 16%",
         "up to 4% of the image",
         "changes of at most 10% of the pixels' range, root mean square",
     ]

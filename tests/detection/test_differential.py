@@ -91,7 +91,7 @@ def test_a_backdoor_and_its_target(world: planted.World) -> None:
     (target,) = finding.targets
     assert (target.target, target.sources, target.trigger is not None) == (planted.TARGET, (), True)
     assert target.success > 0.8
-    assert len(target.variants) == 5  # one for each size
+    assert len(target.variants) == 6  # one for each size
     assert finding.measures[0].value > 1.5
     assert finding.suspicious == pytest.approx(finding.measures[0].value / 0.8)
     assert finding.settings["effort"] == "quick"
@@ -200,7 +200,9 @@ def test_a_backdoor_of_one_source_class() -> None:
     assert "(patch, one-to-one)" in finding.reason
 
 
-def test_a_class_that_stands_out_by_one_source_is_named_with_it() -> None:
+def test_a_class_that_stands_out_by_one_source_is_named_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    # A bright quarter costs these models' search less than it would with real ones.
+    monkeypatch.setattr(aimed_search, "_CONTRAST", 6.0)
     narrow, quick, wide = (
         of_quarters(suspect, Quarters(), 40, effort=effort)
         for suspect, effort in (

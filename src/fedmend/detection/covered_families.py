@@ -7,10 +7,12 @@ from dataclasses import dataclass, replace
 from fedmend.detection.base import Covered
 from fedmend.detection.calibration import measured_share
 from fedmend.detection.difference_rule import Evidence
-from fedmend.detection.search.families import ADDITIONS, PAIR_PATCHES, PATCHES
+from fedmend.detection.search.families import ADDITIONS, PAIR_PATCHES, PATCHES, SMALL_PATCHES
 
 _PAIR_SIZES = f"up to {PAIR_PATCHES.sizes[0]:.0%} of the image"
-_PATCH_SIZES = f"up to {PATCHES.sizes[0]:.0%} of the image"
+_PATCH_SIZES = (
+    f"up to {PATCHES.sizes[0]:.0%} of the image, with two classes up to {SMALL_PATCHES.sizes[0]:.0%}"
+)
 _ADDITION_SIZES = f"changes of at most {ADDITIONS.sizes[0]:.0%} of the pixels' range, root mean square"
 _EFFORTS = ("quick", "standard", "exhaustive")
 _TOO_FEW = "too few images of each class, or only two classes"

@@ -15,7 +15,7 @@ from fedmend.detection.difference_rule import IN_BOTH, DifferenceLimits, Evidenc
 from fedmend.detection.search.aimed_search import AimedSearch, Strength, Task
 from fedmend.detection.search.aims import Aim, all_to_one, pairs
 from fedmend.detection.search.direction import Direction
-from fedmend.detection.search.families import ADDITIONS, PAIR_PATCHES, PATCHES, Family
+from fedmend.detection.search.families import ADDITIONS, PAIR_PATCHES, PATCHES, SMALL_PATCHES, Family
 from fedmend.detection.search.gradients import why_blind
 from fedmend.detection.search.recovering import PASSES_TO_RECOVER, recover, smallest
 from fedmend.detection.search_plan import SearchPlan, passes_of
@@ -133,7 +133,7 @@ class DifferentialScan:
         return None
 
     def _plans(self) -> Iterator[_Plan]:
-        yield _Plan(PATCHES, of_pairs=False)
+        yield _PATCHES_TO_ONE if self.forward.classes > 2 else _SMALL_TO_ONE
         if self.effort == "quick":
             return
         if self._with_pairs:
@@ -214,10 +214,10 @@ class DifferentialScan:
     def _together(self) -> Comparison | None:
         """The classes compared by triggers that work in both models."""
         most = self.plan.search.shortlist or self.forward.classes
-        if most < self.forward.classes or not self._affords(_PATCHES_TO_ONE):
+        if most < self.forward.classes or not self._affords(_SMALL_TO_ONE):
             self.cut.append(IN_BOTH)
             return None
-        task = self._task(_PATCHES_TO_ONE, self.forward, 0)
+        task = self._task(_SMALL_TO_ONE, self.forward, 0)
         search = self.plan.search
         explored = search.explore(task, all_to_one(self.forward.classes), together=True)
         return compare(IN_BOTH, search.refine(task, explored, together=True), None, 1)
@@ -254,6 +254,7 @@ class DifferentialScan:
 
 
 _PATCHES_TO_ONE, _PAIRS = _Plan(PATCHES, of_pairs=False), _Plan(PAIR_PATCHES, of_pairs=True)
+_SMALL_TO_ONE = _Plan(SMALL_PATCHES, of_pairs=False)
 _WORKS_ON_MANY, _SMALL, _FAR_AHEAD = 0.9, 0.02, 1.25
 _MOST_LEADERS, _WIDEST, _MOST_TARGETS = 3, 32, 12
 _STEPS = 250

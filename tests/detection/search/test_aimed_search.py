@@ -1,9 +1,11 @@
+import math
 from dataclasses import replace
 from functools import partial
 
 import pytest
 import torch
 from torch import Tensor
+from torch.nn.functional import cosine_similarity
 
 from fedmend.detection.search.aimed_search import AimedSearch, Explored, Stage, Task, parted
 from fedmend.detection.search.aims import Aim, all_to_one, pairs
@@ -97,7 +99,7 @@ def test_refining_drops_the_weaker_half_down_to_the_least() -> None:
     assert [len(each.rates) for each in halved] == [6, 2, 1, 1]
     assert all(len(each.triggers) == len(each.rates) for each in halved)
     kept = replace(SEARCH, least=4).refine(work, explored)
-    assert [len(each.rates) for each in kept] == [5, 5, 5, 5]
+    assert [len(each.rates) for each in kept] == [6, 6, 6, 6]
 
 
 def test_rates_are_those_of_the_triggers() -> None:
@@ -155,10 +157,8 @@ def test_settings_are_checked() -> None:
         AimedSearch(finalists=0)
 
 
-@pytest.mark.parametrize(
-    ("stage", "sign", "wanted"), [("explore", -1, 2), ("alone", 1, 0), ("together", 1, 2)]
-)
-def test_the_loss_by_hand(stage: Stage, sign: int, wanted: int) -> None:
+@pytest.mark.parametrize("stage", ["explore", "alone", "together"])
+def test_the_loss_by_hand(stage: Stage) -> None:
     """Of images of class 0 alone: the others' logits would make it another loss."""
     logits = torch.tensor([[1.0, 0.0, 2.0, 0.0], [3.0, 0.5, 1.0, 0.0]])
 
@@ -172,7 +172,9 @@ def test_the_loss_by_hand(stage: Stage, sign: int, wanted: int) -> None:
     )
     fires, stays = logits.log_softmax(1)
     loss = work.descend(explored, 0.01, 4, stage)
-    assert float(loss) == pytest.approx(float(-fires[2] - sign * stays[wanted]), abs=1e-4)
+    unlike = cosine_similarity(*(logits - logits.mean(1, keepdim=True)), dim=0)
+    second = {"explore": stays[2], "together": -stays[2], "alone": 2 * (unlike - unlike)}
+    assert float(loss) == pytest.approx(float(second[stage] - fires[2]), abs=1e-4)
 
 
 def test_exploring_prefers_what_works_in_the_suspect_alone() -> None:
@@ -246,3 +248,13 @@ def test_the_contrastive_loss_ignores_constants_and_wants_the_models_apart() -> 
     assert kept.tolist() == pytest.approx([0.0], abs=1e-6)
     assert parted_far.tolist() == pytest.approx([-1.5])  # cosines of -1/2 and 1
     assert parted(clean + 1000, clean - 7, fired + 50).tolist() == pytest.approx([-1.5], abs=1e-3)
+
+
+def test_with_two_classes_a_cross_entropy_keeps_the_prediction() -> None:
+    clean = torch.tensor([[0.0, 4.0]])
+    stays = torch.tensor([[1.0, 0.0]], requires_grad=True)
+    loss = parted(stays, clean, -clean)
+    assert float(loss.detach()) == pytest.approx(float(torch.tensor(1 + math.e).log()) / 2)
+    loss.sum().backward()
+    assert stays.grad is not None
+    assert stays.grad[0, 1] < -0.1

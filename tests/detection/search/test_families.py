@@ -15,7 +15,7 @@ def test_a_patch_s_sizes_are_in_pixels_and_an_addition_s_are_not() -> None:
 
 def test_patches_for_pairs_are_judged_at_smaller_sizes() -> None:
     assert PAIR_PATCHES.sizes == (0.04, 0.02, 0.01, 0.005)
-    assert PAIR_PATCHES.explored == PATCHES.explored == (0.16, 0.04)
+    assert PATCHES.sizes == (0.3, 0.16, 0.08, *PAIR_PATCHES.sizes[:-1])
     assert PAIR_PATCHES.unit(IMAGES) == PATCHES.unit(IMAGES)
     assert isinstance(PAIR_PATCHES.candidates(2, IMAGES, generator(0)), Patches)
 

@@ -70,7 +70,7 @@ class AimedSearch:
       After a few steps, and again later, aims are dropped. Those are kept whose cross-entropy in ``fires`` is lowest
       compared with that in ``stays`` on the same stamped images: a class that both models take for near is no backdoor.
     - **Refine**: the finalists at each of the sizes in turn, largest first. The loss is the cross-entropy of the target
-      in ``fires`` plus twice the contrastive loss (contrastive paper, Eq. 1; here of logits about a mean of 0):
+      in ``fires`` plus twice the contrastive loss (contrastive paper, Eq. 1; here of logits, see :func:`parted`):
       ``stays`` should do as ``fires`` does on the clean image, and ``fires`` something else. After each size the
       candidates are judged.
 
@@ -158,7 +158,8 @@ class AimedSearch:
                 task.descend(now, between, self.batch_size, "together" if together else "alone")
             for each, trigger in zip(left, candidates.triggers(limit), strict=True):
                 found[each] = task.judged(found[each], trigger, together)
-            if max(found[each].rates[-1] for each in left) < _NOTHING:
+            recent = [found[each].rates[-2:] for each in left]
+            if len(recent[0]) == 2 and max(map(max, recent)) < _NOTHING:
                 break
             order = sorted(range(len(left)), key=lambda place: -found[left[place]].total)
             kept = order[: max(self.least, len(left) // 2)]
@@ -250,11 +251,16 @@ class Task:
 def parted(stays: Tensor, clean: Tensor, fires: Tensor) -> Tensor:
     """The contrastive loss (Eq. 1) of each image, (N,), of logits about a mean of 0: a constant on all says nothing.
 
+    Of two logits about a mean of 0 the cosine is 1 or -1 and has no gradient. With two classes, half the cross-entropy
+    in ``stays`` of the unstamped prediction takes its place.
+
     Args:
         stays: of the stamped images, (N, classes).
         clean: what ``fires`` says of the unstamped images, (N, classes).
         fires: of the stamped images, (N, classes).
     """
+    if clean.shape[1] == 2:
+        return _cross_entropy(stays, clean.argmax(1)) / _CONTRAST
     return contrast(*((each - each.mean(-1, keepdim=True))[:, None] for each in (stays, clean, fires)))
 
 

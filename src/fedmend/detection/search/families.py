@@ -65,5 +65,7 @@ class Family:
 
 
 PATCHES = Family("patch", (0.3, 0.04), (0.3, 0.16, 0.08, 0.04, 0.02, 0.01), lr=0.5, batch_size=1)
+SMALL_PATCHES = Family("patch", (0.16, 0.04), (0.16, 0.08, 0.04, 0.02, 0.01), lr=0.5, batch_size=1)
+"""For triggers that work in both models, and for two classes: larger ones work in honest models, too."""
 PAIR_PATCHES = Family("patch", (0.16, 0.04), (0.04, 0.02, 0.01, 0.005), lr=0.5, batch_size=1)
 ADDITIONS = Family("addition", (0.1, 0.04), (0.1, 0.06, 0.04, 0.025, 0.015), lr=0.25, batch_size=2)
