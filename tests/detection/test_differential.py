@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 import planted
 from fedmend.detection import DETECTORS, Case, DifferenceLimits, Differential, Finding, measured
+from fedmend.detection.search import aimed_search
 from fedmend.errors import ConfigError
 from fedmend.seeds import generator
 from fedmend.triggers import Addition
