@@ -212,7 +212,11 @@ def test_a_class_that_stands_out_by_one_source_is_named_with_it(monkeypatch: pyt
             (Quarters(0), "standard"),
         )
     )
-    assert [finding.verdict for finding in (narrow, quick, wide)] == ["backdoored"] * 3
+    assert [finding.verdict for finding in (narrow, quick, wide)] == [
+        "backdoored",
+        "inconclusive",
+        "backdoored",
+    ]
     assert [finding.targets[0].target for finding in (narrow, quick, wide)] == [0] * 3
     assert [finding.targets[0].sources for finding in (narrow, quick, wide)] == [(2,), (), ()]
     assert "(patch, all-to-one)" in narrow.reason
