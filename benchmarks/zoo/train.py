@@ -219,17 +219,37 @@ def all_jobs(zoo: Zoo, cells: Collection[str], splits: Collection[str]) -> list[
     return made
 
 
+def needed(jobs: list[Job], families: Collection[str]) -> list[Job]:
+    """The jobs that plant a backdoor of a family, and those they wait for."""
+    wanted = {
+        job.name
+        for job in jobs
+        if any(isinstance(each, backdoors.Backdoor) and each.family in families for each in job.arguments)
+    }
+    before: set[str] = set()
+    while before != wanted:
+        before = set(wanted)
+        wanted |= {after for job in jobs if job.name in before for after in job.after}
+    return [job for job in jobs if job.name in wanted]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--cells", nargs="+", choices=list(CELLS), default=list(CELLS))
     parser.add_argument("--split", nargs="+", choices=("dev", "test"), default=("dev", "test"))
+    parser.add_argument(
+        "--families", nargs="+", help="of backdoors, with the federations they need; all by default"
+    )
     parser.add_argument("--workers", type=int, default=1, help="processes")
     options = parser.parse_args()
     RUNS.mkdir(parents=True, exist_ok=True)
     zoo = Zoo(frozenset((item.cell, item.name) for item in items(failed=True)))
-    for made in results(all_jobs(zoo, options.cells, options.split), options.workers):
+    jobs = all_jobs(zoo, options.cells, options.split)
+    if options.families:
+        jobs = needed(jobs, options.families)
+    for made in results(jobs, options.workers):
         for item in made or ():
             add(item)
 

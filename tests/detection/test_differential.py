@@ -205,18 +205,14 @@ def test_a_class_that_stands_out_by_one_source_is_named_with_it(monkeypatch: pyt
     # A bright quarter costs these models' search less than it would with real ones.
     monkeypatch.setattr(aimed_search, "_CONTRAST", 6.0)
     narrow, quick, wide = (
-        of_quarters(suspect, Quarters(), 40, effort=effort)
+        of_quarters(suspect, Quarters(), 40, effort=effort, limits=DifferenceLimits(lead=0.6, sure=0.0))
         for suspect, effort in (
             (Quarters(0, source=2), "standard"),
             (Quarters(0, source=2), "quick"),  # searches no pairs
             (Quarters(0), "standard"),
         )
     )
-    assert [finding.verdict for finding in (narrow, quick, wide)] == [
-        "backdoored",
-        "inconclusive",
-        "backdoored",
-    ]
+    assert [finding.verdict for finding in (narrow, quick, wide)] == ["backdoored"] * 3
     assert [finding.targets[0].target for finding in (narrow, quick, wide)] == [0] * 3
     assert [finding.targets[0].sources for finding in (narrow, quick, wide)] == [(2,), (), ()]
     assert "(patch, all-to-one)" in narrow.reason

@@ -180,7 +180,7 @@ class DifferentialScan:
             task = self._task(_PAIRS, self.forward, strength.aim.target)
             sources = pairs(self._sources(self.forward), [strength.aim.target])
             best = self.plan.search.refine(task, self.plan.search.explore(task, sources))
-            if len(best) > 1 and best[0].total - best[1].total >= _FAR_AHEAD:
+            if len(best) > 1 and _ahead(best[0], best[1], strength) >= _FAR_AHEAD:
                 strengths[index] = best[0]
         return replace(found, strengths=tuple(strengths))
 
@@ -255,9 +255,20 @@ class DifferentialScan:
 
 _PATCHES_TO_ONE, _PAIRS = _Plan(PATCHES, of_pairs=False), _Plan(PAIR_PATCHES, of_pairs=True)
 _SMALL_TO_ONE = _Plan(SMALL_PATCHES, of_pairs=False)
-_WORKS_ON_MANY, _SMALL, _FAR_AHEAD = 0.9, 0.02, 1.25
+_WORKS_ON_MANY, _SMALL, _FAR_AHEAD = 0.9, 0.02, 2.75
 _MOST_LEADERS, _WIDEST, _MOST_TARGETS = 3, 32, 12
 _STEPS = 250
+
+
+def _ahead(pair: Strength, second: Strength, everyone: Strength) -> float:
+    """By how many sizes a pair is ahead of the next source class, and of what works for all sources, together."""
+    sizes = dict(zip(PATCHES.sizes, everyone.rates, strict=False))
+    smaller = [
+        rate - sizes.get(size, 0.0)
+        for size, rate in zip(PAIR_PATCHES.sizes, pair.rates, strict=False)
+        if size in PATCHES.sizes
+    ]
+    return pair.total - second.total + sum(smaller)
 
 
 def _target(strength: Strength, trigger: Patch | Addition, success: float) -> Target:
