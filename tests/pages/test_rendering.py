@@ -76,7 +76,6 @@ def test_everything_foreign_is_escaped(made: Any, shown: Any) -> None:
         warnings=(EVIL,),
         notes=(EVIL,),
         settings={EVIL: EVIL},
-        other_rules={EVIL: "clean"},
     )
     page = shown(
         PageContents(

@@ -1,4 +1,4 @@
-"""The result of a gradient search for a trigger."""
+"""The result of the contrastive paper's search, and whether its loss has settled."""
 
 from __future__ import annotations
 
@@ -19,20 +19,15 @@ class Recovered:
 
     Attributes:
         trigger: the recovered mask and pattern, on the images' device.
-        loss_curve: the loss of each step, measured on that step's few images. A search with restarts gives the curve of
-            the winning restart: coarse losses while exploring, then full losses while refining, so the curve jumps
-            between them.
+        loss_curve: the loss of each step.
         stop_reason: why the search ended.
         converged: False if the loss was still falling when the steps ran out.
-        variants: of a search with restarts, the patch, before refinement, of every finalist that worked on at least
-            half of the images.
     """
 
     trigger: Patch
     loss_curve: tuple[float, ...]
     stop_reason: str
     converged: bool
-    variants: tuple[Patch, ...] = ()
 
 
 def has_settled(losses: list[float]) -> bool:
