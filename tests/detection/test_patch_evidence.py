@@ -4,7 +4,7 @@ from torch import Tensor, nn
 
 from fedmend.detection import Case
 from fedmend.detection.patch_evidence import Evidence, measure_patch, most_frequent_target
-from fedmend.detection.search.recovery import Recovered
+from fedmend.detection.search.penalty_search import Recovered
 from fedmend.triggers import Patch
 
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from fedmend.detection.base import Case
 from fedmend.detection.search.features import FeatureMap
-from fedmend.detection.search.recovery import Recovered
+from fedmend.detection.search.penalty_search import Recovered
 from fedmend.evaluation import feature_mse
 from fedmend.inference import frozen
 
