@@ -1,3 +1,4 @@
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -67,26 +68,34 @@ def test_swapped_twice_it_is_as_before(case: Case) -> None:
         assert (again.suspect, again.exact, again.notes) == (pair.suspect, pair.exact, pair.notes)
 
 
-def test_logits_far_from_zero_are_centred(world: planted.World) -> None:
-    class Shifted(nn.Module):
-        def forward(self, images: Tensor) -> Tensor:
-            logits: Tensor = world.backdoored(images)
-            return logits + 10_000
+class Around(nn.Module):
+    """A model with another function of its pixels or logits."""
 
-    shifted = Case(Shifted(), world.reference, world.images[:12])
-    with accelerated_pair(shifted, "logits") as pair:
+    def __init__(
+        self,
+        model: nn.Module,
+        pixels: Callable[[Tensor], Tensor] = lambda x: x,
+        logits: Callable[[Tensor], Tensor] = lambda x: x,
+    ) -> None:
+        super().__init__()
+        self.model, self.pixels, self.logits = model, pixels, logits
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.logits(self.model(self.pixels(images)))
+
+
+def test_logits_far_from_zero_are_centred(world: planted.World) -> None:
+    shifted = Around(world.backdoored, logits=lambda x: x + 10_000)
+    case = Case(shifted, world.reference, world.images[:12])
+    with accelerated_pair(case, "logits") as pair:
         assert float(pair.suspect_clean[0].mean(1).abs().max()) < 0.1
-        assert float(pair.suspect(shifted.pixels)[0].mean(1).abs().max()) < 0.1
-        assert torch.equal(pair.reference_clean[0], shifted.reference_logits)
+        assert float(pair.suspect(case.pixels)[0].mean(1).abs().max()) < 0.1
+        assert torch.equal(pair.reference_clean[0], case.reference_logits)
 
 
 def test_a_model_without_a_gradient_is_refused_unless_that_is_allowed(world: planted.World) -> None:
-    class Rounded(nn.Module):
-        def forward(self, images: Tensor) -> Tensor:
-            logits: Tensor = world.backdoored(images.detach())
-            return logits
-
-    case = Case(Rounded(), world.reference, world.images[:12])
+    detached = Around(world.backdoored, pixels=torch.Tensor.detach)
+    case = Case(detached, world.reference, world.images[:12])
     with (
         pytest.raises(ModelError, match="the suspect passes no gradient"),
         accelerated_pair(case, "logits"),
