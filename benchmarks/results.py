@@ -27,7 +27,7 @@ BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
 HEADLINES = (  # what the README shows: two of the targets that matter most to a user, and a miss
     "patches up to 8x8 and atoms, ASR at least 80 %",
     "honest models called backdoored",
-    "mnist, time per scan against Neural Cleanse",
+    "mnist-convnet, time per scan against Neural Cleanse",
 )
 
 Status = Literal["met", "missed", "incomplete", "not run", "no target"]

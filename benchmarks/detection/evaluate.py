@@ -2,8 +2,8 @@
 
     python benchmarks/detection/evaluate.py --datasets mnist fashion-mnist
 
-Run train.py first, and nothing beside it: it measures times. Each model has a process
-of its own. A model that has a result is passed over, so a killed run goes on where it was.
+Run train.py first, and nothing beside this: it measures times. Each model has a process of its own. Models that aren't
+trained yet are left out, and a model that has a result is passed over, so a killed run goes on where it was.
 The server's 2,000 images and the others, on which accuracy and attack success are measured, come from the test split
 and have none in common. The scan and the repair see neither the planted trigger nor the other images.
 """
@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from train import RUNS
+from train import RUNS, last_model
 
 from fedmend import (
     Case,
@@ -42,7 +42,7 @@ from fedmend.files import write_text
 from fedmend.repairs import FIVE_EPOCHS, UnlearningDetails
 from fedmend.seeds import generator
 from fedmend.triggers import Patch
-from models import DATASETS, TRUNK_ROUNDS, Job, branches
+from models import DATASETS, Job, branches, trunk
 
 RESULTS = Path(__file__).parent / "results"
 SERVER_IMAGES = 2000
@@ -57,8 +57,7 @@ def evaluate(task: tuple[str, Job]) -> tuple[str, str, dict[str, Any]]:
     rest = torch.ones(len(test), dtype=torch.bool).index_fill_(0, own, False)
     server, others = test.subset(own), test.subset(rest.nonzero().flatten())
     folder = RUNS / dataset / job.name
-    suspect = load(folder / "checkpoints" / f"round-{job.config.federation.rounds:04d}.safetensors")
-    reference = load(RUNS / dataset / "trunk" / "checkpoints" / f"round-{TRUNK_ROUNDS:04d}.safetensors")
+    suspect, reference = (load(last_model(dataset, each)) for each in (job, trunk(dataset)))
 
     chosen = server.subset(stratified(server, SCAN_IMAGES, generator(SEED, "scan", job.name)))
     before = reset_peak()
@@ -178,7 +177,11 @@ def main() -> None:
         path = RESULTS / f"{dataset}.json"
         done = json.loads(path.read_text())["models"] if path.exists() else {}
         results[dataset] = provenance(dataset) | {"models": done}
-        tasks += [(dataset, job) for job in branches(dataset, RUNS / dataset) if job.name not in done]
+        tasks += [
+            (dataset, job)
+            for job in branches(dataset, RUNS / dataset)
+            if job.name not in done and last_model(dataset, job).exists()
+        ]
     with multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1) as pool:
         for dataset, name, result in pool.imap(evaluate, tasks):
             results[dataset]["models"][name] = result | {"commit": results[dataset]["commit"]}

@@ -1,9 +1,9 @@
-"""The default scan beside the contrastive ones, over ten seeds and other images; results/seeds.json.
+"""The default scan over ten seeds and other images; results/seeds.json grows scan by scan.
 
     python benchmarks/detection/seeds.py --workers 2
 
-Run train.py first. Each seed chooses other images of the server's, and the search's restarts; the contrastive scans get
-three images per class, as in their paper. What has a result is passed over, so a killed run goes on where it was.
+Run train.py first. Each seed chooses other images of the server's, and all of the search's random numbers. Models that
+aren't trained yet are left out, and scans that have a result are passed over, so a killed run goes on where it was.
 """
 
 from __future__ import annotations
@@ -12,51 +12,62 @@ import argparse
 import json
 import multiprocessing
 import platform
+from collections.abc import Iterator
 from typing import Any
 
 import torch
 from evaluate import RESULTS, SCAN_IMAGES, SERVER_IMAGES, load
-from train import RUNS
+from train import RUNS, last_model
 
-from fedmend import DETECTORS, Case, load_images, scan
+from fedmend import Case, load_images, scan
 from fedmend.data import stratified
 from fedmend.files import write_text
 from fedmend.seeds import generator
 from fedmend.triggers import Patch
-from models import DATASETS, TRUNK_ROUNDS, Job, branches
+from models import DATASETS, Job, branches, trunk
 
 PATH = RESULTS / "seeds.json"
-COMPARED = {"differential": SCAN_IMAGES, "contrastive": 30, "contrastive-thorough": 30}
-"""The methods, and how many images each gets."""
+METHOD = "differential"
 SEEDS = range(1, 11)
 
+Task = tuple[str, Job, int]
 
-def scans(task: tuple[str, Job, str]) -> tuple[str, str, str, list[dict[str, Any]]]:
-    """All seeds of one method on one model."""
-    dataset, job, method = task
+
+def scanned(task: Task) -> tuple[str, str, dict[str, Any]]:
+    """One scan of one model."""
+    dataset, job, seed = task
     torch.set_num_threads(1)
     test = load_images(dataset, "test")
     server = test.subset(stratified(test, SERVER_IMAGES, generator(0, "server", job.name)))
-    last = RUNS / dataset / job.name / "checkpoints" / f"round-{job.config.federation.rounds:04d}.safetensors"
-    suspect = load(last)
-    reference = load(RUNS / dataset / "trunk" / "checkpoints" / f"round-{TRUNK_ROUNDS:04d}.safetensors")
-    found = []
+    chosen = server.subset(stratified(server, SCAN_IMAGES, generator(seed, "scan", job.name)))
+    suspect, reference = (load(last_model(dataset, each)) for each in (job, trunk(dataset)))
+    report = scan(Case(suspect, reference, chosen.images, chosen.labels), seed=seed)
+    finding = report.findings[0]
+    first = finding.targets[0] if finding.targets else None
+    trigger = None if first is None else first.trigger
+    return (
+        dataset,
+        job.name,
+        {
+            "seed": seed,
+            "verdict": report.verdict,
+            "target": None if first is None else first.target,
+            "reasr": None if first is None else first.success,
+            "lead": finding.suspicious,
+            "mask_size": trigger.size if isinstance(trigger, Patch) else None,
+            "seconds": report.seconds,
+        },
+    )
+
+
+def tasks(file: dict[str, Any]) -> Iterator[Task]:
+    """What has no result yet, seed by seed, so that the first ones already cover all models."""
     for seed in SEEDS:
-        chosen = server.subset(stratified(server, COMPARED[method], generator(seed, "scan", job.name)))
-        report = scan(Case(suspect, reference, chosen.images, chosen.labels), DETECTORS[method](), seed=seed)
-        finding = report.findings[0]
-        target = finding.targets[0]
-        found.append(
-            {
-                "seed": seed,
-                "verdict": report.verdict,
-                "target": target.target,
-                "reasr": target.success,
-                "mask_size": target.trigger.size if isinstance(target.trigger, Patch) else None,
-                "seconds": report.seconds,
-            }
-        )
-    return dataset, job.name, method, found
+        for dataset in DATASETS:
+            for job in branches(dataset, RUNS / dataset):
+                done = file.get(dataset, {}).get(METHOD, {}).get(job.name, [])
+                if seed not in [each["seed"] for each in done] and last_model(dataset, job).exists():
+                    yield dataset, job, seed
 
 
 def main() -> None:
@@ -66,28 +77,20 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=2)
     options = parser.parse_args()
     file: dict[str, Any] = json.loads(PATH.read_text(encoding="utf-8")) if PATH.exists() else {}
-    tasks = [
-        (dataset, job, method)
-        for method in COMPARED
-        for dataset in DATASETS
-        for job in branches(dataset, RUNS / dataset)
-        if job.name not in file.get(dataset, {}).get(method, {})
-    ]
-    truth = {
-        f"{dataset}/{job.name}": job.config.attack[0].goal["target"] if job.config.attack else None
-        for dataset in DATASETS
-        for job in branches(dataset, RUNS / dataset)
+    file |= {
+        "targets": {
+            f"{dataset}/{job.name}": job.config.attack[0].goal["target"] if job.config.attack else None
+            for dataset in DATASETS
+            for job in branches(dataset, RUNS / dataset)
+        },
+        "machine": f"{platform.machine()}, one core a scan",
+        "torch": torch.__version__,
     }
     with multiprocessing.get_context("spawn").Pool(options.workers) as pool:
-        for dataset, name, method, found in pool.imap_unordered(scans, tasks):
-            file.setdefault(dataset, {}).setdefault(method, {})[name] = found
-            file |= {
-                "targets": truth,
-                "machine": f"{platform.machine()}, one core a scan",
-                "torch": torch.__version__,
-            }
+        for dataset, name, found in pool.imap_unordered(scanned, list(tasks(file))):
+            file.setdefault(dataset, {}).setdefault(METHOD, {}).setdefault(name, []).append(found)
             write_text(PATH, json.dumps(file, indent=1) + "\n")
-            print(dataset, name, method, [each["verdict"] for each in found], flush=True)
+            print(dataset, name, found["seed"], found["verdict"], f"{found['lead']:.2f}", flush=True)
 
 
 if __name__ == "__main__":

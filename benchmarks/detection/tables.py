@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from pathlib import Path
-from statistics import mean, median, stdev
+from statistics import mean, median
 from typing import Any
 
 from benchmarks.detection.targets import (
@@ -72,13 +72,14 @@ def tables(results: Path = RESULTS) -> str:
 
 
 def over_seeds(results: Path) -> list[str]:
-    """The default scan beside the contrastive ones, over other seeds and images."""
+    """The default scan over other seeds and images."""
     path = results / "seeds.json"
     if not path.exists():
         return []
     file = json.loads(path.read_text(encoding="utf-8"))
     head = ("Scan", "models", "verdicts right", "target named", "success", "mask, pixels", "time")
     lines: list[tuple[str, ...]] = [head]
+    seeds = set[int]()
     for dataset in (name for name in DATASETS if name in file):
         for method, models in file[dataset].items():
             truth = {name: file["targets"][f"{dataset}/{name}"] for name in models}
@@ -92,21 +93,21 @@ def over_seeds(results: Path) -> list[str]:
             right = sum(each["verdict"] == "backdoored" for _, each in attacked)
             right += sum(each["verdict"] == "clean" for each in honest)
             named = sum(each["target"] == target for target, each in attacked)
-            rates = [100 * each["reasr"] for _, each in attacked]
+            rates = [100 * each["reasr"] for _, each in attacked if each["reasr"] is not None]
+            seeds |= {each["seed"] for found in models.values() for each in found}
             lines.append(
                 (
                     f"{NAMES[dataset]}, {method}",
                     str(len(models)),
                     f"{right} of {len(attacked) + len(honest)}",
                     f"{named} of {len(attacked)}",
-                    f"{mean(rates):.1f} ± {stdev(rates):.1f} %, min {min(rates):.0f}",
+                    f"{spread(rates, '%')}, min {min(rates):.0f}" if rates else NONE,
                     middle([each["mask_size"] for _, each in attacked if each["mask_size"] is not None]),
                     f"{median(each['seconds'] for _, each in attacked + [(0, each) for each in honest]):.2f} s",
                 )
             )
-    seeds = len(next(iter(models.values())))
     told = (
-        f"All models with {seeds} further seeds, each with other server images, on {file['machine']}, torch "
+        f"{len(seeds)} further seeds, each with other server images, on {file['machine']}, torch "
         f"{file['torch']}; timed beside other work. Success: of the recovered trigger in backdoored models."
     )
     return ["### Other seeds and images", told, markdown(lines, right=" rrrrrr")]

@@ -20,6 +20,12 @@ from models import DATASETS, Job, branches, trunk
 RUNS = Path(__file__).parents[1] / "runs" / "detection"
 
 
+def last_model(dataset: str, job: Job) -> Path:
+    """The checkpoint of a job's last round."""
+    rounds = job.config.federation.rounds
+    return RUNS / dataset / job.name / "checkpoints" / f"round-{rounds:04d}.safetensors"
+
+
 def train(task: tuple[str, Job]) -> str:
     dataset, job = task
     torch.set_num_threads(1)

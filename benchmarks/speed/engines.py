@@ -16,13 +16,11 @@ import argparse
 import json
 import os
 import platform
+import subprocess
 import sys
 from pathlib import Path
 from statistics import median
 from typing import Any
-
-from compare import line_of
-from worlds import BENCHMARKS
 
 from fedmend.federation import DataConfig, FederationConfig, ModelConfig, SimulationConfig
 from fedmend.files import write_text
@@ -30,7 +28,7 @@ from fedmend.local_training import LocalTraining
 
 HERE = Path(__file__).resolve().parent
 PATH = HERE / "results" / "engines.json"
-FLOWER = BENCHMARKS / "runs" / "flower-env"
+FLOWER = HERE.parent / "runs" / "flower-env"
 QUIETLY = {
     "FLWR_TELEMETRY_ENABLED": "0",
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -64,6 +62,15 @@ FEDERATIONS = {
     ),
 }
 APART = 0.015
+
+
+def line_of(command: list[str]) -> dict[str, Any]:
+    """What a command prints as JSON; what it says besides is told if it fails."""
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=HERE)
+    if done.returncode:
+        sys.exit(f"{' '.join(command)} failed:\n{done.stderr[-2000:]}")
+    line: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return line
 
 
 def ratio(turn: dict[str, Any], engine: str, key: str) -> float:

@@ -1,10 +1,10 @@
-"""From the shell to a verdict: fedmend scan on MNIST beside importing torch; results/startup.json.
+"""From the shell to a scan's first step: fedmend scan on MNIST beside importing torch; results/startup.json.
 
     python benchmarks/speed/startup.py
 
 Run detection/train.py first, and this alone. Both are processes of their own, turn by turn, each once before for the
-file cache; the extra time is taken pair by pair. Beside it stands the extra time of processors, which what else runs on
-the machine changes less.
+file cache. Start-up is what a scan takes beyond importing torch and beyond the time that its report gives, pair by
+pair.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ import argparse
 import json
 import os
 import platform
-import resource
 import subprocess
 import sys
 import tempfile
@@ -28,40 +27,35 @@ MODELS = BENCHMARKS / "runs" / "detection" / "mnist" / "trunk" / "checkpoints"
 SUSPECT, REFERENCE = "round-0020.safetensors", "round-0010.safetensors"
 
 
-def seconds(command: list[str], codes: tuple[int, ...] = (0,)) -> tuple[float, float]:
-    """How long a process takes from its start to its end, and how long it keeps processors busy."""
-    before, started = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
+def seconds(command: list[str], codes: tuple[int, ...] = (0,)) -> float:
+    """How long a process takes from its start to its end."""
+    started = time.perf_counter()
     done = subprocess.run(command, capture_output=True, text=True, check=False)
-    taken, after = time.perf_counter() - started, resource.getrusage(resource.RUSAGE_CHILDREN)
     if done.returncode not in codes:
         sys.exit(f"exit code {done.returncode} from {' '.join(command)}: {done.stderr}")
-    return taken, after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime
+    return time.perf_counter() - started
+
+
+def turn(models: Path, out: Path) -> tuple[float, float, float]:
+    """Seconds of importing torch, of a scan, and of that scan by its own report."""
+    program = str(Path(sys.executable).with_name("fedmend"))
+    torch = seconds([sys.executable, "-c", "import torch"])
+    given = ["--reference", str(models / REFERENCE), "--model", "convnet", "--data", "mnist"]
+    scan = [program, "scan", str(models / SUSPECT), *given, "--effort", "quick", "--seed", "0"]
+    taken = seconds([*scan, "--out", str(out)], (0, 1, 3))
+    report = json.loads((out / "scan.json").read_text(encoding="utf-8"))
+    return torch, taken, float(report["seconds"])
 
 
 def measure(models: Path, pairs: int) -> dict[str, Any]:
-    """Both commands' times, and how much longer a scan took."""
-    torch = [sys.executable, "-c", "import torch"]
-    program = str(Path(sys.executable).with_name("fedmend"))
+    """Both commands' times, and what of a scan's is neither torch nor the scan itself."""
     with tempfile.TemporaryDirectory() as out:
-        given = [
-            "--reference",
-            str(models / REFERENCE),
-            "--model",
-            "convnet",
-            "--data",
-            "mnist",
-            "--seed",
-            "0",
-            "--out",
-            out,
-        ]
-        scan = [program, "scan", str(models / SUSPECT), *given]
-        turns = [(*seconds(torch), *seconds(scan, (0, 1, 3))) for _ in range(pairs + 1)][1:]
+        turns = [turn(models, Path(out)) for _ in range(pairs + 1)][1:]
     return {
-        "torch_seconds": summary([torch for torch, _, _, _ in turns]),
-        "scan_seconds": summary([scan for _, _, scan, _ in turns]),
-        "extra_seconds": summary([scan - torch for torch, _, scan, _ in turns]),
-        "extra_processor_seconds": summary([scan - torch for _, torch, _, scan in turns]),
+        "torch_seconds": summary([torch for torch, _, _ in turns]),
+        "scan_seconds": summary([scan for _, scan, _ in turns]),
+        "report_seconds": summary([report for _, _, report in turns]),
+        "extra_seconds": summary([scan - report - torch for torch, scan, report in turns]),
         "turns": turns,
     }
 
@@ -95,7 +89,7 @@ def main() -> None:
         },
     }
     PATH.write_text(json.dumps(measured, indent=1) + "\n", encoding="utf-8")
-    for name in ("torch_seconds", "scan_seconds", "extra_seconds", "extra_processor_seconds"):
+    for name in ("torch_seconds", "scan_seconds", "report_seconds", "extra_seconds"):
         print(f"{name}: {measured[name]['min']:.2f} at best, {measured[name]['median']:.2f} in the median")
 
 

@@ -9,11 +9,9 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from benchmarks.results import Target, judge, proportion
+from benchmarks.results import Target, judge
 
 RESULTS = Path(__file__).parent / "results"
-RATIOS = {"mnist": 50, "cifar10": 30, "gtsrb": 300}
-MODELS = {"backdoored": "backdoored", "clean": "clean"}
 PLAIN = "flower, plain PyTorch loop"
 ENGINE_RATIO = 3
 STARTUP_SECONDS, STARTUP_PAIRS = 1.0, 10
@@ -28,28 +26,20 @@ def load(name: str, results: Path = RESULTS) -> dict[str, Any]:
     return found
 
 
-def ratios(turns: Sequence[Turn]) -> list[float]:
-    """How many times longer Neural Cleanse took, turn by turn."""
-    return [turn["neural-cleanse"]["seconds"] / turn["fedmend"]["scan_seconds"] for turn in turns]
-
-
 def targets(results: Path = RESULTS) -> list[Target]:
-    """A line for each data set's ratio and verdicts, one for start-up, and one for the simulator."""
-    file = load("compare", results)
-    lines = [line for dataset in RATIOS for line in of_dataset(dataset, file.get(dataset, {}))]
-    return [*lines, of_startup(load("startup", results)), of_engines(load("engines", results))]
+    """A line for start-up, and one for the simulator."""
+    return [of_startup(load("startup", results)), of_engines(load("engines", results))]
 
 
 def of_startup(file: dict[str, Any]) -> Target:
-    """From the shell to a verdict on MNIST, less importing torch: by the clock, which is judged, and by processors."""
+    """A scan of an MNIST model from the shell, less importing torch and less the time that the report gives."""
     told = "not measured yet"
     if file:
-        clock, busy = (file[key]["median"] for key in ("extra_seconds", "extra_processor_seconds"))
-        told = f"median {clock:.2f} s; of processors {busy:.2f} s"
+        told = f"median {file['extra_seconds']['median']:.2f} s"
     n = file.get("n", 0)
     return Target(
         "speed",
-        "mnist, start-up and scan beyond importing torch",
+        "mnist, start-up of a scan beyond importing torch",
         f"at most {STARTUP_SECONDS:.1f} s",
         told,
         n,
@@ -86,36 +76,6 @@ def engine_ratios(turns: Sequence[Turn], other: str) -> list[float]:
     """How many times as fast as another engine's the simulator's rounds were, turn by turn."""
     key = "samples_per_second_of_rounds"
     return [turn["fedmend"][key] / turn[other][key] for turn in turns]
-
-
-def of_dataset(dataset: str, found: dict[str, Any]) -> list[Target]:
-    """Ratio and verdicts."""
-    models = {name: found[name] for name in MODELS if found.get(name)}
-    turns = [(MODELS[name], turn) for name, each in models.items() for turn in each]
-    right = sum(turn["fedmend"]["verdict"] == truth for truth, turn in turns)
-    told = ", ".join(f"{name} {median(ratios(each)):.0f} times" for name, each in models.items())
-    holds = bool(models) and all(median(ratios(each)) >= RATIOS[dataset] for each in models.values())
-    extrapolated = any(not turn["neural-cleanse"]["complete"] for _, turn in turns)
-    return [
-        Target(
-            "speed",
-            f"{dataset}, time per scan against Neural Cleanse",
-            f"at least {RATIOS[dataset]} times faster",
-            (told or "not measured yet") + (" (extrapolated)" if extrapolated else ""),
-            len(models),
-            len(MODELS),
-            judge(holds, len(models), len(MODELS)),
-        ),
-        Target(
-            "speed",
-            f"{dataset}, verdicts of these scans",
-            "all right",
-            proportion(right, len(turns)),
-            len(models),
-            len(MODELS),
-            judge(right == len(turns), len(models), len(MODELS)),
-        ),
-    ]
 
 
 def slope(points: Sequence[tuple[float, float]]) -> float:

@@ -22,7 +22,6 @@ scan
 scan --both
 scan --most "$some" --seeds 10
 scan --effort quick
-scan --method contrastive
 scan --most "$some" --method contrastive-paper
 for part in without_contrast without_swap without_aim without_shortlist with_ssim; do
   scan --most "$some" --method "ablations:$part"

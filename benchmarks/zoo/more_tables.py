@@ -25,7 +25,6 @@ PEERS = (
     ("differential, quick", DEFAULT, "quick"),
     ("differential, standard", DEFAULT, "standard"),
     ("differential, exhaustive", DEFAULT, "exhaustive"),
-    ("contrastive", "contrastive", EFFORT),
     ("the paper's", "contrastive-paper", EFFORT),
 )
 ABLATIONS = {

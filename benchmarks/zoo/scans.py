@@ -32,7 +32,7 @@ JOINED = "lead_in_both_models"
 def path_of(split: str, method: str, effort: str, *, both: bool = False, results: Path = RESULTS) -> Path:
     """The results file of a split, a method and, for methods that have efforts, an effort."""
     name = method.replace(":", "-")
-    if not method.startswith("contrastive"):
+    if not method.startswith("contrastive-paper"):
         name += f"-{effort}"
     return results / f"{split}-{name}{'-both' * both}.jsonl"
 

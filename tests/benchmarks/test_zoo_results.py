@@ -160,7 +160,7 @@ def test_growth_counts_only_of_the_default(tmp_path: Path) -> None:
     path = tmp_path / "speed" / "results" / "growth.json"
     path.parent.mkdir(parents=True)
     points = [{"classes": classes, "seconds": seconds} for classes, seconds in ((10, 2.0), (1000, 6.1))]
-    for method, expected in (("contrastive", "not run"), ("differential", "missed")):
+    for method, expected in (("contrastive-paper", "not run"), ("differential", "missed")):
         path.write_text(json.dumps({"axes": {"classes": points}, "method": method}), encoding="utf-8")
         assert statuses(tmp_path)["1,000 classes against 10"] == expected
 

@@ -1,7 +1,7 @@
 import re
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ import torch
 import planted
 from fedmend.checkpoints import save_state
 from fedmend.cli import main, repair_command
-from fedmend.detection import THOROUGH, Case, Contrastive, ScanReport, SizeLimitedSearch, scan
+from fedmend.detection import Case, ContrastivePaper, Differential, ScanReport, scan
 from fedmend.repairs import HoldOutGate
 
 
@@ -66,10 +66,10 @@ def _one_thread() -> Iterator[None]:
 
 
 @pytest.fixture(autouse=True)
-def _one_restart(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A repair searches thoroughly, with every restart it is given; here one is enough."""
-    brief = replace(THOROUGH, search=replace(THOROUGH.search, restarts=1))
-    monkeypatch.setattr(repair_command, "HoldOutGate", partial(HoldOutGate, detector=brief))
+def _quick_gate(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A repair scans several times; here for patches of one goal alone."""
+    quick = partial(HoldOutGate, detector=Differential(effort="quick"))
+    monkeypatch.setattr(repair_command, "HoldOutGate", quick)
 
 
 @pytest.fixture(scope="session")
@@ -151,7 +151,7 @@ def scan_report(world: planted.World) -> ScanReport:
     """The result of a search of a single step."""
     return scan(
         Case(world.clean, world.reference, world.images[:12], world.labels[:12]),
-        Contrastive(search=SizeLimitedSearch(steps=1, explore=1, restarts=1)),
+        ContrastivePaper(alpha=0.1, beta=0.03, steps=1),
         seed=0,
     )
 

@@ -142,11 +142,15 @@ def test_a_process_of_its_own(files: Any, tmp_path: Path) -> None:
 
 def test_several_methods_make_one_verdict(run: Callable[..., Any], files: Any, tmp_path: Path) -> None:
     arguments = files.scan(files.model("clean"), tmp_path)
-    result = run([*arguments, "--method", "contrastive", "--method", "contrastive_thorough", "--json"])
+    methods = ["--method", "contrastive-paper-mnist", "--method", "contrastive_paper_gtsrb"]
+    result = run([*arguments, *methods, "--json"])
     printed = json.loads(result.out)
     assert (result.code, printed["verdict"]) == (0, "clean")
-    assert [finding["detector"] for finding in printed["findings"]] == ["contrastive (1)", "contrastive (2)"]
-    assert [finding["settings"]["half"] for finding in printed["findings"]] == [True, False]
+    assert [finding["detector"] for finding in printed["findings"]] == [
+        "contrastive-paper (1)",
+        "contrastive-paper (2)",
+    ]
+    assert [finding["settings"]["alpha"] for finding in printed["findings"]] == [0.5, 0.001]
 
 
 def test_a_reference_is_needed_by_those_that_need_one(
@@ -178,10 +182,10 @@ def test_effort_without_a_method_that_has_one(
     refused: Callable[..., None], files: Any, tmp_path: Path
 ) -> None:
     arguments = files.scan(files.model("clean"), tmp_path / "out")
-    methods = ["--method", "differential", "--method", "contrastive"]
+    methods = ["--method", "differential", "--method", "contrastive-paper-mnist"]
     refused(
         [*arguments, *methods, "--effort", "quick"],
-        "--effort and --memory are settings of the method differential; contrastive has none",
+        "--effort and --memory are settings of the method differential; contrastive-paper-mnist has none",
     )
 
 

@@ -1,14 +1,26 @@
+from copy import deepcopy
 from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
+from torch import Tensor, nn
 
 import planted
-from fedmend.detection import DETECTORS, PAPER_SETTINGS, Case, ContrastivePaper, PaperThresholds, measured
+from fedmend.acceleration import Accelerated
+from fedmend.detection import (
+    DETECTORS,
+    PAPER_SETTINGS,
+    Case,
+    ContrastivePaper,
+    PaperThresholds,
+    measured,
+    model_pair,
+)
 from fedmend.detection.contrastive_loss import contrast
 from fedmend.detection.search.ssim import SsimTo
 from fedmend.errors import ConfigError, ModelError
+from fedmend.evaluation import feature_mse
 from fedmend.seeds import generator
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -56,6 +68,49 @@ def test_the_verdict_is_by_the_papers_rule_whatever_the_size_and_the_reference(w
 
 def test_a_loss_that_still_falls_is_warned_of(world: planted.World) -> None:
     assert BRIEF(case(world), generator(0)).warnings
+
+
+def test_another_layer_is_another_loss(world: planted.World) -> None:
+    curves = {
+        layer: replace(BRIEF, layer=layer)(case(world), generator(0)).loss_curve
+        for layer in ("logits", "0", "3", "5")
+    }
+    assert curves["logits"] == pytest.approx(curves.pop("5"), abs=1e-4)
+    assert len(set(curves.values())) == 3
+
+
+def test_dropout_has_no_say(world: planted.World) -> None:
+    suspect = nn.Sequential(*deepcopy(world.backdoored), nn.Dropout(0.5)).train()
+    curves = [
+        BRIEF(replace(case(world), suspect=model), generator(0)).loss_curve
+        for model in (suspect, world.backdoored)
+    ]
+    assert curves[0] == curves[1]
+    assert suspect.training
+
+
+def test_the_evidence_is_of_the_model_as_given(world: planted.World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever model is searched."""
+
+    def accelerate(model: nn.Module, images: Tensor, *, half: bool) -> Accelerated:
+        assert not half
+        return Accelerated(nn.Sequential(deepcopy(model), Tripled()), ("a note",))
+
+    monkeypatch.setattr(model_pair, "accelerate", accelerate)
+    found = BRIEF(case(world), generator(0))
+    images, trigger = world.images[:12] / 255, found.targets[0].trigger
+    assert found.notes == ("a note",)
+    assert trigger is not None
+    with torch.no_grad():
+        moved = feature_mse(world.backdoored(images), world.backdoored(trigger.apply(images)))
+    mse = measured(found, "mse")
+    assert mse is not None
+    assert mse.value == pytest.approx(moved, rel=1e-5)
+
+
+class Tripled(nn.Module):
+    def forward(self, logits: Tensor) -> Tensor:
+        return 3 * logits
 
 
 def test_the_settings_are_those_of_a_2() -> None:

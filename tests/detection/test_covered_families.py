@@ -8,7 +8,7 @@ from fedmend.detection.covered_families import coverage, warnings
 from fedmend.detection.difference_rule import Evidence
 
 FAMILIES = ("patch, all-to-one", "patch, one-to-one", "addition, all-to-one", "addition, one-to-one")
-EMPTY = Evidence((), None, None, None, None, ("cat", "dog"), ())
+EMPTY = Evidence((), None, None, ("cat", "dog"), ())
 
 
 def searched(*numbers: int) -> tuple[Comparison, ...]:

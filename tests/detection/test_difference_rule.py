@@ -8,7 +8,6 @@ from fedmend.detection.comparing import Comparison
 from fedmend.detection.difference_rule import (
     DifferenceLimits,
     Evidence,
-    accuracy_of,
     decide,
     forgotten_classes,
     measures,
@@ -35,8 +34,6 @@ def evidence(*leads: float, **changes: Any) -> Evidence:
             comparisons=tuple(map(comparison, leads, families)),
             together=None,
             blind=None,
-            reference_accuracy=0.9,
-            suspect_accuracy=0.9,
             class_names=("cat", "dog", "owl"),
             not_searched=("addition, one-to-one",),
         ),
@@ -88,15 +85,6 @@ def evidence(*leads: float, **changes: Any) -> Evidence:
             "inconclusive",
             "The suspect can't be searched",
         ),
-        (evidence(2.0, reference_accuracy=0.49), "inconclusive", "The reference gets only 49%"),
-        (evidence(2.0, suspect_accuracy=0.49), "inconclusive", "The suspect gets only 49%"),
-        (
-            evidence(blind="no gradient", reference_accuracy=0.49),
-            "inconclusive",
-            "The reference gets only 49%",
-        ),
-        (evidence(2.0, reference_accuracy=0.5), "backdoored", "dog"),  # 1/3 + 2/3 * 1/4
-        (evidence(2.0, reference_accuracy=None, suspect_accuracy=None), "backdoored", "dog"),
     ],
 )
 def test_the_rule(given: Evidence, verdict: str, told: str) -> None:
@@ -163,9 +151,3 @@ def test_forgotten_classes_by_hand() -> None:
     predictions = torch.tensor([0, 0, 1, 1, 1, 1, 1, 1, 1, 2, 1, 1])  # two of class 0, one of class 2
     assert forgotten_classes(predictions, labels, 4) == {2}
     assert forgotten_classes(predictions, None, 4) == frozenset()
-
-
-def test_accuracy_by_hand() -> None:
-    logits = torch.tensor([[1.0, 2.0], [2.0, 1.0], [0.0, 1.0], [3.0, 0.0]])
-    assert accuracy_of(logits, torch.tensor([1, 0, 0, 1])) == 0.5
-    assert accuracy_of(logits, None) is None

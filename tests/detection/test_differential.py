@@ -176,13 +176,6 @@ def test_a_backdoor_in_both_models_is_inconclusive() -> None:
     assert of_quarters(Quarters(2), Quarters(), 40).verdict == "backdoored"
 
 
-def test_a_poor_reference_is_inconclusive(world: planted.World) -> None:
-    wrong = Changed(world.reference, lambda out: out.roll(1, 1))
-    finding = found(world.backdoored, world, reference=wrong)
-    assert finding.verdict == "inconclusive"
-    assert "The reference gets only 0%" in finding.reason
-
-
 def test_a_class_that_the_reference_has_forgotten_is_no_backdoor(world: planted.World) -> None:
     never = torch.tensor([0.0, 1000.0, 0.0, 0.0])
     restored = found(world.clean, world, reference=Changed(world.reference, lambda out: out - never))

@@ -73,7 +73,6 @@ def test_what_can_be_used_passes(good: Finding) -> None:
         ),
         (finding(seconds="1"), "seconds must be a number"),
         (finding(settings=None), "settings must be a dict"),
-        (finding(other_rules={"paper": "bad"}), r"other_rules\['paper'\] must be one of"),
         (measured(key=""), r"measures\[1\].key must be text"),
         (measured(tone="green"), r"measures\[1\].tone must be one of suspicious, innocent, unsure"),
         (measured(scale="percent"), r"measures\[1\].scale must be one of fraction, log, plain"),

@@ -4,7 +4,7 @@ from torch import Tensor, nn
 
 from fedmend.detection import Case
 from fedmend.detection.patch_evidence import Evidence, measure_patch, most_frequent_target
-from fedmend.detection.search.recovery import Recovered
+from fedmend.detection.search.penalty_search import Recovered
 from fedmend.triggers import Patch
 
 
@@ -24,10 +24,9 @@ class By(nn.Module):
 
 @pytest.mark.parametrize("labels", [True, False])
 def test_the_evidence_by_hand(labels: bool) -> None:
-    """Two of the four images of other classes go to 1 in the suspect, one in the reference."""
+    """Two of the four images of other classes go to 1. Without labels, the reference's predictions are the truth."""
     truth = torch.tensor([0, 0, 1, 1, 2, 2])
-    suspect = By(torch.tensor([1, 0, 1, 2, 1, 2]), truth)
-    reference = By(torch.tensor([1, 0, 1, 1, 2, 2]), torch.tensor([0, 0, 1, 1, 2, 2]))
+    suspect, reference = By(torch.tensor([1, 0, 1, 2, 1, 2]), truth), By(1 - truth.clamp_max(1), truth)
     mask = torch.zeros(1, 2, 5)
     mask[0, 0, 0] = 1
     mask[0, 1, 1] = 0.5
@@ -39,10 +38,7 @@ def test_the_evidence_by_hand(labels: bool) -> None:
         target_name="b",
         mse=3 * 8 / 6,
         reasr=2 / 4,
-        reference_agreement=1 / 4,
-        reference_accuracy=1.0 if labels else None,
         mask_fraction=1.5 / 10,
-        num_classes=3,
         converged=False,
     )
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 import planted
-from fedmend.detection import Case, Contrastive, ScanReport, SizeLimitedSearch, scan
+from fedmend.detection import Case, ContrastivePaper, ScanReport, scan
 from fedmend.detection.provenance import ArchitectureRecord, DataRecord, FileRecord, Provenance
 from fedmend.detection.scan_report import json_schema
 from fedmend.errors import DataError
@@ -31,8 +31,7 @@ PROVENANCE = Provenance(
 @pytest.fixture(scope="module")
 def report(world: planted.World, one_thread: None) -> ScanReport:
     case = Case(world.backdoored, world.reference, world.images[:12], world.labels[:12], planted.NAMES)
-    brief = Contrastive(search=SizeLimitedSearch(steps=2, explore=1, restarts=1))
-    return replace(scan(case, brief), provenance=PROVENANCE)
+    return replace(scan(case, ContrastivePaper(alpha=0.1, beta=0.03, steps=2)), provenance=PROVENANCE)
 
 
 def valid(content: Any) -> None:

@@ -26,7 +26,7 @@ def random_patch(seed: int) -> Patch:
 
 def finding() -> Finding:
     return Finding(
-        detector="contrastive",
+        detector="differential",
         verdict="backdoored",
         reason='A patch sends everything to "coat" – 98 %.',
         suspicious=1 / 3,
@@ -42,7 +42,6 @@ def finding() -> Finding:
         loss_curve=(3.0, 0.1 + 0.2, -1e-300),
         stop_reason="nothing changed any more",
         seconds=0.7,
-        other_rules={"contrastive-paper": "inconclusive"},
     )
 
 
@@ -62,7 +61,7 @@ def report(**changes: Any) -> ScanReport:
         seconds=1.1,
         examples=(
             Examples(
-                detector="contrastive",
+                detector="differential",
                 target=4,
                 images=torch.randint(0, 256, (2, 3, 4, 5), generator=generator(2), dtype=torch.uint8),
                 labels=torch.tensor([0, 2]),
@@ -206,7 +205,7 @@ def test_tensors_may_be_views_part_of_a_graph_or_empty() -> None:
     mask = torch.rand(1, 5, 4, generator=generator(0)).requires_grad_().transpose(1, 2)
     pattern = torch.rand(1, 4, 5, generator=generator(1)).expand(3, -1, -1)
     none = torch.zeros(0, dtype=torch.int64)
-    empty = Examples("contrastive", 4, torch.zeros(0, 3, 4, 5, dtype=torch.uint8), none, none, none, none)
+    empty = Examples("differential", 4, torch.zeros(0, 3, 4, 5, dtype=torch.uint8), none, none, none, none)
     before = replace(with_trigger(Patch(mask, pattern)), examples=(empty,))
     after = ScanReport.from_json(before.to_json())
     assert torch.equal(trigger(after).mask, mask)
@@ -254,7 +253,6 @@ TRIGGER = ("findings", 0, "targets", 0, "trigger")
         (("verdict",), "fine"),
         (("num_images",), "many"),
         (("findings", 0, "verdict"), "fine"),
-        (("findings", 0, "other_rules", "contrastive-paper"), "fine"),
         (("findings", 0, "measures", 0, "tone"), "loud"),
         (("findings",), 5),
         (TRIGGER, []),

@@ -9,13 +9,12 @@ from torch import Tensor, nn
 import planted
 from fedmend.detection import (
     Case,
-    Contrastive,
+    ContrastivePaper,
     Detector,
     Differential,
     Finding,
     Need,
     ScanReport,
-    SizeLimitedSearch,
     Target,
     find_detector,
     recovered,
@@ -29,7 +28,7 @@ from fedmend.triggers import Patch
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-BRIEF = Contrastive(search=SizeLimitedSearch(steps=2, explore=1, restarts=1))
+BRIEF = ContrastivePaper(alpha=0.1, beta=0.03, steps=2)
 
 
 def scanned(
@@ -112,19 +111,19 @@ def test_several_detectors_in_any_order_find_what_each_finds_alone(world: plante
     other = Stub(verdict="inconclusive", name="other")
     both, turned = (scanned(world, world.clean, order) for order in ((BRIEF, other), [other, BRIEF]))
     alone = scanned(world, world.clean, other)
-    assert [finding.detector for finding in both.findings] == ["contrastive", "other"]
-    assert [finding.detector for finding in turned.findings] == ["other", "contrastive"]
+    assert [finding.detector for finding in both.findings] == ["contrastive-paper", "other"]
+    assert [finding.detector for finding in turned.findings] == ["other", "contrastive-paper"]
     assert torch.equal(mask(both), mask(scanned(world, world.clean)))
     assert both.findings[0].loss_curve == turned.findings[1].loss_curve
     assert both.findings[1].suspicious == turned.findings[0].suspicious == alone.findings[0].suspicious
     assert both.verdict == "inconclusive"
     assert "other: Frozen: True." in both.reason
-    assert [shown.detector for shown in both.examples] == ["contrastive"]
+    assert [shown.detector for shown in both.examples] == ["contrastive-paper"]
 
 
 def test_two_of_one_name_are_numbered(world: planted.World) -> None:
     found = scanned(world, world.clean, (Stub(), BRIEF, Stub(verdict="backdoored")))
-    assert [each.detector for each in found.findings] == ["stub (1)", "contrastive", "stub (2)"]
+    assert [each.detector for each in found.findings] == ["stub (1)", "contrastive-paper", "stub (2)"]
     assert found.reason == "stub (2): Frozen: True."
 
 
@@ -191,7 +190,7 @@ def test_without_labels_accuracy_is_unknown(world: planted.World) -> None:
         (
             {"labels": None},
             {Need.LABELS},
-            "needs the images' labels.*such as differential, contrastive, contrastive-thorough",
+            "needs the images' labels.*such as differential, contrastive-paper-mnist",
         ),
         (
             {"reference": None, "images": None, "labels": None},
@@ -207,7 +206,7 @@ def test_what_is_missing_is_named_with_detectors_that_need_less(
         scanned(world, world.clean, Stub(frozenset(needs)), **lacks)
 
 
-@pytest.mark.parametrize("wrong", [Contrastive, lambda case, rng, progress: None, "contrastive", (3,)])
+@pytest.mark.parametrize("wrong", [Differential, lambda case, rng, progress: None, "differential", (3,)])
 def test_what_is_no_detector_is_refused(world: planted.World, wrong: Any) -> None:
     with pytest.raises(ConfigError, match="expected a detector: an object with needs"):
         scanned(world, world.clean, wrong)
@@ -230,10 +229,10 @@ def test_what_is_no_finding_is_refused(world: planted.World) -> None:
 
 
 def test_detectors_are_found_by_name(world: planted.World) -> None:
-    detector: Detector = find_detector("Contrastive_Thorough")
-    assert detector == find_detector("contrastive-thorough")
-    with pytest.raises(ConfigError, match="there is no detector 'contrastiv'; did you mean contrastive"):
-        find_detector("contrastiv")
+    detector: Detector = find_detector("Contrastive_Paper_MNIST")
+    assert detector == find_detector("contrastive-paper-mnist")
+    with pytest.raises(ConfigError, match="there is no detector 'differentia'; did you mean differential"):
+        find_detector("differentia")
 
 
 # Whole scans

@@ -80,7 +80,7 @@ class Made:
     @classmethod
     def finding(cls, verdict: Verdict = "backdoored", **changes: Any) -> Finding:
         values = {
-            "detector": "contrastive",
+            "detector": "differential",
             "verdict": verdict,
             "reason": f"Reason for {verdict}.",
             "suspicious": 0.931,
@@ -92,13 +92,12 @@ class Made:
             "loss_curve": tuple(1 / (step + 1) for step in range(60)),
             "stop_reason": "nothing changed any more.",
             "seconds": 6.43,
-            "other_rules": {"the paper’s rule": "inconclusive"},
         }
         return Finding(**(values | changes))
 
     @staticmethod
     def examples(
-        detector: str = "contrastive", count: int = 8, channels: int = 1, side: int = 28
+        detector: str = "differential", count: int = 8, channels: int = 1, side: int = 28
     ) -> Examples:
         labels = torch.arange(count) % 3
         generator = torch.Generator().manual_seed(0)

@@ -26,11 +26,11 @@ SHAPES: list[tuple[str, dict[str, Any], dict[str, Any], tuple[str, ...], tuple[s
         "nothing but a verdict",
         {
             "measures": (), "targets": (), "loss_curve": (), "stop_reason": "", "notes": (), "settings": {},
-            "other_rules": {}, "limit": NAN,
+            "limit": NAN,
         },
         {"examples": (), "suspect_accuracy": None, "reference_accuracy": None, "class_names": ()},
         ("Suspicious 0.93 Limit –", "Images 30"),
-        ("Measures", "Target", "Search", "How it was", "Other rules", "Success", "Patch size", "Accuracy on"),
+        ("Measures", "Target", "Search", "How it was", "Success", "Patch size", "Accuracy on"),
     ),
     (
         "target without trigger", {"targets": (Target(2, 0.5, (0, 1)),)}, {},
@@ -52,7 +52,6 @@ SHAPES: list[tuple[str, dict[str, Any], dict[str, Any], tuple[str, ...], tuple[s
         ("Suspicious – Limit ∞",), ("Loss of the search",),
     ),
     ("no loss", {"loss_curve": ()}, {}, ("Stopped: nothing changed",), ("loss by step",)),
-    ("no other rules", {"other_rules": {}}, {}, (), ("Other rules",)),
 ]  # fmt: skip
 
 

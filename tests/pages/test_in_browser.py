@@ -82,7 +82,6 @@ def test_fits_every_width_and_draws_every_image(made: Any, tmp_path: Path) -> No
         "clean",
         detector="D" * 90,
         measures=(made.measure(name="M" * 60, reading="R" * 90),),
-        other_rules={"O" * 90: "clean"},
     )
     long_names = render(
         made.everything(

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 import planted
-from fedmend.detection import Case, Contrastive, Differential, Finding, ScanReport, SizeLimitedSearch, scan
+from fedmend.detection import Case, ContrastivePaper, Differential, Finding, ScanReport, scan
 from fedmend.errors import DataError
 from fedmend.evaluation import accuracy, attack_success_rate
 from fedmend.goals import AllToOne
@@ -17,7 +17,7 @@ from fedmend.parameters import flatten
 from fedmend.repairs import FIVE_EPOCHS, Candidate, Context, HoldOutGate, RepairReport, Unlearning, repair
 from fedmend.repairs.repair_report import UnlearningDetails
 
-BRIEF = Contrastive(search=SizeLimitedSearch(steps=2, restarts=1))
+BRIEF = ContrastivePaper(alpha=0.1, beta=0.03, steps=2)
 
 
 @pytest.fixture(scope="module")

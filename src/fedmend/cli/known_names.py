@@ -2,8 +2,6 @@
 
 DETECTORS = (
     "differential",
-    "contrastive",
-    "contrastive-thorough",
     "contrastive-paper-mnist",
     "contrastive-paper-cifar10",
     "contrastive-paper-gtsrb",

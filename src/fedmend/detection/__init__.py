@@ -21,22 +21,18 @@ from fedmend.detection.base import (
     most_suspicious,
     recovered,
 )
-from fedmend.detection.contrastive import THOROUGH, Contrastive
 from fedmend.detection.contrastive_paper import PAPER_SETTINGS, ContrastivePaper
-from fedmend.detection.decision import PaperThresholds, Thresholds
+from fedmend.detection.contrastive_rule import PaperThresholds
 from fedmend.detection.difference_rule import DifferenceLimits
 from fedmend.detection.differential import Differential
 from fedmend.detection.differential_scan import Effort
 from fedmend.detection.scan_report import Examples, ScanReport
 from fedmend.detection.scanning import scan
 from fedmend.detection.search.few_pixels import FewPixels, FoundTrigger, few_pixel_triggers, moved
-from fedmend.detection.search.size_limited_search import SizeLimitedSearch
 from fedmend.kinds import from_table
 
 DETECTORS: dict[str, Callable[..., Detector]] = {
     "differential": Differential,
-    "contrastive": Contrastive,
-    "contrastive-thorough": partial(replace, THOROUGH),
     "contrastive-paper-mnist": partial(replace, PAPER_SETTINGS["mnist"]),
     "contrastive-paper-cifar10": partial(replace, PAPER_SETTINGS["cifar10"]),
     "contrastive-paper-gtsrb": partial(replace, PAPER_SETTINGS["gtsrb"]),
@@ -60,9 +56,7 @@ def find_detector(name: str) -> Detector:
 __all__ = [
     "DETECTORS",
     "PAPER_SETTINGS",
-    "THOROUGH",
     "Case",
-    "Contrastive",
     "ContrastivePaper",
     "Covered",
     "Detector",
@@ -77,9 +71,7 @@ __all__ = [
     "Need",
     "PaperThresholds",
     "ScanReport",
-    "SizeLimitedSearch",
     "Target",
-    "Thresholds",
     "few_pixel_triggers",
     "find_detector",
     "measured",

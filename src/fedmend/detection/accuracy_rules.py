@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from torch import Tensor
 
-POOR = 0.25
+_POOR = 0.25
 """A model that gets less than this fraction of the way from chance to 1 can't carry a verdict."""
 _FAIR = 0.4
 """Below this fraction of the way, a clean verdict needs a person who says that so low an accuracy is expected."""
@@ -70,7 +70,7 @@ def far_from_expected(name: str, accuracy: float, expected: float | None, images
 
 def hardly_better_than_chance(name: str, accuracy: float, classes: int) -> Iterator[str]:
     """In words, if an accuracy is that low."""
-    if accuracy < _of_the_way(POOR, classes):
+    if accuracy < _of_the_way(_POOR, classes):
         yield (
             f"The {name} gets only {accuracy:.0%} of the images right, hardly better than chance ({1 / classes:.0%}). "
             f"{_CHECK}, or use better models."

@@ -186,7 +186,6 @@ class Finding:
         loss_curve: of a search, one loss per step.
         stop_reason: why the search ended.
         seconds: how long it took. A scan fills it in for a method that leaves it out.
-        other_rules: other rules' decisions on the same measures, by name.
         p_value: how often an honest model would look at least as suspicious, in (0, 1]; None if that isn't known.
         coverage: which families of backdoors were searched for, and which were not; empty for a method that has none.
     """
@@ -206,7 +205,6 @@ class Finding:
     loss_curve: tuple[float, ...] = ()
     stop_reason: str = ""
     seconds: float = 0.0
-    other_rules: dict[str, Verdict] = field(default_factory=dict)
     p_value: float | None = None
     coverage: tuple[Covered, ...] = ()
 

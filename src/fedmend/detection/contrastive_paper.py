@@ -8,10 +8,10 @@ from typing import ClassVar
 import torch
 
 from fedmend.checked_settings import Count, NonNegative, Positive, settings
-from fedmend.detection import decision
+from fedmend.detection import contrastive_rule
 from fedmend.detection.base import Case, Finding, Need, Target
 from fedmend.detection.contrastive_loss import StampedLoss
-from fedmend.detection.decision import PaperThresholds
+from fedmend.detection.contrastive_rule import PaperThresholds
 from fedmend.detection.model_pair import accelerated_pair
 from fedmend.detection.patch_evidence import measure_patch
 from fedmend.detection.search.penalty_search import PenaltySearch
@@ -61,15 +61,16 @@ class ContrastivePaper:
         with accelerated_pair(case, self.layer) as pair:
             found = search(StampedLoss(pair, self.alpha), pair.images, rng, progress)
             evidence = measure_patch(case, self.layer, found)
+        verdict, reason = contrastive_rule.decide(evidence, self.thresholds)
         return Finding(
             detector="contrastive-paper",
-            verdict=decision.paper_rule(evidence, self.thresholds),
-            reason=decision.paper_reason(evidence, self.thresholds),
+            verdict=verdict,
+            reason=reason,
             suspicious=evidence.reasr,
             limit=self.thresholds.reasr,
-            measures=decision.paper_measures(evidence, self.thresholds),
+            measures=contrastive_rule.measures(evidence, self.thresholds),
             targets=(Target(evidence.target, evidence.reasr, trigger=found.trigger.to("cpu")),),
-            warnings=decision.search_warnings(evidence),
+            warnings=contrastive_rule.warnings(evidence),
             notes=pair.notes,
             settings=asdict(self),
             loss_curve=found.loss_curve,

@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from torch import Tensor
 
 from fedmend.checked_settings import NonNegative, settings
-from fedmend.detection.accuracy_rules import POOR
 from fedmend.detection.base import Measure, Verdict
 from fedmend.detection.comparing import Comparison
 from fedmend.detection.search.aimed_search import Strength
@@ -66,7 +65,6 @@ class Evidence:
         comparisons: one per family that was searched.
         together: of triggers that work in both models; None if that was not searched.
         blind: why a model can't be searched; None if both can.
-        reference_accuracy, suspect_accuracy: on the unstamped images, in [0, 1]; None without labels.
         class_names: one per class.
         not_searched: families that were left out.
         forgotten: classes that the reference hardly predicts any more, see :func:`forgotten_classes`.
@@ -77,18 +75,11 @@ class Evidence:
     comparisons: tuple[Comparison, ...]
     together: Comparison | None
     blind: str | None
-    reference_accuracy: float | None
-    suspect_accuracy: float | None
     class_names: tuple[str, ...]
     not_searched: tuple[str, ...]
     forgotten: frozenset[int] = frozenset()
     cut: tuple[str, ...] = ()
     undecided: bool = False
-
-
-def accuracy_of(logits: Tensor, labels: Tensor | None) -> float | None:
-    """The fraction of images that logits (N, classes) classify right; None without labels, int64 (N,)."""
-    return None if labels is None else float((logits.argmax(1) == labels.to(logits.device)).float().mean())
 
 
 def forgotten_classes(predictions: Tensor, labels: Tensor | None, classes: int) -> frozenset[int]:
@@ -111,13 +102,6 @@ def forgotten_classes(predictions: Tensor, labels: Tensor | None, classes: int) 
 
 def decide(evidence: Evidence, limits: DifferenceLimits) -> tuple[Verdict, str]:
     """The verdict, and the reason in words."""
-    chance = 1 / len(evidence.class_names)
-    for name, value in (("reference", evidence.reference_accuracy), ("suspect", evidence.suspect_accuracy)):
-        if value is not None and value < chance + POOR * (1 - chance):
-            return "inconclusive", (
-                f"The {name} gets only {value:.0%} of the images right; chance is {chance:.0%}. Check that images, "
-                "labels and models match, or use better models."
-            )
     if evidence.blind is not None:
         return "inconclusive", (
             f"{evidence.blind[0].upper()}{evidence.blind[1:]}. A search by gradient says nothing about such a model; "

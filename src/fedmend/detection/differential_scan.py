@@ -8,7 +8,6 @@ from typing import Literal
 
 import torch
 
-from fedmend.detection import difference_rule
 from fedmend.detection.base import Case, Target
 from fedmend.detection.comparing import Comparison, compare
 from fedmend.detection.difference_rule import IN_BOTH, DifferenceLimits, Evidence
@@ -92,8 +91,6 @@ class DifferentialScan:
             comparisons=tuple(comparisons),
             together=together,
             blind=blind,
-            reference_accuracy=difference_rule.accuracy_of(case.reference_logits, case.labels),
-            suspect_accuracy=difference_rule.accuracy_of(case.suspect_logits, case.labels),
             class_names=tuple(case.class_name(each) for each in range(self.forward.classes)),
             not_searched=(*self._not_searched(), *self.cut),
             forgotten=self.forgotten,

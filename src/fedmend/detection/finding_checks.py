@@ -53,11 +53,8 @@ def _problems(finding: Finding, classes: int | None) -> Iterator[str]:
         yield from _number("p_value", finding.p_value)
         if not 0 <= finding.p_value <= 1:
             yield f"p_value must be in [0, 1] or None; got {finding.p_value}"
-    for name in ("settings", "other_rules"):
-        if not isinstance(getattr(finding, name), dict):
-            yield f"{name} must be a dict; got {getattr(finding, name)!r}"
-    for name, verdict in finding.other_rules.items():
-        yield from _one_of(f"other_rules[{name!r}]", verdict, Verdict)
+    if not isinstance(finding.settings, dict):
+        yield f"settings must be a dict; got {finding.settings!r}"
 
 
 def _measure(where: str, measure: Measure) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""A patch's effect on both models: the evidence for contrastive verdicts."""
+"""A recovered patch's effect on the suspect: what the contrastive paper's rule judges."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import Tensor
 
 from fedmend.detection.base import Case
 from fedmend.detection.search.features import FeatureMap
-from fedmend.detection.search.recovery import Recovered
+from fedmend.detection.search.penalty_search import Recovered
 from fedmend.evaluation import feature_mse
 from fedmend.inference import frozen
 
@@ -23,57 +23,38 @@ class Evidence:
         target_name: its name.
         mse: squared L2 norm of the change of the suspect's features under the patch, averaged over the images.
         reasr: fraction of stamped images of other classes that the suspect sends to the target.
-        reference_agreement: fraction of the same stamped images that the reference sends there.
-        reference_accuracy: on the unstamped images; None without labels.
         mask_fraction: the mask's size, as a fraction of the image.
-        num_classes: number of the models' classes.
         converged: False if the search's loss was still falling at the end.
-        control_reasr: REASR, in the reference alone, of a patch of at most twice the size, found by a shorter search
-            with the roles swapped; None if there was no such search.
     """
 
     target: int
     target_name: str
     mse: float
     reasr: float
-    reference_agreement: float
-    reference_accuracy: float | None
     mask_fraction: float
-    num_classes: int
     converged: bool
-    control_reasr: float | None = None
 
 
 def measure_patch(case: Case, layer: str, found: Recovered) -> Evidence:
-    """Measure a recovered patch on the case's models as given, in their own precision.
+    """Measure a recovered patch on the case's suspect as given, in its own precision.
 
     Args:
-        case: with a reference and images.
+        case: with images.
         layer: whose outputs are the features.
         found: the search's result.
     """
-    assert case.reference is not None
-    pixels, truth = case.pixels, case.truth
+    pixels = case.pixels
     features = FeatureMap(case.suspect, layer)
-    with frozen(case.suspect, case.reference), torch.no_grad():
+    with frozen(case.suspect), torch.no_grad():
         clean = case.suspect_logits if layer == "logits" else features(pixels)[0]
-        stamped = found.trigger.apply(pixels)
-        stamped_features, logits = features(stamped)
-        by_suspect = logits.argmax(1)
-        by_reference = FeatureMap(case.reference)(stamped)[1].argmax(1)
-    classes = logits.shape[1]
-    target, reasr = most_frequent_target(by_suspect, truth, classes)
-    others = truth != target
-    right = case.reference_logits.argmax(1) == truth
+        stamped_features, logits = features(found.trigger.apply(pixels))
+    target, reasr = most_frequent_target(logits.argmax(1), case.truth, logits.shape[1])
     return Evidence(
         target=target,
         target_name=case.class_name(target),
         mse=feature_mse(clean, stamped_features),
         reasr=reasr,
-        reference_agreement=int((by_reference[others] == target).sum()) / int(others.sum()),
-        reference_accuracy=None if case.labels is None else int(right.sum()) / len(truth),
         mask_fraction=found.trigger.size / (pixels.shape[2] * pixels.shape[3]),
-        num_classes=classes,
         converged=found.converged,
     )
 

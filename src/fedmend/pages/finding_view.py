@@ -73,7 +73,6 @@ class FindingView:
         suspicious, limit: the detector's one number and its limit.
         targets: the first few, shown with pictures; all_targets: all of them.
         examples: a group for each target that has some.
-        other_rules: other rules' decisions on the same measures, by name.
     """
 
     key: str
@@ -87,7 +86,6 @@ class FindingView:
     all_targets: list[TargetView]
     examples: list[ExampleGroup]
     loss_chart: Markup | None
-    other_rules: list[tuple[str, words.Wording]]
 
     @property
     def pictured(self) -> bool:
@@ -123,7 +121,6 @@ def _view(key: str, finding: Finding, scan: ScanReport) -> FindingView:
         all_targets=[_target(target, scan.class_names, with_pictures=False) for target in finding.targets],
         examples=_examples(finding, scan),
         loss_chart=charts.loss_chart(f"{key}-loss", finding.loss_curve),
-        other_rules=[(name, words.VERDICTS[verdict]) for name, verdict in finding.other_rules.items()],
     )
 
 

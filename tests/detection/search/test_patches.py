@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from fedmend.detection.search.patches import Patches, stamped
+from fedmend.detection.search.patches import Patches
 from fedmend.errors import ModelError
 from fedmend.seeds import generator
 
@@ -21,16 +21,6 @@ def test_masks_are_scaled_to_the_limit_by_hand() -> None:
         assert torch.allclose(masks, torch.tensor(expected)[:, None, None])
         assert torch.allclose(patterns, torch.tensor([[[0.5, 1.0]], [[0.0, 0.75]]]).expand(3, 2, 1, 2))
     assert torch.allclose(patches(0.125)[0].flatten(1).sum(1), torch.tensor([0.125, 0.125, 0.0]))
-
-
-def test_stamping_by_hand() -> None:
-    masks, patterns = (
-        torch.tensor([[[[0.0, 0.25]]], [[[1.0, 0.5]]]]),
-        torch.tensor([[[[1.0, 1.0]]], [[[0.5, 0.0]]]]),
-    )
-    images = torch.tensor([[[[0.0, 0.0]]], [[[1.0, 0.5]]]])
-    expected = [[[0.0, 0.25], [1.0, 0.625]], [[0.5, 0.0], [0.5, 0.25]]]
-    assert torch.equal(stamped(masks, patterns, images), torch.tensor(expected)[:, :, None, None])
 
 
 @pytest.mark.parametrize(("limit", "penalty"), [(None, 0.0), (None, 0.01), (1.0, 0.0), (3.5, 0.25)])

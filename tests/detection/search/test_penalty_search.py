@@ -1,10 +1,11 @@
+import math
 from dataclasses import replace
 
 import pytest
 import torch
 from torch import Tensor
 
-from fedmend.detection.search.penalty_search import PenaltySearch
+from fedmend.detection.search.penalty_search import PenaltySearch, fall, has_settled
 from fedmend.errors import ConfigError, ModelError
 from fedmend.seeds import generator
 
@@ -50,13 +51,12 @@ def test_a_loss_that_still_falls_has_not_converged(slope: float, converged: bool
     assert PenaltySearch(beta=0.0, steps=8)(falling, IMAGES, generator(0)).converged == converged
 
 
-def test_it_has_no_variants_and_the_seed_alone_decides() -> None:
+def test_the_seed_alone_decides() -> None:
     search = PenaltySearch(beta=0.01, steps=50)
     first, again, other = (search(whiten, IMAGES, generator(seed)) for seed in (1, 1, 2))
     assert torch.equal(first.trigger.mask, again.trigger.mask)
     assert first.loss_curve == again.loss_curve
     assert not torch.equal(first.trigger.mask, other.trigger.mask)
-    assert first.variants == ()
 
 
 def test_progress_is_reported() -> None:
@@ -89,3 +89,15 @@ def test_settings_out_of_range_are_refused(name: str, values: list[float]) -> No
     for value in values:
         with pytest.raises(ConfigError, match=name):
             replace(PenaltySearch(beta=0.1), **{name: value})
+
+
+def test_how_far_a_loss_fell_by_hand() -> None:
+    assert fall([99, 99, 9, 9, 5, 7, 1, 3]) == pytest.approx(6 - 2)
+    assert fall([9, 4, 6, 1, 3]) == pytest.approx(1 - 3)
+    assert fall([1, 1, 1]) == math.inf
+
+
+def test_a_tenth_is_little() -> None:
+    assert has_settled([0, 0, 0, 0, 0.1, 0.1, 0, 0])
+    assert not has_settled([0, 0, 0, 0, 0.11, 0.11, 0, 0])
+    assert not has_settled([0, 0, 0])

@@ -45,6 +45,7 @@ class Family:
             fraction of the image; of an addition, the root mean square of the change.
         lr: of each step.
         batch_size: images per candidate and exploration step (one while there are more aims than ``many``).
+        additive: whether its triggers are additive changes; otherwise they are patches.
     """
 
     name: str
@@ -52,20 +53,23 @@ class Family:
     sizes: tuple[float, ...]
     lr: float
     batch_size: int
+    additive: bool = False
 
     def candidates(self, count: int, images: Tensor, rng: torch.Generator) -> Candidates:
         """Draw ``count`` candidates for ``images``, float (N, C, H, W)."""
-        if self.name == "addition":
+        if self.additive:
             return Additions.random(count, images, rng, self.sizes[0])
         return Patches.random(count, images, rng, _FAINT)
 
     def unit(self, images: Tensor) -> int:
         """What a size is multiplied by to give a candidate's limit: of a patch, the number of pixels."""
-        return 1 if self.name == "addition" else images[0, 0].numel()
+        return 1 if self.additive else images[0, 0].numel()
 
 
 PATCHES = Family("patch", (0.3, 0.04), (0.3, 0.16, 0.08, 0.04, 0.02, 0.01), lr=0.5, batch_size=1)
 SMALL_PATCHES = Family("patch", (0.16, 0.04), (0.16, 0.08, 0.04, 0.02, 0.01), lr=0.5, batch_size=1)
 """For triggers that work in both models, and for two classes: larger ones work in honest models, too."""
 PAIR_PATCHES = Family("patch", (0.16, 0.04), (0.04, 0.02, 0.01, 0.005), lr=0.5, batch_size=1)
-ADDITIONS = Family("addition", (0.1, 0.04), (0.1, 0.06, 0.04, 0.025, 0.015), lr=0.25, batch_size=2)
+ADDITIONS = Family(
+    "addition", (0.1, 0.04), (0.1, 0.06, 0.04, 0.025, 0.015), lr=0.25, batch_size=2, additive=True
+)

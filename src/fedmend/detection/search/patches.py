@@ -97,12 +97,6 @@ class Patches:
         return losses.detach() + penalty * _sums(masks).flatten()
 
 
-def stamped(masks: Tensor, patterns: Tensor, images: Tensor) -> Tensor:
-    """Every image, (N, C, H, W), stamped with each of S patches: (S, N, C, H, W)."""
-    masks, patterns = masks[:, None], patterns[:, None]
-    return masks * patterns + (1 - masks) * images
-
-
 def _scales(masks: Tensor, limit: float | None) -> Tensor:
     return (
         (limit / _sums(masks).clamp_min(_NO_MASK)).clamp_max(1) if limit is not None else masks.new_ones(())

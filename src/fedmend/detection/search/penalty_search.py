@@ -3,15 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from statistics import fmean
 
 import torch
 from torch import Tensor
 
 from fedmend.checked_settings import Count, NonNegative, Positive, settings
 from fedmend.detection.search.patches import Patches
-from fedmend.detection.search.recovery import STAGE, Recovered, has_settled
 from fedmend.progress import Progress, silent
 from fedmend.triggers import Patch
+
+_STAGE = "trigger inversion"
+_FALLING = 0.1
+
+
+@dataclass(frozen=True, eq=False)
+class Recovered:
+    """A recovered trigger and how the search went.
+
+    Attributes:
+        trigger: the last mask and pattern, on the images' device.
+        loss_curve: the loss of each step.
+        stop_reason: why the search ended.
+        converged: False if the loss was still falling when the steps ran out.
+    """
+
+    trigger: Patch
+    loss_curve: tuple[float, ...]
+    stop_reason: str
+    converged: bool
 
 
 @settings
@@ -55,10 +76,23 @@ class PenaltySearch:
                 images[None], lambda stamped: loss(stamped, everything), self.lr, penalty=self.beta
             )
             losses += now.tolist()
-            progress(STAGE, step, self.steps)
+            progress(_STAGE, step, self.steps)
         return Recovered(
             trigger=Patch(mask[0], pattern[0]),
             loss_curve=tuple(losses),
             stop_reason=f"all {self.steps} steps were used",
             converged=has_settled(losses),
         )
+
+
+def has_settled(losses: list[float]) -> bool:
+    """Whether the mean loss of the last quarter of the steps is at most 0.1 below that of the quarter before."""
+    return fall(losses) <= _FALLING
+
+
+def fall(losses: list[float]) -> float:
+    """The drop of the mean loss from the third quarter of the steps to the last; infinite for under four steps."""
+    window = len(losses) // 4
+    if window == 0:
+        return float("inf")
+    return fmean(losses[-2 * window : -window]) - fmean(losses[-window:])
