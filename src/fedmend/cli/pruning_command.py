@@ -42,6 +42,7 @@ def prune_run(
     device: str,
     seed: int,
     out: Path,
+    overwrite: bool,
 ) -> tuple[RepairReport, str]:
     """Repair a run's last model; write the model, repair.json, the attack's evaluation and the page.
 
@@ -104,7 +105,7 @@ def prune_run(
     measured = evaluate(run, others, stages, report)
     repair_file = {"repair.json": report.to_json() + "\n"}
     results = {**model_file(model, out.name), **repair_file, **prune_evaluation_file(measured)}
-    page = save_results(out.parent, results)
+    page = save_results(out.parent, results, overwrite=overwrite)
     return report, f"{summary(report, measured)}\nReport: {page}"
 
 

@@ -19,7 +19,6 @@ from fedmend.cli.saving import (
     check_folder,
     make_way,
     model_file,
-    refuse_to_replace,
     save_results,
     scan_files,
 )
@@ -106,6 +105,7 @@ def repair(
             device,
             seed,
             out,
+            overwrite,
         )
         show(report.to_json() if as_json else text)
         return EXIT_CODES[report.outcome]
@@ -129,8 +129,6 @@ def repair(
     if max_accuracy_drop is not None:
         gate = replace(gate, max_accuracy_drop=max_accuracy_drop)
     loaded = load_case(suspect, reference, model, data, device, seed, expected_accuracy)
-    if not overwrite:
-        refuse_to_replace(out.parent, loaded.provenance)
     own = loaded.repair_images(repair_images, seed)
     case = loaded.to_scan()
     with progress_bars(stages=1 + SEARCHES + 2 * gate.max_passes) as progress:
@@ -151,7 +149,7 @@ def repair(
         **repair_file,
         **evaluation_file(measured),
     }
-    page = save_results(out.parent, results)
+    page = save_results(out.parent, results, overwrite=overwrite)
     text = f"{summary(found)}\n{outcome(report)}\n{in_words(measured)}Report: {page}"
     show(report.to_json() if as_json else text)
     return EXIT_CODES[report.outcome]

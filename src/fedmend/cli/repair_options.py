@@ -95,7 +95,10 @@ from fedmend.cli import known_names, options
     help="The repaired model, .safetensors. A file that is there already is an error.",
 )
 @click.option(
-    "--overwrite", is_flag=True, help="Remove a file at --out before the work begins, whatever the outcome."
+    "--overwrite",
+    is_flag=True,
+    help="Remove a file at --out before the work begins, whatever the outcome, and give up earlier reports beside it.  "
+    "[default: the reports are moved to a folder there, earlier-1 and so on]",
 )
 def repair(**given: Any) -> int:
     """Scan the model file SUSPECT and, if it is backdoored, write a repaired model.
