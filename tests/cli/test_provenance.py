@@ -103,9 +103,9 @@ def test_an_earlier_report_is_kept_beside_the_new_one(run: Run, files: Any, tmp_
         assert provenance is not None
         assert provenance.suspect.name == files.model(name)
         if number == 0:
-            (tmp_path / "trigger.safetensors").write_bytes(b"of the first scan")
+            (tmp_path / "trigger-2.safetensors").write_bytes(b"of the first scan")
         made.append(results(tmp_path))
-    assert "trigger.safetensors" not in made[1]
+    assert "trigger-2.safetensors" not in made[1]
     for number in (1, 2):
         assert results(tmp_path / f"earlier-{number}") == made[number - 1]
 
