@@ -85,19 +85,6 @@ def test_figures_that_are_not_finite_survive_json() -> None:
     assert repr(again) == repr(wrong)
 
 
-@pytest.mark.parametrize(
-    ("outcome", "verdict", "headline"),
-    [
-        ("repaired", "clean", "REPAIRED"),
-        ("repaired", None, "REPAIRED, not scanned again"),
-        ("failed", None, "FAILED"),
-        ("not needed", None, "NOT NEEDED"),
-    ],
-)
-def test_the_headline_says_that_nothing_verified_a_repair(outcome: Any, verdict: Any, headline: str) -> None:
-    assert replace(report(None), outcome=outcome, verdict_after=verdict).headline == headline
-
-
 def test_what_is_no_report_is_refused() -> None:
     table = json.loads(report(PRUNED).to_json())
     for damaged in (

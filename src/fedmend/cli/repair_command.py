@@ -32,7 +32,7 @@ from fedmend.repairs import repair as run_repair
 from fedmend.repairs.repairing import SEARCHES
 
 HELD_OUT_IMAGES = 500
-EXIT_CODES = {"repaired": 0, "not needed": 4, "failed": 1, "undecided": 3}
+EXIT_CODES = {"repaired": 0, "failed": 1, "undecided": 3, "not needed": 4, "unverified": 5}
 
 
 def repair(
@@ -157,7 +157,7 @@ def repair(
 
 def outcome(report: RepairReport) -> str:
     """A repair's outcome and reason for a person."""
-    return f"{report.headline}. {report.reason}"
+    return f"{report.outcome.upper()}. {report.reason}"
 
 
 def _refuse(options_given: Mapping[str, object], by: str) -> None:
