@@ -1,7 +1,6 @@
 import json
 import math
 from dataclasses import replace
-from typing import Any
 
 import pytest
 

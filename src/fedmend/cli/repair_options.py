@@ -109,9 +109,10 @@ def repair(**given: Any) -> int:
 
     The folder of --out also gets repair.json and report.html, and when unlearning scan.json and trigger.safetensors. A
     model is written only if it was repaired: on images that had no part in the repair its clean accuracy held and no
-    trigger that was found still works, and a new scan finds no backdoor in it. Where no new scan was possible, the outcome is
-    "unverified": the model is written, but nothing shows that the backdoor is gone. If SUSPECT is a checkpoint in the folder of a run of fedmend simulate,
-    the attack's success before and after is measured when the repair is over.
+    trigger that was found still works, and a new scan finds no backdoor in it. Where no new scan was possible, the
+    outcome is "unverified": the model is written, but nothing shows that the backdoor is gone. If SUSPECT is a
+    checkpoint in the folder of a run of fedmend simulate, the attack's success before and after is measured when the
+    repair is over.
 
     Exit code: 0 repaired, 1 the repair failed, 2 bad input, 3 the scan was inconclusive, 4 nothing to repair,
     5 unverified.

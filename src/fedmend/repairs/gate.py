@@ -28,8 +28,8 @@ from fedmend.triggers import Addition, Patch
 class Gate:
     """What a repair may cost and what it must achieve.
 
-    A model passes if its accuracy held, a new scan finds it clean, and no found trigger still works. An inconclusive new
-    scan does not pass; where none is possible, the outcome is "unverified".
+    A model passes if its accuracy held, a new scan finds it clean, and no found trigger still works. An inconclusive
+    new scan does not pass; where none is possible, the outcome is "unverified".
 
     Attributes:
         max_accuracy_drop: the largest drop of the clean accuracy, as a fraction, plus one standard error: on a few

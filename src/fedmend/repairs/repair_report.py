@@ -170,8 +170,9 @@ class RepairReport:
 
     Attributes:
         outcome: "repaired"; "unverified": the accuracy held and no found trigger works, but no scan of the result
-            confirmed that the backdoor is gone; "failed": the model lost too much accuracy, or is still backdoored; "not needed": the scan
-            found no backdoor; "undecided": the scan was inconclusive, or recovered nothing that this method can use.
+            confirmed that the backdoor is gone; "failed": the model lost too much accuracy, or is still backdoored;
+            "not needed": the scan found no backdoor; "undecided": the scan was inconclusive, or recovered nothing that
+            this method can use.
         reason: the outcome in a sentence or two.
         method: the name of its class. settings: its settings, the gate's and the seed, by name.
         accuracy_before, accuracy_after: clean accuracy of the suspect and of the repaired model, on the images that the

@@ -130,8 +130,8 @@ def repair_by_votes(
         progress: see ``fedmend.progress``.
 
     Returns:
-        The repaired model, or None unless the outcome is "repaired" or "unverified"; the report; and the model after each stage, for
-        research only: the gate has not judged them.
+        The repaired model, or None unless the outcome is "repaired" or "unverified"; the report; and the
+        model after each stage, for research only: the gate has not judged them.
 
     Raises:
         DataError: no client's reply counts, images without labels, or validation images without images to judge by.
