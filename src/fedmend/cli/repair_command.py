@@ -27,7 +27,7 @@ from fedmend.detection import Effort
 from fedmend.detection import scan as run_scan
 from fedmend.errors import ConfigError
 from fedmend.pages import evaluation_file
-from fedmend.repairs import REPAIRS, FederatedPruning, HoldOutGate, RepairReport
+from fedmend.repairs import REPAIRS, FederatedPruning, HoldOutGate, RepairReport, Unlearning
 from fedmend.repairs import repair as run_repair
 from fedmend.repairs.repairing import SEARCHES
 
@@ -47,6 +47,7 @@ def repair(
     repair_method: str,
     method: str,
     effort: Effort | None,
+    memory: int | None,
     repair_images: int,
     validation_images: int,
     held_out_images: int | None,
@@ -75,6 +76,7 @@ def repair(
                 "--resize": data.resize,
                 "--classes": data.classes,
                 "--effort": effort,
+                "--memory": memory,
                 "--expected-accuracy": expected_accuracy,
             },
             f"--method {repair_method}",
@@ -121,10 +123,12 @@ def repair(
         missing = {"--model": model.architecture, "--data": data.source}
         names = ", ".join(name for name, value in missing.items() if value is None)
         raise ConfigError(f"--method unlearn needs {names} as well")
+    if isinstance(repairer, Unlearning):
+        repairer = replace(repairer, memory=memory)
     make_way(out, overwrite, [suspect] if reference is None else [suspect, reference])
     check_folder(out.parent, (*SCAN_AND_REPAIR, "attacker/evaluation.json"), [suspect, reference])
-    detector, gate = options.chosen_detector(method, effort), HoldOutGate()
-    if method != options.DEFAULT_DETECTOR or effort is not None:
+    detector, gate = options.chosen_detector(method, effort, memory), HoldOutGate()
+    if method != options.DEFAULT_DETECTOR or effort is not None or memory is not None:
         gate = replace(gate, detector=detector)
     if max_accuracy_drop is not None:
         gate = replace(gate, max_accuracy_drop=max_accuracy_drop)

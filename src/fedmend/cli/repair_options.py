@@ -14,6 +14,7 @@ from fedmend.cli import known_names, options
 @options.suspect
 @options.common(required=False)
 @options.effort
+@options.memory
 @click.option(
     "--method",
     "repair_method",

@@ -7,16 +7,17 @@ from typing import ClassVar
 
 import torch
 
-from fedmend.checked_settings import Flag, NonNegative, settings
+from fedmend.checked_settings import Bytes, Flag, NonNegative, settings
 from fedmend.detection import decision
 from fedmend.detection.base import Case, Finding, Need, Target
 from fedmend.detection.contrastive_objective import ContrastiveObjective, Exploration
 from fedmend.detection.decision import Thresholds
 from fedmend.detection.model_pair import ModelPair, accelerated_pair
 from fedmend.detection.patch_evidence import Evidence, measure_patch, most_frequent_target
+from fedmend.detection.search.memory import allowed_memory
 from fedmend.detection.search.recovery import Recovered
 from fedmend.detection.search.size_limited_search import SizeLimitedSearch
-from fedmend.inference import frozen
+from fedmend.inference import frozen, predict
 from fedmend.progress import Progress, silent
 from fedmend.seeds import generator
 
@@ -42,6 +43,8 @@ class Contrastive:
         half: whether a search on logits may use half precision, if the CPU has bfloat16 instructions and the model is
             large enough to gain. The evidence is measured in the model's own precision.
         thresholds: limits of the decision rule.
+        memory: bytes that the search may take beside models and images; None for half of what is free. Where all images
+            at once would take more, they are computed in parts.
 
     Raises:
         ConfigError: a setting is out of range.
@@ -56,6 +59,7 @@ class Contrastive:
     control: Flag = True
     half: Flag = True
     thresholds: Thresholds = Thresholds()
+    memory: Bytes | None = None
 
     def __call__(self, case: Case, rng: torch.Generator, progress: Progress = silent) -> Finding:
         """Search, measure, decide.
@@ -67,8 +71,10 @@ class Contrastive:
 
         Raises:
             ModelError: a model has no layer ``layer``, or the loss became NaN or infinite.
+            ConfigError: not even one image fits into the memory.
         """
-        with accelerated_pair(case, self.layer, half=self.half) as pair:
+        with accelerated_pair(case, self.layer, half=self.half) as whole:
+            pair = whole.within(allowed_memory(self.memory, case.device))
             found = self.recover(pair, rng, progress)
             evidence = measure_patch(case, self.layer, found)
             verdict, reason = decision.decide(evidence, self.thresholds)
@@ -144,9 +150,7 @@ class Contrastive:
         )
         with frozen(case.suspect, case.reference), torch.no_grad():
             stamped = found.trigger.apply(case.pixels)
-            by_suspect, by_reference = (
-                model(stamped.clone()).argmax(1) for model in (case.suspect, case.reference)
-            )
+            by_suspect, by_reference = (predict(model, stamped) for model in (case.suspect, case.reference))
         target, _ = most_frequent_target(by_reference, case.truth, evidence.num_classes)
         others = case.truth != target
         alone = others & (by_reference == target) & (by_suspect != target)

@@ -8,10 +8,11 @@ import torch
 from torch import Tensor
 
 from fedmend.detection.base import Case
+from fedmend.detection.search.chunking import in_parts
 from fedmend.detection.search.features import FeatureMap
 from fedmend.detection.search.recovery import Recovered
 from fedmend.evaluation import feature_mse
-from fedmend.inference import frozen
+from fedmend.inference import batch_size_for, frozen
 
 
 @dataclass(frozen=True)
@@ -54,13 +55,14 @@ def measure_patch(case: Case, layer: str, found: Recovered) -> Evidence:
     """
     assert case.reference is not None
     pixels, truth = case.pixels, case.truth
-    features = FeatureMap(case.suspect, layer)
+    several = batch_size_for(pixels)
+    features = in_parts(FeatureMap(case.suspect, layer), several)
     with frozen(case.suspect, case.reference), torch.no_grad():
         clean = case.suspect_logits if layer == "logits" else features(pixels)[0]
         stamped = found.trigger.apply(pixels)
         stamped_features, logits = features(stamped)
         by_suspect = logits.argmax(1)
-        by_reference = FeatureMap(case.reference)(stamped)[1].argmax(1)
+        by_reference = in_parts(FeatureMap(case.reference), several)(stamped)[1].argmax(1)
     classes = logits.shape[1]
     target, reasr = most_frequent_target(by_suspect, truth, classes)
     others = truth != target

@@ -98,7 +98,7 @@ def repair(
             progress=progress,
         )
         candidate = method(deepcopy(case.suspect), findings, context)
-        verdict, flaw = None, flaw_of(candidate.model, own.pixels)
+        verdict, flaw = None, flaw_of(candidate.model, held_out[0])
         if flaw is not None:
             break
         scanned = search(candidate.model)

@@ -33,7 +33,7 @@ def test_the_memory_is_shared_out_among_images_of_all_models() -> None:
 
 
 def test_a_model_that_is_too_large_for_one_image_is_refused_in_words() -> None:
-    with pytest.raises(ConfigError, match=r"needs about 1 MiB, and the search may take 1 MiB; .* --memory"):
+    with pytest.raises(ConfigError, match=r"needs about 1 MiB, and may take 1 MiB; .* --memory"):
         images_at_once([NETWORK], IMAGES, KEPT)
 
 
