@@ -28,10 +28,12 @@ MODELS = BENCHMARKS / "runs" / "detection" / "mnist" / "trunk" / "checkpoints"
 SUSPECT, REFERENCE = "round-0020.safetensors", "round-0010.safetensors"
 
 
-def seconds(command: list[str], codes: tuple[int, ...] = (0,)) -> tuple[float, float]:
+def seconds(
+    command: list[str], codes: tuple[int, ...] = (0,), environment: dict[str, str] | None = None
+) -> tuple[float, float]:
     """How long a process takes from its start to its end, and how long it keeps processors busy."""
     before, started = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     taken, after = time.perf_counter() - started, resource.getrusage(resource.RUSAGE_CHILDREN)
     if done.returncode not in codes:
         sys.exit(f"exit code {done.returncode} from {' '.join(command)}: {done.stderr}")
