@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 import planted
 from fedmend.detection import Case, Finding, Need, ScanReport, scan
+from fedmend.detection.class_order import other_order
 from fedmend.detection.mistakes import doubt
 from fedmend.errors import ConfigError
 from fedmend.progress import Progress
@@ -111,6 +112,7 @@ def test_a_case_without_mistakes_is_not_doubted(world: planted.World) -> None:
     ("change", "said"),
     [
         (lambda x: x / 255, "multiplied by 255"),
+        (lambda x: x * 255, "divided by 255"),
         (lambda x: 1 - x, "inverted"),
         (lambda x: x * 0.5 + 0.5, "normalised by --mean 0.5 --std 0.5"),
         (lambda x: x * 0.2236 + 0.4, "normalised by --mean 0.4 --std 0.223"),
@@ -140,6 +142,48 @@ def test_swapped_channels_are_named() -> None:
     stopped(replace(case, images=images.flip(1)), "red and blue are swapped")
 
 
+def test_swapped_channels_are_named_beside_a_normalisation() -> None:
+    images = torch.rand(COUNT, 3, 4, 4, generator=generator(0)) / 10
+    labels = torch.arange(COUNT) % 2
+    images[labels == 0, 0] += 0.6
+    images[labels == 1, 2] += 0.5
+
+    def undone(pixels: Tensor) -> Tensor:
+        return (0.5 * pixels + 0.5).flip(1)
+
+    class IsBright(nn.Module):
+        """Class 0 if red is brighter than 0.4, which every normalised pixel is."""
+
+        def __init__(self, bias: float) -> None:
+            super().__init__()
+            self.bias = nn.Parameter(torch.tensor(bias))
+
+        def forward(self, images: Tensor) -> Tensor:
+            red = images[:, 0].mean((1, 2))
+            return torch.stack([red, 0.4 + 0 * red], 1) + self.bias
+
+    assert doubt(Case(IsBright(0.0), IsBright(1.0), images, labels)) is None
+    pair = [Through(IsBright(bias), undone) for bias in (0.0, 1.0)]
+    stopped(Case(*pair, images, labels), "normalised by --mean 0.5,0.5,0.5", "red and blue are swapped")
+
+
+def test_a_mistake_is_named_where_the_first_images_do_not_show_it() -> None:
+    """Every third image is grey, and looks the same inverted."""
+
+    class IsLight(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.limit = nn.Parameter(torch.tensor(0.7))
+
+        def forward(self, images: Tensor) -> Tensor:
+            light = images.mean((1, 2, 3)) - self.limit
+            return torch.stack([-light, light], 1)
+
+    labels = (torch.arange(COUNT) % 3 != 0).long()
+    images = torch.where(labels == 1, 0.1, 0.5).view(-1, 1, 1, 1).expand(-1, 1, 4, 4)
+    stopped(Case(IsLight(), None, images, labels), "inverted")
+
+
 def test_a_model_that_refuses_other_pixels_is_still_checked(world: planted.World) -> None:
     def picky(images: Tensor) -> Tensor:
         assert 0 <= images.min() <= images.max() <= 1
@@ -162,6 +206,21 @@ def test_another_order_of_the_classes_is_named(
     """Label ``l`` of these images is the models' class ``order[l]``."""
     labels = torch.tensor(order).argsort()[world.labels[:COUNT]]
     stopped(of(world, labels=labels, class_names=names), "put in another order", said)
+
+
+def test_two_classes_of_many_that_trade_places_are_named() -> None:
+    """They are a thirtieth of the images each; one other class isn't recognised."""
+    classes = 30
+    labels = torch.arange(20 * classes) % classes
+    predicted = labels.clone()
+    predicted[labels == 3], predicted[labels == 4] = 4, 3
+    predicted[labels == 7] = torch.arange(20) % 3 + 10
+    names = tuple(f"class {number}" for number in range(classes))
+    said = other_order(predicted, labels, names)
+    assert said is not None
+    assert 'images of "class 3" for its class 4, which is "class 4" here' in said
+    predicted[labels == 4] = 5  # now two classes are taken for others, but don't trade places
+    assert other_order(predicted, labels, names) is None
 
 
 def test_labels_that_count_from_one_are_named(world: planted.World) -> None:
@@ -190,7 +249,8 @@ def test_a_suspect_that_knows_nothing_is_not_clean(world: planted.World, kind: s
         if kind == "one class":
             suspect[5].bias[1] += 100  # type: ignore[index, union-attr, operator]
     labels = world.labels[:COUNT] if labelled else None
-    stopped(of(world, suspect=suspect, labels=labels), "The suspect")
+    said = f'predicts "{planted.NAMES[1]}" for nearly every image' if kind == "one class" else "The suspect"
+    stopped(of(world, suspect=suspect, labels=labels), said)
 
 
 def spoiled(labels: Tensor, fraction: float) -> Tensor:

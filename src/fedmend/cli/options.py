@@ -88,17 +88,15 @@ def chosen_detector(name: str, effort: Effort | None, memory: int | None = None)
     """
     from fedmend.detection import Contrastive, ContrastivePaper, Differential, find_detector
 
-    detector = find_detector(name)
+    detector: Any = find_detector(name)
+    with_effort, with_memory = (Differential,), (Differential, Contrastive, ContrastivePaper)
     given: dict[str, Any] = {"effort": effort, "memory": memory}
     given = {setting: value for setting, value in given.items() if value is not None}
-    if not given:
-        return detector
     for setting in given:
-        if not isinstance(detector, Differential) and not (
-            setting == "memory" and isinstance(detector, Contrastive | ContrastivePaper)
-        ):
+        if not isinstance(detector, with_effort if setting == "effort" else with_memory):
             raise ConfigError(f"the method {name} has no such setting, so remove --{setting}")
-    return replace(detector, **given)
+    changed: Detector = replace(detector, **given) if given else detector
+    return changed
 
 
 def require(suspects: Sequence[str], model: ModelChoice, data: DataChoice) -> None:
