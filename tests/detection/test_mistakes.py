@@ -143,27 +143,21 @@ def test_swapped_channels_are_named() -> None:
 
 
 def test_swapped_channels_are_named_beside_a_normalisation() -> None:
-    images = torch.rand(COUNT, 3, 4, 4, generator=generator(0)) / 10
-    labels = torch.arange(COUNT) % 2
-    images[labels == 0, 0] += 0.6
-    images[labels == 1, 2] += 0.5
+    class Nearest(nn.Module):
+        """The class is the nearest colour."""
 
-    def undone(pixels: Tensor) -> Tensor:
-        return (0.5 * pixels + 0.5).flip(1)
-
-    class IsBright(nn.Module):
-        """Class 0 if red is brighter than 0.4, which every normalised pixel is."""
-
-        def __init__(self, bias: float) -> None:
+        def __init__(self, colours: Tensor, sharpness: float) -> None:
             super().__init__()
-            self.bias = nn.Parameter(torch.tensor(bias))
+            self.colours, self.sharpness = nn.Parameter(colours), sharpness
 
         def forward(self, images: Tensor) -> Tensor:
-            red = images[:, 0].mean((1, 2))
-            return torch.stack([red, 0.4 + 0 * red], 1) + self.bias
+            return -self.sharpness * torch.cdist(images.mean((2, 3)), self.colours)
 
-    assert doubt(Case(IsBright(0.0), IsBright(1.0), images, labels)) is None
-    pair = [Through(IsBright(bias), undone) for bias in (0.0, 1.0)]
+    colours = torch.rand(8, 3, generator=generator(1, "colours"))
+    labels = torch.arange(COUNT) % 8
+    images = colours[labels][:, :, None, None].expand(-1, 3, 4, 4)
+    expected = ((colours - 0.5) / 0.5).flip(1)
+    pair = [Nearest(expected, sharpness) for sharpness in (1.0, 2.0)]
     stopped(Case(*pair, images, labels), "normalised by --mean 0.5,0.5,0.5", "red and blue are swapped")
 
 
