@@ -17,6 +17,7 @@ MODELS = {"backdoored": "backdoored", "clean": "clean"}
 PLAIN = "flower, plain PyTorch loop"
 ENGINE_RATIO = 3
 STARTUP_SECONDS, STARTUP_PAIRS = 1.0, 10
+BUSY_RATIO, BUSY_TURNS = 2, 5
 
 Turn = dict[str, dict[str, Any]]
 
@@ -34,10 +35,11 @@ def ratios(turns: Sequence[Turn]) -> list[float]:
 
 
 def targets(results: Path = RESULTS) -> list[Target]:
-    """A line for each data set's ratio and verdicts, one for start-up, and one for the simulator."""
+    """A line for each data set's ratio and verdicts, and one each for start-up, a busy machine and the simulator."""
     file = load("compare", results)
     lines = [line for dataset in RATIOS for line in of_dataset(dataset, file.get(dataset, {}))]
-    return [*lines, of_startup(load("startup", results)), of_engines(load("engines", results))]
+    alone = of_startup(load("startup", results)), of_threads(load("threads", results))
+    return [*lines, *alone, of_engines(load("engines", results))]
 
 
 def of_startup(file: dict[str, Any]) -> Target:
@@ -55,6 +57,22 @@ def of_startup(file: dict[str, Any]) -> Target:
         n,
         STARTUP_PAIRS,
         judge(n > 0 and file["extra_seconds"]["median"] <= STARTUP_SECONDS, n, STARTUP_PAIRS),
+    )
+
+
+def of_threads(file: dict[str, Any]) -> Target:
+    """A scan's time beside one busy process, as a multiple of its time alone; with a thread a core, for comparison."""
+    told, n = "not measured yet", file.get("n", 0)
+    if file:
+        told = f"median {file['ratios']['chosen']:.1f} times (with a thread a core {file['ratios']['one a core']:.1f})"
+    return Target(
+        "speed",
+        "mnist, a scan beside one busy process",
+        f"at most {BUSY_RATIO} times as long",
+        told,
+        n,
+        BUSY_TURNS,
+        judge(n > 0 and file["ratios"]["chosen"] <= BUSY_RATIO, n, BUSY_TURNS),
     )
 
 
