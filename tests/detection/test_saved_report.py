@@ -77,9 +77,17 @@ def test_saving_loses_nothing_and_keeps_tensors_out_of_the_json(report: ScanRepo
 def test_a_report_without_tensors_leaves_none_of_an_earlier_one(report: ScanReport, tmp_path: Path) -> None:
     report.save(tmp_path)
     bare = replace(report, findings=(), examples=())
-    bare.save(tmp_path)
+    bare.save(tmp_path, overwrite=True)
     assert [path.name for path in tmp_path.iterdir()] == ["scan.json"]
     assert ScanReport.load(tmp_path).to_json() == bare.to_json()
+
+
+def test_an_earlier_report_is_kept_unless_it_is_given_up(report: ScanReport, tmp_path: Path) -> None:
+    report.save(tmp_path)
+    bare = replace(report, findings=(), examples=())
+    bare.save(tmp_path)
+    assert ScanReport.load(tmp_path).to_json() == bare.to_json()
+    assert ScanReport.load(tmp_path / "earlier-1").to_json() == report.to_json()
 
 
 def test_damaged_or_foreign_tensors_are_noticed(report: ScanReport, tmp_path: Path) -> None:
