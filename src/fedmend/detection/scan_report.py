@@ -16,7 +16,6 @@ from fedmend.detection.tensors_beside import FILE, with_tensors, without_tensors
 from fedmend.errors import DataError
 from fedmend.files import Content, write_together
 
-
 _REPORT = "scan.json"
 
 
