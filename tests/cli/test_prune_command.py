@@ -47,7 +47,7 @@ def federation(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
 
 def command(run: Path, out: Path, *more: str) -> list[str]:
     words = ["repair", str(run), "--method", "prune", "--out", str(out / "repaired.safetensors")]
-    return [*words, "--device", "cpu", *more]
+    return [*words, "--device", "cpu", "--seed", "0", *more]
 
 
 def written(folder: Path) -> set[str]:
