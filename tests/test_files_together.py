@@ -17,10 +17,7 @@ import pytest
 from fedmend import files
 from fedmend.errors import OutputError
 from fedmend.files import remove_leftovers, undo_unfinished, write_atomically, write_text, write_together
-
-EARLIER = {"a.txt": "old a", "sub/c.txt": "old c", "gone.txt": "old gone", "mine.txt": "mine"}
-NEW = {"a.txt": "new a", "b.txt": "new b", "sub/c.txt": "new c", "sub/d.txt": "new d"}
-AFTER = {"mine.txt": "mine"} | NEW
+from written_together import AFTER, EARLIER, NEW, Stopped, contents, failing
 
 HOLD = """
 import sys, time
@@ -32,44 +29,12 @@ with locked(Path(sys.argv[1]), "holding"):
 """
 
 
-class Stopped(BaseException):
-    """What a test throws in place of a signal."""
-
-
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     for name, text in EARLIER.items():
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(text)
     return tmp_path
-
-
-def contents(folder: Path) -> dict[str, str]:
-    """Every file, hidden ones too."""
-    return {
-        str(file.relative_to(folder)): file.read_text()
-        for file in folder.rglob("*")
-        if file.is_file() or file.is_symlink()
-    }
-
-
-@contextmanager
-def failing(stop: int, error: Callable[[], BaseException]) -> Iterator[pytest.MonkeyPatch]:
-    """Within, the ``stop``-th file that is moved or removed fails, and no later one."""
-    count = 0
-    with pytest.MonkeyPatch.context() as patched:
-        for name in ("replace", "unlink"):
-            original = getattr(Path, name)
-
-            def counted(path: Path, *args: Any, original: Any = original, **named: Any) -> Any:
-                nonlocal count
-                count += 1
-                if count == stop:
-                    raise error()
-                return original(path, *args, **named)
-
-            patched.setattr(Path, name, counted)
-        yield patched
 
 
 def test_all_are_written_and_what_is_to_go_is_gone(folder: Path) -> None:

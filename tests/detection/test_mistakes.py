@@ -11,7 +11,6 @@ from torch import Tensor, nn
 
 import planted
 from fedmend.detection import Case, Finding, Need, ScanReport, scan
-from fedmend.detection.class_order import other_order
 from fedmend.detection.mistakes import doubt
 from fedmend.errors import ConfigError
 from fedmend.progress import Progress
@@ -200,21 +199,6 @@ def test_another_order_of_the_classes_is_named(
     """Label ``l`` of these images is the models' class ``order[l]``."""
     labels = torch.tensor(order).argsort()[world.labels[:COUNT]]
     stopped(of(world, labels=labels, class_names=names), "put in another order", said)
-
-
-def test_two_classes_of_many_that_trade_places_are_named() -> None:
-    """They are a thirtieth of the images each; one other class isn't recognised."""
-    classes = 30
-    labels = torch.arange(20 * classes) % classes
-    predicted = labels.clone()
-    predicted[labels == 3], predicted[labels == 4] = 4, 3
-    predicted[labels == 7] = torch.arange(20) % 3 + 10
-    names = tuple(f"class {number}" for number in range(classes))
-    said = other_order(predicted, labels, names)
-    assert said is not None
-    assert 'images of "class 3" for its class 4, which is "class 4" here' in said
-    predicted[labels == 4] = 5  # now two classes are taken for others, but don't trade places
-    assert other_order(predicted, labels, names) is None
 
 
 def test_labels_that_count_from_one_are_named(world: planted.World) -> None:
