@@ -225,6 +225,7 @@ def test_models_that_work_in_place_change_no_images(world: planted.World, report
     images = world.images[:200] / 255
     kept = images.clone()
     gate = HoldOutGate(max_passes=1, detector=BRIEF)
+    scan(Case(suspect, reference, images[:40], world.labels[:40]), Differential(effort="quick"), seed=0)
     _, result = repair(
         Case(suspect, reference, images, world.labels[:200]), report, Unlearning(epochs=1), gate, seed=0
     )

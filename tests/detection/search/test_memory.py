@@ -26,6 +26,12 @@ def test_what_autograd_keeps_is_counted_once_and_grows_with_the_images() -> None
     assert kept_for_gradient(NETWORK, IMAGES) == KEPT + 2 * (64 + 4 * 64 * 2) * 4
 
 
+def test_a_model_may_work_in_place() -> None:
+    images = IMAGES.clone()
+    assert kept_for_gradient(lambda given: NETWORK(given.mul_(0.5)), images) >= KEPT * 3 // 2
+    assert torch.equal(images, IMAGES)
+
+
 def test_the_memory_is_shared_out_among_images_of_all_models() -> None:
     needed = int(1.5 * 2 * KEPT)
     assert images_at_once([NETWORK, NETWORK], IMAGES, 40 * needed) == 30

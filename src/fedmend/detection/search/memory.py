@@ -58,7 +58,7 @@ def kept_for_gradient(model: Callable[[Tensor], object], images: Tensor) -> int:
         raise AssertionError("nothing was kept")
 
     with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(count, unavailable):
-        model(images.clone().requires_grad_())
+        model(images.detach().requires_grad_().clone())  # a copy, which a model may work on in place
     return sum(sizes.values())
 
 
