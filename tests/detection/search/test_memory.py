@@ -28,7 +28,7 @@ def test_what_autograd_keeps_is_counted_once_and_grows_with_the_images() -> None
 
 def test_a_model_may_work_in_place() -> None:
     images = IMAGES.clone()
-    assert kept_for_gradient(lambda given: NETWORK(given.mul_(0.5)), images) >= KEPT * 3 // 2
+    assert kept_for_gradient(lambda given: NETWORK(given.mul_(0.5)), images[:1]) == KEPT
     assert torch.equal(images, IMAGES)
 
 
