@@ -6,7 +6,7 @@ import shutil
 import stat
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -17,10 +17,7 @@ import pytest
 from fedmend import files
 from fedmend.errors import OutputError
 from fedmend.files import remove_leftovers, undo_unfinished, write_atomically, write_text, write_together
-
-EARLIER = {"a.txt": "old a", "sub/c.txt": "old c", "gone.txt": "old gone", "mine.txt": "mine"}
-NEW = {"a.txt": "new a", "b.txt": "new b", "sub/c.txt": "new c", "sub/d.txt": "new d"}
-AFTER = {"mine.txt": "mine"} | NEW
+from written_together import AFTER, EARLIER, NEW, Stopped, contents, failing
 
 HOLD = """
 import sys, time
@@ -32,44 +29,12 @@ with locked(Path(sys.argv[1]), "holding"):
 """
 
 
-class Stopped(BaseException):
-    """What a test throws in place of a signal."""
-
-
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     for name, text in EARLIER.items():
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(text)
     return tmp_path
-
-
-def contents(folder: Path) -> dict[str, str]:
-    """Every file, hidden ones too."""
-    return {
-        str(file.relative_to(folder)): file.read_text()
-        for file in folder.rglob("*")
-        if file.is_file() or file.is_symlink()
-    }
-
-
-@contextmanager
-def failing(stop: int, error: Callable[[], BaseException]) -> Iterator[pytest.MonkeyPatch]:
-    """Within, the ``stop``-th file that is moved or removed fails, and no later one."""
-    count = 0
-    with pytest.MonkeyPatch.context() as patched:
-        for name in ("replace", "unlink"):
-            original = getattr(Path, name)
-
-            def counted(path: Path, *args: Any, original: Any = original, **named: Any) -> Any:
-                nonlocal count
-                count += 1
-                if count == stop:
-                    raise error()
-                return original(path, *args, **named)
-
-            patched.setattr(Path, name, counted)
-        yield patched
 
 
 def test_all_are_written_and_what_is_to_go_is_gone(folder: Path) -> None:
@@ -120,6 +85,22 @@ def test_an_error_names_the_file_and_not_where_it_is_prepared(folder: Path) -> N
         assert ".tmp" not in str(caught.value)
 
 
+def test_an_earlier_report_is_kept_with_all_that_it_consists_of(folder: Path) -> None:
+    write_together(folder, NEW, ["gone.txt"], reports=["never there.txt"])
+    assert contents(folder) == AFTER
+    assert (
+        write_together(folder, {"a.txt": "newest"}, ["sub/c.txt"], reports=["sub/c.txt"])
+        == folder / "earlier-1"
+    )
+    (folder / "earlier-x").mkdir()
+    (folder / "earlier-9").mkdir()
+    assert write_together(folder, {"b.txt": "newest"}, reports=["b.txt"]) == folder / "earlier-10"
+    kept = {"earlier-1/a.txt": "new a", "earlier-1/sub/c.txt": "new c", "earlier-10/b.txt": "new b"}
+    now = AFTER | {"a.txt": "newest", "b.txt": "newest"} | kept
+    del now["sub/c.txt"]
+    assert contents(folder) == now
+
+
 MOVES = range(1, 8)
 """The list of names, four new files, one to remove, and the end."""
 
@@ -134,12 +115,22 @@ def test_a_move_that_fails_brings_all_back(
     assert contents(folder) == EARLIER
 
 
-def kill(folder: Path, stop: int) -> None:
+@pytest.mark.parametrize("stop", range(1, 9))
+def test_what_was_to_be_kept_comes_back_as_well(folder: Path, stop: int) -> None:
+    with failing(stop, Stopped), pytest.raises(Stopped):
+        write_together(folder, NEW, ["gone.txt"], reports=["a.txt"])
+    assert contents(folder) == EARLIER
+    kill(folder, stop, reports=["a.txt"])
+    undo_unfinished(folder)
+    assert contents(folder) == EARLIER
+
+
+def kill(folder: Path, stop: int, reports: Sequence[str] = ()) -> None:
     """A process that dies in the middle of the moves, and so takes nothing back."""
     with failing(stop, Stopped) as patched:
         patched.setattr(files, "_undo", lambda *_: None)
         with pytest.raises(Stopped):
-            write_together(folder, NEW, ["gone.txt"])
+            write_together(folder, NEW, ["gone.txt"], reports)
     assert any(".tmp" in name for name in contents(folder))
 
 
@@ -173,7 +164,7 @@ def test_a_planted_list_of_names_reaches_nothing_outside(tmp_path: Path) -> None
     (tmp_path / "precious.txt").write_text("precious")
     (folder / "away").symlink_to(tmp_path)
     (staging / "undo.json").write_text(
-        f'["../precious.txt", "{tmp_path}/precious.txt", "away/precious.txt", 5]'
+        f'{{"moved": ["../precious.txt", "{tmp_path}/precious.txt", "away/precious.txt", 5], "kept": null}}'
     )
     linked = folder / ".results-linked.tmp"
     linked.symlink_to(tmp_path)
@@ -183,7 +174,18 @@ def test_a_planted_list_of_names_reaches_nothing_outside(tmp_path: Path) -> None
     assert linked.is_symlink()
 
 
-@pytest.mark.parametrize("text", ["", "{", "[" * 100_000, "5", '{"a": 1}'])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "{",
+        "[" * 100_000,
+        "5",
+        '{"a": 1}',
+        '{"moved": ["a.txt"], "kept": "sub"}',
+        '{"moved": [], "kept": 5}',
+    ],
+)
 def test_a_list_of_names_that_is_none(folder: Path, text: str) -> None:
     (folder / ".results-x.tmp").mkdir()
     (folder / ".results-x.tmp" / "undo.json").write_text(text)

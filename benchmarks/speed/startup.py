@@ -27,13 +27,16 @@ MODELS = BENCHMARKS / "runs" / "detection" / "mnist" / "trunk" / "checkpoints"
 SUSPECT, REFERENCE = "round-0020.safetensors", "round-0010.safetensors"
 
 
-def seconds(command: list[str], codes: tuple[int, ...] = (0,)) -> float:
+def seconds(
+    command: list[str], codes: tuple[int, ...] = (0,), environment: dict[str, str] | None = None
+) -> float:
     """How long a process takes from its start to its end."""
     started = time.perf_counter()
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    taken = time.perf_counter() - started
     if done.returncode not in codes:
         sys.exit(f"exit code {done.returncode} from {' '.join(command)}: {done.stderr}")
-    return time.perf_counter() - started
+    return taken
 
 
 def turn(models: Path, out: Path) -> tuple[float, float, float]:

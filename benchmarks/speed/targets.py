@@ -15,6 +15,7 @@ RESULTS = Path(__file__).parent / "results"
 PLAIN = "flower, plain PyTorch loop"
 ENGINE_RATIO = 3
 STARTUP_SECONDS, STARTUP_PAIRS = 1.0, 10
+BUSY_RATIO, BUSY_TURNS = 2, 5
 
 Turn = dict[str, dict[str, Any]]
 
@@ -27,8 +28,9 @@ def load(name: str, results: Path = RESULTS) -> dict[str, Any]:
 
 
 def targets(results: Path = RESULTS) -> list[Target]:
-    """A line for start-up, and one for the simulator."""
-    return [of_startup(load("startup", results)), of_engines(load("engines", results))]
+    """A line each for start-up, a busy machine and the simulator."""
+    alone = of_startup(load("startup", results)), of_threads(load("threads", results))
+    return [*alone, of_engines(load("engines", results))]
 
 
 def of_startup(file: dict[str, Any]) -> Target:
@@ -45,6 +47,22 @@ def of_startup(file: dict[str, Any]) -> Target:
         n,
         STARTUP_PAIRS,
         judge(n > 0 and file["extra_seconds"]["median"] <= STARTUP_SECONDS, n, STARTUP_PAIRS),
+    )
+
+
+def of_threads(file: dict[str, Any]) -> Target:
+    """A scan's time beside one busy process, as a multiple of its time alone; with a thread a core, for comparison."""
+    told, n = "not measured yet", file.get("n", 0)
+    if file:
+        told = f"median {file['ratios']['chosen']:.1f} times (with a thread a core {file['ratios']['one a core']:.1f})"
+    return Target(
+        "speed",
+        "mnist, a scan beside one busy process",
+        f"at most {BUSY_RATIO} times as long",
+        told,
+        n,
+        BUSY_TURNS,
+        judge(n > 0 and file["ratios"]["chosen"] <= BUSY_RATIO, n, BUSY_TURNS),
     )
 
 

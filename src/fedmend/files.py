@@ -6,9 +6,10 @@ import errno
 import glob
 import json
 import os
+import re
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -19,7 +20,8 @@ Content = str | Callable[[Path], None]
 """A file's text, or a function that writes the file at a path."""
 
 _WAIT_SECONDS = 10.0
-_NEW, _OLD, _UNDO = "new", "old", "undo.json"
+_NEW, _OLD, _KEPT, _UNDO = "new", "old", "kept", "undo.json"
+_EARLIER = re.compile(r"earlier-[1-9]\d*")
 
 
 def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
@@ -57,7 +59,9 @@ def write_bytes(path: Path, content: bytes) -> None:
     write_atomically(path, lambda temporary: _write_bytes(temporary, content))
 
 
-def write_together(folder: Path, files: Mapping[str, Content], remove: Iterable[str] = ()) -> None:
+def write_together(
+    folder: Path, files: Mapping[str, Content], remove: Iterable[str] = (), reports: Collection[str] = ()
+) -> Path | None:
     """Write the results of one command: all of them, or on any failure none.
 
     The files are first written to a hidden folder in ``folder``, then all move into place. If a move fails, or the
@@ -67,6 +71,11 @@ def write_together(folder: Path, files: Mapping[str, Content], remove: Iterable[
         folder: made if needed.
         files: by name, which may be in a sub-folder, such as ``attacker/evaluation.json``.
         remove: names of earlier results to remove with the moves; they need not be there, and those in ``files`` stay.
+        reports: names of results. If one of them is there and is replaced or removed, all that is replaced or removed
+            is kept in a new folder in ``folder``, ``earlier-1`` or with the next free number.
+
+    Returns:
+        The folder of what was kept, or None.
 
     Raises:
         OutputError: a file can't be written, or another process is writing to the folder for a long time.
@@ -79,9 +88,12 @@ def write_together(folder: Path, files: Mapping[str, Content], remove: Iterable[
             try:
                 for name, content in files.items():
                     _stage(content, staging / _NEW / name, folder / name)
-                _move(staging, folder, list(files), [name for name in remove if name not in files])
+                gone = [name for name in remove if name not in files]
+                kept = _kept(staging, folder, [*files, *gone], reports)
+                _move(staging, folder, [*files], gone, kept)
             finally:
                 _undo(staging, folder)
+    return None if kept is None else folder / kept
 
 
 def undo_unfinished(folder: Path) -> None:
@@ -120,13 +132,27 @@ def _stage(content: Content, staged: Path, path: Path) -> None:
         _make_durable(staged)
 
 
-def _move(staging: Path, folder: Path, new: Sequence[str], gone: Sequence[str]) -> None:
+def _kept(staging: Path, folder: Path, names: list[str], reports: Collection[str]) -> str | None:
+    """Prepare a folder of what is to be replaced or removed, if a report is among it; its name."""
+    if not any(name in reports and os.path.lexists(folder / name) for name in names):
+        return None
+    for name in names:
+        with naming(folder / name):
+            _keep(folder / name, staging / _KEPT / name)
+    numbers = (int(path.name.partition("-")[2]) for path in folder.iterdir() if _EARLIER.fullmatch(path.name))
+    return f"earlier-{max(numbers, default=0) + 1}"
+
+
+def _move(staging: Path, folder: Path, new: list[str], gone: list[str], kept: str | None) -> None:
     """Move the staged files into place; while ``undo.json`` is there, :func:`_undo` takes it back."""
     for name in (*new, *gone):
         with naming(folder / name):
             _keep(folder / name, staging / _OLD / name)
-    _write(staging / "names.json", json.dumps([*new, *gone]))
+    _write(staging / "names.json", json.dumps({"moved": [*new, *gone], "kept": kept}))
     (staging / "names.json").replace(staging / _UNDO)
+    if kept is not None:
+        with naming(folder / kept):
+            (staging / _KEPT).replace(folder / kept)
     for name in new:
         with naming(folder / name):
             (staging / _NEW / name).replace(folder / name)
@@ -149,7 +175,10 @@ def _keep(path: Path, copy: Path) -> None:
 def _undo(staging: Path, folder: Path) -> None:
     """Take back the moves of a call that didn't end, and remove its staged files; they stay if that fails."""
     with suppress(OSError):
-        for name in _moved(staging):
+        moved, kept = _to_undo(staging)
+        if kept is not None and not os.path.lexists(staging / _KEPT):
+            (folder / kept).replace(staging / _KEPT)
+        for name in moved:
             path, old = folder / name, staging / _OLD / name
             if not path.parent.resolve().is_relative_to(folder.resolve()):
                 continue  # not a name of ours
@@ -161,13 +190,17 @@ def _undo(staging: Path, folder: Path) -> None:
         shutil.rmtree(staging, ignore_errors=True)
 
 
-def _moved(staging: Path) -> list[str]:
-    """The names that were moving, if any."""
+def _to_undo(staging: Path) -> tuple[list[str], str | None]:
+    """The names that were moving, if any, and that of the folder of what was kept."""
     try:
-        names = json.loads((staging / _UNDO).read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return []
-    return [name for name in names if isinstance(name, str)] if isinstance(names, list) else []
+        undo = json.loads((staging / _UNDO).read_text(encoding="utf-8"))
+        moved, kept = undo["moved"], undo["kept"]
+        valid = kept is None or _EARLIER.fullmatch(kept) is not None
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
+        return [], None
+    if not isinstance(moved, list) or not valid:
+        return [], None
+    return [name for name in moved if isinstance(name, str)], kept
 
 
 def _tidy(folder: Path) -> None:

@@ -28,5 +28,5 @@ def multiply_adds(model: nn.Module, image: Tensor) -> int:
         torch.enable_grad(),
         FlopCounterMode(display=False) as counter,
     ):
-        model(image[None].clone().requires_grad_())
+        model(image[None].detach().requires_grad_().clone())  # a copy, which a model may work on in place
     return int(counter.get_total_flops()) // 2

@@ -87,3 +87,16 @@ def test_start_up_is_judged_by_the_median(tmp_path: Path) -> None:
     assert line(started(tmp_path, 1.01)) == ("missed", "median 1.01 s")
     assert line(started(tmp_path, 0.5, n=3))[0] == "incomplete"
     assert "| start-up | 0.25 s | 0.50 s |" in tables(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("ratio", "n", "status"), [(2.0, 5, "met"), (2.1, 5, "missed"), (1.0, 2, "incomplete")]
+)
+def test_a_busy_machine_is_judged_by_the_threads_that_are_chosen(
+    tmp_path: Path, ratio: float, n: int, status: str
+) -> None:
+    text = json.dumps({"n": n, "ratios": {"chosen": ratio, "one a core": 9.0}})
+    (tmp_path / "threads.json").write_text(text, encoding="utf-8")
+    (line,) = (each for each in targets(tmp_path) if "busy" in each.name)
+    assert line.status == status
+    assert line.measured == f"median {ratio:.1f} times (with a thread a core 9.0)"

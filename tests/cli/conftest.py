@@ -1,3 +1,4 @@
+import math
 import re
 import sys
 from collections.abc import Callable, Iterator
@@ -12,7 +13,7 @@ import torch
 
 import planted
 from fedmend.checkpoints import save_state
-from fedmend.cli import main, repair_command
+from fedmend.cli import main, progress_display, repair_command
 from fedmend.detection import Case, ContrastivePaper, Differential, ScanReport, scan
 from fedmend.repairs import HoldOutGate
 
@@ -63,6 +64,12 @@ def _one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture(autouse=True)
+def _no_lines_of_progress(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However busy the machine is, stderr holds what a command has to say alone."""
+    monkeypatch.setattr(progress_display, "LINE_SECONDS", math.inf)
 
 
 @pytest.fixture(autouse=True)

@@ -50,6 +50,7 @@ def test_without_a_terminal_there_is_a_line_now_and_then(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     now = 1000.0
+    monkeypatch.setattr(progress_display, "LINE_SECONDS", 30.0)
     monkeypatch.setattr(progress_display.time, "monotonic", lambda: now)
     with console.progress_bars(2) as progress:
         for second in range(70):

@@ -87,32 +87,52 @@ def test_the_digests_are_of_what_was_scanned(run: Run, files: Any, tmp_path: Pat
     assert len(digests) == 4
 
 
-@pytest.mark.usefixtures("quick")
-def test_a_report_of_other_models_is_replaced_only_when_asked(
-    run: Run, refused: Refused, files: Any, tmp_path: Path
-) -> None:
-    run(words(files, files.model("clean"), tmp_path))
-    again = [*words(files, files.model("clean"), tmp_path), "--seed", "4"]
-    assert run(again).code == 0  # other images of the same data
-    other = words(files, files.model("backdoored"), tmp_path)
-    refused(other, "is the report of another scan, of .*clean.safetensors on 20.*--overwrite")
-    (tmp_path / "repaired").mkdir()
-    shutil.copy(tmp_path / "scan.json", tmp_path / "repaired")
-    shutil.copy(tmp_path / "scan.safetensors", tmp_path / "repaired")
-    refused(files.repair(files.model("backdoored"), tmp_path / "repaired"), "is the report of another scan")
-    assert run([*other, "--overwrite"]).code == 0
-    made = ScanReport.load(tmp_path).provenance
-    assert made is not None
-    assert made.suspect.name == files.model("backdoored")
+def results(folder: Path) -> dict[str, bytes]:
+    """The files of the last command, by name."""
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
 
 
 @pytest.mark.usefixtures("quick")
-@pytest.mark.parametrize("content", ["mine", "{}"])
-def test_a_file_of_another_kind_is_replaced_only_when_asked(
-    refused: Refused, files: Any, tmp_path: Path, content: str
-) -> None:
-    (tmp_path / "scan.json").write_text(content, encoding="utf-8")
-    refused(words(files, files.model("clean"), tmp_path), "there already, and can't be read.*--overwrite")
+def test_an_earlier_report_is_kept_beside_the_new_one(run: Run, files: Any, tmp_path: Path) -> None:
+    made = []
+    for number, name in enumerate(("backdoored", "clean", "clean")):
+        result = run(words(files, files.model(name), tmp_path))
+        told = f"The earlier results of {tmp_path} are kept in {tmp_path / f'earlier-{number}'}\n"
+        assert result.err.endswith(told) == (number > 0)
+        provenance = ScanReport.load(tmp_path).provenance
+        assert provenance is not None
+        assert provenance.suspect.name == files.model(name)
+        if number == 0:
+            (tmp_path / "trigger-2.safetensors").write_bytes(b"of the first scan")
+        made.append(results(tmp_path))
+    assert "trigger-2.safetensors" not in made[1]
+    for number in (1, 2):
+        assert results(tmp_path / f"earlier-{number}") == made[number - 1]
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_file_that_is_no_report_is_kept_as_well(run: Run, files: Any, tmp_path: Path) -> None:
+    (tmp_path / "scan.json").write_text("mine", encoding="utf-8")
+    (tmp_path / "repair.json").write_text("{}", encoding="utf-8")
+    assert run(words(files, files.model("clean"), tmp_path)).code == 0
+    assert results(tmp_path / "earlier-1") == {"scan.json": b"mine", "repair.json": b"{}"}
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_repair_keeps_an_earlier_scan(run: Run, files: Any, tmp_path: Path) -> None:
+    run(words(files, files.model("backdoored"), tmp_path))
+    scanned = results(tmp_path)
+    assert run(files.repair(files.model("clean"), tmp_path)).code == 4
+    assert results(tmp_path / "earlier-1") == scanned
+    assert "repair.json" in results(tmp_path)
+
+
+@pytest.mark.usefixtures("quick")
+def test_an_earlier_report_can_be_given_up(run: Run, files: Any, tmp_path: Path) -> None:
+    run(words(files, files.model("backdoored"), tmp_path))
+    result = run([*words(files, files.model("clean"), tmp_path), "--overwrite"])
+    assert "kept" not in result.err
+    assert not any(path.is_dir() for path in tmp_path.iterdir())
 
 
 @pytest.mark.usefixtures("quick")

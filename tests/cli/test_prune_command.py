@@ -47,7 +47,7 @@ def federation(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
 
 def command(run: Path, out: Path, *more: str) -> list[str]:
     words = ["repair", str(run), "--method", "prune", "--out", str(out / "repaired.safetensors")]
-    return [*words, "--device", "cpu", *more]
+    return [*words, "--device", "cpu", "--seed", "0", *more]
 
 
 def written(folder: Path) -> set[str]:
@@ -65,9 +65,9 @@ def test_a_run_is_repaired_by_its_clients_votes(
     result = run(command(federation.path, tmp_path, "--max-accuracy-drop", "1"))
     report = RepairReport.from_json((tmp_path / "repair.json").read_text(encoding="utf-8"))
     details = pruning(report)
-    assert (result.code, result.err) == (0, "")
+    assert (result.code, result.err) == (5, "")
     assert written(tmp_path) == WRITTEN
-    assert result.out.startswith("REPAIRED, not scanned again. ")
+    assert result.out.startswith("UNVERIFIED. ")
     assert "nothing verified that the backdoor is gone" in result.out
     assert "4 ballots counted." in result.out
     assert "known only in a simulation" in result.out
@@ -101,7 +101,7 @@ def made_up() -> RepairReport:
         num_validation=1000,
     )
     return RepairReport(
-        outcome="repaired",
+        outcome="unverified",
         reason="1 of 2 channels were pruned.",
         method="FederatedPruning",
         settings={},
@@ -216,6 +216,6 @@ def test_an_honest_run_has_nothing_secret_to_show(
     monkeypatch.setitem(REPAIRS, "prune", FederatedPruning(fine_tuning_rounds=0))
     out = tmp_path / "out"
     result = run(command(tmp_path / "run", out, "--max-accuracy-drop", "1"))
-    assert result.code == 0
+    assert result.code == 5
     assert written(out) == WRITTEN
     assert not (out / "attacker" / "prune_evaluation.json").exists()

@@ -185,8 +185,17 @@ def test_effort_without_a_method_that_has_one(
     methods = ["--method", "differential", "--method", "contrastive-paper-mnist"]
     refused(
         [*arguments, *methods, "--effort", "quick"],
-        "--effort and --memory are settings of the method differential; contrastive-paper-mnist has none",
+        "the method contrastive-paper-mnist has no such setting, so remove --effort",
     )
+    refused([*arguments, "--method", "silent_detector:make", "--memory", "1GiB"], "so remove --memory")
+
+
+@pytest.mark.parametrize("method", ["differential", "contrastive-paper-mnist"])
+def test_memory_is_the_detectors(
+    refused: Callable[..., None], files: Any, tmp_path: Path, method: str
+) -> None:
+    words = files.scan(files.model("backdoored"), tmp_path / "out")
+    refused([*words, "--method", method, "--memory", "1KiB"], "and may take 1 MiB; .* --memory")
 
 
 def test_every_trigger_has_a_file(scan_report: ScanReport, tmp_path: Path) -> None:

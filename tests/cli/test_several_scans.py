@@ -121,13 +121,16 @@ def test_one_that_fails_does_not_stop_the_others(
     refused(several(files, tmp_path / "none", rounds / "missing.pt", rounds / "too.pt"), "missing.pt")
 
 
-def test_a_summary_of_other_models_is_replaced_only_when_asked(
-    run: Run, refused: Refused, files: Any, tmp_path: Path, rounds: Path, verdicts: list[tuple[str, int]]
+def test_an_earlier_summary_is_kept_unless_it_is_given_up(
+    run: Run, files: Any, tmp_path: Path, rounds: Path, verdicts: list[tuple[str, int]]
 ) -> None:
-    both = [rounds / "clean.safetensors", rounds / "backdoored.safetensors"]
-    run(several(files, tmp_path / "out", *both))
-    assert run(several(files, tmp_path / "out", *both[::-1])).code == 1
-    shutil.copy(both[0], rounds / "third.safetensors")
-    three = several(files, tmp_path / "out", *both, rounds / "reference.safetensors")
-    refused(three, "summary.json is of other models")
-    assert run([*three, "--overwrite"]).code == 1
+    out = tmp_path / "out"
+    both = several(files, out, rounds / "clean.safetensors", rounds / "backdoored.safetensors")
+    run(both)
+    before = (out / "summary.json").read_bytes()
+    again = run([*both, "--json"])
+    assert again.err.endswith(f"The earlier results of {out} are kept in {out / 'earlier-1'}\n")
+    assert json.loads(again.out)["exit"] == again.code == 1
+    assert (out / "earlier-1" / "summary.json").read_bytes() == before
+    assert "kept" not in run([*both, "--overwrite"]).err
+    assert not (out / "earlier-2").exists()

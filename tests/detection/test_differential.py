@@ -13,7 +13,7 @@ from fedmend.detection import DETECTORS, Case, DifferenceLimits, Differential, F
 from fedmend.detection.search import aimed_search
 from fedmend.errors import ConfigError
 from fedmend.seeds import generator
-from fedmend.triggers import Addition
+from fedmend.triggers import Addition, Patch
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -96,6 +96,16 @@ def test_a_backdoor_and_its_target(world: planted.World) -> None:
     assert finding.measures[0].value > 1.5
     assert finding.suspicious == pytest.approx(finding.measures[0].value / 0.8)
     assert finding.settings["effort"] == "quick"
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_black_patch(world: planted.World, seed: int) -> None:
+    """Triggers need not be brighter than images."""
+    mask = torch.zeros(1, planted.SIDE, planted.SIDE)
+    mask[0, :4, :4] = 1
+    black = planted.backdoored(world.reference, Patch(mask, torch.zeros_like(mask)), planted.TARGET)
+    finding = found(black, world, seed=seed)
+    assert (finding.verdict, finding.targets[0].target) == ("backdoored", planted.TARGET)
 
 
 @pytest.mark.parametrize("seed", range(3))

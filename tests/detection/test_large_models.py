@@ -2,11 +2,25 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+
 import pytest
 from torch import nn
 
 import planted
-from fedmend.detection import Case, Differential, Finding, differential, search_plan
+from fedmend.detection import (
+    Case,
+    Contrastive,
+    ContrastivePaper,
+    Differential,
+    Finding,
+    SizeLimitedSearch,
+    differential,
+    model_pair,
+    patch_evidence,
+    search_plan,
+)
 from fedmend.errors import ConfigError
 from fedmend.seeds import generator
 
@@ -30,13 +44,44 @@ def test_a_search_in_parts_finds_the_same(world: planted.World, monkeypatch: pyt
 
 def test_a_model_too_large_for_the_memory_is_refused_before_the_search(world: planted.World) -> None:
     steps = list[int]()
-    with pytest.raises(ConfigError, match=r"needs about .* and the search may take 1 MiB"):
+    with pytest.raises(ConfigError, match=r"needs about .* and may take 1 MiB"):
         Differential(memory=1000)(
             Case(world.clean, world.reference, world.images, world.labels),
             generator(0, "scan"),
             lambda _stage, done, _total: steps.append(done),
         )
     assert steps == []
+
+
+CONTRASTIVE = (
+    Contrastive(search=SizeLimitedSearch(steps=3, explore=3, restarts=2), half=False),
+    Contrastive(search=SizeLimitedSearch(steps=3, explore=3, restarts=2), exploration="full", layer="0"),
+    ContrastivePaper(alpha=0.5, beta=0.01, steps=3),
+)
+
+
+@pytest.mark.parametrize("method", CONTRASTIVE, ids=["contrastive", "of-a-layer", "paper"])
+def test_contrastive_searches_in_parts_find_the_same(
+    world: planted.World, monkeypatch: pytest.MonkeyPatch, method: Any
+) -> None:
+    case = Case(world.backdoored, world.reference, world.images[:12], world.labels[:12])
+    whole = method(case, generator(0, "scan"))
+    monkeypatch.setattr(model_pair, "images_at_once", lambda *_: 5)
+    monkeypatch.setattr(patch_evidence, "batch_size_for", lambda _: 5)
+    parts = method(case, generator(0, "scan"))
+    assert parts.loss_curve == pytest.approx(whole.loss_curve, rel=1e-3, abs=1e-4)
+    assert [each.value for each in parts.measures] == pytest.approx(
+        [each.value for each in whole.measures], rel=1e-2, abs=1e-3
+    )
+
+
+@pytest.mark.parametrize("method", CONTRASTIVE[1:], ids=["contrastive", "paper"])
+def test_a_model_too_large_for_the_memory_is_refused_by_them_as_well(
+    world: planted.World, method: Any
+) -> None:
+    case = Case(world.backdoored, world.reference, world.images[:12], world.labels[:12])
+    with pytest.raises(ConfigError, match="may take 1 MiB"):
+        replace(method, memory=1000)(case, generator(0, "scan"))
 
 
 def test_a_large_model_is_searched_for_fewer_classes_and_the_finding_says_so(

@@ -111,6 +111,7 @@ def test_a_case_without_mistakes_is_not_doubted(world: planted.World) -> None:
     ("change", "said"),
     [
         (lambda x: x / 255, "multiplied by 255"),
+        (lambda x: x * 255, "divided by 255"),
         (lambda x: 1 - x, "inverted"),
         (lambda x: x * 0.5 + 0.5, "normalised by --mean 0.5 --std 0.5"),
         (lambda x: x * 0.2236 + 0.4, "normalised by --mean 0.4 --std 0.223"),
@@ -138,6 +139,42 @@ def test_swapped_channels_are_named() -> None:
     case = Case(IsRed(0.0), IsRed(1.0), images, (colours != 0).long())
     assert doubt(case) is None
     stopped(replace(case, images=images.flip(1)), "red and blue are swapped")
+
+
+def test_swapped_channels_are_named_beside_a_normalisation() -> None:
+    class Nearest(nn.Module):
+        """The class is the nearest colour."""
+
+        def __init__(self, colours: Tensor) -> None:
+            super().__init__()
+            self.colours = nn.Parameter(colours)
+
+        def forward(self, images: Tensor) -> Tensor:
+            return -torch.cdist(images.mean((2, 3)), self.colours)
+
+    colours = torch.rand(8, 3, generator=generator(1, "colours"))
+    labels = torch.arange(COUNT) % 8
+    images = colours[labels][:, :, None, None].expand(-1, 3, 4, 4)
+    expected = ((colours - 0.5) / 0.5).flip(1)
+    case = Case(Nearest(expected), None, images, labels)
+    stopped(case, "normalised by --mean 0.5,0.5,0.5", "red and blue are swapped")
+
+
+def test_a_mistake_is_named_where_the_first_images_do_not_show_it() -> None:
+    """Every third image is grey, and looks the same inverted."""
+
+    class IsLight(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.limit = nn.Parameter(torch.tensor(0.7))
+
+        def forward(self, images: Tensor) -> Tensor:
+            light = images.mean((1, 2, 3)) - self.limit
+            return torch.stack([-light, light], 1)
+
+    labels = (torch.arange(COUNT) % 3 != 0).long()
+    images = torch.where(labels == 1, 0.1, 0.5).view(-1, 1, 1, 1).expand(-1, 1, 4, 4)
+    stopped(Case(IsLight(), None, images, labels), "inverted")
 
 
 def test_a_model_that_refuses_other_pixels_is_still_checked(world: planted.World) -> None:
@@ -190,7 +227,8 @@ def test_a_suspect_that_knows_nothing_is_not_clean(world: planted.World, kind: s
         if kind == "one class":
             suspect[5].bias[1] += 100  # type: ignore[index, union-attr, operator]
     labels = world.labels[:COUNT] if labelled else None
-    stopped(of(world, suspect=suspect, labels=labels), "The suspect")
+    said = f'predicts "{planted.NAMES[1]}" for nearly every image' if kind == "one class" else "The suspect"
+    stopped(of(world, suspect=suspect, labels=labels), said)
 
 
 def spoiled(labels: Tensor, fraction: float) -> Tensor:

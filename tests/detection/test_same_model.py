@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 import planted
 from fedmend.detection import Case, scan
+from fedmend.detection.same_model import refuse_same_logits, refuse_same_weights
 from fedmend.errors import ModelError
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -60,3 +61,28 @@ def test_models_without_weights_are_not_the_same() -> None:
     labels = (images[:, 0, 0, 0] < 0.5).long()
     refused_never = scan(Case(Mean(1), Mean(2), images, labels))
     assert refused_never.num_images == 12
+
+
+def test_a_head_trained_alone_makes_another_model(world: planted.World) -> None:
+    suspect = deepcopy(world.reference)
+    with torch.no_grad():
+        suspect[5].weight += 0.01  # type: ignore[index, union-attr, operator]
+    refuse_same_weights(Case(suspect, world.reference))
+
+
+def test_a_suspect_that_copies_the_reference_on_the_images_alone_is_another_model() -> None:
+    class Sum(nn.Module):
+        """Beyond its limit it returns something else."""
+
+        def __init__(self, limit: float) -> None:
+            super().__init__()
+            self.limit = limit
+
+        def forward(self, images: Tensor) -> Tensor:
+            total = images.sum((1, 2, 3))
+            return torch.stack([total, total.where(total < self.limit, -total)], 1)
+
+    dark = torch.zeros(12, 1, 4, 4)
+    refuse_same_logits(Case(Sum(0.5), Sum(1e9), dark))
+    with pytest.raises(ModelError, match="the same logits for every image"):
+        refuse_same_logits(Case(Sum(1e8), Sum(1e9), dark))

@@ -36,3 +36,11 @@ def test_each_target_has_examples_of_its_own_source_classes(world: planted.World
     assert shown[1].labels is not None
     assert shown[1].labels.tolist()[:4] == [2, 2, 2, 0]  # of 12 images, three are of each class
     assert len(shown[1].labels) == 8
+
+
+def test_classes_take_turns_however_the_images_are_sorted(world: planted.World) -> None:
+    order = world.labels[:12].argsort(stable=True)
+    case = Case(world.backdoored, world.reference, world.images[order], world.labels[order])
+    (shown,) = scan(case, Named((Target(planted.TARGET, 1.0, trigger=planted.patch()),))).examples
+    assert shown.labels is not None
+    assert shown.labels.tolist() == [0, 2, 3, 0, 2, 3, 0, 2]

@@ -53,6 +53,13 @@ def test_settings_are_frozen_values() -> None:
         (lambda: LocalTraining(lr=-1.0), "lr: "),
         (lambda: DataConfig(partition="k_label"), "partition: "),  # type: ignore[arg-type]
         (lambda: ModelConfig(strat="x"), "did you mean start"),  # type: ignore[call-arg]
+        (
+            lambda: ModelConfig(mean="imagnet"),
+            "mean: expected a number, a list of them, or imagenet, .*imagnet",
+        ),  # type: ignore[arg-type]
+        (lambda: ModelConfig(mean=(0.5, 1.5), std=(0.5,)), "mean"),
+        (lambda: ModelConfig(mean=(0.5,), std=(0.0,)), "std"),
+        (lambda: ModelConfig(mean=(0.5,)), "mean and std belong together; give std as well"),
         (lambda: FederationConfig(clients=0), "clients: "),
         (lambda: AttackConfig(poisoned_fraction=0.0), "poisoned_fraction: "),
         (lambda: AttackConfig(chosen="last"), "chosen: "),  # type: ignore[arg-type]

@@ -71,7 +71,9 @@ def test_every_setting_is_read() -> None:
     assert read_config(EVERYTHING) == SimulationConfig(
         seed=7,
         data=DataConfig("mnist", "dirichlet", 2, 1.0),
-        model=ModelConfig("three-conv", "clean.safetensors", 4),
+        model=ModelConfig(
+            "three-conv", "clean.safetensors", 4, {"width": 8, "act": "gelu"}, (0.5,), (0.3081,)
+        ),
         training=LocalTraining(2, 32, "sgd", 0.1, 0.0, 1e-4, 100, 0.001, 0.1),
         federation=FederationConfig(10, 5, 8, 0.5),
         aggregation={"kind": "trimmed-mean", "trim": 0.1},

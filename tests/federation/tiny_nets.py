@@ -7,6 +7,10 @@ def linear(num_classes: int, in_channels: int, image_size: tuple[int, int]) -> n
     return nn.Sequential(nn.Flatten(), nn.Linear(in_channels * image_size[0] * image_size[1], num_classes))
 
 
+def deep(num_classes: int, in_channels: int, image_size: tuple[int, int], hidden: int = 1) -> nn.Module:
+    return nn.Sequential(linear(hidden, in_channels, image_size), nn.ReLU(), nn.Linear(hidden, num_classes))
+
+
 def conv(num_classes: int, in_channels: int, image_size: tuple[int, int]) -> nn.Module:
     """With everything that a resumed run could get wrong: batch statistics, a counter and dropout."""
     height, width = image_size

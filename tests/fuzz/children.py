@@ -19,7 +19,7 @@ from hostile_models import CANARY
 LARGEST_MIB, LONGEST_SECONDS = 1024, 20
 _KILLED_AFTER = 90
 _BEYOND_MIB = 4096  # so that a bomb takes not all of the machine
-_CODES = (0, 1, 2, 3, 4)
+_CODES = (0, 1, 2, 3, 4, 5)
 _LONGEST_LINE = 2000
 
 

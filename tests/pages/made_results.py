@@ -171,6 +171,7 @@ class Made:
     def pruned(cls, details: PruningDetails | None = None, **changes: Any) -> RepairReport:
         """A repair by pruning, without a scan before or after."""
         values = {
+            "outcome": "unverified",
             "reason": "3 of 6 channels pruned.",
             "method": "pruning",
             "settings": {"adjust_first": True, "max_drop": 0.01},

@@ -43,7 +43,7 @@ def test_facts_are_the_records(made: Any, shown: Any) -> None:
         ("failed", "Repair failed"),
         ("not needed", "No repair needed"),
         ("undecided", "Not repaired"),
-        ("repaired", "Repaired, not scanned again"),
+        ("unverified", "Repair not verified"),
     ],
 )
 def test_outcomes_without_a_new_scan(made: Any, shown: Any, outcome: str, headline: str) -> None:

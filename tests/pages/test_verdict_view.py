@@ -66,15 +66,15 @@ def test_a_scan_and_its_repair_are_told_in_order(made: Any, shown: Any) -> None:
     page = shown(scan=made.scan(), repair=made.repair())
     assert "Scan backdoored Repair repaired New scan clean" in page.text
     page = shown(scan=made.scan(), repair=made.pruned())
-    assert "Scan backdoored Repair repaired, not scanned again Target class" in page.text
+    assert "Scan backdoored Repair unverified Target class" in page.text
 
 
 def test_without_a_scan_the_repair_is_the_headline(made: Any, shown: Any) -> None:
     page = shown(repair=made.repair())
     assert "Outcome of the repair Repaired The trigger's success fell to 1.2%." in page.text
     page = shown(repair=made.pruned())
-    assert '<section class="verdict plain"' in page.html
-    assert "Outcome of the repair Repaired, not scanned again 3 of 6 channels pruned." in page.text
+    assert '<section class="verdict unsure"' in page.html
+    assert "Outcome of the repair Repair not verified 3 of 6 channels pruned." in page.text
     assert "or whether it is gone" in page.text
     assert "90.8% from 91.3% Channels pruned 3 of 6" in page.text
     failed = shown(repair=made.pruned(outcome="failed", reason="Too much was lost."))

@@ -66,9 +66,9 @@ def test_what_a_new_scan_does_not_find_clean_is_not_released(verdict: Any) -> No
     assert f"the new scan's verdict is {verdict}" in reason
 
 
-def test_without_a_new_scan_the_reason_says_that_nothing_verified_it() -> None:
+def test_without_a_new_scan_nothing_is_called_repaired() -> None:
     outcome, reason = judge(Gate(), evidence(verdict_after=None), DONE)
-    assert outcome == "repaired"
+    assert outcome == "unverified"
     assert "No new scan was made, so nothing verified that the backdoor is gone" in reason
 
 

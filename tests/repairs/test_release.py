@@ -83,7 +83,7 @@ def repaired(
     """By default two searches and the new scan find nothing more."""
     case = Case(suspect or Net(1.0, 1.0, 1.0), None, IMAGES, LABELS)
     gate = HoldOutGate(detector=Says(*(says or (CLEAN,) * 3)))
-    return repair(case, scan(case, Says(first)), Returns(make), gate)
+    return repair(case, scan(case, Says(first)), Returns(make), gate, seed=0)
 
 
 def test_a_model_that_none_of_the_triggers_moves_is_released() -> None:

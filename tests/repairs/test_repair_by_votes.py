@@ -33,10 +33,10 @@ class Says:
         return Finding("says", self.verdict, "Because.", 1.0, 0.5)
 
 
-def test_without_a_reference_nothing_is_scanned_and_the_reason_says_so(run: RunFolder) -> None:
+def test_without_a_reference_nothing_is_scanned_and_the_outcome_says_so(run: RunFolder) -> None:
     model, report, _ = voted(run, VOTE_ONLY)
     assert model is not None
-    assert (report.outcome, report.verdict_after) == ("repaired", None)
+    assert (report.outcome, report.verdict_after) == ("unverified", None)
     assert "nothing verified that the backdoor is gone" in report.reason
 
 
@@ -66,7 +66,7 @@ def test_a_trigger_of_the_clients_that_still_works_is_a_failure(run: RunFolder) 
     assert pairs == {((each.source_class,), each.target_class) for each in details(report).triggers}
     lenient = replace(VOTING_GATE, max_trigger_success=1.0)
     if worst.success_after < 1:
-        assert voted(run, method, lenient)[1].outcome == "repaired"
+        assert voted(run, method, lenient)[1].outcome == "unverified"
 
 
 def test_a_fall_beyond_the_limit_is_a_failure(run: RunFolder) -> None:

@@ -1,7 +1,6 @@
 import json
 import math
 from dataclasses import replace
-from typing import Any
 
 import pytest
 
@@ -83,19 +82,6 @@ def test_figures_that_are_not_finite_survive_json() -> None:
     again = RepairReport.from_json(wrong.to_json())
     assert again.to_json() == wrong.to_json()
     assert repr(again) == repr(wrong)
-
-
-@pytest.mark.parametrize(
-    ("outcome", "verdict", "headline"),
-    [
-        ("repaired", "clean", "REPAIRED"),
-        ("repaired", None, "REPAIRED, not scanned again"),
-        ("failed", None, "FAILED"),
-        ("not needed", None, "NOT NEEDED"),
-    ],
-)
-def test_the_headline_says_that_nothing_verified_a_repair(outcome: Any, verdict: Any, headline: str) -> None:
-    assert replace(report(None), outcome=outcome, verdict_after=verdict).headline == headline
 
 
 def test_what_is_no_report_is_refused() -> None:

@@ -31,7 +31,14 @@ def repaired(
 ) -> tuple[nn.Module | None, RepairReport]:
     given = world.images[:200] if images is None else images
     case = Case(world.backdoored, world.reference, given, world.labels[: len(given)])
-    return repair(case, report, *choices, **more)
+    return repair(case, report, *choices, **{"seed": 0} | more)
+
+
+def test_the_seed_is_drawn_anew_and_recorded(world: planted.World, report: ScanReport) -> None:
+    clean = replace(report, verdict="clean")
+    seeds = [repaired(world, clean, seed=seed)[1].settings["seed"] for seed in (None, None, 7)]
+    assert seeds[0] != seeds[1]
+    assert seeds[2] == 7
 
 
 def with_verdict(report: ScanReport, verdict: Any) -> ScanReport:
@@ -218,8 +225,9 @@ def test_models_that_work_in_place_change_no_images(world: planted.World, report
     images = world.images[:200] / 255
     kept = images.clone()
     gate = HoldOutGate(max_passes=1, detector=BRIEF)
+    scan(Case(suspect, reference, images[:40], world.labels[:40]), Differential(effort="quick"), seed=0)
     _, result = repair(
-        Case(suspect, reference, images, world.labels[:200]), report, Unlearning(epochs=1), gate
+        Case(suspect, reference, images, world.labels[:200]), report, Unlearning(epochs=1), gate, seed=0
     )
     assert result.accuracy_after == pytest.approx(result.accuracy_before, abs=0.2)
     assert torch.equal(images, kept)
@@ -231,7 +239,7 @@ def test_a_model_of_double_precision(world: planted.World) -> None:
     found = scan(case, Differential(), seed=0)
     assert found.verdict == "backdoored"
     case = Case(suspect, reference, world.images[:200], world.labels[:200])
-    model, result = repair(case, found, Unlearning(epochs=10), HoldOutGate(max_accuracy_drop=1.0))
+    model, result = repair(case, found, Unlearning(epochs=10), HoldOutGate(max_accuracy_drop=1.0), seed=0)
     assert result.outcome == "repaired"
     assert model is not None
     assert {value.dtype for value in model.parameters()} == {torch.float64}

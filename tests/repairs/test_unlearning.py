@@ -6,14 +6,14 @@ import torch
 from striped import THOROUGH, images_and_labels, measured, pieces, planted, unlearned
 from torch import Tensor, nn
 
-from fedmend.errors import DataError
+from fedmend.errors import ConfigError, DataError
 from fedmend.parameters import flatten, parameter_mask
-from fedmend.repairs import Unlearning, unlearn
+from fedmend.repairs import Unlearning, unlearn, unlearning
 from fedmend.triggers import Atoms, Patch
 
 
 class Watching(nn.Module):
-    """Remembers the batches that it is trained on, and in which mode."""
+    """Remembers the batches that it is trained on."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -21,7 +21,7 @@ class Watching(nn.Module):
         self.batches: list[Tensor] = []
 
     def forward(self, images: Tensor) -> Tensor:
-        if torch.is_grad_enabled():
+        if torch.is_grad_enabled() and not images.requires_grad:  # else its memory is measured
             self.batches.append(images.detach().clone())
         logits: Tensor = self.linear(images)
         return logits
@@ -116,6 +116,21 @@ def test_bytes_and_floats_are_the_same_images(backdoored: nn.Module) -> None:
     stored = unlearned(backdoored, planted(), images, labels, Unlearning())
     floats = unlearned(backdoored, planted(), images / 255, labels, Unlearning())
     assert torch.allclose(flatten(stored.state_dict()), flatten(floats.state_dict()), atol=1e-6)
+
+
+def test_a_step_in_parts_is_the_same_step(backdoored: nn.Module, monkeypatch: pytest.MonkeyPatch) -> None:
+    images = images_and_labels(20)
+    whole = flatten(unlearned(backdoored, planted(), *images, Unlearning()).state_dict())
+    monkeypatch.setattr(unlearning, "images_at_once", lambda *_: 3)
+    watching = unlearned(Watching(), planted(), *images, Unlearning(batch_size=4))
+    assert [len(batch) for batch in watching.batches] == [3, 3, 2] * 5
+    parts = flatten(unlearned(backdoored, planted(), *images, Unlearning()).state_dict())
+    assert torch.allclose(parts, whole, atol=1e-5)
+
+
+def test_a_step_that_does_not_fit_the_memory_is_refused(backdoored: nn.Module) -> None:
+    with pytest.raises(ConfigError, match="may take 1 MiB"):
+        unlearned(backdoored, planted(), *images_and_labels(20), Unlearning(memory=1))
 
 
 def test_images_and_trigger_are_left_alone(backdoored: nn.Module) -> None:

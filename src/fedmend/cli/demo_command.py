@@ -62,8 +62,8 @@ class _Plan:
         )
 
 
-_STAGES = 2 + SEARCHES + 2 * HoldOutGate().max_passes
-"""The federation, the scan and the repair."""
+_STAGES = 1 + SEARCHES + 2 * HoldOutGate().max_passes
+"""The scan and the repair."""
 
 FULL = _Plan(clean_rounds=10, attacked_rounds=4)
 FAST = _Plan(clean_rounds=5, attacked_rounds=3)
@@ -74,7 +74,7 @@ def demo(out: Path, fast: bool, device: str) -> None:
     plan, where = FAST if fast else FULL, choose_device(device)
     config = plan.config
     training, test = load_images(config.data.source, "train"), load_images(config.data.source, "test")
-    with progress_bars(stages=_STAGES) as progress:
+    with progress_bars() as progress:
         run = simulate(
             config,
             out,
@@ -82,8 +82,10 @@ def demo(out: Path, fast: bool, device: str) -> None:
             data=(training, test),
             execution=Execution(device=where, progress=progress),
         )
-        show(_federation(run, plan))
-        show(_scan_and_repair(run, plan, test, where, progress))
+    show(_federation(run, plan))
+    with progress_bars(stages=_STAGES) as progress:
+        text = _scan_and_repair(run, plan, test, where, progress)
+    show(text)
     show(f"\nReport: {(out / 'report.html').resolve()}")
 
 

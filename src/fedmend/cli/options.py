@@ -75,8 +75,8 @@ def _shared(required: bool) -> tuple[Callable[[Any], Any], ...]:
 memory = click.option(
     "--memory",
     type=ByteCount(),
-    help="What a search by differential may take beside models and images, such as 4GiB. Where all images at once "
-    "would take more, they are computed in parts.  [default: half of what is free]",
+    help="What a search or a step of unlearning may take beside models and images, such as 4GiB. Where all images at "
+    "once would take more, they are computed in parts.  [default: half of what is free]",
 )
 
 
@@ -86,19 +86,17 @@ def chosen_detector(name: str, effort: Effort | None, memory: int | None = None)
     Raises:
         ConfigError: there is no such detector, or it takes no effort or limit.
     """
-    from fedmend.detection import Differential, find_detector
+    from fedmend.detection import Contrastive, ContrastivePaper, Differential, find_detector
 
-    detector = find_detector(name)
+    detector: Any = find_detector(name)
+    with_effort, with_memory = (Differential,), (Differential, Contrastive, ContrastivePaper)
     given: dict[str, Any] = {"effort": effort, "memory": memory}
     given = {setting: value for setting, value in given.items() if value is not None}
-    if not given:
-        return detector
-    if not isinstance(detector, Differential):
-        options = " and ".join(f"--{setting}" for setting in given)
-        raise ConfigError(
-            f"--effort and --memory are settings of the method differential; {name} has none, so remove {options}"
-        )
-    return replace(detector, **given)
+    for setting in given:
+        if not isinstance(detector, with_effort if setting == "effort" else with_memory):
+            raise ConfigError(f"the method {name} has no such setting, so remove --{setting}")
+    changed: Detector = replace(detector, **given) if given else detector
+    return changed
 
 
 def require(suspects: Sequence[str], model: ModelChoice, data: DataChoice) -> None:

@@ -42,6 +42,7 @@ def prune_run(
     device: str,
     seed: int,
     out: Path,
+    overwrite: bool,
 ) -> tuple[RepairReport, str]:
     """Repair a run's last model; write the model, repair.json, the attack's evaluation and the page.
 
@@ -90,7 +91,7 @@ def prune_run(
         progress_bars(stages=_STAGES) as progress,
         client_workers(count if method.fine_tuning_rounds else 1) as fit,
     ):
-        participants = participants_of(run, federation, fit)
+        participants = replace(participants_of(run, federation, fit), seed=seed)
         if validation is not None:
             chooses = ValidationSet(validation.images, validation.labels)
             participants = replace(participants, validation=chooses)
@@ -104,7 +105,7 @@ def prune_run(
     measured = evaluate(run, others, stages, report)
     repair_file = {"repair.json": report.to_json() + "\n"}
     results = {**model_file(model, out.name), **repair_file, **prune_evaluation_file(measured)}
-    page = save_results(out.parent, results)
+    page = save_results(out.parent, results, overwrite=overwrite)
     return report, f"{summary(report, measured)}\nReport: {page}"
 
 
@@ -147,7 +148,7 @@ def summary(report: RepairReport, measured: PruneEvaluation | None) -> str:
     refused = f", {sum(details.refused.values())} refused" if details.refused else ""
     missing = f", {details.missing} missing" if details.missing else ""
     lines = [
-        f"{report.headline}. {report.reason}",
+        f"{report.outcome.upper()}. {report.reason}",
         f"{details.ballots} ballots counted{refused}{missing}.",
     ]
     best = next(iter(details.moves), None)

@@ -19,7 +19,6 @@ from fedmend.cli.saving import (
     check_folder,
     make_way,
     model_file,
-    refuse_to_replace,
     save_results,
     scan_files,
 )
@@ -28,12 +27,12 @@ from fedmend.detection import Effort
 from fedmend.detection import scan as run_scan
 from fedmend.errors import ConfigError
 from fedmend.pages import evaluation_file
-from fedmend.repairs import REPAIRS, FederatedPruning, HoldOutGate, RepairReport
+from fedmend.repairs import REPAIRS, FederatedPruning, HoldOutGate, RepairReport, Unlearning
 from fedmend.repairs import repair as run_repair
 from fedmend.repairs.repairing import SEARCHES
 
 HELD_OUT_IMAGES = 500
-EXIT_CODES = {"repaired": 0, "not needed": 4, "failed": 1, "undecided": 3}
+EXIT_CODES = {"repaired": 0, "failed": 1, "undecided": 3, "not needed": 4, "unverified": 5}
 
 
 def repair(
@@ -48,6 +47,7 @@ def repair(
     repair_method: str,
     method: str,
     effort: Effort | None,
+    memory: int | None,
     repair_images: int,
     validation_images: int,
     held_out_images: int | None,
@@ -76,6 +76,7 @@ def repair(
                 "--resize": data.resize,
                 "--classes": data.classes,
                 "--effort": effort,
+                "--memory": memory,
                 "--expected-accuracy": expected_accuracy,
             },
             f"--method {repair_method}",
@@ -106,6 +107,7 @@ def repair(
             device,
             seed,
             out,
+            overwrite,
         )
         show(report.to_json() if as_json else text)
         return EXIT_CODES[report.outcome]
@@ -121,16 +123,16 @@ def repair(
         missing = {"--model": model.architecture, "--data": data.source}
         names = ", ".join(name for name, value in missing.items() if value is None)
         raise ConfigError(f"--method unlearn needs {names} as well")
+    if isinstance(repairer, Unlearning):
+        repairer = replace(repairer, memory=memory)
     make_way(out, overwrite, [suspect] if reference is None else [suspect, reference])
     check_folder(out.parent, (*SCAN_AND_REPAIR, "attacker/evaluation.json"), [suspect, reference])
-    detector, gate = options.chosen_detector(method, effort), HoldOutGate()
-    if method != options.DEFAULT_DETECTOR or effort is not None:
+    detector, gate = options.chosen_detector(method, effort, memory), HoldOutGate()
+    if method != options.DEFAULT_DETECTOR or effort is not None or memory is not None:
         gate = replace(gate, detector=detector)
     if max_accuracy_drop is not None:
         gate = replace(gate, max_accuracy_drop=max_accuracy_drop)
     loaded = load_case(suspect, reference, model, data, device, seed, expected_accuracy)
-    if not overwrite:
-        refuse_to_replace(out.parent, loaded.provenance)
     own = loaded.repair_images(repair_images, seed)
     case = loaded.to_scan()
     with progress_bars(stages=1 + SEARCHES + 2 * gate.max_passes) as progress:
@@ -151,7 +153,7 @@ def repair(
         **repair_file,
         **evaluation_file(measured),
     }
-    page = save_results(out.parent, results)
+    page = save_results(out.parent, results, overwrite=overwrite)
     text = f"{summary(found)}\n{outcome(report)}\n{in_words(measured)}Report: {page}"
     show(report.to_json() if as_json else text)
     return EXIT_CODES[report.outcome]
@@ -159,7 +161,7 @@ def repair(
 
 def outcome(report: RepairReport) -> str:
     """A repair's outcome and reason for a person."""
-    return f"{report.headline}. {report.reason}"
+    return f"{report.outcome.upper()}. {report.reason}"
 
 
 def _refuse(options_given: Mapping[str, object], by: str) -> None:

@@ -14,6 +14,7 @@ from fedmend.cli import known_names, options
 @options.suspect
 @options.common(required=False)
 @options.effort
+@options.memory
 @click.option(
     "--method",
     "repair_method",
@@ -57,7 +58,7 @@ from fedmend.cli import known_names, options
     "--reference-round",
     type=click.IntRange(min=0),
     help="A round before any attack, whose model is the reference when the repaired model is scanned. "
-    "Pruning only.  [default: no new scan]",
+    "Pruning only.  [default: no new scan; the outcome is unverified]",
 )
 @click.option(
     "--vote",
@@ -95,7 +96,10 @@ from fedmend.cli import known_names, options
     help="The repaired model, .safetensors. A file that is there already is an error.",
 )
 @click.option(
-    "--overwrite", is_flag=True, help="Remove a file at --out before the work begins, whatever the outcome."
+    "--overwrite",
+    is_flag=True,
+    help="Remove a file at --out before the work begins, whatever the outcome, and give up earlier reports beside it.  "
+    "[default: the reports are moved to a folder there, earlier-1 and so on]",
 )
 def repair(**given: Any) -> int:
     """Scan the model file SUSPECT and, if it is backdoored, write a repaired model.
@@ -106,11 +110,13 @@ def repair(**given: Any) -> int:
 
     The folder of --out also gets repair.json and report.html, and when unlearning scan.json and trigger.safetensors. A
     model is written only if it was repaired: on images that had no part in the repair its clean accuracy held and no
-    trigger that was found still works, and no new scan finds a backdoor in it. Where there was no new scan, or clients
-    reported the accuracy, the outcome says so. If SUSPECT is a checkpoint in the folder of a run of fedmend simulate,
-    the attack's success before and after is measured when the repair is over.
+    trigger that was found still works, and a new scan finds no backdoor in it. Where no new scan was possible, the
+    outcome is "unverified": the model is written, but nothing shows that the backdoor is gone. If SUSPECT is a
+    checkpoint in the folder of a run of fedmend simulate, the attack's success before and after is measured when the
+    repair is over.
 
-    Exit code: 0 repaired, 1 the repair failed, 2 bad input, 3 the scan was inconclusive, 4 nothing to repair.
+    Exit code: 0 repaired, 1 the repair failed, 2 bad input, 3 the scan was inconclusive, 4 nothing to repair,
+    5 unverified.
     """
     from fedmend.cli import repair_command  # imports torch
 

@@ -11,11 +11,11 @@ from pathlib import Path
 from torch import nn
 
 from fedmend.checkpoints import save_state, save_trigger
+from fedmend.cli.console import show
 from fedmend.detection import ScanReport, most_suspicious, recovered
-from fedmend.detection.provenance import Provenance
 from fedmend.detection.tensors_beside import FILE as TENSORS
 from fedmend.detection.tensors_beside import without_tensors
-from fedmend.errors import ConfigError, DataError, OutputError
+from fedmend.errors import ConfigError, OutputError
 from fedmend.files import Content, undo_unfinished, write_together
 from fedmend.pages import read_folder, render
 
@@ -24,6 +24,7 @@ Results = Mapping[str, Content | None]
 
 SCAN_AND_REPAIR = ("scan.json", "repair.json")
 
+_SUMMARY = "summary.json"
 _TRIGGER = re.compile(r"trigger(-\d+)?\.safetensors")
 
 
@@ -52,8 +53,14 @@ def check_folder(folder: Path, replaced: Sequence[str], inputs: Sequence[Path | 
     read_folder(folder, dict.fromkeys(replaced))
 
 
-def save_results(folder: Path, results: Results) -> Path:
+def save_results(folder: Path, results: Results, *, overwrite: bool = False) -> Path:
     """Write a command's results and the page that shows them, all or none (see :func:`write_together`).
+
+    Args:
+        folder: made if needed.
+        results: what to write there, and what to remove.
+        overwrite: whether an earlier scan's or repair's results, page included, are given up. Else they are kept in a
+            folder of their own in ``folder``, which stderr is told.
 
     Returns:
         The page's path.
@@ -75,30 +82,29 @@ def save_results(folder: Path, results: Results) -> Path:
             gone.append(TENSORS)
         else:
             written[TENSORS] = partial(_write_bytes, tensors)
-    write_together(folder, written, remove=gone)
+    _write_all(folder, written, gone, () if overwrite else SCAN_AND_REPAIR)
     return page
 
 
-def refuse_to_replace(folder: Path, provenance: Provenance) -> None:
-    """See to it that no scan of other inputs is reported in ``folder``.
+def save_summary(folder: Path, text: str, *, overwrite: bool) -> Path:
+    """Write the summary of several scans; an earlier one is kept as :func:`save_results` does.
+
+    Returns:
+        Its path.
 
     Raises:
-        ConfigError: one is, or a report that doesn't say of what it is.
+        OutputError: it can't be written.
     """
-    path = folder / "scan.json"
-    if not os.path.lexists(path):
-        return
-    try:
-        earlier = ScanReport.load(path)
-    except DataError:
-        what = "there already, and can't be read"
-    else:
-        if earlier.provenance is not None and earlier.provenance.same_inputs(provenance):
-            return
-        what = "the report of another scan"
-        if earlier.provenance is not None:
-            what += f", of {earlier.provenance.suspect.name} on {earlier.date}"
-    raise ConfigError(f"{path} is {what}; choose another --out, or let --overwrite replace it")
+    _write_all(folder, {_SUMMARY: text}, (), () if overwrite else (_SUMMARY,))
+    return folder / _SUMMARY
+
+
+def _write_all(
+    folder: Path, files: Mapping[str, Content], gone: Sequence[str], reports: Sequence[str]
+) -> None:
+    kept = write_together(folder, files, gone, reports)
+    if kept is not None:
+        show(f"The earlier results of {folder} are kept in {kept}", err=True)
 
 
 def scan_files(report: ScanReport, folder: Path) -> Results:

@@ -14,7 +14,7 @@ from fedmend.cli.console import progress_bars, show
 from fedmend.cli.data_options import DataChoice
 from fedmend.cli.model_options import ModelChoice
 from fedmend.cli.repetition import EARLIER, Earlier, repeating, unchanged_since
-from fedmend.cli.saving import SCAN_AND_REPAIR, check_folder, refuse_to_replace, save_results, scan_files
+from fedmend.cli.saving import SCAN_AND_REPAIR, check_folder, save_results, scan_files
 from fedmend.cli.several_scans import Scan, expanded, planned, run_all
 from fedmend.detection import Effort, ScanReport
 from fedmend.detection import scan as run_scan
@@ -82,15 +82,13 @@ def _scan_one(
     loaded = load_case(
         suspect, choice.reference, choice.model, choice.data, choice.device, seed, choice.expected_accuracy
     )
-    if not overwrite:
-        refuse_to_replace(out, loaded.provenance)
     if earlier is not None:
         unchanged_since(earlier, loaded.provenance)
     with progress_bars(stages=len(detectors)) as progress:
         report = run_scan(loaded.to_scan(), detectors, seed=seed, progress=progress)
     report = loaded.recorded(report)
     earlier_repair = {"repair.json": None}  # maybe of another model
-    save_results(out, {**scan_files(report, out), **earlier_repair})
+    save_results(out, {**scan_files(report, out), **earlier_repair}, overwrite=overwrite)
     return report
 
 

@@ -47,7 +47,9 @@ from fedmend.cli import options
     "each, beside summary.json.  [default: fedmend-scan]",
 )
 @click.option(
-    "--overwrite", is_flag=True, help="Replace the report of a scan of other models or data at --out."
+    "--overwrite",
+    is_flag=True,
+    help="Give up earlier results at --out.  [default: they are moved to a folder there, earlier-1 and so on]",
 )
 @click.pass_context
 def scan(context: click.Context, /, **given: Any) -> int:

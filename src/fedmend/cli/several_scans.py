@@ -13,9 +13,9 @@ from typing import Any
 
 from fedmend.cli.console import show
 from fedmend.cli.recording import file_record
+from fedmend.cli.saving import save_summary
 from fedmend.detection import ScanReport
 from fedmend.errors import ConfigError, FedmendError
-from fedmend.files import write_text
 
 SCHEMA = "fedmend-scans/1"
 _WORST_FIRST = {"backdoored": 1, "error": 2, "inconclusive": 3, "clean": 0}
@@ -79,14 +79,10 @@ def run_all(
         The worst exit code: backdoored, error, inconclusive, clean.
 
     Raises:
-        ConfigError: ``out`` holds the summary of other models.
         CheckpointError: a file can't be read.
         FedmendError: all scans fail.
     """
     digests = {each.suspect: file_record(each.suspect).sha256 for each in scans}
-    path = out / "summary.json"
-    if not overwrite and os.path.lexists(path) and _suspects_of(path) != set(digests.values()):
-        raise ConfigError(f"{path} is of other models; choose another --out, or let --overwrite replace it")
     rows: list[dict[str, Any]] = []
     failures: list[FedmendError] = []
     for each in scans:
@@ -109,7 +105,7 @@ def run_all(
         indent=2,
         ensure_ascii=False,
     )
-    write_text(path, text + "\n")
+    path = save_summary(out, text + "\n", overwrite=overwrite)
     show(
         text
         if as_json
@@ -130,13 +126,6 @@ def _told(report: ScanReport, folder: Path) -> dict[str, Any]:
 
 def _failed(error: FedmendError) -> dict[str, Any]:
     return {"verdict": "error", "reason": " ".join(str(error).split()), "p_value": None, "folder": None}
-
-
-def _suspects_of(path: Path) -> set[str]:
-    try:
-        return {str(row["sha256"]) for row in json.loads(path.read_bytes())["scans"]}
-    except (OSError, ValueError, LookupError, TypeError, RecursionError):
-        return set()
 
 
 def _table(rows: Sequence[dict[str, Any]]) -> str:

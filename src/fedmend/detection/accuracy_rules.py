@@ -17,7 +17,7 @@ _DROP = 0.15
 """How far below the reference's the suspect's accuracy may be, beside three standard errors."""
 _SIGMAS = 3
 """How many standard deviations a gain must exceed chance by."""
-_ERROR_LEFT = 2 / 3
+_ERROR_LEFT = 3 / 4
 """A mistake explains a model's errors if at most this fraction of them is left without it."""
 
 _CHECK = "Check that images, labels, classes, normalisation and models match"
@@ -34,7 +34,7 @@ def may_be_explained(right: Tensor) -> bool:
 
 
 def explains(right: Tensor, right_then: Tensor) -> bool:
-    """Whether a change removes a third of a model's errors or more, and too many for chance.
+    """Whether a change removes a quarter of a model's errors or more, and too many for chance.
 
     Args:
         right, right_then: which images the model gets right, without and with the change, bool (N,).

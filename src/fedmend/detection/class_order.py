@@ -24,13 +24,15 @@ def other_order(predicted: Tensor, labels: Tensor, names: tuple[str, ...]) -> st
         (labels.cpu(), predicted.cpu()), torch.ones(len(labels), dtype=torch.int64), accumulate=True
     )
     most, model_class = counts.max(1)
-    shown = counts.sum(1) > 0
-    moved = shown & (model_class != torch.arange(classes)) & (most >= _MOST * counts.sum(1))
-    taken = model_class[shown]
+    sure = (counts.sum(1) > 0) & (most >= _MOST * counts.sum(1))
+    moved = sure & (model_class != torch.arange(classes))
+    taken = model_class[sure]
     if int(moved.sum()) < 2 or len(taken.unique()) < len(taken):
         return None
     order = torch.where(moved, model_class, torch.arange(classes)).to(labels.device)
-    if not explains(predicted == labels, predicted == order[labels]):
+    if not (
+        explains(predicted == labels, predicted == order[labels]) or _swapped(predicted, labels, order, moved)
+    ):
         return None
     places = {label: int(model_class[label]) for label in moved.nonzero().flatten().tolist()}
     before, after = (float((predicted == wanted).float().mean()) for wanted in (labels, order[labels]))
@@ -38,6 +40,14 @@ def other_order(predicted: Tensor, labels: Tensor, names: tuple[str, ...]) -> st
         f"gets {before:.0%} of the images right, and {after:.0%} if its classes are put in another order: "
         f"{_said(places, names)}. Give the classes in the order in which the model was trained (--classes)."
     )
+
+
+def _swapped(predicted: Tensor, labels: Tensor, order: Tensor, moved: Tensor) -> bool:
+    """Whether the moved classes trade places among themselves, and that explains the mistakes on their images."""
+    if not torch.equal(order[moved].sort().values.cpu(), moved.nonzero().flatten()):
+        return False
+    among = moved.to(labels.device)[labels]
+    return explains((predicted == labels)[among], (predicted == order[labels])[among])
 
 
 def _said(places: dict[int, int], names: tuple[str, ...]) -> str:

@@ -7,13 +7,14 @@ from typing import ClassVar
 
 import torch
 
-from fedmend.checked_settings import Count, NonNegative, Positive, settings
+from fedmend.checked_settings import Bytes, Count, NonNegative, Positive, settings
 from fedmend.detection import contrastive_rule
 from fedmend.detection.base import Case, Finding, Need, Target
 from fedmend.detection.contrastive_loss import StampedLoss
 from fedmend.detection.contrastive_rule import PaperThresholds
 from fedmend.detection.model_pair import accelerated_pair
 from fedmend.detection.patch_evidence import measure_patch
+from fedmend.detection.search.memory import allowed_memory
 from fedmend.detection.search.penalty_search import PenaltySearch
 from fedmend.progress import Progress, silent
 
@@ -32,6 +33,8 @@ class ContrastivePaper:
         lr: Adam's learning rate (ours: the paper names none).
         layer: whose outputs are the features: "logits", or a submodule's name.
         thresholds: limits of the rule.
+        memory: bytes that the search may take beside models and images; None for half of what is free. Where all images
+            at once would take more, they are computed in parts.
 
     Raises:
         ConfigError: a setting is out of range.
@@ -45,6 +48,7 @@ class ContrastivePaper:
     lr: Positive = 0.1
     layer: str = "logits"
     thresholds: PaperThresholds = PaperThresholds()
+    memory: Bytes | None = None
 
     def __call__(self, case: Case, rng: torch.Generator, progress: Progress = silent) -> Finding:
         """Search, measure, decide.
@@ -56,9 +60,11 @@ class ContrastivePaper:
 
         Raises:
             ModelError: a model has no layer ``layer``, or the loss became NaN or infinite.
+            ConfigError: not even one image fits into the memory.
         """
         search = PenaltySearch(self.beta, self.steps, self.lr)
-        with accelerated_pair(case, self.layer) as pair:
+        with accelerated_pair(case, self.layer) as whole:
+            pair = whole.within(allowed_memory(self.memory, case.device))
             found = search(StampedLoss(pair, self.alpha), pair.images, rng, progress)
             evidence = measure_patch(case, self.layer, found)
         verdict, reason = contrastive_rule.decide(evidence, self.thresholds)

@@ -13,9 +13,11 @@ from fedmend.detection import accuracy_rules as rules
 from fedmend.detection.base import Case, Finding, Measure
 from fedmend.detection.class_order import other_order
 
-_MOST_TRIED = 200
+_MOST_TRIED = 400
 """Images that the variants are tried on, those that help on the first few of them."""
 _TRIED_FIRST, _BATCH = 40, 50
+_BY_CHANCE = 3
+"""So many fewer of the first images may be right by chance where more are right on the whole."""
 _IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 
@@ -123,7 +125,7 @@ def _explained(name: str, model: nn.Module, case: Case) -> Iterator[str]:
     best: tuple[float, _Variant] | None = None
     for variant in _variants(case.pixels[chosen.to(case.pixels.device)]):
         few = slice(None, None, max(1, len(truth) // _TRIED_FIRST))
-        if _right(model, variant.pixels[few], truth[few]).sum() <= right[few].sum():
+        if _right(model, variant.pixels[few], truth[few]).sum() < right[few].sum() - _BY_CHANCE:
             continue
         right_then = _right(model, variant.pixels, truth)
         accuracy = float(right_then.float().mean())
@@ -159,6 +161,13 @@ def _variants(pixels: Tensor) -> Iterator[_Variant]:
             f"if they are normalised by {by}",
             f"Scan again with the mean and the standard deviation of the training (such as {by}).",
         )
+        if channels == 3:
+            yield _Variant(
+                ((pixels - shift) / scale).flip(1),
+                f"if they are normalised by {by} and red and blue are swapped",
+                "The network seems to expect BGR, normalised. Scan with a network that swaps the channels itself, "
+                f"images.flip(1), and with the mean and the standard deviation of the training (such as {by}).",
+            )
         yield _Variant(
             pixels * scale + shift,
             f"if a normalisation by {by} is undone",
@@ -169,6 +178,12 @@ def _variants(pixels: Tensor) -> Iterator[_Variant]:
         "if their values are multiplied by 255",
         "The network seems to expect pixels from 0 to 255, or the images were divided by 255 twice. Scan again with "
         "--mean 0 --std 0.0039216, or a network that multiplies by 255 itself.",
+    )
+    yield _Variant(
+        pixels / 255,
+        "if their values are divided by 255",
+        "The network seems to multiply pixels by 255, or to be normalised for pixels from 0 to 255. Scan again with a "
+        "network for pixels from 0 to 1, and with --mean and --std in their units.",
     )
     yield _Variant(
         1 - pixels,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -12,8 +12,10 @@ from torch import Tensor
 from fedmend.acceleration import accelerate
 from fedmend.detection.base import Case
 from fedmend.detection.model_checks import require_gradient
+from fedmend.detection.search.chunking import in_parts
 from fedmend.detection.search.features import FeatureMap, Outputs, about_zero, far_from_zero
-from fedmend.inference import frozen
+from fedmend.detection.search.memory import images_at_once
+from fedmend.inference import batch_size_for, frozen
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,6 +38,17 @@ class ModelPair:
     reference_clean: Outputs
     notes: tuple[str, ...] = ()
     exact: tuple[Callable[[Tensor], Outputs], Callable[[Tensor], Outputs]] | None = None
+
+    def within(self, memory: int) -> ModelPair:
+        """The pair with models that compute as many images at once as a gradient step of ``memory`` bytes may.
+
+        Raises:
+            ConfigError: not even one image fits.
+        """
+        at_once = images_at_once([self.suspect, self.reference], self.images, memory)
+        return replace(
+            self, suspect=in_parts(self.suspect, at_once), reference=in_parts(self.reference, at_once)
+        )
 
     def swapped(self) -> ModelPair:
         """The pair with the roles swapped."""
@@ -71,8 +84,9 @@ def accelerated_pair(
             require_gradient(model, case.pixels[:2], name, required=gradient)
         if layer != "logits":
             suspect, reference = FeatureMap(case.suspect, layer), FeatureMap(case.reference, layer)
+            several = batch_size_for(case.pixels)
             with torch.no_grad():
-                clean = suspect(case.pixels), reference(case.pixels)
+                clean = in_parts(suspect, several)(case.pixels), in_parts(reference, several)(case.pixels)
             yield ModelPair(suspect, reference, case.pixels, *clean)
             return
         logits = case.suspect_logits, case.reference_logits

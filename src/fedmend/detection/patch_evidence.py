@@ -8,10 +8,11 @@ import torch
 from torch import Tensor
 
 from fedmend.detection.base import Case
+from fedmend.detection.search.chunking import in_parts
 from fedmend.detection.search.features import FeatureMap
 from fedmend.detection.search.penalty_search import Recovered
 from fedmend.evaluation import feature_mse
-from fedmend.inference import frozen
+from fedmend.inference import batch_size_for, frozen
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ def measure_patch(case: Case, layer: str, found: Recovered) -> Evidence:
         found: the search's result.
     """
     pixels = case.pixels
-    features = FeatureMap(case.suspect, layer)
+    features = in_parts(FeatureMap(case.suspect, layer), batch_size_for(pixels))
     with frozen(case.suspect), torch.no_grad():
         clean = case.suspect_logits if layer == "logits" else features(pixels)[0]
         stamped_features, logits = features(found.trigger.apply(pixels))

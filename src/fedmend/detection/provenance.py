@@ -90,10 +90,6 @@ class Provenance:
     architecture: ArchitectureRecord
     data: DataRecord
 
-    def same_inputs(self, other: Provenance) -> bool:
-        """Whether models and data are the same, whichever images were chosen."""
-        return not any(name != "the scanned images" for name in self.differences(other))
-
     def differences(self, other: Provenance) -> Iterator[str]:
         """What isn't the same, in words; names of files don't count."""
         digests = (_digests(self), _digests(other))

@@ -16,6 +16,8 @@ from fedmend.detection.tensors_beside import FILE, with_tensors, without_tensors
 from fedmend.errors import DataError
 from fedmend.files import Content, write_together
 
+_REPORT = "scan.json"
+
 
 @dataclass(frozen=True, eq=False)
 class Examples:
@@ -96,15 +98,21 @@ class ScanReport:
         """
         return from_json_text(_ADAPTER, text, "scan report")
 
-    def save(self, folder: Path) -> None:
+    def save(self, folder: Path, *, overwrite: bool = False) -> None:
         """Write ``scan.json`` and, for its tensors, ``scan.safetensors``.
+
+        Args:
+            folder: made if needed.
+            overwrite: whether a report that is there is given up; else it is moved to ``earlier-1`` there, or to the
+                next free number.
 
         Raises:
             OutputError: they can't be written.
         """
         text, tensors = without_tensors(self.to_json())
         beside: dict[str, Content] = {} if tensors is None else {FILE: partial(_write_bytes, tensors)}
-        write_together(folder, {"scan.json": text + "\n", **beside}, remove=() if beside else (FILE,))
+        files, gone = {_REPORT: text + "\n", **beside}, () if beside else (FILE,)
+        write_together(folder, files, gone, reports=() if overwrite else (_REPORT,))
 
     @staticmethod
     def load(path: Path) -> ScanReport:
@@ -116,7 +124,7 @@ class ScanReport:
         Raises:
             DataError: there is no such report, or it is damaged.
         """
-        path = path / "scan.json" if path.is_dir() else path
+        path = path / _REPORT if path.is_dir() else path
         try:
             text = path.read_bytes()
         except OSError as error:

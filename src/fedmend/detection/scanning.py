@@ -195,7 +195,10 @@ def _with_names_of_their_own(findings: Sequence[Finding]) -> tuple[Finding, ...]
 
 
 def _examples(findings: Sequence[Finding], case: Case) -> Iterator[Examples]:
-    """For each finding's first targets with a trigger, up to eight images, those of its source classes first."""
+    """For each finding's first targets with a trigger, up to eight images, those of its source classes first.
+
+    The classes take turns.
+    """
     if case.images is None:
         return
     for finding in findings:
@@ -210,7 +213,8 @@ def _examples_of(finding: Finding, number: int, case: Case) -> Examples:
     own = case.truth != target.target
     if target.sources:
         own = torch.isin(case.truth, torch.tensor(target.sources, device=case.truth.device))
-    shown = torch.cat([own.nonzero().flatten(), (~own).nonzero().flatten()])[:_SHOWN]
+    turns = _in_turn(case.truth)
+    shown = torch.cat([turns[own[turns]], turns[~own[turns]]])[:_SHOWN]
     stamped = target.trigger.to(case.device).apply(case.pixels[shown]).to(case.pixels.dtype)
     return Examples(
         detector=finding.detector,
@@ -222,6 +226,15 @@ def _examples_of(finding: Finding, number: int, case: Case) -> Examples:
         reference_stamped=None if case.reference is None else _predictions(case.reference, stamped),
         number=number,
     )
+
+
+def _in_turn(classes: torch.Tensor) -> torch.Tensor:
+    """An order of images, (N,), in which their classes, (N,), take turns: the first of each, then the second."""
+    order = classes.argsort(stable=True)
+    ordered = classes[order]
+    turns = torch.empty_like(order)
+    turns[order] = torch.arange(len(order), device=order.device) - torch.searchsorted(ordered, ordered)
+    return turns.argsort(stable=True)
 
 
 @torch.no_grad()

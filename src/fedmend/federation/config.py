@@ -4,20 +4,33 @@ from __future__ import annotations
 
 import os
 from dataclasses import asdict, field
+from functools import partial
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator
+from pydantic_core import PydanticCustomError
 
 from fedmend.aggregation import aggregator_from_table
-from fedmend.checked_settings import Count, Natural, Positive, settings
+from fedmend.checked_settings import Count, Fraction, Natural, Positive, PositiveFraction, settings
 from fedmend.errors import ConfigError
 from fedmend.federation.attack_config import AttackConfig, check_table
 from fedmend.federation.frozen_table import FrozenTable, Table, plain
 from fedmend.local_training import LocalTraining
+from fedmend.models import KNOWN_NORMALIZATIONS
 
 
 def _as_text(path: object) -> object:
     return os.fspath(path) if isinstance(path, os.PathLike) else path
+
+
+def _numbers(given: object, which: int) -> object:
+    """The mean (0) or standard deviation (1): numbers, one number, or a known data set's name."""
+    if isinstance(given, str):
+        if given not in KNOWN_NORMALIZATIONS:
+            known = ", ".join(KNOWN_NORMALIZATIONS)
+            raise PydanticCustomError("normalization", f"Expected a number, a list of them, or {known}")
+        return KNOWN_NORMALIZATIONS[given][which]
+    return (given,) if isinstance(given, int | float) else given
 
 
 @settings
@@ -38,13 +51,22 @@ class ModelConfig:
         architecture: a built-in name or ``package.module:factory``.
         start: a checkpoint to start from instead of random weights.
         start_round: the checkpoint's round number.
+        arguments: further arguments of the architecture's factory, by name.
+        mean, std: what the architecture expects pixels in [0, 1] to be normalised by: one number, one per channel, or
+            a name in ``KNOWN_NORMALIZATIONS``; None if it takes them as they are.
     """
 
     architecture: str = "convnet"
     start: Annotated[str, BeforeValidator(_as_text)] | None = None
     start_round: Natural = 0
+    arguments: Table = field(default_factory=lambda: FrozenTable({}))
+    mean: Annotated[tuple[Fraction, ...] | None, BeforeValidator(partial(_numbers, which=0))] = None
+    std: Annotated[tuple[PositiveFraction, ...] | None, BeforeValidator(partial(_numbers, which=1))] = None
 
     def __post_init__(self) -> None:
+        if (self.mean is None) != (self.std is None):
+            missing = "mean" if self.mean is None else "std"
+            raise ConfigError(f"[model] mean and std belong together; give {missing} as well")
         if self.start is None and self.start_round:
             raise ConfigError("[model] start_round needs [model] start, the checkpoint of that round")
 

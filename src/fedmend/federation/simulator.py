@@ -27,12 +27,13 @@ from fedmend.evaluation import accuracy, attack_success_rate
 from fedmend.federation.attacker_folder import AttackRecord
 from fedmend.federation.client_fit import Refused
 from fedmend.federation.config import SimulationConfig
+from fedmend.federation.frozen_table import plain
 from fedmend.federation.rounds import Server, collect, next_model
 from fedmend.federation.run_folder import RoundRecord, RunFolder
 from fedmend.federation.workers import begin_start, can_be_sent, check_workers, client_workers
 from fedmend.federation.world import Federation, attackers_in, build_federation, choose_clients
 from fedmend.inference import evaluating, pixels_for
-from fedmend.models import build_model, channels_last, probe
+from fedmend.models import build_model, channels_last, normalized, probe
 from fedmend.progress import Progress, silent
 from fedmend.seeds import derive_seed, seeded
 
@@ -159,7 +160,10 @@ def initial_model(config: SimulationConfig, images: ImageSet) -> nn.Module:
             in_channels=channels,
             image_size=(height, width),
             seed=seed,
+            arguments=plain(config.model.arguments),
         )
+    if config.model.mean is not None and config.model.std is not None:
+        normalized(model, config.model.mean, config.model.std, channels)
     logits = probe(model, channels, (height, width), training=True)
     if logits != images.num_classes:
         raise ModelError(

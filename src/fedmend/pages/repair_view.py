@@ -39,7 +39,7 @@ def view_of_repair(contents: PageContents) -> RepairView | None:
     names = contents.scan.class_names if contents.scan else ()
     return RepairView(
         report=repair,
-        wording=words.outcome(repair.outcome, repair.verdict_after),
+        wording=words.OUTCOMES[repair.outcome],
         verdict_after=words.VERDICTS[repair.verdict_after] if repair.verdict_after else None,
         rows=list(_rows(repair, names)),
         facts=list(_facts(repair)),

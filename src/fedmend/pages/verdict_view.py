@@ -48,7 +48,7 @@ def view_of_verdict(contents: PageContents) -> VerdictView:
     """Gather the section's parts."""
     scan, repair = contents.scan, contents.repair
     verdict = words.VERDICTS[scan.verdict] if scan else None
-    outcome = words.outcome(repair.outcome, repair.verdict_after) if repair else None
+    outcome = words.OUTCOMES[repair.outcome] if repair else None
     facts: list[Fact] = []
     if scan:
         facts = list(_scan_facts(scan))

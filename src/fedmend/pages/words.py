@@ -53,19 +53,19 @@ VERDICTS: dict[Verdict, Wording] = {
 
 OUTCOMES: dict[Outcome, Wording] = {
     "repaired": Wording("good", "repaired", "Repaired", "The backdoor is removed, and the accuracy held."),
+    "unverified": Wording(
+        "unsure",
+        "unverified",
+        "Repair not verified",
+        "The accuracy held within the limit. No scan has checked whether the model had a backdoor, or whether it is "
+        "gone.",
+    ),
     "failed": Wording("bad", "failed", "Repair failed", "Don’t release the result."),
     "not needed": Wording("good", "not needed", "No repair needed", "The model was not changed."),
     "undecided": Wording(
         "unsure", "undecided", "Not repaired", "The scan was inconclusive, so the model was not changed."
     ),
 }
-
-UNVERIFIED = Wording(
-    "plain",
-    "repaired, not scanned again",
-    "Repaired, not scanned again",
-    "The accuracy held within the limit. No scan has checked whether the model had a backdoor, or whether it is gone.",
-)
 
 STAGES = {
     "suspect": ("Suspect", "before the repair"),
@@ -76,11 +76,6 @@ STAGES = {
 }
 
 VOTES = {"ranking": "ranking of the channels", "majority": "majority for or against each channel"}
-
-
-def outcome(name: Outcome, verdict_after: Verdict | None) -> Wording:
-    """The wording of a repair's outcome; it mentions a missing new scan."""
-    return UNVERIFIED if name == "repaired" and verdict_after is None else OUTCOMES[name]
 
 
 def percent(fraction: float | None) -> str:

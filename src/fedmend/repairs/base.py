@@ -30,7 +30,8 @@ class Participants:
         last_round: the number of the suspect's round.
         training: honest clients' training in a plain round.
         server: aggregates a plain round.
-        seed: the federation's.
+        seed: of what the repair draws, the clients' training among it; that of a run is the default of
+            ``participants_of``.
         fit: trains the clients of a round: one by one, or in workers (see
             ``fedmend.federation.workers.client_workers``).
         validation: the server's own images that choose how far to prune, the groups and the round; None: clients

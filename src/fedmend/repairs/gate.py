@@ -28,8 +28,8 @@ from fedmend.triggers import Addition, Patch
 class Gate:
     """What a repair may cost and what it must achieve.
 
-    A model passes if its accuracy held, a new scan (where possible) finds it clean, and no found trigger still works.
-    An inconclusive new scan does not pass.
+    A model passes if its accuracy held, a new scan finds it clean, and no found trigger still works. An inconclusive
+    new scan does not pass; where none is possible, the outcome is "unverified".
 
     Attributes:
         max_accuracy_drop: the largest drop of the clean accuracy, as a fraction, plus one standard error: on a few
@@ -182,7 +182,9 @@ class _Labels:
         return int(self.labels.max()) + 1
 
 
-def judge(gate: Gate, evidence: Evidence, summary: str) -> tuple[Literal["repaired", "failed"], str]:
+def judge(
+    gate: Gate, evidence: Evidence, summary: str
+) -> tuple[Literal["repaired", "unverified", "failed"], str]:
     """The outcome and its reason, in words.
 
     Args:
@@ -214,7 +216,10 @@ def judge(gate: Gate, evidence: Evidence, summary: str) -> tuple[Literal["repair
             f"{_images(evidence)} {_sources(worst)} to class {worst.target}, {worst.success_before:.0%} "
             f"before; {accuracies}. Repair for longer, or go back to an earlier round's model."
         )
-    return "repaired", f"{summary}; {accuracies}. {_triggers(evidence)}{_verified(evidence)}"
+    outcome: Literal["repaired", "unverified"] = (
+        "unverified" if evidence.verdict_after is None else "repaired"
+    )
+    return outcome, f"{summary}; {accuracies}. {_triggers(evidence)}{_verified(evidence)}"
 
 
 def _where(evidence: Evidence) -> str:

@@ -10,7 +10,7 @@ from pydantic import TypeAdapter
 from fedmend.detection.base import Verdict
 from fedmend.detection.json_types import STRICT, from_json_text, to_json_text
 
-Outcome = Literal["repaired", "failed", "not needed", "undecided"]
+Outcome = Literal["repaired", "unverified", "failed", "not needed", "undecided"]
 StageName = Literal["suspect", "pruned", "adjusted", "fine-tuned", "adjusted again"]
 
 TELLING_RATE = 0.8
@@ -169,8 +169,10 @@ class RepairReport:
     """How a repair went. Fractions are in [0, 1].
 
     Attributes:
-        outcome: "repaired"; "failed": the model lost too much accuracy, or is still backdoored; "not needed": the scan
-            found no backdoor; "undecided": the scan was inconclusive, or recovered nothing that this method can use.
+        outcome: "repaired"; "unverified": the accuracy held and no found trigger works, but no scan of the result
+            confirmed that the backdoor is gone; "failed": the model lost too much accuracy, or is still backdoored;
+            "not needed": the scan found no backdoor; "undecided": the scan was inconclusive, or recovered nothing that
+            this method can use.
         reason: the outcome in a sentence or two.
         method: the name of its class. settings: its settings, the gate's and the seed, by name.
         accuracy_before, accuracy_after: clean accuracy of the suspect and of the repaired model, on the images that the
@@ -204,12 +206,6 @@ class RepairReport:
     target_checks: tuple[TargetCheck, ...] = ()
     details: UnlearningDetails | PruningDetails | None = None
     warnings: tuple[str, ...] = ()
-
-    @property
-    def headline(self) -> str:
-        """The outcome for a terminal; a repair that no new scan confirmed says so."""
-        unverified = self.outcome == "repaired" and self.verdict_after is None
-        return f"{self.outcome.upper()}{', not scanned again' if unverified else ''}"
 
     def to_json(self) -> str:
         """The report as JSON text."""

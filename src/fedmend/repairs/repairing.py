@@ -23,7 +23,7 @@ from fedmend.repairs.federated_pruning import FederatedPruning
 from fedmend.repairs.gate import Evidence, Gate, HoldOutGate, flaw_of, judge, measure, scan_again
 from fedmend.repairs.repair_report import Outcome, RepairReport
 from fedmend.repairs.unlearning import Unlearning
-from fedmend.seeds import derive_seed, generator
+from fedmend.seeds import derive_seed, generator, unpredictable_seed
 
 FIVE_EPOCHS = Unlearning(epochs=5)
 """The default of :func:`repair`; the paper trains for one epoch."""
@@ -41,7 +41,7 @@ def repair(
     method: Repair = FIVE_EPOCHS,
     gate: HoldOutGate = HoldOutGate(),  # noqa: B008 - frozen
     *,
-    seed: int = 0,
+    seed: int | None = None,
     progress: Progress = silent,
 ) -> tuple[nn.Module | None, RepairReport]:
     """Remove the backdoor, rescan, and repeat until a scan finds none.
@@ -58,7 +58,8 @@ def repair(
         report: the scan of the suspect.
         method: by default :class:`Unlearning` for five epochs, where the paper has one.
         gate: what the repaired model must pass. No trigger that any of the scans found may still work.
-        seed: of the choice of held-out images, the scans and the method.
+        seed: of the choice of held-out images, the scans and the method; by default drawn anew, since a model can be
+            trained to withstand a known one. The report's settings name it.
         progress: see ``fedmend.progress``.
 
     Returns:
@@ -67,6 +68,8 @@ def repair(
     Raises:
         DataError: too few images, or no labels. ConfigError: the method needs something missing, or training diverged.
     """
+    if seed is None:
+        seed = unpredictable_seed()
     job = _Job(method, gate, seed)
     own, held_out = _split(case, gate.held_out_fraction, seed)
     first = _incriminating(report)
@@ -95,7 +98,7 @@ def repair(
             progress=progress,
         )
         candidate = method(deepcopy(case.suspect), findings, context)
-        verdict, flaw = None, flaw_of(candidate.model, own.pixels)
+        verdict, flaw = None, flaw_of(candidate.model, held_out[0])
         if flaw is not None:
             break
         scanned = search(candidate.model)
@@ -127,8 +130,8 @@ def repair_by_votes(
         progress: see ``fedmend.progress``.
 
     Returns:
-        The repaired model, or None if the outcome isn't "repaired"; the report; and the model after each stage, for
-        research only: the gate has not judged them.
+        The repaired model, or None unless the outcome is "repaired" or "unverified"; the report; and the
+        model after each stage, for research only: the gate has not judged them.
 
     Raises:
         DataError: no client's reply counts, images without labels, or validation images without images to judge by.
@@ -179,7 +182,7 @@ class _Job:
 
     def judged(self, candidate: Candidate, evidence: Evidence) -> tuple[nn.Module | None, RepairReport]:
         verdict = judge(self.gate, evidence, candidate.summary)
-        return (candidate.model if verdict[0] == "repaired" else None), self.report(
+        return (candidate.model if verdict[0] in ("repaired", "unverified") else None), self.report(
             verdict, evidence, candidate
         )
 

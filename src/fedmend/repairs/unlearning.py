@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, one_hot
 
-from fedmend.checked_settings import Count, Fraction, Positive, PositiveFraction, settings
+from fedmend.checked_settings import Bytes, Count, Fraction, Positive, PositiveFraction, settings
 from fedmend.detection import Finding
+from fedmend.detection.search.memory import allowed_memory, images_at_once
 from fedmend.errors import ConfigError, DataError, ModelError
 from fedmend.evaluation import accuracy
 from fedmend.inference import batch_size_for, device_of, evaluating, pixels_for
@@ -47,6 +48,8 @@ class Unlearning:
         reference_weight: weight in [0, 1] of the reference's parameters in the start; the suspect's have the rest.
         lr: Adam's initial learning rate for a start at the suspect; it decays linearly to 0.
         batch_size: clean images per batch.
+        memory: bytes that a step may take beside models and images; None for half of what is free. Where a batch would
+            take more, its gradient is summed over parts of it.
 
     Raises:
         ConfigError: a setting is out of range.
@@ -58,6 +61,7 @@ class Unlearning:
     reference_weight: Fraction = 0.75
     lr: Positive = 0.003
     batch_size: Count = 16
+    memory: Bytes | None = None
 
     def __call__(self, suspect: nn.Module, findings: Sequence[Finding], context: Context) -> Candidate:
         """Unlearn every trigger and variant that the findings name.
@@ -69,7 +73,8 @@ class Unlearning:
 
         Raises:
             DataError: no finding names a trigger; see also :meth:`fine_tuned`.
-            ConfigError: the context has no images, or training diverged. ModelError: every parameter is frozen.
+            ConfigError: the context has no images, not even one fits into the memory, or training diverged.
+            ModelError: every parameter is frozen.
         """
         triggers = [
             trigger
@@ -130,6 +135,8 @@ class Unlearning:
         )
         order = torch.Generator().manual_seed(context.seed)
         with evaluating(model):
+            allowed = allowed_memory(self.memory, device)
+            at_once = images_at_once([model], pixels_for(model, images[:1]), allowed)
             for _ in range(self.epochs):
                 for batch in torch.randperm(len(images), generator=order).to(device).split(self.batch_size):
                     clean = pixels_for(model, images[batch])
@@ -138,9 +145,11 @@ class Unlearning:
                     stamped = [trigger.apply(clean[[index]]).to(clean) for index, trigger in enumerate(turns)]
                     used += count
                     optimizer.zero_grad()
-                    logits = model(torch.cat([clean, *stamped]))
-                    truth = torch.cat([targets[batch], stamped_targets[batch[:count]]])
-                    cross_entropy(logits, truth).backward()
+                    both = torch.cat([clean, *stamped]).split(at_once)
+                    truth = torch.cat([targets[batch], stamped_targets[batch[:count]]]).split(at_once)
+                    for part, wanted in zip(both, truth, strict=True):
+                        share = len(part) / (len(batch) + count)
+                        (share * cross_entropy(model(part), wanted)).backward()
                     optimizer.step()
                     schedule.step()
                     done += 1

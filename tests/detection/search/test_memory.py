@@ -26,6 +26,12 @@ def test_what_autograd_keeps_is_counted_once_and_grows_with_the_images() -> None
     assert kept_for_gradient(NETWORK, IMAGES) == KEPT + 2 * (64 + 4 * 64 * 2) * 4
 
 
+def test_a_model_may_work_in_place() -> None:
+    images = IMAGES.clone()
+    assert kept_for_gradient(lambda given: NETWORK(given.mul_(0.5)), images[:1]) == KEPT
+    assert torch.equal(images, IMAGES)
+
+
 def test_the_memory_is_shared_out_among_images_of_all_models() -> None:
     needed = int(1.5 * 2 * KEPT)
     assert images_at_once([NETWORK, NETWORK], IMAGES, 40 * needed) == 30
@@ -33,7 +39,7 @@ def test_the_memory_is_shared_out_among_images_of_all_models() -> None:
 
 
 def test_a_model_that_is_too_large_for_one_image_is_refused_in_words() -> None:
-    with pytest.raises(ConfigError, match=r"needs about 1 MiB, and the search may take 1 MiB; .* --memory"):
+    with pytest.raises(ConfigError, match=r"needs about 1 MiB, and may take 1 MiB; .* --memory"):
         images_at_once([NETWORK], IMAGES, KEPT)
 
 

@@ -1,4 +1,4 @@
-"""Losses of many images, computed for a few at a time, so that memory is bounded."""
+"""Losses and outputs of many images, computed for a few at a time, so that memory is bounded."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
+
+from fedmend.detection.search.features import Outputs
 
 Loss = Callable[[Tensor, slice], Tensor]
 """From some of the images, (R, C, H, W), and which rows they are, to one value for each of them, (R,)."""
@@ -37,6 +39,32 @@ def in_chunks(loss: Loss, images: Tensor, at_once: int) -> Tensor:
     return result
 
 
+def in_parts(model: Callable[[Tensor], Outputs], at_once: int) -> Callable[[Tensor], Outputs]:
+    """The model, which ``at_once`` images go through at a time, forward and backward.
+
+    For a gradient each part is computed once more, when its gradient is. Where one part is enough, this is the model.
+
+    Args:
+        model: with frozen weights; an image's outputs must depend on that image alone.
+        at_once: at least 1.
+    """
+
+    def run(images: Tensor) -> Outputs:
+        if len(images) <= at_once:
+            return model(images)
+        if torch.is_grad_enabled() and images.requires_grad:
+            outputs: Outputs = _InParts.apply(images, model, at_once)  # type: ignore[no-untyped-call]
+            return outputs
+        return _outputs_of(model, images, at_once)
+
+    return run
+
+
+def _outputs_of(model: Callable[[Tensor], Outputs], images: Tensor, at_once: int) -> Outputs:
+    features, logits = zip(*(model(images[rows]) for rows in _rows(len(images), at_once)), strict=True)
+    return torch.cat(features), torch.cat(logits)
+
+
 def _rows(count: int, at_once: int) -> list[slice]:
     return [slice(start, start + at_once) for start in range(0, count, at_once)]
 
@@ -53,3 +81,24 @@ class _Known(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
         (known,) = ctx.saved_tensors
         return known * gradients[0].view(-1, 1, 1, 1), None, None
+
+
+class _InParts(torch.autograd.Function):
+    """A model's features and logits, whose gradient is computed from the images anew."""
+
+    @staticmethod
+    def forward(ctx: Any, images: Tensor, model: Callable[[Tensor], Outputs], at_once: int) -> Outputs:
+        ctx.save_for_backward(images)
+        ctx.model, ctx.at_once = model, at_once
+        return _outputs_of(model, images, at_once)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+        (images,) = ctx.saved_tensors
+        gradient = torch.empty_like(images)
+        for rows in _rows(len(images), ctx.at_once):
+            leaf = images[rows].detach().requires_grad_()
+            with torch.enable_grad():
+                outputs = ctx.model(leaf)
+            (gradient[rows],) = torch.autograd.grad(outputs, leaf, [each[rows] for each in gradients])
+        return gradient, None, None

@@ -23,9 +23,9 @@ def images_at_once(models: list[Callable[[Tensor], object]], images: Tensor, mem
     The activations that autograd keeps are counted for one image, none of them being kept.
 
     Args:
-        models: images to logits, with frozen weights.
+        models: images to logits, as they are differentiated.
         images: clean ones, float (N, C, H, W), on the models' device.
-        memory: bytes that all of the search may take; a quarter is left for the rest.
+        memory: bytes that all of the work may take; a quarter is left for the rest.
 
     Raises:
         ConfigError: not even one image fits.
@@ -33,9 +33,9 @@ def images_at_once(models: list[Callable[[Tensor], object]], images: Tensor, mem
     needed = max(1, int(_WORKING * sum(kept_for_gradient(model, images[:1]) for model in models)))
     if needed > memory:
         raise ConfigError(
-            f"a gradient step on one image of shape {tuple(images.shape[1:])} needs about {in_words(needed)}, and the "
-            f"search may take {in_words(memory)}; {in_words(free_memory(images.device))} are free: allow more by "
-            "--memory or Differential(memory=...), end other programs, or scan on a machine with more memory"
+            f"a gradient step on one image of shape {tuple(images.shape[1:])} needs about {in_words(needed)}, and may "
+            f"take {in_words(memory)}; {in_words(free_memory(images.device))} are free: allow more by --memory, or "
+            "memory=... in Python, end other programs, or use a machine with more memory"
         )
     return max(1, (memory - memory // 4) // needed)
 
@@ -58,7 +58,7 @@ def kept_for_gradient(model: Callable[[Tensor], object], images: Tensor) -> int:
         raise AssertionError("nothing was kept")
 
     with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(count, unavailable):
-        model(images.clone().requires_grad_())
+        model(images.detach().requires_grad_().clone())  # a copy, which a model may work on in place
     return sum(sizes.values())
 
 
