@@ -25,7 +25,8 @@ def multiply_adds(model: nn.Module, image: Tensor) -> int:
     """
     # With a gradient, or torch's transformers take a fused path that can't be counted.
     failed = f"the model failed on images of shape (N, C, H, W) = {(1, *image.shape)}"
-    with failures_as(ModelError, failed), torch.enable_grad(), _Counter() as counter:
+    counter = _Counter()  # type: ignore[no-untyped-call] - torch's constructor
+    with failures_as(ModelError, failed), torch.enable_grad(), counter:
         model(image[None].clone().requires_grad_())
     return counter.flops // 2
 
@@ -33,12 +34,7 @@ def multiply_adds(model: nn.Module, image: Tensor) -> int:
 class _Counter(TorchDispatchMode):
     """Counts as torch's ``FlopCounterMode`` does, which imports torch's compiler: seconds at the start of a scan."""
 
-    def __init__(self) -> None:
-        from torch.utils.flop_counter import flop_registry
-
-        super().__init__()
-        self.flops = 0
-        self._formulas = flop_registry
+    flops: int = 0
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
@@ -52,11 +48,13 @@ class _Counter(TorchDispatchMode):
         args: tuple[Any, ...] = (),
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
+        from torch.utils.flop_counter import flop_registry
+
         named = kwargs or {}
         with self:
             result = func.decompose(*args, **named)
         if result is NotImplemented:
             result = func(*args, **named)
-            formula = self._formulas.get(func._overloadpacket)
+            formula = flop_registry.get(func._overloadpacket)
             self.flops += 0 if formula is None else formula(*args, **named, out_val=result)
         return result
