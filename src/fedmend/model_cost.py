@@ -25,7 +25,7 @@ def multiply_adds(model: nn.Module, image: Tensor) -> int:
     """
     # With a gradient, or torch's transformers take a fused path that can't be counted.
     failed = f"the model failed on images of shape (N, C, H, W) = {(1, *image.shape)}"
-    counter = _Counter()  # type: ignore[no-untyped-call] - torch's constructor
+    counter = _Counter()  # type: ignore[no-untyped-call]
     with failures_as(ModelError, failed), torch.enable_grad(), counter:
         model(image[None].clone().requires_grad_())
     return counter.flops // 2
