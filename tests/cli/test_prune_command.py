@@ -27,10 +27,11 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(scope="module")
-def federation(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
-    """A short attacked run on the images in the package."""
+def federation(tmp_path_factory: pytest.TempPathFactory, fewer_images: str) -> RunFolder:
+    """A short attacked run."""
     config = parse_config(
         {
+            "data": {"source": fewer_images},
             "model": {"architecture": "two-conv-8-16"},
             "training": {"epochs": 1, "images_per_epoch": 64, "lr": 0.003},
             "federation": {"clients": 4, "clients_per_round": 4, "rounds": 2},
@@ -198,15 +199,16 @@ def test_what_it_is_given_must_be_a_run(
     )
     refused(command(federation.path, tmp_path, "--held-out-images", "0"), "judged by other images")
     refused(
-        command(federation.path, tmp_path, "--held-out-images", "1000"), "has 2000 images, and some must be"
+        command(federation.path, tmp_path, "--held-out-images", "1000"), "has 1700 images, and some must be"
     )
 
 
 def test_an_honest_run_has_nothing_secret_to_show(
-    run: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    run: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fewer_images: str
 ) -> None:
     config = parse_config(
         {
+            "data": {"source": fewer_images},
             "model": {"architecture": "two-conv-8-16"},
             "training": {"epochs": 1, "images_per_epoch": 32},
             "federation": {"clients": 2, "clients_per_round": 2, "rounds": 1},

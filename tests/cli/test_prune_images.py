@@ -24,9 +24,10 @@ def _vote_only(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(scope="module")
-def federation(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
+def federation(tmp_path_factory: pytest.TempPathFactory, fewer_images: str) -> RunFolder:
     config = parse_config(
         {
+            "data": {"source": fewer_images},
             "model": {"architecture": "two-conv-8-16"},
             "training": {"epochs": 1, "images_per_epoch": 32},
             "federation": {"clients": 2, "clients_per_round": 2, "rounds": 1},
@@ -58,6 +59,7 @@ def command(run: Path, out: Path, *more: str) -> list[str]:
 def test_images_that_choose_judge_and_measure_have_none_in_common(
     run: Callable[..., Any],
     federation: RunFolder,
+    fewer_images: str,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     words: list[str],
@@ -86,16 +88,16 @@ def test_images_that_choose_judge_and_measure_have_none_in_common(
     assert (report.num_judged, report.num_heldout) == (held_out, held_out)
     sets = [each.images for each in used if each is not None and each.images is not None]
     assert [len(images) for images in sets] == [
-        count for count in (validation, held_out, 2000 - validation - held_out) if count
+        count for count in (validation, held_out, 1700 - validation - held_out) if count
     ]
-    test = load_images("fashion-mnist-sample", "test")
+    test = load_images(fewer_images)
     together = sorted(image.numpy().tobytes() for images in sets for image in images)
     assert together == sorted(image.numpy().tobytes() for image in test.images)
     if validation:
         drawn = stratified(test, validation, generator(0, "validation"))
         assert torch.equal(sets[0], test.images[drawn])
     measured_on = json.loads((tmp_path / "attacker" / "prune_evaluation.json").read_text(encoding="utf-8"))
-    assert measured_on["num_images"] == 2000 - validation - held_out
+    assert measured_on["num_images"] == 1700 - validation - held_out
 
 
 SCRIPT = """

@@ -60,6 +60,7 @@ def test_without_a_repaired_model_none_is_written(
     files: Any,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
+    quick_scans: Callable[[], None],
     outcome: Any,
     code: int,
 ) -> None:
@@ -69,6 +70,7 @@ def test_without_a_repaired_model_none_is_written(
 
     original = COMMAND.run_repair
     monkeypatch.setattr(COMMAND, "run_repair", pretended)
+    quick_scans()
     result = run(files.repair(files.model("clean"), tmp_path))
     assert (result.code, result.err) == (code, "")
     assert f"\n{outcome.upper()}. " in result.out

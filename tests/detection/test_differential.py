@@ -124,14 +124,12 @@ def test_an_honest_later_model_is_clean(world: planted.World, seed: int) -> None
 
 @pytest.mark.parametrize(
     "change",
-    [lambda out: 0.1 * out, lambda out: 1e4 * out, lambda out: out.softmax(1), lambda out: out - 100],
-    ids=["tenth", "ten thousand", "softmax", "shifted"],
+    [lambda out: 0.1 * out - 100, lambda out: 1e4 * out, lambda out: out.softmax(1)],
+    ids=["a tenth, shifted", "ten thousand", "softmax"],
 )
-def test_the_scale_of_the_outputs_changes_no_verdict(world: planted.World, change: Any) -> None:
+def test_the_scale_of_the_suspects_outputs_changes_no_verdict(world: planted.World, change: Any) -> None:
     assert found(Changed(world.backdoored, change), world).verdict == "backdoored"
     assert found(Changed(world.clean, change), world).verdict == "clean"
-    both = found(Changed(world.backdoored, change), world, reference=Changed(world.reference, change))
-    assert (both.verdict, both.targets[0].target) == ("backdoored", planted.TARGET)
 
 
 def test_the_order_of_the_classes_changes_no_verdict(world: planted.World) -> None:

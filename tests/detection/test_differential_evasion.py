@@ -76,11 +76,6 @@ def test_the_verdict_does_not_depend_on_the_outputs_scale(
     assert scanned(world, Changed(world.clean, logits=change), reference).verdict == "clean"
 
 
-def test_only_one_model_may_be_scaled(world: planted.World) -> None:
-    small = Changed(world.backdoored, logits=lambda x: x / 10)
-    assert scanned(world, small, world.reference).verdict == "backdoored"
-
-
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_rounded_weights_keep_the_verdict(world: planted.World, dtype: torch.dtype) -> None:
     suspect, reference = (deepcopy(each).to(dtype).float() for each in (world.backdoored, world.reference))

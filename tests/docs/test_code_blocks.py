@@ -7,6 +7,9 @@
   line of its own for any lines. A command may only fail if ``$ echo $?`` follows.
 - A page with ``<!-- continues: other.md -->`` starts with the files that the other page left.
 - ``text`` isn't run.
+
+``fedmend`` and scripts run in forks of a process that has imported torch (``fork_server.py``); what starting them as a
+reader does takes is tested in ``tests/cli``.
 """
 
 from __future__ import annotations
@@ -16,9 +19,10 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 import textwrap
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -53,7 +57,7 @@ def blocks(page: str) -> list[Block]:
     return [Block(match[2], textwrap.dedent(match[3])) for match in FENCE.finditer(page)]
 
 
-def run_block(block: Block, folder: Path) -> None:
+def run_block(block: Block, folder: Path, programs: Path) -> None:
     if block.language == "toml":
         tomllib.loads(block.text)
     if block.language in ("toml", "python") and block.file_name is not None:
@@ -62,17 +66,17 @@ def run_block(block: Block, folder: Path) -> None:
         path.write_text(block.text, encoding="utf-8")
     elif block.language == "python":
         (folder / "block.py").write_text(block.text, encoding="utf-8")
-        checked(["bash", "-e", "-c", f"{sys.executable} block.py"], folder)
+        checked(["bash", "-e", "-c", "script block.py"], folder, programs)
     elif block.language == "sh":
-        checked(["bash", "-e", "-c", block.text], folder)
+        checked(["bash", "-e", "-c", block.text], folder, programs)
     elif block.language == "console":
-        run_console(block.text, folder)
+        run_console(block.text, folder, programs)
 
 
-def run_console(text: str, folder: Path) -> None:
+def run_console(text: str, folder: Path, programs: Path) -> None:
     shown = [match.groups() for match in COMMAND.finditer(text)]
     lines = [f"{command}\nstatus=$?; echo '{MARK}' $status; (exit $status)" for command, _ in shown]
-    printed = checked(["bash", "-c", "\n".join([*lines, "exit 0"])], folder)
+    printed = checked(["bash", "-c", "\n".join([*lines, "exit 0"])], folder, programs)
     outputs = re.split(rf"{MARK} (\d+)\n", printed)
     for index, (command, expected) in enumerate(shown):
         output, status = outputs[2 * index], outputs[2 * index + 1]
@@ -93,8 +97,8 @@ def masked(text: str) -> str:
     return "\n".join(" ".join(line.split()) for line in without.strip().splitlines())
 
 
-def checked(command: list[str], folder: Path) -> str:
-    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+def checked(command: list[str], folder: Path, programs: Path) -> str:
+    path = os.pathsep.join([str(programs), str(Path(sys.executable).parent), os.environ["PATH"]])
     env = {key: value for key, value in os.environ.items() if key != "FEDMEND_DATA"}
     env |= {"PATH": path, "OMP_NUM_THREADS": "1"}  # the other core runs other tests
     done = subprocess.run(
@@ -105,7 +109,20 @@ def checked(command: list[str], folder: Path) -> str:
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+def programs() -> Iterator[Path]:
+    """A folder with ``fedmend`` and ``script``, which start at once."""
+    with tempfile.TemporaryDirectory() as folder:  # its path is short enough for a socket's
+        command = [sys.executable, str(Path(__file__).with_name("fork_server.py")), folder]
+        environment = os.environ | {"OMP_NUM_THREADS": "1"}
+        with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as server:
+            assert server.stdout is not None
+            assert server.stdout.readline() == "ready\n"
+            yield Path(folder)
+            server.terminate()
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory, programs: Path) -> Run:
     """Run a page once, after the page that it continues; returns the folder with what it left."""
     folders: dict[Path, Path] = {}
 
@@ -117,7 +134,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
             if earlier is not None:
                 shutil.copytree(ran((page.parent / earlier[1]).resolve()), folder, dirs_exist_ok=True)
             for block in blocks(text):
-                run_block(block, folder)
+                run_block(block, folder, programs)
             folders[page] = folder
         return folders[page]
 
@@ -163,12 +180,13 @@ def test_shown_output(expected: str, same: bool) -> None:
     assert matches(expected, "a 1.5 %\nb\nc\n") is same
 
 
-def test_files_are_written_and_a_failure_is_noticed(tmp_path: Path) -> None:
-    run_block(Block("toml", "# a/b.toml\nc = 1\n"), tmp_path)
-    run_block(Block("sh", "grep c a/b.toml\n"), tmp_path)
-    run_block(Block("console", "$ grep \\\n  c a/b.toml\nc = 2\n$ false\n$ echo $?\n3\n"), tmp_path)
+@pytest.mark.xdist_group("pages")
+def test_files_are_written_and_a_failure_is_noticed(tmp_path: Path, programs: Path) -> None:
+    run_block(Block("toml", "# a/b.toml\nc = 1\n"), tmp_path, programs)
+    run_block(Block("sh", "grep c a/b.toml\n"), tmp_path, programs)
+    run_block(Block("console", "$ grep \\\n  c a/b.toml\nc = 2\n$ false\n$ echo $?\n3\n"), tmp_path, programs)
     for language, text in (("sh", "false\n"), ("console", "$ false\n"), ("python", "1 / 0\n")):
         with pytest.raises(AssertionError):
-            run_block(Block(language, text), tmp_path)
+            run_block(Block(language, text), tmp_path, programs)
     with pytest.raises(tomllib.TOMLDecodeError):
-        run_block(Block("toml", "a ="), tmp_path)
+        run_block(Block("toml", "a ="), tmp_path, programs)

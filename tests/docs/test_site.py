@@ -16,6 +16,8 @@ pytest.importorskip("mkdocs", reason="the extra docs is not installed")
 
 ROOT = Path(__file__).parents[2]
 
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("site")]  # so that it is built once
+
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -26,7 +28,6 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.slow
 def test_no_page_loads_anything_from_elsewhere(site: Path) -> None:
     pages = list(site.rglob("*.html"))
     assert len(pages) > 20
@@ -34,19 +35,16 @@ def test_no_page_loads_anything_from_elsewhere(site: Path) -> None:
     assert [page.name for page in pages if re.search(loads, page.read_text(encoding="utf-8"))] == []
 
 
-@pytest.mark.slow
 def test_the_reference_names_everything_public(site: Path) -> None:
     page = (site / "reference" / "python.html").read_text(encoding="utf-8")
     assert [name for name in fedmend.__all__ if f'id="fedmend.{name}"' not in page] == []
 
 
-@pytest.mark.slow
 def test_roles_of_docstrings_and_unset_defaults_are_not_shown(site: Path) -> None:
     pages = {page.name: page.read_text(encoding="utf-8") for page in (site / "reference").glob("*.html")}
     assert [name for name, page in pages.items() if re.search(":(class|func|meth|data):<|UNSET", page)] == []
 
 
-@pytest.mark.slow
 def test_the_reference_has_every_command(site: Path) -> None:
     page = (site / "reference" / "command-line.html").read_text(encoding="utf-8")
     assert [name for name in COMMANDS if f"fedmend {name} " not in page] == []

@@ -86,10 +86,10 @@ def chosen_detector(name: str, effort: Effort | None, memory: int | None = None)
     Raises:
         ConfigError: there is no such detector, or it takes no effort or limit.
     """
-    from fedmend.detection import Contrastive, ContrastivePaper, Differential, find_detector
+    from fedmend.detection import ContrastivePaper, Differential, find_detector
 
     detector: Any = find_detector(name)
-    with_effort, with_memory = (Differential,), (Differential, Contrastive, ContrastivePaper)
+    with_effort, with_memory = (Differential,), (Differential, ContrastivePaper)
     given: dict[str, Any] = {"effort": effort, "memory": memory}
     given = {setting: value for setting, value in given.items() if value is not None}
     for setting in given:
