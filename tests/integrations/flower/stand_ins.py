@@ -1,0 +1,135 @@
+"""A tiny model, a grid that runs a ClientApp in this process, and a guard whose decisions a test dictates."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+from uuid import uuid4
+
+import torch
+from flwr.app import ArrayRecord, Context, Error, Message, MetricRecord, RecordDict
+from flwr.clientapp import ClientApp
+from flwr.serverapp import Grid
+from torch import Tensor, nn
+
+from fedmend.guard import Decision
+
+NODES = (11, 12, 13)
+
+
+def net() -> nn.Module:
+    """Parameters in float32, BatchNorm's buffers and an int64 counter."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return nn.Sequential(
+            nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.ReLU(), nn.Flatten(), nn.Linear(8, 2)
+        )
+
+
+def arrays_of(model: nn.Module) -> ArrayRecord:
+    return ArrayRecord(model.state_dict())
+
+
+class LocalGrid(Grid):
+    """Each node runs the same app; an exception becomes an error reply, as a SuperNode does it."""
+
+    def __init__(self, app: ClientApp | Callable[[Message, Context], Message], nodes: Sequence[int] = NODES):
+        self.app, self.nodes = app, nodes
+        self.sent: list[Message] = []
+        self.silent: set[int] = set()
+
+    def set_run(self, run: Any) -> None: ...
+
+    @property
+    def run(self) -> Any: ...
+
+    def create_message(self, *args: Any, **options: Any) -> Message:
+        raise NotImplementedError
+
+    def get_node_ids(self) -> Iterable[int]:
+        return self.nodes
+
+    def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
+        raise NotImplementedError
+
+    def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
+        raise NotImplementedError
+
+    def send_and_receive(
+        self, messages: Iterable[Message], *, timeout: float | None = None
+    ) -> Iterable[Message]:
+        replies = []
+        for message in messages:
+            self.sent.append(message)
+            node = message.metadata.dst_node_id
+            if node in self.silent:
+                continue
+            message.metadata.__dict__["_message_id"] = uuid4().hex
+            config = {"partition-id": list(self.nodes).index(node)}
+            context = Context(1, node, config, RecordDict(), {})
+            try:
+                replies.append(self.app(message, context))
+            except Exception as error:
+                replies.append(Message(Error(code=0, reason=str(error)), reply_to=message))
+        return replies
+
+
+def adding(step: float, examples: float = 10) -> ClientApp:
+    """Clients whose training adds a number to every float."""
+    app = ClientApp()
+
+    @app.train()
+    def train(message: Message, context: Context) -> Message:
+        state = message.content["arrays"].to_torch_state_dict()
+        state = {
+            name: value + step if value.is_floating_point() else value + 1 for name, value in state.items()
+        }
+        return reply_with(message, state, examples)
+
+    @app.evaluate()
+    def evaluate(message: Message, context: Context) -> Message:
+        metrics = MetricRecord({"accuracy": 0.5, "num-examples": examples})
+        return Message(RecordDict({"metrics": metrics}), reply_to=message)
+
+    return app
+
+
+def reply_with(message: Message, state: Mapping[str, Tensor], examples: float = 10) -> Message:
+    metrics = MetricRecord({"loss": 0.5, "num-examples": examples})
+    return Message(
+        RecordDict({"arrays": ArrayRecord(dict(state)), "metrics": metrics}), reply_to=message
+    )
+
+
+class DictatedGuard:
+    """Decides what it is told, round by round, and remembers the candidates."""
+
+    def __init__(self, *actions: str, last_round: int | None = None, trusted: nn.Module | None = None):
+        self.model = net()
+        self.actions = list(actions)
+        self.last_round = last_round
+        self.candidates: dict[int, dict[str, Tensor]] = {}
+        self._released = None if trusted is None else _copied(trusted.state_dict())
+
+    def released(self) -> dict[str, Tensor] | None:
+        return self._released
+
+    def review(self, candidate: Mapping[str, Tensor], round: int) -> Decision:
+        action, _, stop = self.actions.pop(0).partition("+")
+        state = _copied(candidate)
+        self.candidates[round], self.last_round = state, round
+        if action == "accept":
+            self._released = state
+        elif action == "repair":
+            self._released = {
+                name: value.clone().fill_(0.25) if value.is_floating_point() else value
+                for name, value in state.items()
+            }
+        onwards = state if action == "hold" else self._released
+        return Decision(
+            round, action, self._released, "clean", "Dictated.", bool(stop), continue_from=onwards
+        )
+
+
+def _copied(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: value.clone() for name, value in state.items()}
