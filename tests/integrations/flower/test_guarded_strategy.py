@@ -43,7 +43,7 @@ START = net().state_dict()[BIAS]
         (("accept", "hold", "accept"), 3),
         (("accept", "hold", "rollback", "accept"), 2),
     ],
-    ids=" ".join,
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else str(value),
 )
 def test_what_a_run_ends_with(actions: tuple[str, ...], gained: int) -> None:
     result = run(DictatedGuard(*actions))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import cast
 
 import torch
-from flwr.app import Message, RecordDict
+from flwr.app import Message, MessageType, RecordDict
 from flwr.serverapp import Grid
 from torch import Tensor, nn
 
@@ -15,7 +15,7 @@ from fedmend.aggregation import FedAvg
 from fedmend.detection import FoundTrigger
 from fedmend.errors import ConfigError, DataError
 from fedmend.federation import Client, ClientUpdate, Server, Task
-from fedmend.integrations.flower.vote_messages import QUESTION_TYPE, Question, triggers_in, values_in
+from fedmend.integrations.flower.vote_messages import Question, triggers_in, values_in
 from fedmend.local_training import LocalTraining
 from fedmend.pruning import RankingVote
 from fedmend.repairs import Participants, ValidationSet
@@ -80,7 +80,7 @@ class RemoteClient:
         )
 
     def _ask(self, question: Question, model: nn.Module) -> RecordDict:
-        message = Message(question.content(dict(model.state_dict())), self.node, QUESTION_TYPE)
+        message = Message(question.content(dict(model.state_dict())), self.node, MessageType.TRAIN)
         for reply in self.grid.send_and_receive([message], timeout=self.timeout):
             if reply.has_error():
                 raise DataError(f"node {self.node} failed; has its ClientApp the mod answer_votes?")

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from fedmend.detection import FoundTrigger
 from fedmend.federation import Client
-from fedmend.integrations.flower.vote_messages import QUESTION_TYPE, Question, reply_content
+from fedmend.integrations.flower.vote_messages import Question, reply_content
 from fedmend.pruning import ranks
 
 
@@ -33,7 +33,7 @@ def answer_votes(
     """
 
     def mod(message: Message, context: Context, call_next: ClientAppCallable) -> Message:
-        if message.metadata.message_type != QUESTION_TYPE:
+        if not (message.has_content() and Question.is_in(message.content)):
             return call_next(message, context)
         question, state = Question.of(message.content)
         asked = model()

@@ -1,6 +1,7 @@
 """What a server asks clients about a model, and what they reply, as records of Flower's messages.
 
-A question carries the model; a reply carries a ballot, accuracies or triggers, never images or activations.
+A question is a message of the type "train", which every app handles, since an app's mods see no message of a type that
+it doesn't handle. It carries the model; a reply carries a ballot, accuracies or triggers, never images or activations.
 """
 
 from __future__ import annotations
@@ -17,7 +18,6 @@ from fedmend.errors import DataError
 from fedmend.integrations.flower.array_parsing import parsed
 from fedmend.triggers import Patch
 
-QUESTION_TYPE = "query.fedmend"
 _QUESTION, _MODEL, _REPLY = "fedmend-question", "fedmend-model", "fedmend-reply"
 _MOST_BYTES = 2**26
 
@@ -55,6 +55,11 @@ class Question:
             }
         )
         return RecordDict({_QUESTION: config, _MODEL: ArrayRecord(dict(state))})
+
+    @staticmethod
+    def is_in(content: RecordDict) -> bool:
+        """Whether a message holds a question."""
+        return _QUESTION in content
 
     @staticmethod
     def of(content: RecordDict) -> tuple[Question, dict[str, Tensor]]:
