@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from fedmend.evaluation import accuracy, attack_success_rate
     from fedmend.federation import SimulationConfig, read_config, simulate
     from fedmend.goals import AllToAll, AllToOne, OneToOne, Several
+    from fedmend.guard import Decision, Guard, GuardPolicy
     from fedmend.models import build_model
     from fedmend.repairs import (
         REPAIRS,
@@ -105,6 +106,11 @@ _HOMES = {
         "OneToOne",
         "Several",
     ),
+    "fedmend.guard": (
+        "Decision",
+        "Guard",
+        "GuardPolicy",
+    ),
     "fedmend.models": ("build_model",),
     "fedmend.repairs": (
         "REPAIRS",
@@ -138,12 +144,15 @@ __all__ = [
     "Contrastive",
     "ContrastivePaper",
     "DataError",
+    "Decision",
     "Detector",
     "Differential",
     "FederatedPruning",
     "FedmendError",
     "Finding",
     "Gate",
+    "Guard",
+    "GuardPolicy",
     "HoldOutGate",
     "ImageSet",
     "LazyImages",
