@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
@@ -25,7 +25,7 @@ from fedmend.data import ImageSet, load_images
 from fedmend.errors import ConfigError, DivergedError, ModelError
 from fedmend.evaluation import accuracy, attack_success_rate
 from fedmend.federation.attacker_folder import AttackRecord
-from fedmend.federation.client_fit import Refused
+from fedmend.federation.client_fit import Fit, Refused
 from fedmend.federation.config import SimulationConfig
 from fedmend.federation.rounds import Server, collect, next_model
 from fedmend.federation.run_folder import RoundRecord, RunFolder
@@ -57,6 +57,7 @@ class Execution:
             needs ``if __name__ == "__main__":`` (see :func:`fedmend.federation.workers.client_workers`). None: on a
             CPU, the number of torch's threads if the model can be sent to a process; else 1.
         progress: called once per round.
+        fit: trains the clients of a round in place of workers, such as on another engine.
 
     Raises:
         ConfigError: there is no such kind of device, or ``workers`` isn't 1 or more.
@@ -65,6 +66,7 @@ class Execution:
     device: torch.device | str = "cpu"
     workers: int | None = 1
     progress: Progress = silent
+    fit: Fit | None = None
 
     def __post_init__(self) -> None:
         if self.workers is not None:
@@ -123,7 +125,7 @@ def simulate(
         done = config.model.start_round
         run.save_round(done, model)
     records = _Records(run, federation, test_set, device)
-    with run.locked(), client_workers(workers if done < last else 1) as fit:
+    with run.locked(), _clients_fit(execution.fit, workers if done < last else 1) as fit:
         records.fill_up_to(done, model)
         load_checkpoint(run.checkpoint(done), model)
         state = {name: value.to(device) for name, value in run.aggregator_state(done).items()}
@@ -141,6 +143,10 @@ def simulate(
             records.append(number, model, (time.perf_counter() - started, collected.refused))
             progress("federation", number, last)
     return run
+
+
+def _clients_fit(given: Fit | None, workers: int) -> AbstractContextManager[Fit]:
+    return client_workers(workers) if given is None else nullcontext(given)
 
 
 def initial_model(config: SimulationConfig, images: ImageSet) -> nn.Module:

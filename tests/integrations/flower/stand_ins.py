@@ -102,13 +102,17 @@ def reply_with(message: Message, state: Mapping[str, Tensor], examples: float = 
 
 
 class DictatedGuard:
-    """Decides what it is told, round by round, and remembers the candidates."""
+    """Decides what it is told, round by round, and remembers the candidates.
+
+    "withdraw" is a rollback to the first model that was accepted; "+stop" after an action stops the federation.
+    """
 
     def __init__(self, *actions: str, last_round: int | None = None, trusted: nn.Module | None = None):
         self.model = net()
         self.actions = list(actions)
         self.last_round = last_round
         self.candidates: dict[int, dict[str, Tensor]] = {}
+        self.accepted: list[dict[str, Tensor]] = []
         self._released = None if trusted is None else _copied(trusted.state_dict())
 
     def released(self) -> dict[str, Tensor] | None:
@@ -120,6 +124,9 @@ class DictatedGuard:
         self.candidates[round], self.last_round = state, round
         if action == "accept":
             self._released = state
+            self.accepted.append(state)
+        elif action == "withdraw":
+            action, self._released = "rollback", self.accepted[0]
         elif action == "repair":
             self._released = {
                 name: value.clone().fill_(0.25) if value.is_floating_point() else value

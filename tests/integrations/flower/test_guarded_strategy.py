@@ -96,15 +96,17 @@ MOMENTUM = {
 }
 
 
-def last_candidate(inner: Strategy, actions: list[str], steps: list[tuple[int, float]]) -> dict[str, Tensor]:
-    """Of rounds run by hand: each has a number and what its clients add."""
-    guard, arrays = DictatedGuard(*actions), arrays_of(net())
+def by_hand(
+    inner: Strategy, actions: list[str], steps: list[tuple[int, float]], start: ArrayRecord | None = None
+) -> DictatedGuard:
+    """Rounds run by hand: each has a number and what its clients add. Returns the guard, which saw the candidates."""
+    guard, arrays = DictatedGuard(*actions), start or arrays_of(net())
     strategy = GuardedStrategy(inner, guard)
     for number, step in steps:
         grid = LocalGrid(adding(step))
         replies = grid.send_and_receive(strategy.configure_train(number, arrays, ConfigRecord(), grid))
         arrays, _ = strategy.aggregate_train(number, replies)
-    return guard.candidates[number]
+    return guard
 
 
 @pytest.mark.parametrize("make", MOMENTUM.values(), ids=MOMENTUM)
@@ -112,10 +114,10 @@ def last_candidate(inner: Strategy, actions: list[str], steps: list[tuple[int, f
 def test_a_rejected_round_leaves_no_trace_in_the_strategy(make: Any, rejected: list[str]) -> None:
     """The next candidate is that of a federation without the rejected rounds."""
     poisoned = [(2, 50.0)] * len(rejected)
-    came = last_candidate(make(), ["accept", *rejected, "accept"], [(1, 1.0), *poisoned, (2, 1.0)])
-    expected = last_candidate(make(), ["accept", "accept"], [(1, 1.0), (2, 1.0)])
-    for name, value in expected.items():
-        torch.testing.assert_close(came[name], value)
+    came = by_hand(make(), ["accept", *rejected, "accept"], [(1, 1.0), *poisoned, (2, 1.0)])
+    expected = by_hand(make(), ["accept", "accept"], [(1, 1.0), (2, 1.0)])
+    for name, value in expected.candidates[2].items():
+        torch.testing.assert_close(came.candidates[2][name], value)
 
 
 @pytest.mark.parametrize("make", MOMENTUM.values(), ids=MOMENTUM)
@@ -123,6 +125,16 @@ def test_after_a_repair_the_strategy_starts_from_the_repaired_model(make: Any) -
     guard, inner = DictatedGuard("repair", "accept"), make()
     GuardedStrategy(inner, guard).start(LocalGrid(adding(0.0)), arrays_of(net()), 2)
     torch.testing.assert_close(guard.candidates[2][BIAS], torch.full((2,), 0.25))
+
+
+@pytest.mark.parametrize("make", MOMENTUM.values(), ids=MOMENTUM)
+def test_a_rollback_to_an_older_model_forgets_what_came_since(make: Any) -> None:
+    """The guard may stop trusting models that it accepted, and go back to one before them."""
+    actions = ["accept", "accept", "withdraw", "accept"]
+    came = by_hand(make(), actions, [(1, 1.0), (2, 9.0), (3, 9.0), (4, 1.0)])
+    first = ArrayRecord(came.accepted[0])
+    expected = by_hand(make(), ["accept"], [(4, 1.0)], start=first)
+    torch.testing.assert_close(came.candidates[4][BIAS], expected.candidates[4][BIAS])
 
 
 def test_an_adaptive_optimiser_s_negative_variance_becomes_zero() -> None:

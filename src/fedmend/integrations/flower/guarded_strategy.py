@@ -13,6 +13,7 @@ from flwr.serverapp.strategy import Result, Strategy
 from torch import nn
 
 from fedmend.errors import ConfigError
+from fedmend.guard import digest
 from fedmend.integrations.flower.array_layout import ArrayLayout
 from fedmend.integrations.flower.reply_checks import model_flaw, no_flaw, usable
 from fedmend.integrations.flower.strategy_memory import (
@@ -24,6 +25,7 @@ from fedmend.terminal_text import printable
 
 if TYPE_CHECKING:
     from fedmend.guard import Decision, Guard
+    from fedmend.guard.weights import State
 
 ACTIONS = ("accept", "repair", "rollback", "hold")
 _WEIGHTED_BY = "num-examples"
@@ -36,8 +38,8 @@ class GuardedStrategy(Strategy):
 
     The review is in :meth:`aggregate_train`: Flower calls ``evaluate_fn`` later and lets it change nothing. After a
     rollback the next round starts from the last accepted model, and the inner strategy's memory (momentum, say) is what
-    it was when that model was accepted. After a repair the next round starts from the repaired model, with that memory.
-    Client's replies that hold something other than a model of the federation are left out of the aggregation.
+    it was when that model was accepted. After a repair, or a rollback to an older model, it is what it was at the
+    start. Replies that hold something other than a model of the federation are left out of the aggregation.
 
     A started federation goes on from the guard's history: from the model accepted last, not from ``initial_arrays``,
     and with the next round's number. ``Result.arrays`` is the model accepted last. If there is none, it is
@@ -63,7 +65,8 @@ class GuardedStrategy(Strategy):
         self.decisions: list[Decision] = []
         self._layout: ArrayLayout | None = None
         self._sent = ArrayRecord()
-        self._memory: StrategyMemory | None = None
+        self._first_memory: StrategyMemory | None = None
+        self._accepted: tuple[State | None, StrategyMemory | None] = (None, None)
         self._rounds_before: int | None = None
         self._stopped = False
 
@@ -90,8 +93,8 @@ class GuardedStrategy(Strategy):
             self._layout = ArrayLayout.between(arrays, self._model().state_dict())
         if self._rounds_before is None:
             self._rounds_before = max(0, (self.guard.last_round or 0) - server_round + 1)
-        if self._memory is None:
-            self._memory = StrategyMemory.of(self.inner)
+        if self._first_memory is None:
+            self._first_memory = StrategyMemory.of(self.inner)
         self._sent = arrays
         if self._stopped:
             return []
@@ -104,7 +107,7 @@ class GuardedStrategy(Strategy):
 
         Without a candidate, since no reply could be used, the model stays as it was sent.
         """
-        if self._layout is None or self._memory is None:
+        if self._layout is None or self._first_memory is None:
             raise ConfigError("aggregate_train was called before configure_train; call start()")
         if self._stopped:
             return self._sent, None
@@ -141,7 +144,6 @@ class GuardedStrategy(Strategy):
 
     def _review(self, server_round: int, layout: ArrayLayout, arrays: ArrayRecord) -> Decision:
         """Let the guard decide, and bring the inner strategy's memory in line with the decision."""
-        assert self._memory is not None
         number = server_round + (self._rounds_before or 0)
         decision = self.guard.review(layout.state(arrays), number)
         self.decisions.append(decision)
@@ -154,14 +156,21 @@ class GuardedStrategy(Strategy):
             printable(decision.reason),
         )
         if decision.action == "accept":
-            self._memory = StrategyMemory.of(self.inner)
+            self._accepted = (decision.released, StrategyMemory.of(self.inner))
         elif decision.action != "hold":
-            self._memory.restore()
+            self._memory_of(decision).restore()
             forget_global_arrays(self.inner)
         if decision.stop:
             self._stopped = True
             log(WARNING, "guard: stop. No client trains from here on.")
         return decision
+
+    def _memory_of(self, decision: Decision) -> StrategyMemory:
+        """That of the released model, if it was accepted as it came; else that of the start."""
+        assert self._first_memory is not None
+        accepted, memory = self._accepted
+        same = accepted is not None and decision.released is not None and digest(accepted) == digest(decision.released)
+        return memory if same and memory is not None else self._first_memory
 
     def _released(self) -> ArrayRecord | None:
         """The model that the guard accepted last."""

@@ -31,6 +31,7 @@ from fedmend.federation import (
 )
 from fedmend.federation.client_fit import Fitted
 from fedmend.federation.simulator import release_all
+from fedmend.inference import device_of
 from fedmend.integrations.flower.training_messages import TrainingOrder, fitted_in, train
 from fedmend.terminal_text import printable
 
@@ -147,7 +148,8 @@ class GridFit:
         missing = [order.client for node, order in orders.items() if node not in contents]
         if missing:
             raise FedmendError(f"client {missing[0]} didn't reply on Flower's engine; see its messages above")
-        return [fitted_in(contents[node], order.client) for node, order in orders.items()]
+        device = device_of(model)
+        return [fitted_in(contents[node], order.client, device) for node, order in orders.items()]
 
     def _nodes(self) -> list[int]:
         wanted, until = self.config.federation.clients, time.monotonic() + _FIRST_WAIT

@@ -74,8 +74,8 @@ def train(content: RecordDict) -> RecordDict:
     )
 
 
-def fitted_in(content: RecordDict, client: int) -> Fitted | Refused:
-    """What a node of the simulation sent.
+def fitted_in(content: RecordDict, client: int, device: torch.device) -> Fitted | Refused:
+    """What a node of the simulation sent, on the server's device.
 
     Raises:
         DataError: something else than :func:`train` sends.
@@ -84,7 +84,7 @@ def fitted_in(content: RecordDict, client: int) -> Fitted | Refused:
         return Refused(client, str(content[_REFUSED]["reason"]))
     if _UPDATE not in content:
         raise DataError(f"client {client} sent no update on Flower's engine; are all nodes of one version of fedmend?")
-    delta = torch.from_numpy(content[_UPDATE]["delta"].numpy())
+    delta = torch.from_numpy(content[_UPDATE]["delta"].numpy()).to(device)
     buffers = dict(content[_BUFFERS].to_torch_state_dict())
     return ClientUpdate(client, int(content[_METRICS]["num-examples"]), delta), buffers
 
