@@ -2,26 +2,50 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 
 from fedmend.cli.case_loading import choose_device
 from fedmend.cli.console import progress_bars, show
+from fedmend.errors import ConfigError
 from fedmend.federation import Execution, RunFolder, read_config
 from fedmend.federation import simulate as run_simulation
 
 
 def simulate(
-    config: Path, out: Path, resume: bool, device: str, changes: tuple[str, ...], workers: int | None
+    config: Path,
+    out: Path,
+    resume: bool,
+    device: str,
+    changes: tuple[str, ...],
+    workers: int | None,
+    engine: str,
 ) -> None:
     """See :func:`fedmend.cli.simulate_options.simulate`."""
     with progress_bars() as progress:
-        run = run_simulation(
+        run = on_engine(engine)(
             read_config(config, changes),
             out,
             resume=resume,
             execution=Execution(choose_device(device), workers, progress),
         )
     show(summary(run))
+
+
+def on_engine(engine: str) -> Callable[..., RunFolder]:
+    """What runs a simulation.
+
+    Raises:
+        ConfigError: Flower isn't installed.
+    """
+    if engine == "fedmend":
+        return run_simulation
+    if find_spec("flwr") is None:
+        raise ConfigError("--engine flower needs Flower; install it: pip install 'fedmend[flower]' 'flwr[simulation]'")
+    from fedmend.integrations.flower.simulation_engine import simulate_on_flower
+
+    return simulate_on_flower
 
 
 def summary(run: RunFolder) -> str:

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TypeAlias
 
 import torch
 from flwr.app import Context, Message
-from flwr.clientapp.typing import ClientAppCallable, Mod
 from torch import Tensor, nn
 
 from fedmend.detection import FoundTrigger
 from fedmend.federation import Client
 from fedmend.integrations.flower.vote_messages import Question, reply_content
 from fedmend.pruning import ranks
+
+
+App: TypeAlias = Callable[[Message, Context], Message]
+Mod: TypeAlias = Callable[[Message, Context, App], Message]
 
 
 def answer_votes(
@@ -32,7 +36,7 @@ def answer_votes(
         model: makes a model of the federation's architecture, with any weights.
     """
 
-    def mod(message: Message, context: Context, call_next: ClientAppCallable) -> Message:
+    def mod(message: Message, context: Context, call_next: App) -> Message:
         if not (message.has_content() and Question.is_in(message.content)):
             return call_next(message, context)
         question, state = Question.of(message.content)
