@@ -15,7 +15,7 @@ _DAYS = 30
 
 
 def make_credentials(folder: Path, nodes: int) -> None:
-    """Write ``ca.crt``, ``server.crt`` and ``server.key`` for 127.0.0.1, and ``node-N`` and ``node-N.pub`` from 0 on."""
+    """Write ``ca.crt``, ``server.crt``, ``server.key`` for 127.0.0.1, and ``node-N`` and ``node-N.pub`` from 0 on."""
     folder.mkdir(parents=True, exist_ok=True)
     authority, server = (ec.generate_private_key(ec.SECP384R1()) for _ in range(2))
     signed = _certificate(authority, "fedmend example CA", authority, is_authority=True)

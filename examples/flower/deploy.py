@@ -75,7 +75,9 @@ class Deployment:
             settings: of the app, ``name=value`` in TOML.
             timeout: seconds to wait.
         """
-        given = {"history": f"'{self.folder / 'guard-history'}'"} | dict(each.split("=", 1) for each in settings)
+        given = {"history": f"'{self.folder / 'guard-history'}'"} | dict(
+            each.split("=", 1) for each in settings
+        )
         config = " ".join(f"{name}={value}" for name, value in given.items())
         return self.flwr("run", str(self.app), "here", "--stream", "--run-config", config, timeout=timeout)
 
@@ -173,7 +175,9 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--out", type=Path, default=Path("deployment"))
     parser.add_argument("--set", dest="settings", action="append", default=[], metavar="NAME=VALUE")
     given = parser.parse_args()

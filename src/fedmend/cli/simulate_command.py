@@ -42,7 +42,9 @@ def on_engine(engine: str) -> Callable[..., RunFolder]:
     if engine == "fedmend":
         return run_simulation
     if find_spec("flwr") is None:
-        raise ConfigError("--engine flower needs Flower; install it: pip install 'fedmend[flower]' 'flwr[simulation]'")
+        raise ConfigError(
+            "--engine flower needs Flower; install it: pip install 'fedmend[flower]' 'flwr[simulation]'"
+        )
     from fedmend.integrations.flower.simulation_engine import simulate_on_flower
 
     return simulate_on_flower

@@ -94,8 +94,7 @@ def run(folder: Path, at: int | None, happens: Callable[[], None], counted: Path
         try:
             federate(folder)
         except FedmendError as error:
-            assert "No space left" in str(error), error
-            return DIED
+            return DIED if "No space left" in str(error) else 1
         if counted is not None:
             counted.write_text(str(moments[0]), encoding="utf-8")
         return 0

@@ -28,9 +28,7 @@ def net() -> nn.Module:
     """Parameters in float32, BatchNorm's buffers and an int64 counter."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        return nn.Sequential(
-            nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.ReLU(), nn.Flatten(), nn.Linear(8, 2)
-        )
+        return nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.ReLU(), nn.Flatten(), nn.Linear(8, 2))
 
 
 def arrays_of(model: nn.Module) -> ArrayRecord:
@@ -103,9 +101,7 @@ def adding(step: float, examples: float = 10) -> ClientApp:
 
 def reply_with(message: Message, state: Mapping[str, Tensor], examples: float = 10) -> Message:
     metrics = MetricRecord({"loss": 0.5, "num-examples": examples})
-    return Message(
-        RecordDict({"arrays": ArrayRecord(dict(state)), "metrics": metrics}), reply_to=message
-    )
+    return Message(RecordDict({"arrays": ArrayRecord(dict(state)), "metrics": metrics}), reply_to=message)
 
 
 class DictatedGuard:

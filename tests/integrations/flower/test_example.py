@@ -12,7 +12,8 @@ APP = ROOT / "examples" / "flower" / "guarded_app"
 
 def test_the_docs_show_the_whole_change_and_it_is_small() -> None:
     plain, guarded = (
-        (APP / name).read_text(encoding="utf-8").splitlines() for name in ("plain_server_app.py", "server_app.py")
+        (APP / name).read_text(encoding="utf-8").splitlines()
+        for name in ("plain_server_app.py", "server_app.py")
     )
     diff = list(difflib.unified_diff(plain, guarded, "plain_server_app.py", "server_app.py", lineterm=""))
     changed = [line for line in diff[2:] if line.startswith(("+", "-"))]

@@ -1,7 +1,6 @@
-"""A server that dies, or whose disk is full, at twenty moments: before, in and after scans, and in the middle of writing.
+"""A server that dies, or whose disk is full, at twenty moments: before, in and after scans, and in mid-write.
 
-The federation that is started again ends with the rounds, the decisions and the model of one that wasn't killed, except
-that the round it died in is trained anew.
+The federation that is started again ends with the rounds and decisions of one that wasn't killed.
 """
 
 from __future__ import annotations
@@ -22,7 +21,10 @@ MOMENTS = 20
 def test_a_killed_server_releases_nothing_unverified_and_goes_on(tmp_path: Path) -> None:
     script = Path(__file__).with_name("killed_server.py")
     done = subprocess.run(
-        [sys.executable, str(script), str(tmp_path), str(MOMENTS)], capture_output=True, text=True, timeout=300
+        [sys.executable, str(script), str(tmp_path), str(MOMENTS)],
+        capture_output=True,
+        text=True,
+        timeout=300,
     )
     assert done.returncode == 0, done.stderr
     runs = [json.loads(line) for line in done.stdout.splitlines()]

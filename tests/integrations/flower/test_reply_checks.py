@@ -59,9 +59,7 @@ def told(dtype: str, shape: tuple[int, ...], data: bytes, stype: str = "numpy.nd
 def header_only(shape: tuple[int, ...]) -> bytes:
     """A NumPy file that claims a huge array and holds nothing of it."""
     stream = BytesIO()
-    np.lib.format.write_array_header_1_0(
-        stream, {"descr": "<f4", "fortran_order": False, "shape": shape}
-    )
+    np.lib.format.write_array_header_1_0(stream, {"descr": "<f4", "fortran_order": False, "shape": shape})
     return stream.getvalue()
 
 

@@ -64,7 +64,9 @@ def test_a_node_s_ballot_is_that_of_a_client_in_process() -> None:
 def test_a_node_s_accuracies_and_triggers_are_those_of_a_client_in_process() -> None:
     model, here = net(), Client(0, *data_of(2))
     there = remote(LocalGrid(voting_app()), 2)
-    assert torch.equal(there.accuracies(model, LAYER, (1, 0), (0, 1)), here.accuracies(model, LAYER, (1, 0), (0, 1)))
+    assert torch.equal(
+        there.accuracies(model, LAYER, (1, 0), (0, 1)), here.accuracies(model, LAYER, (1, 0), (0, 1))
+    )
     found, own = there.triggers(model, 3), here.triggers(model, 3)
     assert len(found) == len(own) > 0
     for came, expected in zip(found, own, strict=True):
@@ -79,9 +81,7 @@ def test_a_repair_by_votes_gives_the_model_of_one_in_process(vote: Any) -> None:
     recipe = FederatedPruning(vote=vote, fine_tuning_rounds=0, timeout=30)
     there = remote_participants(LocalGrid(voting_app()), (1, 4, 4), timeout=5)
     here = replace(there, clients=[Client(index, *data_of(index)) for index in range(len(NODES))])
-    repaired, expected = (
-        recipe(net(), [], RepairContext(participants=each)) for each in (there, here)
-    )
+    repaired, expected = (recipe(net(), [], RepairContext(participants=each)) for each in (there, here))
     assert repaired.summary == expected.summary
     for name, value in expected.model.state_dict().items():
         assert torch.equal(repaired.model.state_dict()[name], value), name

@@ -63,8 +63,8 @@ class ArrayLayout:
             shape, came = tuple(state[name].shape), tuple(arrays[array].shape)
             if came != shape:
                 raise ConfigError(
-                    f"the initial arrays don't hold the guard's model: expected {printable(name)} of shape {shape}, got "
-                    f"{came}; pass ArrayRecord(model.state_dict()) of the model that the guard was given"
+                    f"the initial arrays don't hold the guard's model: expected {printable(name)} of shape {shape}, "
+                    f"got {came}; pass ArrayRecord(model.state_dict()) of the model that the guard was given"
                 )
             sent_as = arrays[array].numpy().dtype
             entries.append(Entry(array, name, sent_as, state[name].dtype, shape))

@@ -169,7 +169,11 @@ class GuardedStrategy(Strategy):
         """That of the released model, if it was accepted as it came; else that of the start."""
         assert self._first_memory is not None
         accepted, memory = self._accepted
-        same = accepted is not None and decision.released is not None and digest(accepted) == digest(decision.released)
+        same = (
+            accepted is not None
+            and decision.released is not None
+            and digest(accepted) == digest(decision.released)
+        )
         return memory if same and memory is not None else self._first_memory
 
     def _released(self) -> ArrayRecord | None:

@@ -1,7 +1,7 @@
-"""``fedmend simulate`` on Flower's simulation engine: the federation is fedmend's, its clients train on Flower's nodes.
+"""``fedmend simulate`` on Flower's simulation engine: the server is fedmend's, its clients train on Flower's nodes.
 
-The server's part of a round is :func:`fedmend.federation.simulate`; only the training is sent away. So a run has the same
-parameters, files and records as one in worker processes, and can be resumed with either.
+The server's part of a round is :func:`fedmend.federation.simulate`; only the training is sent away. So a run has the
+same parameters, files and records as one in worker processes, and can be resumed with either.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ def simulate_on_flower(
                     review=review,
                 )
             )
-        except BaseException as error:  # noqa: BLE001 - raised again below, in the caller's thread
+        except BaseException as error:  # raised again below, in the caller's thread
             outcome.append(error)
 
     cpus = os.cpu_count() or 1
@@ -102,7 +102,9 @@ def simulate_on_flower(
         },
     )
     if not outcome:
-        raise FedmendError("Flower's simulation engine ended before the federation began; see its messages above")
+        raise FedmendError(
+            "Flower's simulation engine ended before the federation began; see its messages above"
+        )
     if isinstance(outcome[0], BaseException):
         raise outcome[0]
     return outcome[0]
@@ -155,6 +157,8 @@ class GridFit:
         wanted, until = self.config.federation.clients, time.monotonic() + _FIRST_WAIT
         while len(nodes := sorted(self.grid.get_node_ids())) < wanted:
             if time.monotonic() > until:
-                raise FedmendError(f"Flower's engine has {len(nodes)} of {wanted} nodes after {_FIRST_WAIT:g} s")
+                raise FedmendError(
+                    f"Flower's engine has {len(nodes)} of {wanted} nodes after {_FIRST_WAIT:g} s"
+                )
             time.sleep(0.05)
         return nodes

@@ -57,9 +57,7 @@ class StrategyMemory:
         """Put it back; data that the strategy has begun to remember since is forgotten."""
         for strategy, remembered in self.attributes:
             since = [
-                name
-                for name, value in vars(strategy).items()
-                if name not in remembered and _is_plain(value)
+                name for name, value in vars(strategy).items() if name not in remembered and _is_plain(value)
             ]
             for name in since:
                 delattr(strategy, name)

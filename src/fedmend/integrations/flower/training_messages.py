@@ -83,7 +83,9 @@ def fitted_in(content: RecordDict, client: int, device: torch.device) -> Fitted 
     if _REFUSED in content:
         return Refused(client, str(content[_REFUSED]["reason"]))
     if _UPDATE not in content:
-        raise DataError(f"client {client} sent no update on Flower's engine; are all nodes of one version of fedmend?")
+        raise DataError(
+            f"client {client} sent no update on Flower's engine; are all nodes of one version of fedmend?"
+        )
     delta = torch.from_numpy(content[_UPDATE]["delta"].numpy()).to(device)
     buffers = dict(content[_BUFFERS].to_torch_state_dict())
     return ClientUpdate(client, int(content[_METRICS]["num-examples"]), delta), buffers

@@ -14,14 +14,11 @@ from fedmend.federation import Client
 from fedmend.integrations.flower.vote_messages import Question, reply_content
 from fedmend.pruning import ranks
 
-
 App: TypeAlias = Callable[[Message, Context], Message]
 Mod: TypeAlias = Callable[[Message, Context, App], Message]
 
 
-def answer_votes(
-    data: Callable[[Context], tuple[Tensor, Tensor]], model: Callable[[], nn.Module]
-) -> Mod:
+def answer_votes(data: Callable[[Context], tuple[Tensor, Tensor]], model: Callable[[], nn.Module]) -> Mod:
     """A mod that answers fedmend's questions and leaves every other message to the app.
 
     ::

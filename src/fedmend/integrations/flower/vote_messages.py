@@ -70,12 +70,16 @@ class Question:
         """
         config, arrays = content.get(_QUESTION), content.get(_MODEL)
         if not isinstance(config, ConfigRecord) or not isinstance(arrays, ArrayRecord):
-            raise DataError("expected a question of fedmend with a model; the server's fedmend is another version")
+            raise DataError(
+                "expected a question of fedmend with a model; the server's fedmend is another version"
+            )
         kind, layer, seed = config.get("kind"), config.get("layer"), config.get("seed")
         sequence, points = config.get("sequence"), config.get("points")
         known = next((each for each in _KINDS if each == kind), None)
         if known is None or type(layer) is not str or type(seed) is not int:
-            raise DataError(f"expected a question about {', '.join(_KINDS)}; the server's fedmend is another version")
+            raise DataError(
+                f"expected a question about {', '.join(_KINDS)}; the server's fedmend is another version"
+            )
         question = Question(known, layer, _integers(sequence), _integers(points), seed)
         return question, dict(arrays.to_torch_state_dict())
 
@@ -92,7 +96,9 @@ def reply_content(values: Tensor | list[FoundTrigger]) -> RecordDict:
         "classes": torch.tensor(classes, dtype=torch.int64),
         "rates": torch.tensor([found.rate for found in values], dtype=torch.float64),
     }
-    return RecordDict({_REPLY: ArrayRecord({name: Array(value.cpu().numpy()) for name, value in arrays.items()})})
+    return RecordDict(
+        {_REPLY: ArrayRecord({name: Array(value.cpu().numpy()) for name, value in arrays.items()})}
+    )
 
 
 def values_in(content: RecordDict) -> Tensor:
@@ -137,5 +143,7 @@ def _tensor(content: RecordDict, name: str) -> Tensor:
 
 def _integers(values: object) -> tuple[int, ...]:
     if not isinstance(values, list) or not all(type(value) is int for value in values):
-        raise DataError("expected a question with lists of whole numbers; the server's fedmend is another version")
+        raise DataError(
+            "expected a question with lists of whole numbers; the server's fedmend is another version"
+        )
     return tuple(values)
