@@ -13,6 +13,7 @@ import errno
 import json
 import os
 import sys
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,7 @@ from fedmend.guard import Guard, GuardPolicy, digest
 from fedmend.integrations.flower import GuardedStrategy
 
 ROUNDS, POISONED = 4, 3
-DIED = 9
+DIED, FAILED = 9, 70
 
 
 def federate(folder: Path) -> None:
@@ -72,11 +73,12 @@ def in_a_child(work: Callable[[], int]) -> int:
     """Its exit code."""
     child = os.fork()
     if child == 0:
-        code = 70
+        code = FAILED
         try:
             code = work()
-        finally:
-            os._exit(code)
+        except BaseException:
+            traceback.print_exc()
+        os._exit(code)
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
@@ -94,7 +96,8 @@ def run(folder: Path, at: int | None, happens: Callable[[], None], counted: Path
         try:
             federate(folder)
         except FedmendError as error:
-            return DIED if "No space left" in str(error) else 1
+            print(error, file=sys.stderr)
+            return DIED if "No space left" in str(error) else FAILED
         if counted is not None:
             counted.write_text(str(moments[0]), encoding="utf-8")
         return 0

@@ -88,9 +88,10 @@ def test_flower_and_the_simulator_give_the_same_parameters(config: SimulationCon
 
 
 def test_flowers_own_strategy_gives_the_same_parameters(config: SimulationConfig, tmp_path: Path) -> None:
-    """FedAvg adds in another order, so up to rounding."""
+    """FedAvg adds in another order, so up to rounding, which Adam would blow up."""
     tables = config.to_dict()
     tables["federation"]["clients_per_round"] = CLIENTS
+    tables["training"] |= {"optimizer": "sgd", "lr": 0.05}
     plain = parse_config(tables | {"aggregation": {"kind": "fedavg"}, "attack": []})
     here = simulate(plain, tmp_path / "here")
     images = load_images(plain.data.source, "train")
@@ -102,8 +103,8 @@ def test_flowers_own_strategy_gives_the_same_parameters(config: SimulationConfig
         number = message.content["config"]["server-round"]
         client = clients.clients[int(context.node_config["partition-id"])]
         model = initial_model(plain, images)
-        before = message.content["arrays"].to_torch_state_dict()
-        model.load_state_dict(before)
+        model.load_state_dict(message.content["arrays"].to_torch_state_dict())
+        before = {name: value.clone() for name, value in model.state_dict().items()}
         fitted = fit_client(model, client, clients.plan(number))
         assert isinstance(fitted, tuple)
         update, buffers = fitted
@@ -119,7 +120,7 @@ def test_flowers_own_strategy_gives_the_same_parameters(config: SimulationConfig
     result = strategy.start(grid, ArrayRecord(initial_model(plain, images).state_dict()), 3)
     expected = states(here)["round-0003.safetensors"]
     for name, value in result.arrays.to_torch_state_dict().items():
-        torch.testing.assert_close(value.to(expected[name]), expected[name])
+        torch.testing.assert_close(value.to(expected[name]), expected[name], rtol=1e-3, atol=1e-4)
 
 
 def test_a_run_can_be_resumed_on_the_other_engine(config: SimulationConfig, tmp_path: Path) -> None:
