@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 
 from fedmend.cli.case_loading import choose_device
 from fedmend.cli.console import progress_bars, show
 from fedmend.federation import Execution, RunFolder, read_config
 from fedmend.federation import simulate as run_simulation
+from fedmend.federation.reviews import release_all
+from fedmend.guard import ACTIONS, History, guarded
 
 
 def simulate(
     config: Path, out: Path, resume: bool, device: str, changes: tuple[str, ...], workers: int | None
 ) -> None:
     """See :func:`fedmend.cli.simulate_options.simulate`."""
+    settings, where = read_config(config, changes), choose_device(device)
+    review = release_all if settings.guard is None else guarded(settings, out, device=where)
     with progress_bars() as progress:
         run = run_simulation(
-            read_config(config, changes),
-            out,
-            resume=resume,
-            execution=Execution(choose_device(device), workers, progress),
+            settings, out, resume=resume, execution=Execution(where, workers, progress), review=review
         )
     show(summary(run))
 
@@ -29,4 +31,22 @@ def summary(run: RunFolder) -> str:
     last = run.records()[-1]
     rates = [f"{rate:.1%}" for record in run.attacker.records()[-1:] for rate in record.asr]
     attack = f", attack success rate {' and '.join(rates)}" if rates else ""
-    return f"Round {last.round}: accuracy {last.accuracy:.1%}{attack}\nModel: {run.checkpoint(last.round)}"
+    model = f"Model: {run.checkpoint(last.round)}"
+    if not run.guard.exists():
+        return f"Round {last.round}: accuracy {last.accuracy:.1%}{attack}\n{model}"
+    history = History(run.guard)
+    released = history.read()[0].last
+    if released is None:
+        model = "Model: the guard released none"
+    elif last.decision == "hold":
+        model = f"Model: {history.models / released.stored.file}, the last that the guard released"
+    return f"Round {last.round}: accuracy {last.accuracy:.1%}{attack}\n{guard_line(history)}\n{model}"
+
+
+def guard_line(history: History) -> str:
+    """How a guard decided, in a line."""
+    lines = [each for each in history.lines() if each.round is not None]
+    counts = Counter(each.action for each in lines)
+    said = ", ".join(f"{counts[action]} {word}" for action, word in ACTIONS.items() if counts[action])
+    stopped = "; it stopped the federation" if lines and lines[-1].stop else ""
+    return f"Guard: {said}{stopped}"
