@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
@@ -11,6 +12,8 @@ from fedmend.cli.console import progress_bars, show
 from fedmend.errors import ConfigError
 from fedmend.federation import Execution, RunFolder, read_config
 from fedmend.federation import simulate as run_simulation
+from fedmend.federation.reviews import release_all
+from fedmend.guard import ACTIONS, History, guarded
 
 
 def simulate(
@@ -23,12 +26,11 @@ def simulate(
     engine: str,
 ) -> None:
     """See :func:`fedmend.cli.simulate_options.simulate`."""
+    settings, where = read_config(config, changes), choose_device(device)
+    review = release_all if settings.guard is None else guarded(settings, out, device=where)
     with progress_bars() as progress:
         run = on_engine(engine)(
-            read_config(config, changes),
-            out,
-            resume=resume,
-            execution=Execution(choose_device(device), workers, progress),
+            settings, out, resume=resume, execution=Execution(where, workers, progress), review=review
         )
     show(summary(run))
 
@@ -55,4 +57,22 @@ def summary(run: RunFolder) -> str:
     last = run.records()[-1]
     rates = [f"{rate:.1%}" for record in run.attacker.records()[-1:] for rate in record.asr]
     attack = f", attack success rate {' and '.join(rates)}" if rates else ""
-    return f"Round {last.round}: accuracy {last.accuracy:.1%}{attack}\nModel: {run.checkpoint(last.round)}"
+    model = f"Model: {run.checkpoint(last.round)}"
+    if not run.guard.exists():
+        return f"Round {last.round}: accuracy {last.accuracy:.1%}{attack}\n{model}"
+    history = History(run.guard)
+    released = history.read()[0].last
+    if released is None:
+        model = "Model: the guard released none"
+    elif last.decision == "hold":
+        model = f"Model: {history.models / released.stored.file}, the last that the guard released"
+    return f"Round {last.round}: accuracy {last.accuracy:.1%}{attack}\n{guard_line(history)}\n{model}"
+
+
+def guard_line(history: History) -> str:
+    """How a guard decided, in a line."""
+    lines = [each for each in history.lines() if each.round is not None]
+    counts = Counter(each.action for each in lines)
+    said = ", ".join(f"{counts[action]} {word}" for action, word in ACTIONS.items() if counts[action])
+    stopped = "; it stopped the federation" if lines and lines[-1].stop else ""
+    return f"Guard: {said}{stopped}"

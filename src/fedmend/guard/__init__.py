@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 from fedmend.lazy_names import on_demand
 
 if TYPE_CHECKING:
-    from fedmend.guard.decisions import Decision, Line
+    from fedmend.guard.decisions import ACTIONS, Decision, Line
+    from fedmend.guard.guarding import guarded
     from fedmend.guard.history import History
     from fedmend.guard.ledger import Accepted, Ledger
     from fedmend.guard.policy import GuardPolicy
@@ -16,7 +17,8 @@ if TYPE_CHECKING:
     from fedmend.guard.weights import digest
 
 _HOMES = {
-    "fedmend.guard.decisions": ("Decision", "Line"),
+    "fedmend.guard.decisions": ("ACTIONS", "Decision", "Line"),
+    "fedmend.guard.guarding": ("guarded",),
     "fedmend.guard.history": ("History",),
     "fedmend.guard.ledger": ("Accepted", "Ledger"),
     "fedmend.guard.policy": ("GuardPolicy",),
@@ -24,7 +26,18 @@ _HOMES = {
     "fedmend.guard.weights": ("digest",),
 }
 
-__all__ = ["Accepted", "Decision", "Guard", "GuardPolicy", "History", "Ledger", "Line", "digest"]
+__all__ = [
+    "ACTIONS",
+    "Accepted",
+    "Decision",
+    "Guard",
+    "GuardPolicy",
+    "History",
+    "Ledger",
+    "Line",
+    "digest",
+    "guarded",
+]
 
 __getattr__ = on_demand(globals(), _HOMES)
 

@@ -10,6 +10,14 @@ from pydantic import ConfigDict, Field, StringConstraints
 from torch import Tensor
 
 Action = Literal["accept", "hold", "repair", "rollback"]
+ACTIONS: dict[Action, str] = {
+    "accept": "accepted",
+    "repair": "repaired",
+    "rollback": "rolled back",
+    "hold": "held",
+}
+"""Actions in words, for counts."""
+
 GuardVerdict = Literal[
     "clean",
     "unchanged",

@@ -88,7 +88,7 @@ class History:
             DataError: a file is missing, damaged, or not as the guard wrote it.
         """
         noted = self._manifest()
-        whole, _ = self._lines()
+        whole, _ = self._texts()
         try:
             ledger, last = summed(noted.seed, whole)
             # A process that was killed between a line and the manifest leaves one line more.
@@ -104,7 +104,7 @@ class History:
 
     def recover(self, ledger: Ledger) -> None:
         """Finish what a killed process began, and remove what no line names; only within :meth:`locked`."""
-        whole, size = self._lines()
+        whole, size = self._texts()
         with naming(self.decisions):
             kept = sum(len(text) + 1 for text in whole)
             if size > kept:
@@ -159,6 +159,17 @@ class History:
             raise DataError(f"{path} holds other weights than the guard accepted; restore it")
         return state
 
+    def lines(self) -> tuple[Line, ...]:
+        """All decisions, in order; a last line that a killed process left torn is skipped.
+
+        Raises:
+            DataError: a line is damaged; :meth:`read` checks more.
+        """
+        try:
+            return tuple(parsed(text, number) for number, text in enumerate(self._texts()[0], start=1))
+        except DataError as error:
+            raise DataError(f"{self.decisions} is not as the guard wrote it: {error}; restore it") from error
+
     def check(self) -> Ledger:
         """Verify everything: the chain of decisions, the manifest, and the files of all models that are kept.
 
@@ -178,7 +189,7 @@ class History:
         except ValidationError as error:
             raise DataError(f"{self.manifest} is damaged; restore it") from error
 
-    def _lines(self) -> tuple[list[bytes], int]:
+    def _texts(self) -> tuple[list[bytes], int]:
         """All whole lines without their ends, and the size of the file."""
         try:
             content = self.decisions.read_bytes()

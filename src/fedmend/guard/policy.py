@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tomllib
 from collections.abc import Mapping
 from dataclasses import asdict, field, replace
@@ -19,6 +20,10 @@ from fedmend.kinds import from_table
 from fedmend.repairs import FIVE_EPOCHS, Repair
 
 _REPAIRS = {"unlearn": partial(replace, FIVE_EPOCHS)}
+
+
+def _as_text(path: object) -> object:
+    return os.fspath(path) if isinstance(path, os.PathLike) else path
 
 
 def _table(value: object) -> object:
@@ -39,6 +44,7 @@ class GuardPolicy:
     Attributes:
         detectors: each a name of :data:`fedmend.detection.DETECTORS`, ``package.module:factory``, or a table with that
             as its ``kind`` and the detector's settings, such as ``{kind = "differential", effort = "quick"}``.
+        trusted: a model file that the operator vouches for, as the first reference, such as a pre-trained model.
         first_detectors: used in place of these while there is no accepted model; they must need no reference.
         warm_up: the first so many rounds are accepted without a scan, because the operator vouches that only trusted
             clients train in them. 0: none.
@@ -62,6 +68,7 @@ class GuardPolicy:
     """
 
     detectors: Tables = field(default_factory=lambda: (FrozenTable({"kind": "differential"}),))
+    trusted: Annotated[str, BeforeValidator(_as_text)] | None = None
     first_detectors: Tables = ()
     warm_up: Natural = 0
     every: Count = 1
@@ -85,14 +92,15 @@ class GuardPolicy:
             raise ConfigError(
                 f"[guard] history_limit ({self.history_limit}) must be above the largest of older_references ({oldest})"
             )
-        if self.warm_up and self.first_detectors:
-            raise ConfigError("[guard] warm_up and first_detectors are two beginnings; choose one")
+        chosen = [name for name in ("trusted", "first_detectors", "warm_up") if getattr(self, name)]
+        if len(chosen) > 1:
+            raise ConfigError(f"[guard] {' and '.join(chosen)} are several beginnings; choose one")
         self.made_detectors()
         for made in self.made_first_detectors():
             if Need.REFERENCE in made.needs:
                 raise ConfigError(
-                    f"[guard] first_detectors must need no reference; {type(made).__name__} does. Choose one that needs "
-                    "none, such as one of your own"
+                    f"[guard] first_detectors must need no reference; {type(made).__name__} does. Choose one that "
+                    "needs none, such as one of your own"
                 )
         self.made_repair()
 

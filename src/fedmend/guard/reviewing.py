@@ -12,6 +12,7 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from fedmend.checked_settings import Natural, require
+from fedmend.checkpoints import load_checkpoint
 from fedmend.errors import ConfigError, ModelError
 from fedmend.guard.decisions import Decision, Line
 from fedmend.guard.evidence_table import evidence, is_about
@@ -70,8 +71,6 @@ class Guard:
             raise ConfigError(f"a guard needs a GuardPolicy; got a {type(self.policy).__name__}")
         if self.seed is not None:
             require(self.seed, Natural, "a guard's seed")
-        if self.trusted is not None and self.policy.warm_up:
-            raise ConfigError("a trusted model and [guard] warm_up are two beginnings; choose one")
         made = self.model if isinstance(self.model, nn.Module) else self.model()
         self._template = deepcopy(made).eval()
         self._images = OwnImages(self.images, self.labels, self.class_names)
@@ -143,8 +142,22 @@ class Guard:
                 f"the history {self._history.path} has the seed {ledger.seed}; got {self.seed}: leave it out, or "
                 "choose another folder"
             )
-        if self.trusted is not None:
-            self._trust(self.trusted, ledger)
+        trusted = self._given()
+        if trusted is not None:
+            self._trust(trusted, ledger)
+
+    def _given(self) -> nn.Module | State | None:
+        """The model that the operator vouches for, as an argument or as a file that the policy names."""
+        policy = self.policy
+        if self.trusted is not None and (policy.trusted or policy.warm_up or policy.first_detectors):
+            raise ConfigError(
+                "a trusted model and [guard] trusted, warm_up or first_detectors are several beginnings; choose one"
+            )
+        if policy.trusted is None:
+            return self.trusted
+        model = deepcopy(self._template)
+        load_checkpoint(policy.trusted, model)
+        return model
 
     def _trust(self, trusted: nn.Module | State, ledger: Ledger) -> None:
         """Begin the history with a model of the operator's, unless it was begun with it before."""

@@ -30,7 +30,7 @@ from fedmend.federation import (
     simulate,
 )
 from fedmend.federation.client_fit import Fitted
-from fedmend.federation.simulator import release_all
+from fedmend.federation.reviews import release_all
 from fedmend.inference import device_of
 from fedmend.integrations.flower.training_messages import TrainingOrder, fitted_in, train
 from fedmend.terminal_text import printable
