@@ -118,7 +118,18 @@ def main() -> None:
         history = folder / f"killed-{number}"
         first = run(history, at, happens)
         second = run(history, None, die)
-        print(json.dumps({"at": at, "of": moments, "first": first, "second": second, "folder": str(history)}))
+        print(
+            json.dumps(
+                {
+                    "at": at,
+                    "of": moments,
+                    "first": first,
+                    "second": second,
+                    "what": happens.__name__,
+                    "folder": str(history),
+                }
+            )
+        )
 
 
 if __name__ == "__main__":

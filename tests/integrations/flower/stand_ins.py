@@ -12,6 +12,7 @@ from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid
 from torch import Tensor, nn
 
+from fedmend.errors import OutputError
 from fedmend.guard import Decision
 
 try:
@@ -107,7 +108,8 @@ def reply_with(message: Message, state: Mapping[str, Tensor], examples: float = 
 class DictatedGuard:
     """Decides what it is told, round by round, and remembers the candidates.
 
-    "withdraw" is a rollback to the first model that was accepted; "+stop" after an action stops the federation.
+    "withdraw" is a rollback to the first model that was accepted; "full" is a full disk, and "+stop" after an
+    action stops the federation.
     """
 
     def __init__(self, *actions: str, last_round: int | None = None, trusted: nn.Module | None = None):
@@ -125,6 +127,8 @@ class DictatedGuard:
         action, _, stop = self.actions.pop(0).partition("+")
         state = _copied(candidate)
         self.candidates[round], self.last_round = state, round
+        if action == "full":
+            raise OutputError("No space left on device")
         if action == "accept":
             self._released = state
             self.accepted.append(state)
