@@ -16,7 +16,7 @@ from fedmend.repairs import Context as RepairContext
 from fedmend.repairs import FederatedPruning
 
 app = ServerApp()
-PATIENCE = 25.0
+PATIENCE = 20.0
 
 
 @app.main()
