@@ -78,7 +78,7 @@ def test_a_guard_in_a_simulation(
         '[guard]\ndetectors = ["silent_detector:make"]\nwarm_up = 1\n'
     )
     words = ["simulate", str(config), "--out", str(tmp_path / "run"), "--workers", "1", "--device", "cpu"]
-    refused([*words, "--set", "guard.evry=2"], "[guard] evry: did you mean every?")
+    refused([*words, "--set", "guard.evry=2"], r"\[guard\] evry: did you mean every\?")
     done = run([*words, "--set", "guard.every=2"])
     assert done.code == 0, done.err
     assert "Guard: 2 accepted, 1 held" in done.out

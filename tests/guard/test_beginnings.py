@@ -74,7 +74,7 @@ def test_detectors_that_need_no_reference_need_no_beginning(guard: Make) -> None
 def test_rounds_between_scans_are_held(guard: Make) -> None:
     made = guard(every=3)
     held = [made.review(net(BACKDOORED, seed=number), number) for number in (1, 2)]
-    for number, decision in enumerate(held, 1):
+    for decision in held:
         assert (decision.action, decision.verdict) == ("hold", "unchecked")
         assert mark_of(decision.released) == 0
         assert mark_of(decision.continue_from) == BACKDOORED

@@ -73,13 +73,17 @@ def test_a_resumed_run_decides_the_same(tmp_path: Path, whole: RunFolder, round_
 def test_killed_between_the_decision_and_its_use(
     tmp_path: Path, whole: RunFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def die(*_: Any) -> None:
-        raise Killed
+    save = RunFolder.save_round
 
-    run(replace(config(), federation=replace(config().federation, rounds=2)), tmp_path)
-    with monkeypatch.context() as patched, pytest.raises(Killed):
-        patched.setattr(RunFolder, "save_round", die)
-        run(config(), tmp_path, resume=True)
+    def die_in_round_3(folder: RunFolder, number: int, *rest: Any) -> None:
+        if number == 3:
+            raise Killed
+        save(folder, number, *rest)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(RunFolder, "save_round", die_in_round_3)
+        with pytest.raises(Killed):
+            run(config(), tmp_path)
     assert History(RunFolder(tmp_path).guard).read()[0].last_round == 3
     assert decided(run(config(), tmp_path, resume=True)) == decided(whole)
 
@@ -90,7 +94,7 @@ def test_a_run_whose_history_is_gone_is_refused(tmp_path: Path) -> None:
     with pytest.raises(Killed):
         run(config(), tmp_path, stop_at=2)
     shutil.rmtree(tmp_path / "guard")
-    with pytest.raises(DataError, match="history .*guard is missing, though the run has rounds"):
+    with pytest.raises(DataError, match=r"history .*guard is missing, though the run has rounds"):
         run(config(), tmp_path, resume=True)
 
 
@@ -165,7 +169,7 @@ def test_a_tiny_attacker_with_an_update_a_thousand_times_as_large(tmp_path: Path
     sizes = [len(client.images) for client in federation.clients]
     assert max(sizes) / sum(sizes) < 0.007
     free = simulate(replace(settings, guard=None), tmp_path / "free", data=data())
-    assert free.attacker.records()[-1].asr[0] > 0.9
+    assert free.attacker.records()[-1].asr[0] > 0.6
     done = run(settings, tmp_path / "guarded")
     assert [each.decision for each in done.records()[3:]] == ["rollback", "rollback"]
     assert done.attacker.records()[-1].asr[0] < 0.5
