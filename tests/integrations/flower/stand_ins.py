@@ -169,16 +169,3 @@ def dark_and_bright(count: int = 40, seed: int = 0) -> tuple[Tensor, Tensor]:
     return 0.2 + 0.5 * labels.reshape(-1, 1, 1, 1) + 0.1 * torch.rand(
         count, 1, 4, 4, generator=random
     ), labels
-
-
-def small(num_classes: int, in_channels: int, image_size: tuple[int, int]) -> nn.Module:
-    """The architecture of simulations: ``stand_ins:small``."""
-    height, width = image_size
-    return nn.Sequential(
-        nn.Conv2d(in_channels, 3, 3, padding=1),
-        nn.BatchNorm2d(3),
-        nn.ReLU(),
-        nn.Dropout(0.3),
-        nn.Flatten(),
-        nn.Linear(3 * height * width, num_classes),
-    )

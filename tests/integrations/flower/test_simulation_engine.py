@@ -54,7 +54,7 @@ def config(tmp_path: Path) -> SimulationConfig:
         {
             "seed": 5,
             "data": {"source": str(images)},
-            "model": {"architecture": "stand_ins:small"},
+            "model": {"architecture": "small_net:small"},
             "training": {"epochs": 1, "batch_size": 8, "lr": 0.01},
             "federation": {"clients": CLIENTS, "clients_per_round": 3, "rounds": 3},
             "aggregation": {"kind": "fedavgm", "momentum": 0.5},
