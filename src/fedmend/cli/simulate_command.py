@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
@@ -46,6 +47,8 @@ def on_engine(engine: str) -> Callable[..., RunFolder]:
         raise ConfigError(
             "--engine flower needs Flower; install it: pip install 'fedmend[flower]' 'flwr[simulation]'"
         )
+    for sends_usage in ("FLWR_TELEMETRY_ENABLED", "RAY_USAGE_STATS_ENABLED"):
+        os.environ.setdefault(sends_usage, "0")
     from fedmend.integrations.flower.simulation_engine import simulate_on_flower
 
     return simulate_on_flower
