@@ -77,7 +77,7 @@ def _metrics_flaw(reply: Message, weighted_by: str) -> str | None:
     if len(records) != 1:
         return NO_METRICS
     examples = records[0].get(weighted_by)
-    if type(examples) not in (int, float) or not math.isfinite(examples) or not 0 < examples <= MOST_EXAMPLES:
+    if not isinstance(examples, int | float) or not 0 < examples <= MOST_EXAMPLES:  # nor NaN
         return EXAMPLES
     return None
 

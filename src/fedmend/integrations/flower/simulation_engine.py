@@ -64,7 +64,7 @@ def simulate_on_flower(
         FedmendError: a node failed; or as ``simulate``.
     """
     try:
-        import ray  # type: ignore[import-untyped]  # noqa: F401
+        import ray  # noqa: F401
         from flwr.simulation import run_simulation
     except ImportError as error:
         raise ConfigError(

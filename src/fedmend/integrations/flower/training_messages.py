@@ -6,6 +6,7 @@ import json
 import os
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from typing import cast
 
 import torch
 from flwr.app import Array, ArrayRecord, ConfigRecord, MetricRecord, RecordDict
@@ -54,12 +55,12 @@ class TrainingOrder:
 
 def train(content: RecordDict) -> RecordDict:
     """Train as the simulator's own workers do, with one thread and the client's own seed of the round."""
-    order = content[_ORDER]
+    order = content.config_records[_ORDER]
     torch.set_num_threads(1)
-    os.chdir(order["folder"])
-    federation, model = _workplace(order["settings"])
-    model.load_state_dict(content[_MODEL].to_torch_state_dict())
-    number = order["round"]
+    os.chdir(str(order["folder"]))
+    federation, model = _workplace(str(order["settings"]))
+    model.load_state_dict(content.array_records[_MODEL].to_torch_state_dict())
+    number = cast(int, order["round"])
     client = next(each for each in federation.choose(number) if each.client_id == order["client"])
     fitted = fit_client(model, client, federation.plan(number))
     if isinstance(fitted, Refused):
@@ -81,14 +82,14 @@ def fitted_in(content: RecordDict, client: int, device: torch.device) -> Fitted 
         DataError: something else than :func:`train` sends.
     """
     if _REFUSED in content:
-        return Refused(client, str(content[_REFUSED]["reason"]))
+        return Refused(client, str(content.config_records[_REFUSED]["reason"]))
     if _UPDATE not in content:
         raise DataError(
             f"client {client} sent no update on Flower's engine; are all nodes of one version of fedmend?"
         )
-    delta = torch.from_numpy(content[_UPDATE]["delta"].numpy()).to(device)
-    buffers = dict(content[_BUFFERS].to_torch_state_dict())
-    return ClientUpdate(client, int(content[_METRICS]["num-examples"]), delta), buffers
+    delta = torch.from_numpy(content.array_records[_UPDATE]["delta"].numpy()).to(device)
+    buffers = dict(content.array_records[_BUFFERS].to_torch_state_dict())
+    return ClientUpdate(client, cast(int, content.metric_records[_METRICS]["num-examples"]), delta), buffers
 
 
 @lru_cache(maxsize=1)
