@@ -34,6 +34,7 @@ from fedmend.federation.reviews import release_all
 from fedmend.inference import device_of
 from fedmend.integrations.flower.training_messages import TrainingOrder, fitted_in, train
 from fedmend.terminal_text import printable
+from fedmend.user_code import in_one_line
 
 _PATIENCE = 24 * 3600.0
 _FIRST_WAIT = 300.0
@@ -61,7 +62,7 @@ def simulate_on_flower(
 
     Raises:
         ConfigError: Ray isn't installed, on which the engine runs; or as ``simulate``.
-        FedmendError: a node failed; or as ``simulate``.
+        FedmendError: the engine or a node failed; or as ``simulate``.
     """
     try:
         import ray  # noqa: F401
@@ -92,15 +93,16 @@ def simulate_on_flower(
 
     cpus = os.cpu_count() or 1
     share = 1.0 if execution.workers is None else cpus / min(execution.workers, cpus)
-    run_simulation(
-        server_app,
-        client_app,
-        num_supernodes=config.federation.clients,
-        backend_config={
-            "client_resources": {"num_cpus": max(1, int(share)), "num_gpus": 0.0},
-            "init_args": {"log_to_driver": False},
-        },
-    )
+    backend = {
+        "client_resources": {"num_cpus": max(1, int(share)), "num_gpus": 0.0},
+        "init_args": {"log_to_driver": False, "include_dashboard": False},
+    }
+    try:
+        run_simulation(server_app, client_app, config.federation.clients, backend_config=backend)
+    except RuntimeError as error:
+        raise FedmendError(
+            f"Flower's simulation engine failed: {in_one_line(error.__cause__ or error)}; see its messages above"
+        ) from error
     if not outcome:
         raise FedmendError(
             "Flower's simulation engine ended before the federation began; see its messages above"
