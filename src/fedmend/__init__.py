@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from fedmend.evaluation import accuracy, attack_success_rate
     from fedmend.federation import SimulationConfig, read_config, simulate
     from fedmend.goals import AllToAll, AllToOne, OneToOne, Several
+    from fedmend.guard import Decision, Guard, GuardPolicy
     from fedmend.models import build_model
     from fedmend.repairs import (
         REPAIRS,
@@ -99,6 +100,11 @@ _HOMES = {
         "OneToOne",
         "Several",
     ),
+    "fedmend.guard": (
+        "Decision",
+        "Guard",
+        "GuardPolicy",
+    ),
     "fedmend.models": ("build_model",),
     "fedmend.repairs": (
         "REPAIRS",
@@ -131,12 +137,15 @@ __all__ = [
     "ConfigError",
     "ContrastivePaper",
     "DataError",
+    "Decision",
     "Detector",
     "Differential",
     "FederatedPruning",
     "FedmendError",
     "Finding",
     "Gate",
+    "Guard",
+    "GuardPolicy",
     "HoldOutGate",
     "ImageSet",
     "LazyImages",

@@ -27,6 +27,13 @@ from fedmend.cli import options
     type=click.IntRange(min=1),
     help="How many clients train at once, each in its own process.  [default: on a CPU, torch's threads]",
 )
+@click.option(
+    "--engine",
+    type=click.Choice(["fedmend", "flower"]),
+    default="fedmend",
+    show_default=True,
+    help="Where clients train: in this process and its workers, or on Flower's simulation engine.",
+)
 def simulate(**given: Any) -> None:
     """Simulate a federation, honest or under attack, configured by the TOML file CONFIG.
 

@@ -8,9 +8,10 @@ from fedmend.federation.client_fit import Refused, RoundPlan
 from fedmend.federation.clients import Client, ClientUpdate, Task
 from fedmend.federation.config import DataConfig, FederationConfig, ModelConfig, SimulationConfig
 from fedmend.federation.config_reading import parse_config, read_config
+from fedmend.federation.reviews import Review, Reviewed
 from fedmend.federation.rounds import Collected, Server, apply_delta, collect, next_model, run_round
 from fedmend.federation.run_folder import RoundRecord, RunFolder, simulated_config
-from fedmend.federation.simulator import Execution, Review, initial_model, simulate
+from fedmend.federation.simulator import Execution, initial_model, simulate
 from fedmend.federation.world import Federation, build_federation, choose_clients, load_federation
 
 __all__ = [
@@ -28,6 +29,7 @@ __all__ = [
     "PlannedAttack",
     "Refused",
     "Review",
+    "Reviewed",
     "RoundPlan",
     "RoundRecord",
     "RunFolder",

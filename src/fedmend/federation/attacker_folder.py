@@ -9,17 +9,19 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import ConfigDict, Field, TypeAdapter
+from pydantic import ConfigDict, Field, SerializerFunctionWrapHandler, TypeAdapter, model_serializer
 from torch import Tensor
 
 from fedmend.checkpoints import read_patch, save_state, save_trigger
 from fedmend.federation.attack_config import AttackConfig
 from fedmend.federation.config_reading import parse_attacks, read_json
 from fedmend.federation.digests import Digests
-from fedmend.federation.record_lines import RecordLines
+from fedmend.federation.record_lines import RecordLines, without_none
 from fedmend.files import write_text
 from fedmend.pixels import to_float
 from fedmend.triggers import Drawing, Patch, Trigger, stamp
+
+_Rate = Annotated[float, Field(ge=0, le=1)]
 
 
 @dataclass(frozen=True)
@@ -30,13 +32,20 @@ class AttackRecord:
         round: its number.
         attackers: the clients that attacked in this round.
         asr: the global model's attack success rate after the round, in [0, 1], for each attack.
+        candidate_asr: that of the candidate, before a guard's decision; None without a guard, and for lines measured
+            again on resuming.
     """
 
     __pydantic_config__ = ConfigDict(extra="forbid")
 
     round: Annotated[int, Field(ge=0)]
     attackers: tuple[int, ...]
-    asr: tuple[Annotated[float, Field(ge=0, le=1)], ...]
+    asr: tuple[_Rate, ...]
+    candidate_asr: tuple[_Rate, ...] | None = None
+
+    @model_serializer(mode="wrap")
+    def _without_nothing(self, full: SerializerFunctionWrapHandler) -> dict[str, object]:
+        return without_none(full(self), "candidate_asr")
 
 
 _RECORD = TypeAdapter(AttackRecord)

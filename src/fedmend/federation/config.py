@@ -104,6 +104,8 @@ class SimulationConfig:
         training: what an honest client does in a round. The optimizer starts afresh each time.
         aggregation: a table with a ``kind`` of :data:`fedmend.aggregation.AGGREGATORS`, or ``package.module:factory``,
             and the rule's settings.
+        guard: the settings of a guard, which decides each round (see :class:`fedmend.guard.GuardPolicy`, which checks
+            them); None: every candidate is released.
         attack: any number of independent attacks.
 
     Raises:
@@ -116,6 +118,7 @@ class SimulationConfig:
     training: LocalTraining = field(default_factory=LocalTraining)
     federation: FederationConfig = field(default_factory=FederationConfig)
     aggregation: Table = field(default_factory=lambda: FrozenTable({"kind": "fedavg"}))
+    guard: Table | None = None
     attack: tuple[AttackConfig, ...] = ()
 
     def __post_init__(self) -> None:

@@ -80,3 +80,8 @@ class RecordLines(Generic[_R]):
 
     def _lines(self, records: Iterable[_R]) -> Iterable[str]:
         return (self.adapter.dump_json(record).decode() + "\n" for record in records)
+
+
+def without_none(line: dict[str, object], key: str) -> dict[str, object]:
+    """A line without a field that is None: so a run without a guard has the lines that it always had."""
+    return {name: value for name, value in line.items() if name != key or value is not None}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -11,7 +12,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated
 
-from pydantic import ConfigDict, Field, TypeAdapter
+from pydantic import ConfigDict, Field, SerializerFunctionWrapHandler, TypeAdapter, model_serializer
 from torch import Tensor, nn
 
 from fedmend.aggregation import State
@@ -22,7 +23,7 @@ from fedmend.federation.client_fit import Refused
 from fedmend.federation.config import SimulationConfig
 from fedmend.federation.config_reading import parse_config, read_json
 from fedmend.federation.digests import Digests
-from fedmend.federation.record_lines import RecordLines
+from fedmend.federation.record_lines import RecordLines, without_none
 from fedmend.federation.same_settings import require_same
 from fedmend.files import naming, remove_leftovers, write_bytes, write_text
 from fedmend.folder_locks import locked
@@ -41,6 +42,7 @@ class RoundRecord:
         clients: the clients that took part.
         seconds: duration of the round; None for the initial model and for lines measured again on resuming.
         refused: clients whose updates did not count, and why; empty for lines measured again on resuming.
+        decision: of a guard, in a word; None without one, and for lines measured again on resuming.
     """
 
     __pydantic_config__ = ConfigDict(extra="forbid")
@@ -50,6 +52,11 @@ class RoundRecord:
     clients: tuple[int, ...]
     seconds: float | None
     refused: tuple[Refused, ...] = ()
+    decision: str | None = None
+
+    @model_serializer(mode="wrap")
+    def _without_nothing(self, full: SerializerFunctionWrapHandler) -> dict[str, object]:
+        return without_none(full(self), "decision")
 
 
 _RECORD = TypeAdapter(RoundRecord)
@@ -66,6 +73,7 @@ class RunFolder:
         rounds.jsonl                              one RoundRecord per line
         checkpoints/round-0007.safetensors        the global model after round 7
         checkpoints/round-0007.state.safetensors  the rule's state, if any
+        guard/                                    the history of a guard, if there is one
         attacker/                                 what only attackers know (see AttackerFolder)
 
     Only ``open`` and ``attacker`` access ``attacker/``. The path may be given as text.
@@ -151,6 +159,11 @@ class RunFolder:
     def attacker(self) -> AttackerFolder:
         """What only attackers know."""
         return AttackerFolder(self.path / "attacker")
+
+    @property
+    def guard(self) -> Path:
+        """The folder of a guard's history."""
+        return self.path / "guard"
 
     @property
     def config_file(self) -> Path:
@@ -246,6 +259,7 @@ class RunFolder:
         for file in left:
             with suppress(OSError):
                 file.unlink()
+        shutil.rmtree(self.guard, ignore_errors=True)
 
     def _state_file(self, round_number: int) -> Path:
         return self.checkpoint(round_number).with_suffix(".state.safetensors")

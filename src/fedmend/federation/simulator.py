@@ -9,11 +9,9 @@ thread count. A client has one thread in a worker process, for any number of wor
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeAlias
 
 import torch
 from torch import nn
@@ -23,29 +21,21 @@ from fedmend.checked_settings import Count, require
 from fedmend.checkpoints import load_checkpoint
 from fedmend.data import ImageSet, load_images
 from fedmend.errors import ConfigError, DivergedError, ModelError
-from fedmend.evaluation import accuracy, attack_success_rate
-from fedmend.federation.attacker_folder import AttackRecord
-from fedmend.federation.client_fit import Refused
+from fedmend.federation.client_fit import Fit
 from fedmend.federation.config import SimulationConfig
 from fedmend.federation.frozen_table import plain
+from fedmend.federation.measuring_rounds import Noted, RoundRecords
+from fedmend.federation.reviews import Review, release_all, reviewed_by
 from fedmend.federation.rounds import Server, collect, next_model
-from fedmend.federation.run_folder import RoundRecord, RunFolder
+from fedmend.federation.run_folder import RunFolder
 from fedmend.federation.workers import begin_start, can_be_sent, check_workers, client_workers
-from fedmend.federation.world import Federation, attackers_in, build_federation, choose_clients
+from fedmend.federation.world import build_federation
 from fedmend.inference import evaluating, pixels_for
 from fedmend.models import build_model, channels_last, normalized, probe
 from fedmend.progress import Progress, silent
 from fedmend.seeds import derive_seed, seeded
 
 _PROBED = 64
-
-Review: TypeAlias = Callable[[nn.Module, int], nn.Module]
-"""Called with each round's candidate and number; the returned model becomes the next global one."""
-
-
-def release_all(candidate: nn.Module, round_number: int) -> nn.Module:
-    """The review of a federation without a guard: every candidate is released."""
-    return candidate
 
 
 @dataclass(frozen=True)
@@ -58,6 +48,7 @@ class Execution:
             needs ``if __name__ == "__main__":`` (see :func:`fedmend.federation.workers.client_workers`). None: on a
             CPU, the number of torch's threads if the model can be sent to a process; else 1.
         progress: called once per round.
+        fit: trains the clients of a round in place of workers, such as on another engine.
 
     Raises:
         ConfigError: there is no such kind of device, or ``workers`` isn't 1 or more.
@@ -66,6 +57,7 @@ class Execution:
     device: torch.device | str = "cpu"
     workers: int | None = 1
     progress: Progress = silent
+    fit: Fit | None = None
 
     def __post_init__(self) -> None:
         if self.workers is not None:
@@ -95,13 +87,20 @@ def simulate(
         resume: continue the run in ``out``, if there is one; ``rounds`` may be raised.
         data: training and test images, if already in memory; else ``config.data.source`` is loaded.
         execution: device, worker processes and progress.
-        review: returns the model to release after each round: the candidate, or another in its place.
+        review: returns the next global model after each round: the candidate, or another in its place. With a table
+            ``[guard]``, that of a guard: see :func:`fedmend.guard.guarded`.
 
     Raises:
-        ConfigError: ``out`` holds a run and ``resume`` is false, or that run has other settings; or workers can't be
-            started (see :func:`fedmend.federation.workers.client_workers`).
+        ConfigError: the settings have a table ``[guard]`` and there is no review; ``out`` holds a run and ``resume`` is
+            false, or that run has other settings; or workers can't be started (see
+            :func:`fedmend.federation.workers.client_workers`).
         FedmendError: data, model or checkpoint can't be used, or ``out`` can't be written.
     """
+    if config.guard is not None and review is release_all:
+        raise ConfigError(
+            "the settings have a table [guard], and nothing that guards was given; pass review=guarded(config, out), "
+            "from fedmend.guard, or remove the table"
+        )
     device, progress = execution.device, execution.progress
     workers = _begin_workers(config, execution)
     train_set, test_set = data or (
@@ -123,8 +122,8 @@ def simulate(
     if done is None:
         done = config.model.start_round
         run.save_round(done, model)
-    records = _Records(run, federation, test_set, device)
-    with run.locked(), client_workers(workers if done < last else 1) as fit:
+    records = RoundRecords(run, federation, test_set, device)
+    with run.locked(), _clients_fit(execution.fit, workers if done < last else 1) as fit:
         records.fill_up_to(done, model)
         load_checkpoint(run.checkpoint(done), model)
         state = {name: value.to(device) for name, value in run.aggregator_state(done).items()}
@@ -135,13 +134,22 @@ def simulate(
             plan = federation.plan(number)
             with seeded(derive_seed(config.seed, "server", number), device):
                 collected = collect(model, federation.choose(number), plan, fit)
-                candidate, server = next_model(model, collected, plan, server)
-                model = review(candidate, number)
+                candidate, after = next_model(model, collected, plan, server)
+                reviewed = reviewed_by(review, candidate, number)
+            model = model if reviewed.model is None else reviewed.model
+            server = after if model is candidate else server
             _require_usable(model, test_set, number)
             run.save_round(number, model, server.state)
-            records.append(number, model, (time.perf_counter() - started, collected.refused))
+            noted = Noted(time.perf_counter() - started, collected.refused, candidate, reviewed.decision)
+            records.append(number, model, noted)
             progress("federation", number, last)
+            if reviewed.stop:
+                break
     return run
+
+
+def _clients_fit(given: Fit | None, workers: int) -> AbstractContextManager[Fit]:
+    return client_workers(workers) if given is None else nullcontext(given)
 
 
 def initial_model(config: SimulationConfig, images: ImageSet) -> nn.Module:
@@ -190,67 +198,6 @@ def _require_usable(model: nn.Module, images: ImageSet, number: int) -> None:
             f"round {number} ended in a model that returns NaN or infinite logits: training diverged; try a smaller "
             "[training] lr, [federation] server_lr or [[attack.update]] factor"
         )
-
-
-class _Records:
-    """Measures the global model on the test images, which are moved to the device once, and writes the lines."""
-
-    def __init__(
-        self, run: RunFolder, federation: Federation, test: ImageSet, device: torch.device | str
-    ) -> None:
-        self.run, self.federation = run, federation
-        self.images, self.labels = test.images.to(device), test.labels.to(device)
-
-    def append(self, number: int, model: nn.Module, noted: tuple[float, tuple[Refused, ...]]) -> None:
-        """Measure the model of a round, and write its lines with the seconds and the clients that were refused."""
-        if self.federation.attacks:
-            self.run.attacker.lines.append(self._of_attackers(number, model))
-        self.run.lines.append(self._of_server(number, model, *noted))
-
-    def fill_up_to(self, done: int, model: nn.Module) -> None:
-        """Measure the checkpoints whose lines a killed run did not write; overwrites ``model``'s weights."""
-        expected = set(range(self.federation.config.model.start_round, done + 1))
-        missing = expected - {record.round for record in self.run.records()}
-        hidden = expected - {record.round for record in self.run.attacker.records()}
-        hidden = hidden if self.federation.attacks else set()
-        for number in sorted(missing | hidden):
-            load_checkpoint(self.run.checkpoint(number), model)
-            if number in hidden:
-                self.run.attacker.lines.append(self._of_attackers(number, model))
-            if number in missing:
-                self.run.lines.append(self._of_server(number, model))
-        if missing or hidden:
-            self.run.tidy()
-
-    def _of_server(
-        self, number: int, model: nn.Module, seconds: float | None = None, refused: tuple[Refused, ...] = ()
-    ) -> RoundRecord:
-        config = self.federation.config
-        first = number == config.model.start_round
-        with self._seeded(number):
-            return RoundRecord(
-                round=number,
-                accuracy=accuracy(model, self.images, self.labels),
-                clients=() if first else choose_clients(config, number),
-                seconds=seconds,
-                refused=refused,
-            )
-
-    def _of_attackers(self, number: int, model: nn.Module) -> AttackRecord:
-        config = self.federation.config
-        first = number == config.model.start_round
-        with self._seeded(number):
-            return AttackRecord(
-                round=number,
-                attackers=() if first else attackers_in(config, number),
-                asr=tuple(
-                    attack_success_rate(model, attack.trigger, attack.goal, self.images, self.labels)
-                    for attack in self.federation.attacks
-                ),
-            )
-
-    def _seeded(self, number: int) -> AbstractContextManager[None]:
-        return seeded(derive_seed(self.federation.config.seed, "measure", number), self.images.device)
 
 
 def _begin_workers(config: SimulationConfig, execution: Execution) -> int:

@@ -1,0 +1,1 @@
+"""A Flower app with fedmend's guard, and one malicious client."""

@@ -1,0 +1,81 @@
+"""The rules by which a candidate is accepted, repaired or rolled back, in their order."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from torch import nn
+
+from fedmend.detection import Detector, Need
+from fedmend.guard.own_images import OwnImages
+from fedmend.guard.policy import GuardPolicy
+from fedmend.guard.rulings import Round, Ruling
+from fedmend.guard.scan_rules import ruled_by_scans
+from fedmend.guard.scans import Reference
+from fedmend.guard.weights import digest, model_with
+from fedmend.inference import batch_size_for, evaluating, pixels_for
+
+
+def ruled(of: Round) -> Ruling:
+    """Apply the rules: the first that decides, decides. Before them, weights of a wrong shape were rejected."""
+    name = digest(of.candidate)
+    same = next((each for each in of.ledger.models if each.stored.weights == name), None)
+    if same is not None:
+        said = f"The candidate has the weights of {same.said}."
+        return Ruling("accept", "unchanged", said, accuracy=same.accuracy)
+    model = model_with(of.candidate, of.template)
+    if not finite_logits(model, of.images):
+        said = "The candidate returns NaN or infinite logits on the guard's images."
+        return Ruling("rollback", "not finite", said)
+    accuracy = of.images.accuracy(model)
+    return replace(_ruled_by_policy(of, model, accuracy), accuracy=accuracy)
+
+
+def _ruled_by_policy(of: Round, model: nn.Module, accuracy: float) -> Ruling:
+    policy, reviews = of.policy, of.ledger.reviews
+    low = of.below_the_floor(accuracy, "The candidate")
+    if low is not None:
+        return Ruling("rollback", "below the floor", low)
+    if reviews < policy.warm_up:
+        said = f"Round {reviews + 1} of {policy.warm_up} in which the policy trusts all clients; it wasn't scanned."
+        return Ruling("accept", "warm-up", said, of.candidate, accuracy)
+    references = _references(of)
+    detectors = _detectors(policy, bool(references))
+    if not detectors:
+        said = (
+            "There is no accepted model to compare with. Give the guard a trusted model, or choose warm_up or "
+            "first_detectors in its policy."
+        )
+        return Ruling("rollback", "no trusted reference", said)
+    if of.number % policy.every:
+        said = f"The policy scans every {policy.every} rounds; this one is neither scanned nor released."
+        return Ruling("hold", "unchecked", said)
+    return ruled_by_scans(of, detectors, references, (model, accuracy))
+
+
+def _references(of: Round) -> list[Reference]:
+    """The last accepted model, and each older one whose turn it is."""
+    ledger = of.ledger
+    if ledger.last is None:
+        return []
+    due = [count for count in of.policy.older_references if ledger.next_number % count == 0]
+    older = [ledger.ago(count) for count in sorted(set(due)) if count > 1]
+    chosen = [ledger.last, *(each for each in older if each is not None)]
+    return [Reference(each, model_with(of.history.load(each), of.template)) for each in chosen]
+
+
+def _detectors(policy: GuardPolicy, with_reference: bool) -> tuple[Detector, ...]:
+    """The policy's detectors; without a reference, those for the first rounds, or all if none needs a reference."""
+    made = policy.made_detectors()
+    if with_reference or not any(Need.REFERENCE in each.needs for each in made):
+        return made
+    return policy.made_first_detectors()
+
+
+@torch.no_grad()
+def finite_logits(model: nn.Module, images: OwnImages) -> bool:
+    """Whether a model returns only finite logits on the guard's images."""
+    with evaluating(model):
+        batches = images.images.split(batch_size_for(images.images))
+        return all(bool(model(pixels_for(model, batch)).isfinite().all()) for batch in batches)

@@ -1,0 +1,149 @@
+"""The rules for a candidate that is scanned: what follows each verdict, a failure, and the end of the time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from copy import deepcopy
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from torch import nn
+
+from fedmend.detection import Detector
+from fedmend.guard.rulings import Round, Ruling
+from fedmend.guard.scans import Reference, Scanned, Scanner, worst
+from fedmend.guard.time_limit import TimeLimitError, ending_in_time
+from fedmend.guard.weights import Fault, State, received
+from fedmend.progress import Progress
+from fedmend.repairs import HoldOutGate, repair
+from fedmend.seeds import derive_seed
+from fedmend.user_code import in_one_line
+
+
+def ruled_by_scans(
+    of: Round,
+    detectors: Sequence[Detector],
+    references: Sequence[Reference],
+    measured: tuple[nn.Module, float],
+) -> Ruling:
+    """Scan a candidate, repair it if the policy says so, and decide.
+
+    Whatever goes wrong, the last accepted model stays.
+
+    Args:
+        of: the round.
+        detectors: one or more.
+        references: the last accepted model first; none for detectors that need none.
+        measured: the candidate as a model, and its accuracy.
+    """
+    work = _Work(of, detectors, references, *measured)
+    try:
+        return ending_in_time(work.outcome, of.policy.time_limit, of.progress)
+    except TimeLimitError:
+        limit = of.policy.time_limit
+        return work.gave_up("time limit", f"The review took longer than the limit of {limit:g} seconds.")
+    except Exception as error:  # a scan runs models and, maybe, a detector of the user's own
+        return work.gave_up("scan failed", f"The scan failed: {in_one_line(error)}.")
+
+
+@dataclass(eq=False)
+class _Work:
+    """The scans and the repair of one candidate; what they found so far is evidence even if they don't end."""
+
+    of: Round
+    detectors: Sequence[Detector]
+    references: Sequence[Reference]
+    model: nn.Module
+    accuracy: float
+    scans: list[Scanned] = field(default_factory=list)
+    rescans: list[Scanned] = field(default_factory=list)
+    repair: dict[str, Any] | None = None
+
+    def outcome(self, progress: Progress) -> Ruling:
+        """Scan and decide."""
+        scanner = Scanner(self.of.images, self.of.policy.images_per_class, self.of.seed, progress)
+        for scanned in scanner.scans(self.model, self.detectors, self.references):
+            self.scans.append(scanned)
+        found = worst(self.scans)
+        verdict = found.report.verdict
+        if verdict == "clean":
+            return self._concluded(Ruling("accept", verdict, found.said, self.of.candidate, self.accuracy))
+        rejected = Ruling("rollback", verdict, found.said, withdrawn=self._doubtful(found))
+        if verdict == "inconclusive" and self.of.policy.inconclusive == "rollback":
+            return self._concluded(rejected)
+        repaired, said = self._repaired(found, scanner)
+        rejected = replace(rejected, reason=f"{found.said} {said}")
+        if repaired is None:
+            return self._concluded(rejected)
+        state, accuracy = repaired
+        return self._concluded(replace(rejected, action="repair", accepted=state, accepted_accuracy=accuracy))
+
+    def gave_up(self, verdict: Any, reason: str) -> Ruling:
+        """The outcome if scan or repair didn't end; the verdict of a scan that did end stands."""
+        if any(each.report.verdict != "clean" for each in self.scans):
+            found = worst(self.scans)
+            verdict, reason = found.report.verdict, f"{found.said} No repair came of it: {reason}"
+            return self._concluded(Ruling("rollback", verdict, reason, withdrawn=self._doubtful(found)))
+        return self._concluded(Ruling("rollback", verdict, reason))
+
+    def _concluded(self, outcome: Ruling) -> Ruling:
+        return replace(outcome, scans=tuple(self.scans), rescans=tuple(self.rescans), repair=self.repair)
+
+    def _doubtful(self, found: Scanned) -> tuple[int, ...]:
+        """The accepted models that a backdoor may have come in with: those after an older reference that shows it."""
+        if found.report.verdict != "backdoored" or found.reference is None:
+            return ()
+        numbers = [each.stored.number for each in self.of.ledger.models]
+        return tuple(number for number in numbers if number > found.reference.accepted.stored.number)
+
+    def _repaired(self, found: Scanned, scanner: Scanner) -> tuple[tuple[State, float] | None, str]:
+        """A repaired model and its accuracy, if it may be released; and what was done, in sentences."""
+        method = self.of.policy.made_repair()
+        if method is None:
+            return None, "The policy repairs nothing."
+        report = replace(
+            found.report, verdict="backdoored"
+        )  # an inconclusive scan's triggers are unlearned, too
+        gate = HoldOutGate(detector=self.detectors[0])
+        seed = derive_seed(self.of.seed, "repair")
+        model, result = repair(
+            replace(found.case, suspect=deepcopy(self.model)),
+            report,
+            method,
+            gate,
+            seed=seed,
+            progress=scanner.progress,
+        )
+        self.repair = {
+            "outcome": result.outcome,
+            "reason": result.reason,
+            "method": result.method,
+            "accuracy_before": result.accuracy_before,
+            "accuracy_after": result.accuracy_after,
+            "seed": seed,
+        }
+        if model is None:
+            return None, f"The repair was tried: {result.reason}"
+        state = received(model, self.of.template)
+        if isinstance(state, Fault):
+            return None, f"The repair was tried, but its result can't be used: {state.reason}"
+        accuracy = self.of.images.accuracy(model)
+        worse = self.of.below_the_floor(accuracy, "The repaired model") or self._worse_than_both(accuracy)
+        if worse is not None:
+            return None, worse
+        again = replace(scanner, seed=derive_seed(self.of.seed, "scan of the repaired model"))
+        for scanned in again.scans(model, self.detectors, self.references):
+            self.rescans.append(scanned)
+        left = worst(self.rescans)
+        if left.report.verdict != "clean":
+            return None, f"The repaired model was scanned again and isn't clean: {left.said}"
+        return (state, accuracy), f"Repaired: {result.reason}"
+
+    def _worse_than_both(self, accuracy: float) -> str | None:
+        last = self.of.ledger.last
+        if last is None or accuracy >= min(self.accuracy, last.accuracy):
+            return None
+        return (
+            f"The repaired model gets {accuracy:.1%} of the guard's images right, less than the candidate "
+            f"({self.accuracy:.1%}) and {last.said} ({last.accuracy:.1%})."
+        )

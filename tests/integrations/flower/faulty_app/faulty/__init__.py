@@ -1,0 +1,1 @@
+"""A federation of a tiny net in which everything that can goes wrong."""
