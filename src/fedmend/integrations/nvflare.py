@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -28,6 +29,9 @@ from fedmend.terminal_text import printable
 from fedmend.user_code import current_folder_importable, load_factory
 
 if TYPE_CHECKING:
+    from nvflare.job_config.api import FedJob
+    from nvflare.recipe.spec import Recipe
+
     from fedmend.guard import Decision, Guard
     from fedmend.guard.weights import State
 
@@ -190,6 +194,21 @@ class GuardedAggregator(ModelAggregator):
         if self._types in (None, model.params_type):
             return None
         return "it holds differences, others full weights" if model.params_type == ParamsType.DIFF else "it holds full weights, others differences"
+
+
+def ship_guard(recipe: Recipe, *files: Path | str) -> None:
+    """Add the file that makes the guard, and those that it needs, to the server's part of a job.
+
+    It also tells FLARE that fedmend is installed on the server; else FLARE would copy fedmend's source into the job.
+
+    Args:
+        recipe: of the job.
+        files: the module that the guard's name begins with, such as ``server_guard.py``, and what it reads.
+    """
+    job: FedJob = vars(recipe).get("_job") or recipe.job  # the name before FLARE 2.8
+    job.set_app_packages(["fedmend"])
+    for file in files:
+        job.to_server(str(file))
 
 
 def _made(guard: Guard | str) -> Guard:
