@@ -7,7 +7,7 @@ group's summed update is needed. Without validation images it uses the trimmed m
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from copy import deepcopy
 
 import torch
@@ -47,15 +47,16 @@ def best_groups(
         ModelError: the new weights aren't finite. DataError: no client's update is.
     """
     deltas = collected.updates.deltas
-    tried: list[tuple[Tensor, nn.Module]] = []
-    for group in random_groups(len(deltas), plan):
-        mean = uniform_mean(deltas[group])
-        if bool(mean.isfinite().all()):
-            tried.append((mean, _moved(model, mean, collected.part(group), plan)))
-    if not tried:
+    means = ((uniform_mean(deltas[group]), group) for group in random_groups(len(deltas), plan))
+    tried = (
+        (mean, _moved(model, mean, collected.part(group), plan))
+        for mean, group in means
+        if bool(mean.isfinite().all())
+    )
+    kept = better_half(tried, validation, pool)
+    if not kept:
         raise DataError("no client's update is finite; try a smaller lr")
-    kept = torch.stack(better_half(tried, validation, pool))
-    return _moved(model, uniform_mean(kept), collected, plan)
+    return _moved(model, uniform_mean(torch.stack(kept)), collected, plan)
 
 
 def random_groups(clients: int, plan: RoundPlan) -> list[list[int]]:
@@ -66,12 +67,12 @@ def random_groups(clients: int, plan: RoundPlan) -> list[list[int]]:
 
 
 def better_half(
-    tried: Sequence[tuple[Tensor, nn.Module]], validation: tuple[Tensor, Tensor], pool: TriggerPool
+    tried: Iterable[tuple[Tensor, nn.Module]], validation: tuple[Tensor, Tensor], pool: TriggerPool
 ) -> list[Tensor]:
     """The mean updates of the groups whose models resist the triggers best, half of them, rounded up.
 
     Args:
-        tried: each group's mean update (P,) and the model with it.
+        tried: each group's mean update (P,) and the model with it, which is needed one at a time.
         validation: the server's own images and labels.
         pool: the triggers to resist.
     """

@@ -60,6 +60,6 @@ def best_groups_on_sums(
     """
     if len(sums.clients) < 2:
         raise DataError(f"group selection needs two or more clients; got {len(sums.clients)}")
-    means = [sums.mean_update(model, plan, group) for group in random_groups(len(sums.clients), plan)]
-    tried = [(mean, moved(model, mean)) for mean in means]
+    means = (sums.mean_update(model, plan, group) for group in random_groups(len(sums.clients), plan))
+    tried = ((mean, moved(model, mean)) for mean in means)
     return moved(model, torch.stack(better_half(tried, validation, pool)).mean(0))
