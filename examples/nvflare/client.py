@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import argparse
 
-import nvflare.client as flare
 import torch
 from network import Network
 from nvflare.apis.fl_constant import FLMetaKey
 from torch.nn.functional import cross_entropy
 
+import nvflare.client as flare
 from fedmend import load_images
 
 BATCH, CLIENTS = 32, 3

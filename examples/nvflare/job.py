@@ -23,7 +23,9 @@ def main() -> None:
     parser.add_argument("--first-attack", type=int, default=6)
     parser.add_argument("--policy", type=Path, default=HERE / "policy.toml")
     parser.add_argument("--workspace", type=Path, default=Path("workspace"))
-    parser.add_argument("--differences", action="store_true", help="clients send differences, not full weights")
+    parser.add_argument(
+        "--differences", action="store_true", help="clients send differences, not full weights"
+    )
     settings = parser.parse_args()
     recipe = FedAvgRecipe(
         name="guarded",

@@ -29,7 +29,7 @@ def test_masks_cancel_in_the_sum_whatever_the_order() -> None:
 def test_what_a_client_sends_is_spread_over_all_numbers_and_differs_from_sum_to_sum() -> None:
     values = torch.zeros(4000, dtype=torch.int64)
     one, other = (masked(values, 0, (0, 1), seed) for seed in (1, 2))
-    assert 0 <= int(one.min())
+    assert int(one.min()) >= 0
     assert int(one.max()) < MODULUS
     quarters = (one * 4 // MODULUS).bincount(minlength=4)
     assert int(quarters.min()) > 850
@@ -51,7 +51,9 @@ def test_a_client_that_drops_out_spoils_the_sum_and_is_named() -> None:
         total(replies, GROUP)
 
 
-@pytest.mark.parametrize("group", [(), (1,), (1, 1), range(MOST_CLIENTS + 1)], ids=["none", "one", "twice", "many"])
+@pytest.mark.parametrize(
+    "group", [(), (1,), (1, 1), range(MOST_CLIENTS + 1)], ids=["none", "one", "twice", "many"]
+)
 def test_a_sum_over_one_is_refused(group: tuple[int, ...]) -> None:
     with pytest.raises(ConfigError, match="2 to"):
         total({}, group)

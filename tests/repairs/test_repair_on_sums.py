@@ -59,7 +59,9 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Server:
 
 def honest(count: int = 4) -> list[Client]:
     every = image_set(16 * count)
-    return [Client(number, every.images[number::count], every.labels[number::count]) for number in range(count)]
+    return [
+        Client(number, every.images[number::count], every.labels[number::count]) for number in range(count)
+    ]
 
 
 def small_net() -> nn.Module:
@@ -120,7 +122,9 @@ def test_the_guard_decides_on_the_sum(tmp_path: Path, server: Server) -> None:
     """It takes a model: what it comes from makes no difference."""
     own, model = images(), net()
     policy = GuardPolicy(warm_up=1, detectors=("differential",), repair="none", older_references=())
-    guard = Guard(policy, model=net, images=own.images, labels=own.labels, history=tmp_path / "history", seed=1)
+    guard = Guard(
+        policy, model=net, images=own.images, labels=own.labels, history=tmp_path / "history", seed=1
+    )
     sums = SecureSums([Sending(number, torch.full_like(state(model), 1e-3)) for number in range(3)], seed=3)  # type: ignore[misc]
     candidate = moved(model, sums.mean_update(model, PLAN, sums.everyone))
     torch.testing.assert_close(state(candidate), state(model) + 1e-3, atol=1e-5, rtol=0)

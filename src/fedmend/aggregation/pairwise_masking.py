@@ -55,7 +55,7 @@ def total(sent: Mapping[int, Tensor], group: Sequence[int]) -> Tensor:
     """
     if not 2 <= len(group) <= MOST_CLIENTS or len(set(group)) != len(group):
         raise ConfigError(
-            f"expected a group of 2 to {MOST_CLIENTS:,} different clients, since the sum of one is its own; got {len(group)}"
+            f"expected 2 to {MOST_CLIENTS:,} different clients, since the sum of one is its own; got {len(group)}"
         )
     missing = sorted(set(group) - set(sent))
     if missing:

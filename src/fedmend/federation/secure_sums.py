@@ -1,4 +1,4 @@
-"""A federation whose server sees only sums over groups of clients: pairwise masking as a model of secure aggregation."""
+"""A federation whose server sees only sums over groups of clients: a model of secure aggregation."""
 
 from __future__ import annotations
 

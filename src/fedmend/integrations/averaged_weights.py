@@ -10,8 +10,8 @@ def in_model_type(name: str, value: Tensor, dtype: torch.dtype) -> Tensor:
     """One entry of a ``state_dict`` that a server averaged.
 
     Averages turn BatchNorm's counter into a float, which is rounded; and an adaptive server optimiser may turn its
-    running variance negative, which becomes 0. NaN and infinite values of an integer entry stay floats, for the guard to
-    refuse.
+    running variance negative, which becomes 0. NaN and infinite values of an integer entry stay floats, which the guard
+    refuses.
 
     Args:
         name: the entry's. value: of any numeric type. dtype: the model's own.

@@ -159,14 +159,15 @@ class GuardedAggregator(ModelAggregator):
         return weights
 
     def _candidate(self, result: FLModel, before: Mapping[str, Any]) -> State:
-        """The whole ``state_dict`` that the inner aggregator's result makes; what it can't hold is left for the guard."""
+        """The whole ``state_dict`` that the inner aggregator's result makes."""
         sent = {name: _tensor(value) for name, value in result.params.items()}
         if result.params_type == ParamsType.DIFF:
             missing = [name for name in sent if name not in before]
             if missing:
                 raise ConfigError(
-                    f"expected a global model to add the clients' differences to; FLARE holds none with {printable(missing[0])}. "
-                    "Give the recipe the initial model, or let clients send full weights (params_transfer_type)"
+                    "expected a global model to add the clients' differences to; FLARE holds none with "
+                    f"{printable(missing[0])}. Give the recipe the initial model, or let clients send full weights "
+                    "(params_transfer_type)"
                 )
             sent = {name: _sum(_tensor(before[name]), value) for name, value in sent.items()}
         whole = {name: _tensor(value) for name, value in before.items()} | sent
@@ -193,7 +194,11 @@ class GuardedAggregator(ModelAggregator):
     def _of_another_type(self, model: FLModel) -> str | None:
         if self._types in (None, model.params_type):
             return None
-        return "it holds differences, others full weights" if model.params_type == ParamsType.DIFF else "it holds full weights, others differences"
+        return (
+            "it holds differences, others full weights"
+            if model.params_type == ParamsType.DIFF
+            else "it holds full weights, others differences"
+        )
 
 
 def ship_guard(recipe: Recipe, *files: Path | str) -> None:
@@ -205,7 +210,7 @@ def ship_guard(recipe: Recipe, *files: Path | str) -> None:
         recipe: of the job.
         files: the module that the guard's name begins with, such as ``server_guard.py``, and what it reads.
     """
-    job: FedJob = vars(recipe).get("_job") or recipe.job  # the name before FLARE 2.8
+    job: FedJob = recipe._job  # FLARE has no public way
     job.set_app_packages(["fedmend"])
     for file in files:
         job.to_server(str(file))

@@ -19,7 +19,7 @@ from fedmend.repairs.trigger_pool import TriggerPool
 def vote_on_sums(
     suspect: nn.Module, layer: ConvLayer, rates: Sequence[float], sums: SecureSums
 ) -> MajorityVote:
-    """Hold a majority vote on a layer's channels (federated-pruning paper, 4.2) of which the server sees the tally only.
+    """Hold a majority vote on a layer's channels (federated-pruning paper, 4.2) whose ballots the server doesn't see.
 
     Args:
         suspect: left as found.

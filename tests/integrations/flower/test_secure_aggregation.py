@@ -96,7 +96,9 @@ class Watching(FedAvg):
         return super().aggregate_fit(server_round, results, failures)
 
 
-def run(guard: DictatedGuard, steps: tuple[float, ...] = (1.0, 2.0, 3.0)) -> tuple[SecureGrid, Watching, list[np.ndarray]]:
+def run(
+    guard: DictatedGuard, steps: tuple[float, ...] = (1.0, 2.0, 3.0)
+) -> tuple[SecureGrid, Watching, list[np.ndarray]]:
     """A federation of as many rounds as the guard has decisions; returns the final parameters as well."""
     inner = Watching()
     grid = SecureGrid(dict(zip(NODES, steps, strict=True)))
@@ -113,8 +115,12 @@ def run(guard: DictatedGuard, steps: tuple[float, ...] = (1.0, 2.0, 3.0)) -> tup
 def test_the_guard_decides_though_the_server_sees_sums_only() -> None:
     guard = DictatedGuard("accept", "rollback")
     grid, inner, final = run(guard)
-    torch.testing.assert_close(guard.candidates[1]["4.bias"], torch.from_numpy(START[BIAS]) + 2, atol=1e-4, rtol=0)
-    torch.testing.assert_close(guard.candidates[2]["4.bias"], torch.from_numpy(START[BIAS]) + 4, atol=1e-4, rtol=0)
+    torch.testing.assert_close(
+        guard.candidates[1]["4.bias"], torch.from_numpy(START[BIAS]) + 2, atol=1e-4, rtol=0
+    )
+    torch.testing.assert_close(
+        guard.candidates[2]["4.bias"], torch.from_numpy(START[BIAS]) + 4, atol=1e-4, rtol=0
+    )
     np.testing.assert_allclose(final[BIAS], START[BIAS] + 2, atol=1e-4)
     sent = [START[BIAS] + step for step in (1.0, 2.0, 3.0)]
     averages = [START[BIAS] + 2, START[BIAS] + 4]
@@ -127,7 +133,9 @@ def test_the_guard_decides_though_the_server_sees_sums_only() -> None:
 
 def call(strategy: SecureGuardedStrategy, value: list[np.ndarray]) -> list[np.ndarray]:
     """One round in which the strategy gets an average."""
-    strategy.configure_fit(1, ndarrays_to_parameters(START), SimpleNamespace(num_available=lambda: 0, sample=lambda **_: []))  # type: ignore[arg-type]
+    strategy.configure_fit(
+        1, ndarrays_to_parameters(START), SimpleNamespace(num_available=lambda: 0, sample=lambda **_: [])
+    )  # type: ignore[arg-type]
     result = FitRes(None, ndarrays_to_parameters(value), 10, {})  # type: ignore[arg-type]
     parameters, _ = strategy.aggregate_fit(1, [(None, result)], [])  # type: ignore[list-item]
     assert parameters is not None

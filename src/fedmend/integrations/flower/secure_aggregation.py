@@ -61,7 +61,8 @@ class SecureGuardedStrategy(Strategy):
         super().__init__()
         if isinstance(inner, FedAvgM | FedOpt):
             raise ConfigError(
-                f"expected a strategy that remembers nothing of earlier rounds, such as FedAvg; got a {type(inner).__name__}"
+                "expected a strategy that remembers nothing of earlier rounds, such as FedAvg; got a "
+                f"{type(inner).__name__}"
             )
         self.inner, self.guard = inner, guard
         self.decisions: list[Decision] = []
@@ -111,7 +112,9 @@ class SecureGuardedStrategy(Strategy):
         self, server_round: int, parameters: Parameters, client_manager: ClientManager
     ) -> list[tuple[ClientProxy, EvaluateIns]]:
         """The inner strategy's clients; none once the guard has said stop."""
-        return [] if self._stopped else self.inner.configure_evaluate(server_round, parameters, client_manager)
+        return (
+            [] if self._stopped else self.inner.configure_evaluate(server_round, parameters, client_manager)
+        )
 
     def aggregate_evaluate(
         self,
