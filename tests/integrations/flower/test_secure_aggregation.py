@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from copy import deepcopy
 from io import BytesIO
 from types import SimpleNamespace
 from typing import Any
@@ -58,6 +59,7 @@ class SecureGrid(LocalGrid):
         replies = []
         for message in messages:
             message.metadata.__dict__["_message_id"] = uuid4().hex
+            message.content = deepcopy(message.content)  # nodes change theirs
             try:
                 reply = self.app(message, self.contexts[message.metadata.dst_node_id])
             except Exception as error:
