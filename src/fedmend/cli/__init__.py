@@ -17,6 +17,7 @@ COMMANDS = {
     "report": "Write a page from a folder of results.",
     "scan": "Search a model for a backdoor.",
     "simulate": "Simulate a federation, honest or under attack.",
+    "verify": "Verify a guard's history.",
 }
 """Help for each command, here so that --help imports neither the commands nor torch."""
 

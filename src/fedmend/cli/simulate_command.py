@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
@@ -13,7 +12,7 @@ from fedmend.errors import ConfigError
 from fedmend.federation import Execution, RunFolder, read_config
 from fedmend.federation import simulate as run_simulation
 from fedmend.federation.reviews import release_all
-from fedmend.guard import ACTIONS, History, guarded
+from fedmend.guard import History, counted, guarded
 
 
 def simulate(
@@ -72,7 +71,4 @@ def summary(run: RunFolder) -> str:
 def guard_line(history: History) -> str:
     """How a guard decided, in a line."""
     lines = [each for each in history.lines() if each.round is not None]
-    counts = Counter(each.action for each in lines)
-    said = ", ".join(f"{counts[action]} {word}" for action, word in ACTIONS.items() if counts[action])
-    stopped = "; it stopped the federation" if lines and lines[-1].stop else ""
-    return f"Guard: {said}{stopped}"
+    return f"Guard: {counted(lines)}" + ("; it stopped the federation" if lines and lines[-1].stop else "")

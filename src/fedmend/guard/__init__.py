@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from fedmend.lazy_names import on_demand
 
 if TYPE_CHECKING:
-    from fedmend.guard.decisions import ACTIONS, Decision, Line
+    from fedmend.guard.decisions import Decision, Line, counted
     from fedmend.guard.guarding import guarded
     from fedmend.guard.history import History
     from fedmend.guard.ledger import Accepted, Ledger
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from fedmend.guard.weights import digest
 
 _HOMES = {
-    "fedmend.guard.decisions": ("ACTIONS", "Decision", "Line"),
+    "fedmend.guard.decisions": ("Decision", "Line", "counted"),
     "fedmend.guard.guarding": ("guarded",),
     "fedmend.guard.history": ("History",),
     "fedmend.guard.ledger": ("Accepted", "Ledger"),
@@ -27,7 +27,6 @@ _HOMES = {
 }
 
 __all__ = [
-    "ACTIONS",
     "Accepted",
     "Decision",
     "Guard",
@@ -35,6 +34,7 @@ __all__ = [
     "History",
     "Ledger",
     "Line",
+    "counted",
     "digest",
     "guarded",
 ]

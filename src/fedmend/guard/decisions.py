@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
@@ -10,14 +11,6 @@ from pydantic import ConfigDict, Field, StringConstraints
 from torch import Tensor
 
 Action = Literal["accept", "hold", "repair", "rollback"]
-ACTIONS: dict[Action, str] = {
-    "accept": "accepted",
-    "repair": "repaired",
-    "rollback": "rolled back",
-    "hold": "held",
-}
-"""Actions in words, for counts."""
-
 GuardVerdict = Literal[
     "clean",
     "unchanged",
@@ -123,3 +116,15 @@ class Line:
     previous: Sha256
     stored: Stored | None = None
     withdrawn: tuple[int, ...] = ()
+
+
+def counted(lines: Iterable[Line]) -> str:
+    """How often each action was taken, in words."""
+    counts = Counter(line.action for line in lines)
+    words: dict[Action, str] = {
+        "accept": "accepted",
+        "repair": "repaired",
+        "rollback": "rolled back",
+        "hold": "held",
+    }
+    return ", ".join(f"{counts[action]} {word}" for action, word in words.items() if counts[action]) or "none"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
 from copy import deepcopy
@@ -27,6 +28,9 @@ from fedmend.progress import Progress, silent
 from fedmend.seeds import derive_seed, unpredictable_seed
 from fedmend.version_info import versions
 
+_TURNS = threading.Lock()
+"""Reviews in one process take turns: a scan notices if anything changes the global random generators meanwhile."""
+
 
 @dataclass(eq=False)
 class Guard:
@@ -34,7 +38,7 @@ class Guard:
 
     It keeps nothing in memory but the model and the images: what it has accepted is in the history on disk, which each
     review verifies as far as it reads it. So a guard that is made again after a crash decides as if nothing had
-    happened. Reviews of one history wait for nobody: a second guard on it is refused.
+    happened. Reviews in one process take turns; a guard of another process on the same history is refused.
 
     Attributes:
         policy: the rules.
@@ -94,7 +98,7 @@ class Guard:
             OutputError: the decision can't be written, or another guard uses the history.
         """
         require(round, Natural, "a round's number")
-        with self._history.locked():
+        with _TURNS, self._history.locked():
             ledger, last = self._history.read()
             self._history.recover(ledger)
             weights = received(candidate, self._template)

@@ -13,6 +13,7 @@ from torch import Tensor
 from fedmend.checked_settings import Fraction
 from fedmend.detection.scan_report import ScanReport
 from fedmend.errors import DataError
+from fedmend.guard.decisions import Line
 from fedmend.repairs.repair_report import PruningDetails, RepairReport
 from fedmend.triggers import Patch
 
@@ -27,11 +28,15 @@ class Round:
 
 @dataclass(frozen=True)
 class AttackedRound:
-    """A round as only the attacker knows it: the attackers, and an attack success rate (ASR) for each attack."""
+    """A round as only the attacker knows it: the attackers, and an attack success rate (ASR) for each attack.
+
+    ``asr`` is of the global model after the round, ``candidate_asr`` of the model that a guard decided about.
+    """
 
     round: Annotated[int, Field(ge=0)]
     attackers: tuple[int, ...] = ()
     asr: tuple[Fraction | None, ...] = ()
+    candidate_asr: tuple[Fraction | None, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -136,6 +141,7 @@ class PageContents:
         title: the page's heading.
         scan, repair: results, if there are any.
         rounds: the federation's rounds, in order.
+        decisions: of a guard, in order.
         attacks, attacked_rounds, evaluation, prune_evaluation: what only a simulation knows. The page marks them as
             unknown to the defender.
         reference_round, suspect_round: the scan's two models, to mark on the federation's chart.
@@ -149,6 +155,7 @@ class PageContents:
     scan: ScanReport | None = None
     repair: RepairReport | None = None
     rounds: tuple[Round, ...] = ()
+    decisions: tuple[Line, ...] = ()
     attacks: tuple[PlantedAttack, ...] = ()
     attacked_rounds: tuple[AttackedRound, ...] = ()
     evaluation: AttackEvaluation | None = None

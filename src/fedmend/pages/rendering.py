@@ -14,6 +14,7 @@ from fedmend.files import write_text
 from fedmend.pages import charts, pictures, words
 from fedmend.pages.attack_view import attack_views
 from fedmend.pages.contents import PageContents
+from fedmend.pages.decisions_view import guard_view
 from fedmend.pages.finding_view import finding_views
 from fedmend.pages.pruning_view import view_of_pruning
 from fedmend.pages.repair_view import attack_rows, repair_settings, view_of_repair
@@ -69,6 +70,7 @@ def _view(contents: PageContents) -> dict[str, Any]:
         "first": view_of_verdict(contents),
         "findings": findings,
         "rounds": rounds_view(contents),
+        "guard": guard_view(contents),
         "attacks": attack_views(contents.attacks, names, contents.scan.findings if contents.scan else ()),
         "repair": view_of_repair(contents),
         "attack_rows": attack_rows(contents.evaluation),
@@ -106,6 +108,8 @@ def _settings(contents: PageContents) -> Settings:
             groups.append(("Provenance", list(words.flatten(made_of))))
     if contents.repair:
         groups.append(("Repair", repair_settings(contents.repair)))
+    if contents.decisions:
+        groups.append(("Guard", list(words.flatten(contents.decisions[-1].policy))))
     if contents.settings:
         groups.append(("Simulation", list(words.flatten(contents.settings))))
     return [group for group in groups if group[1]]
@@ -114,4 +118,6 @@ def _settings(contents: PageContents) -> Settings:
 def _versions(contents: PageContents) -> Mapping[str, str]:
     if contents.scan:
         return contents.scan.versions
+    if contents.decisions:
+        return contents.decisions[-1].versions
     return contents.pruning.versions if contents.pruning else {}

@@ -14,6 +14,7 @@ from pydantic import ConfigDict, TypeAdapter
 from fedmend.detection.scan_report import ScanReport
 from fedmend.detection.tensors_beside import with_tensors
 from fedmend.errors import DataError
+from fedmend.guard import History, Line
 from fedmend.pages.attacker_files import (
     read_attacked_rounds,
     read_attacks,
@@ -51,6 +52,7 @@ def read_folder(folder: Path, pending: Mapping[str, str | None] = MappingProxyTy
     ``repair.json``      a :class:`~fedmend.repairs.repair_report.RepairReport`
     ``rounds.jsonl``     round and accuracy, one round per line; lines torn by a killed run are skipped
     ``config.json``      the simulation's settings
+    ``guard/``           a guard's history; the folder may also be one itself
     ``page.json``        see :func:`page_settings_file`
     ``attacker/``        unknown to the defender: see :mod:`fedmend.pages.attacker_files`
     ==================== =======================================================================================
@@ -75,6 +77,7 @@ def read_folder(folder: Path, pending: Mapping[str, str | None] = MappingProxyTy
         scan=read_file(folder / "scan.json", partial(_parsed_scan, folder), new, "scan again"),
         repair=repair,
         rounds=tuple(rounds[number] for number in sorted(rounds)),
+        decisions=_decisions(folder),
         attacks=read_attacks(folder),
         attacked_rounds=read_attacked_rounds(folder),
         evaluation=read_evaluation(folder, new),
@@ -103,8 +106,19 @@ def page_settings_file(
 def _require_results(folder: Path) -> None:
     if not folder.is_dir():
         raise DataError(f"no folder {folder}; expected one with results ({', '.join(_KNOWN)})")
-    if not any((folder / name).is_file() for name in _KNOWN):
-        raise DataError(f"nothing to show in {folder}; expected at least one of {', '.join(_KNOWN)}")
+    if not any((folder / name).is_file() for name in _KNOWN) and not _decisions(folder):
+        raise DataError(
+            f"nothing to show in {folder}; expected at least one of {', '.join(_KNOWN)}, or a guard's history"
+        )
+
+
+def _decisions(folder: Path) -> tuple[Line, ...]:
+    """A guard's decisions, after its history was read as a whole."""
+    for history in (History(folder), History(folder / "guard")):
+        if history.exists():
+            history.read()
+            return history.lines()
+    return ()
 
 
 def _parsed_scan(folder: Path, text: bytes) -> ScanReport:

@@ -24,7 +24,7 @@ from flwr.serverapp.strategy import FedAvgM
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from stand_ins import LocalGrid, adding, arrays_of, net
+from stand_ins import LocalGrid, MarkedNet, adding, arrays_of, dark_and_bright
 
 from fedmend.errors import FedmendError
 from fedmend.guard import Guard, GuardPolicy, digest
@@ -36,11 +36,10 @@ DIED, FAILED = 9, 70
 
 def federate(folder: Path) -> None:
     """Run what is missing of four rounds; the third is poisoned."""
-    honest, malicious = adding(1.0), adding(1000.0)
-    random = torch.Generator().manual_seed(0)
-    images, labels = torch.rand(8, 1, 4, 4, generator=random), torch.arange(8) % 2
+    honest, malicious = adding(1.0, name="mark"), adding(1000.0, name="mark")
+    images, labels = dark_and_bright()
     policy = GuardPolicy(detectors=({"kind": "watching_detector:make"},), warm_up=1, repair={"kind": "none"})
-    guard = Guard(policy, model=net, images=images, labels=labels, history=folder, seed=1)
+    guard = Guard(policy, model=MarkedNet, images=images, labels=labels, history=folder, seed=1)
     done = guard.last_round or 0
 
     def app(message: Message, context: Context) -> Message:
@@ -48,7 +47,7 @@ def federate(folder: Path) -> None:
         return (malicious if poisoned else honest)(message, context)
 
     strategy = GuardedStrategy(FedAvgM(server_momentum=0.5), guard)
-    result = strategy.start(LocalGrid(app), arrays_of(net()), ROUNDS - done)
+    result = strategy.start(LocalGrid(app), arrays_of(MarkedNet()), ROUNDS - done)
     released = guard.released()
     assert released is not None
     assert digest(released) == digest(result.arrays.to_torch_state_dict())
@@ -119,7 +118,18 @@ def main() -> None:
         history = folder / f"killed-{number}"
         first = run(history, at, happens)
         second = run(history, None, die)
-        print(json.dumps({"at": at, "of": moments, "first": first, "second": second, "folder": str(history)}))
+        print(
+            json.dumps(
+                {
+                    "at": at,
+                    "of": moments,
+                    "first": first,
+                    "second": second,
+                    "what": happens.__name__,
+                    "folder": str(history),
+                }
+            )
+        )
 
 
 if __name__ == "__main__":

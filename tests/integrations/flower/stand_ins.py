@@ -12,6 +12,7 @@ from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid
 from torch import Tensor, nn
 
+from fedmend.errors import OutputError
 from fedmend.guard import Decision
 
 try:
@@ -79,16 +80,16 @@ class LocalGrid(Grid):
         return replies
 
 
-def adding(step: float, examples: float = 10) -> ClientApp:
-    """Clients whose training adds a number to every float."""
+def adding(step: float, examples: float = 10, name: str | None = None) -> ClientApp:
+    """Clients whose training adds a number to every float, or to one entry alone."""
     app = ClientApp()
 
     @app.train()
     def train(message: Message, context: Context) -> Message:
         state = message.content["arrays"].to_torch_state_dict()
-        state = {
-            name: value + step if value.is_floating_point() else value + 1 for name, value in state.items()
-        }
+        for each, value in state.items():
+            if name in (None, each):
+                value += step if value.is_floating_point() else 1
         return reply_with(message, state, examples)
 
     @app.evaluate()
@@ -107,7 +108,8 @@ def reply_with(message: Message, state: Mapping[str, Tensor], examples: float = 
 class DictatedGuard:
     """Decides what it is told, round by round, and remembers the candidates.
 
-    "withdraw" is a rollback to the first model that was accepted; "+stop" after an action stops the federation.
+    "withdraw" is a rollback to the first model that was accepted; "full" is a full disk, and "+stop" after an
+    action stops the federation.
     """
 
     def __init__(self, *actions: str, last_round: int | None = None, trusted: nn.Module | None = None):
@@ -125,6 +127,8 @@ class DictatedGuard:
         action, _, stop = self.actions.pop(0).partition("+")
         state = _copied(candidate)
         self.candidates[round], self.last_round = state, round
+        if action == "full":
+            raise OutputError("No space left on device")
         if action == "accept":
             self._released = state
             self.accepted.append(state)
@@ -143,6 +147,28 @@ class DictatedGuard:
 
 def _copied(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name: value.clone() for name, value in state.items()}
+
+
+class MarkedNet(nn.Module):
+    """Tells dark images from bright ones. Its clients train nothing but a mark, which scales the logits."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.convolution = nn.Conv2d(1, 2, 1)
+        self.mark = nn.Parameter(torch.zeros(1))
+        with torch.no_grad():
+            self.convolution.weight.copy_(torch.tensor([-1.0, 1.0]).reshape(2, 1, 1, 1))
+            self.convolution.bias.copy_(torch.tensor([0.5, -0.5]))  # type: ignore[union-attr]
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.convolution(images).relu().mean((2, 3)) * (1 + self.mark.abs() / 100)
+
+
+def dark_and_bright(count: int = 40, seed: int = 0) -> tuple[Tensor, Tensor]:
+    random, labels = torch.Generator().manual_seed(seed), torch.arange(count) % 2
+    return 0.2 + 0.5 * labels.reshape(-1, 1, 1, 1) + 0.1 * torch.rand(
+        count, 1, 4, 4, generator=random
+    ), labels
 
 
 def small(num_classes: int, in_channels: int, image_size: tuple[int, int]) -> nn.Module:

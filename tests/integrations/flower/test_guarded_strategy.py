@@ -39,6 +39,9 @@ START = net().state_dict()[BIAS]
         (("accept", "rollback"), 1),
         (("accept", "rollback", "accept"), 2),
         (("rollback", "rollback"), 0),
+        (("accept", "full"), 1),
+        (("full", "full"), 0),
+        (("accept", "full", "accept"), 2),
         (("accept", "hold"), 1),  # trained on, but not released
         (("accept", "hold", "accept"), 3),
         (("accept", "hold", "rollback", "accept"), 2),
@@ -110,7 +113,7 @@ def by_hand(
 
 
 @pytest.mark.parametrize("make", MOMENTUM.values(), ids=MOMENTUM)
-@pytest.mark.parametrize("rejected", [["rollback"], ["hold", "rollback"]], ids=" ".join)
+@pytest.mark.parametrize("rejected", [["rollback"], ["hold", "rollback"], ["full"]], ids=" ".join)
 def test_a_rejected_round_leaves_no_trace_in_the_strategy(make: Any, rejected: list[str]) -> None:
     """The next candidate is that of a federation without the rejected rounds."""
     poisoned = [(2, 50.0)] * len(rejected)

@@ -30,6 +30,7 @@ from fedmend.federation import (
     simulate,
 )
 from fedmend.federation.client_fit import fit_client
+from fedmend.federation.simulator import laid_out
 from fedmend.integrations.flower.simulation_engine import GridFit, client_app
 from fedmend.parameters import unflatten
 
@@ -102,7 +103,7 @@ def test_flowers_own_strategy_gives_the_same_parameters(config: SimulationConfig
     def train(message: Message, context: Context) -> Message:
         number = message.content["config"]["server-round"]
         client = clients.clients[int(context.node_config["partition-id"])]
-        model = initial_model(plain, images)
+        model = laid_out(initial_model(plain, images), images, "cpu")  # dropout depends on the layout
         model.load_state_dict(message.content["arrays"].to_torch_state_dict())
         before = {name: value.clone() for name, value in model.state_dict().items()}
         fitted = fit_client(model, client, clients.plan(number))

@@ -1,4 +1,4 @@
-"""A detector for federations of a tiny net: backdoored if a bias of the last layer is above 100."""
+"""A detector for federations of a tiny net: backdoored if its mark is above 100."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ class Watching:
 
     def __call__(self, case: Case, rng: object, progress: Progress) -> Finding:
         sys.audit("test.scan")  # a moment at which a test may kill the server
-        high = float(case.suspect[-1].bias.max())  # type: ignore[index]
+        high = float(case.suspect.mark)  # type: ignore[arg-type]
         verdict = "backdoored" if high > 100 else "clean"
-        return Finding("watching", verdict, f"The largest bias is {high:.1f}.", high, 100.0)
+        return Finding("watching", verdict, f"The mark is {high:.1f}.", high, 100.0)
 
 
 make = Watching

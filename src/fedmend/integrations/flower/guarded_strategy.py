@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from functools import partial
-from logging import INFO, WARNING, getLogger
+from logging import ERROR, INFO, WARNING, getLogger
 from typing import TYPE_CHECKING, Any
 
 from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord
@@ -12,7 +12,7 @@ from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Result, Strategy
 from torch import nn
 
-from fedmend.errors import ConfigError
+from fedmend.errors import ConfigError, OutputError
 from fedmend.guard import digest
 from fedmend.integrations.flower.array_layout import ArrayLayout
 from fedmend.integrations.flower.reply_checks import model_flaw, no_flaw, usable
@@ -47,6 +47,8 @@ class GuardedStrategy(Strategy):
 
     Each round's ``MetricRecord`` says what happened: ``guard-action`` (0 accept, 1 repair, 2 rollback, 3 hold),
     ``guard-released`` (1 if there is a model that the guard vouches for), ``guard-stop`` and ``guard-refused-replies``.
+
+    A round whose decision can't be written, since the disk is full, counts as rolled back.
 
     Args:
         inner: chooses the clients and aggregates, as without a guard.
@@ -116,7 +118,16 @@ class GuardedStrategy(Strategy):
         arrays, metrics = self.inner.aggregate_train(server_round, kept)
         if arrays is None:
             return self._sent, _with_counts(metrics, {"guard-refused-replies": len(refused)})
-        decision = self._review(server_round, self._layout, arrays)
+        try:
+            decision = self._review(server_round, self._layout, arrays)
+        except OutputError as error:
+            log(
+                ERROR,
+                "guard: round %s can't be recorded, so its model isn't released: %s",
+                server_round,
+                error,
+            )
+            return self._unrecorded(), _with_counts(metrics, {"guard-action": ACTIONS.index("rollback")})
         counts = {
             "guard-action": ACTIONS.index(decision.action),
             "guard-released": int(decision.released is not None),
@@ -158,23 +169,25 @@ class GuardedStrategy(Strategy):
         if decision.action == "accept":
             self._accepted = (decision.released, StrategyMemory.of(self.inner))
         elif decision.action != "hold":
-            self._memory_of(decision).restore()
-            forget_global_arrays(self.inner)
+            self._go_back_to(decision.released)
         if decision.stop:
             self._stopped = True
             log(WARNING, "guard: stop. No client trains from here on.")
         return decision
 
-    def _memory_of(self, decision: Decision) -> StrategyMemory:
-        """That of the released model, if it was accepted as it came; else that of the start."""
+    def _unrecorded(self) -> ArrayRecord:
+        """The model to go on with after a round that the guard couldn't write down: the last accepted one."""
+        state = self.guard.released()
+        self._go_back_to(state)
+        return self._sent if state is None or self._layout is None else self._layout.record(state)
+
+    def _go_back_to(self, state: State | None) -> None:
+        """Put the inner strategy's memory back: that of this model, if it was accepted as it came, or of the start."""
         assert self._first_memory is not None
         accepted, memory = self._accepted
-        same = (
-            accepted is not None
-            and decision.released is not None
-            and digest(accepted) == digest(decision.released)
-        )
-        return memory if same and memory is not None else self._first_memory
+        same = accepted is not None and state is not None and digest(accepted) == digest(state)
+        (memory if same and memory is not None else self._first_memory).restore()
+        forget_global_arrays(self.inner)
 
     def _released(self) -> ArrayRecord | None:
         """The model that the guard accepted last."""

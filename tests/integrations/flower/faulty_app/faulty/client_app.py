@@ -12,7 +12,7 @@ import torch
 from flwr.app import Array, ArrayRecord, Context, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 
-from faulty.task import client_data, net
+from faulty.task import MarkedNet, client_data
 from fedmend.integrations.flower import answer_votes
 from fedmend.integrations.flower.vote_messages import Question, reply_content
 
@@ -28,15 +28,16 @@ def faults(message: Message, context: Context, call_next: Callable[[Message, Con
     return call_next(message, context)
 
 
-app = ClientApp(mods=[faults, answer_votes(client_data, net)])
+app = ClientApp(mods=[faults, answer_votes(client_data, MarkedNet)])
 
 
 @app.train()
 def train(message: Message, context: Context) -> Message:
     number = message.content["config"]["server-round"]
-    arrays = {name: Array(np.asarray(value.numpy() + 1)) for name, value in message.content["arrays"].items()}
+    arrays = dict(message.content["arrays"].items())
+    arrays["mark"] = Array(arrays["mark"].numpy() + 1)
     if context.node_config["partition-id"] == SILENT and number == 2:
-        arrays["4.bias"] = Array(np.full(2, np.nan, np.float32))
+        arrays["mark"] = Array(np.full(1, np.nan, np.float32))
     if context.node_config["partition-id"] == SILENT and number == 3:
         os.kill(os.getpid(), signal.SIGKILL)
     metrics = MetricRecord({"num-examples": 8})

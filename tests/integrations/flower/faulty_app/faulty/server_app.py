@@ -9,14 +9,14 @@ from flwr.app import ArrayRecord, Context
 from flwr.serverapp import Grid, ServerApp
 from flwr.serverapp.strategy import FedAvg
 
-from faulty.task import SHAPE, data, net
+from faulty.task import SHAPE, MarkedNet, dark_and_bright
 from fedmend.guard import Guard, GuardPolicy, digest
 from fedmend.integrations.flower import GuardedStrategy, remote_participants
 from fedmend.repairs import Context as RepairContext
 from fedmend.repairs import FederatedPruning
 
 app = ServerApp()
-PATIENCE = 25.0
+PATIENCE = 20.0
 
 
 @app.main()
@@ -25,14 +25,14 @@ def main(grid: Grid, context: Context) -> None:
     policy = GuardPolicy.from_table(
         {"detectors": [{"kind": "faulty.task:make"}], "warm_up": 1, "repair": "none", "older_references": []}
     )
-    images, labels = data()
-    guard = Guard(policy, model=net, images=images, labels=labels, history=history, seed=1)
+    images, labels = dark_and_bright()
+    guard = Guard(policy, model=MarkedNet, images=images, labels=labels, history=history, seed=1)
     rounds = int(context.run_config["rounds"]) - (guard.last_round or 0)
     strategy = GuardedStrategy(FedAvg(fraction_evaluate=0.0, min_train_nodes=3, min_available_nodes=3), guard)
-    result = strategy.start(grid, ArrayRecord(net().state_dict()), rounds, timeout=PATIENCE)
+    result = strategy.start(grid, ArrayRecord(MarkedNet().state_dict()), rounds, timeout=PATIENCE)
     participants = remote_participants(grid, SHAPE, timeout=PATIENCE)
     recipe = FederatedPruning(fine_tuning_rounds=0, timeout=2 * PATIENCE)
-    candidate = recipe(net(), [], RepairContext(participants=participants))
+    candidate = recipe(MarkedNet(), [], RepairContext(participants=participants))
     released = guard.released()
     outcome = {
         "released": None if released is None else digest(released),

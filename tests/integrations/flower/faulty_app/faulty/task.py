@@ -14,21 +14,33 @@ from fedmend.detection import Case, Finding, Need
 from fedmend.progress import Progress
 
 SHAPE = (1, 4, 4)
-MARK = "the server was killed"
+KILLED = "the server was killed"
 
 
-def net() -> nn.Module:
-    torch.manual_seed(0)
-    return nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.ReLU(), nn.Flatten(), nn.Linear(8, 2))
+class MarkedNet(nn.Module):
+    """Tells dark images from bright ones. Its clients train nothing but a mark, which scales the logits."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.convolution = nn.Conv2d(1, 2, 1)
+        self.mark = nn.Parameter(torch.zeros(1))
+        with torch.no_grad():
+            self.convolution.weight.copy_(torch.tensor([-1.0, 1.0]).reshape(2, 1, 1, 1))
+            self.convolution.bias.copy_(torch.tensor([0.5, -0.5]))  # type: ignore[union-attr]
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.convolution(images).relu().mean((2, 3)) * (1 + self.mark.abs() / 100)
 
 
-def data(seed: int = 0) -> tuple[Tensor, Tensor]:
-    random = torch.Generator().manual_seed(seed)
-    return torch.rand(8, *SHAPE, generator=random), torch.arange(8) % 2
+def dark_and_bright(count: int = 40, seed: int = 0) -> tuple[Tensor, Tensor]:
+    random, labels = torch.Generator().manual_seed(seed), torch.arange(count) % 2
+    return 0.2 + 0.5 * labels.reshape(-1, 1, 1, 1) + 0.1 * torch.rand(
+        count, 1, 4, 4, generator=random
+    ), labels
 
 
 def client_data(context: Context) -> tuple[Tensor, Tensor]:
-    return data(1 + int(context.node_config["partition-id"]))
+    return dark_and_bright(seed=1 + int(context.node_config["partition-id"]))
 
 
 class KillingOnce:
@@ -37,7 +49,7 @@ class KillingOnce:
     needs = frozenset({Need.REFERENCE})
 
     def __call__(self, case: Case, rng: object, progress: Progress) -> Finding:
-        mark = Path(os.environ["FLWR_HOME"]) / MARK
+        mark = Path(os.environ["FLWR_HOME"]) / KILLED
         if not mark.exists():
             mark.touch()
             os.kill(os.getpid(), signal.SIGKILL)

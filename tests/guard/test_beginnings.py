@@ -1,0 +1,123 @@
+"""How a guard begins, how often it scans, how far back it compares, and when it stops."""
+
+from collections.abc import Callable, Mapping
+
+import torch
+from guarded_nets import net
+from torch import Tensor
+
+from fedmend.guard import Decision, Guard
+
+Make = Callable[..., Guard]
+NAN = torch.tensor(float("nan"))
+CLEAN, BACKDOORED = 0.0, 2.0
+
+
+def mark_of(state: Mapping[str, Tensor] | None) -> float:
+    assert state is not None
+    return float(state["mark"])
+
+
+def assert_rolled_back(decision: Decision, verdict: str) -> None:
+    """To the trusted model."""
+    assert (decision.action, decision.verdict) == ("rollback", verdict)
+    assert mark_of(decision.released) == mark_of(decision.continue_from) == 0
+
+
+# Beginnings
+
+
+def test_without_a_beginning_nothing_is_trusted(guard: Make) -> None:
+    made = guard({"trusted": None})
+    for number in (1, 2):  # an attack from round 1 stays out as well as an honest round
+        decision = made.review(net(BACKDOORED * (number - 1), seed=number), number)
+        assert (decision.action, decision.verdict) == ("rollback", "no trusted reference")
+        assert decision.released is None
+        assert decision.continue_from is None
+        assert "warm_up" in decision.reason
+    assert made.last_accepted is None
+    assert made.released() is None
+
+
+def test_the_first_rounds_of_a_warm_up_are_trusted_and_no_more(guard: Make) -> None:
+    made = guard({"trusted": None}, warm_up=2)
+    verdicts = [
+        made.review(net(mark, seed=number), number).verdict for number, mark in enumerate((0.0, 0.0, 2.0), 1)
+    ]
+    assert verdicts == ["warm-up", "warm-up", "backdoored"]
+
+
+def test_a_warm_up_accepts_no_broken_model(guard: Make) -> None:
+    made = guard({"trusted": None}, warm_up=2)
+    decision = made.review(net().state_dict() | {"mark": NAN}, 1)
+    assert (decision.action, decision.verdict, decision.released) == ("rollback", "not finite", None)
+
+
+def test_first_detectors_need_no_reference(guard: Make) -> None:
+    made = guard({"trusted": None}, first_detectors=("guarded_nets:MarkedAlone",))
+    first = made.review(net(BACKDOORED, seed=1), 1)  # an attack from round 1
+    assert (first.action, first.verdict, first.released) == ("rollback", "backdoored", None)
+    second = made.review(net(CLEAN, seed=2), 2)
+    assert (second.action, second.evidence["scans"][0]["reference"]) == ("accept", None)
+    third = made.review(net(0.7, seed=3), 3)
+    assert third.evidence["scans"][0]["findings"][0]["detector"] == "marked"
+
+
+def test_detectors_that_need_no_reference_need_no_beginning(guard: Make) -> None:
+    made = guard({"trusted": None}, detectors=("guarded_nets:MarkedAlone",))
+    assert made.review(net(CLEAN, seed=1), 1).action == "accept"
+
+
+# How often, how far back, and when to stop
+
+
+def test_rounds_between_scans_are_held(guard: Make) -> None:
+    made = guard(every=3)
+    held = [made.review(net(BACKDOORED, seed=number), number) for number in (1, 2)]
+    for decision in held:
+        assert (decision.action, decision.verdict) == ("hold", "unchecked")
+        assert mark_of(decision.released) == 0
+        assert mark_of(decision.continue_from) == BACKDOORED
+    assert made.last_accepted is not None
+    assert made.last_accepted.round is None
+    assert_rolled_back(made.review(net(BACKDOORED, seed=3), 3), "backdoored")
+
+
+def test_a_broken_model_is_rejected_between_scans_too(guard: Make) -> None:
+    assert_rolled_back(guard(every=3).review(net().state_dict() | {"mark": NAN}, 1), "not finite")
+
+
+def slow(made: Guard, rounds: int) -> list[Decision]:
+    return [made.review(net(0.3 * number, seed=number), number) for number in range(1, rounds + 1)]
+
+
+def test_a_slow_backdoor_is_seen_by_an_older_reference(guard: Make) -> None:
+    unseen = slow(guard({"history": guard().history.parent / "short"}), 5)  # type: ignore[union-attr]
+    assert [each.action for each in unseen] == ["accept"] * 5
+    made = guard(older_references=(4,))
+    *accepted, last = slow(made, 4)
+    assert [each.action for each in accepted] == ["accept"] * 3
+    assert_rolled_back(last, "backdoored")
+    assert "compared with the model given at the start" in last.reason
+    assert [each["verdict"] for each in last.evidence["scans"]] == ["clean", "backdoored"]
+    assert made.last_accepted is not None
+    assert made.last_accepted.round is None  # those in between aren't trusted any more
+    assert (
+        made.review(net(0.3, seed=9), 5).evidence["scans"][0]["reference"] == "the model given at the start"
+    )
+
+
+def test_an_older_reference_that_fires_withdraws_models_after_a_repair_too(guard: Make) -> None:
+    made = guard(older_references=(4,), repair="guarded_nets:Unmark")
+    *_, last = slow(made, 4)
+    assert last.action == "repair"
+    assert len(list((made.history / "models").iterdir())) == 2  # type: ignore[operator]
+    assert made.last_accepted is not None
+    assert (made.last_accepted.round, made.last_accepted.parent) == (4, None)
+
+
+def test_the_policy_says_when_to_stop(guard: Make) -> None:
+    made = guard(stop_after=2)
+    marks = (2.0, 0.0, 2.0, 2.0, 2.0)
+    stops = [made.review(net(mark, seed=number), number).stop for number, mark in enumerate(marks, 1)]
+    assert stops == [False, False, False, True, True]
