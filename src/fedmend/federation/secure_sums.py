@@ -22,7 +22,7 @@ from fedmend.seeds import derive_seed
 class SecureSums:
     """What a server can ask: the sum of something over two or more clients.
 
-    What a client computes leaves it masked (see :mod:`fedmend.aggregation.pairwise_masking`); the server's part gets
+    What a client computes leaves it masked (see ``fedmend.aggregation.pairwise_masking``); the server's part gets
     the masked vectors and adds them. A sum is lost if a client of its group drops out, and no client's vector can be
     checked: one that lies changes the sum as it likes.
 

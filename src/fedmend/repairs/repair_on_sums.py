@@ -44,7 +44,7 @@ def best_groups_on_sums(
     validation: tuple[Tensor, Tensor],
     pool: TriggerPool,
 ) -> nn.Module:
-    """The next model by group selection (see :mod:`fedmend.repairs.group_selection`), from each group's sum alone.
+    """The next model by group selection (see ``group_selection``), from each group's sum alone.
 
     A server learns the sum of two or three clients: that hides less than a sum over all.
 
