@@ -6,6 +6,7 @@ Written for FLARE's ``ModelAggregator``, which its FedAvg recipe and workflows t
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from fedmend.guard.weights import State
 
 _NUMBERS = "biuf"
+_KINDS = {ParamsType.FULL: "full weights", ParamsType.DIFF: "differences"}
 
 
 class WeightedMean(ModelAggregator):
@@ -64,7 +66,7 @@ class WeightedMean(ModelAggregator):
 class GuardedAggregator(ModelAggregator):
     """An aggregator whose result a guard reviews before FLARE saves it or any client gets it.
 
-    Clients may send full weights or differences. The result is always full weights, those of ``continue_from`` in the
+    Clients may send full weights or differences; what fewer of them send in a round is left out. The result is always full weights, those of ``continue_from`` in the
     guard's decision: adding a difference would round, and the model would no longer be the one that was reviewed. After
     a rollback, or where no client's model can be used, it is the last accepted model, or, if there is none, the global
     model as it was. Nothing of a decision but the weights goes into the result, since FLARE sends its metadata to the
@@ -95,7 +97,7 @@ class GuardedAggregator(ModelAggregator):
         self._made: Guard | None = None
         self._own: dict[str, Tensor] = {}
         self._last: Mapping[str, Any] = {}
-        self._types: ParamsType | None = None
+        self._models: list[FLModel] = []
         self._stopped = False
         self._lock = threading.Lock()
 
@@ -109,24 +111,20 @@ class GuardedAggregator(ModelAggregator):
                 initial.update(_as_sent(released, initial))
 
     def accept_model(self, model: FLModel) -> None:
-        """Pass a client's model on, unless it can't be of this federation."""
+        """Keep a client's model for the inner aggregator, unless it can't be of this federation."""
         self._ready()
-        with self._lock:
-            flaw = _flaw(model, self._own) or self._of_another_type(model)
-            if flaw is not None:
-                client = printable(str((model.meta or {}).get("client_name", "a client")))
-                self.warning(f"guard: the model of {client} is left out: {flaw}")
-                return
-            self._types = model.params_type
-            self.inner.fl_ctx = self.fl_ctx
-            self.inner.accept_model(model)
+        flaw = _flaw(model, self._own)
+        if flaw is None:
+            self._models.append(model)
+        else:
+            self._leave_out(model, flaw)
 
     def aggregate_model(self) -> FLModel:
         """The full weights that the next round starts from, with the inner aggregator's metrics."""
         before = self._global()
-        if self._types is None or self._stopped:
+        if not self._models or self._stopped:
             return FLModel(params_type=ParamsType.FULL, params=dict(before))
-        self.inner.fl_ctx = self.fl_ctx
+        self._pass_on()
         result = self.inner.aggregate_model()
         decision = self._review(self._candidate(result, before))
         onwards = decision.continue_from
@@ -139,7 +137,7 @@ class GuardedAggregator(ModelAggregator):
     def reset_stats(self) -> None:
         """Begin a round."""
         self._ready()
-        self._types = None
+        self._models = []
         self.inner.fl_ctx = self.fl_ctx
         self.inner.reset_stats()
 
@@ -191,14 +189,21 @@ class GuardedAggregator(ModelAggregator):
             self.system_panic(f"the guard stops the federation. {said}", self.fl_ctx)
         return decision
 
-    def _of_another_type(self, model: FLModel) -> str | None:
-        if self._types in (None, model.params_type):
-            return None
-        return (
-            "it holds differences, others full weights"
-            if model.params_type == ParamsType.DIFF
-            else "it holds full weights, others differences"
-        )
+    def _pass_on(self) -> None:
+        """Give the inner aggregator the round's models, of the kind that most clients sent, whoever was first."""
+        ((kind, _),) = Counter(model.params_type for model in self._models).most_common(1)
+        self.inner.fl_ctx = self.fl_ctx
+        for model in self._models:
+            if model.params_type == kind:
+                self.inner.accept_model(model)
+            else:
+                self._leave_out(
+                    model, f"most clients sent {_KINDS[kind]}, it sent {_KINDS[model.params_type]}"
+                )
+
+    def _leave_out(self, model: FLModel, flaw: str) -> None:
+        client = printable(str((model.meta or {}).get("client_name", "a client")))
+        self.warning(f"guard: the model of {client} is left out: {flaw}")
 
 
 def ship_guard(recipe: Recipe, *files: Path | str) -> None:

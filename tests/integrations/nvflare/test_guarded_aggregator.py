@@ -118,9 +118,16 @@ def test_the_mean_is_weighted_by_steps() -> None:
     torch.testing.assert_close(guard.candidates[0][BIAS], START[BIAS] + 4)
 
 
-def test_differences_and_full_weights_are_not_mixed() -> None:
+def test_one_client_cannot_shut_others_out_by_sending_the_other_kind_first(kind: ParamsType) -> None:
     guard = DictatedGuard("accept")
-    Job(GuardedAggregator(guard), ParamsType.FULL).round(1.0, 5.0, params_type=ParamsType.DIFF)
+    job = Job(GuardedAggregator(guard), kind)
+    other = ParamsType.DIFF if kind == ParamsType.FULL else ParamsType.FULL
+    job.aggregator.reset_stats()
+    job.aggregator.accept_model(FLModel(params_type=other, params={BIAS: np.full(2, 50, np.float32)}))
+    for _ in range(2):
+        value = np.ones(2, np.float32) if kind == ParamsType.DIFF else START[BIAS].numpy() + 1
+        job.aggregator.accept_model(FLModel(params_type=kind, params={BIAS: value}))
+    job.aggregator.aggregate_model()
     torch.testing.assert_close(guard.candidates[0][BIAS], START[BIAS] + 1)
 
 
