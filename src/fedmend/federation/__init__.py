@@ -11,6 +11,7 @@ from fedmend.federation.config_reading import parse_config, read_config
 from fedmend.federation.reviews import Review, Reviewed
 from fedmend.federation.rounds import Collected, Server, apply_delta, collect, next_model, run_round
 from fedmend.federation.run_folder import RoundRecord, RunFolder, simulated_config
+from fedmend.federation.secure_sums import SecureSums
 from fedmend.federation.simulator import Execution, initial_model, simulate
 from fedmend.federation.world import Federation, build_federation, choose_clients, load_federation
 
@@ -33,6 +34,7 @@ __all__ = [
     "RoundPlan",
     "RoundRecord",
     "RunFolder",
+    "SecureSums",
     "Server",
     "SimulationConfig",
     "Task",

@@ -1,1 +1,1 @@
-"""fedmend inside other tools: one package per tool, the only ones that import it. Each needs that tool's extra."""
+"""fedmend inside other tools: one package or module per tool, the only ones that import it; each needs its extra."""

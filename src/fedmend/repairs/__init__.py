@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from fedmend.repairs.gate import Gate, HoldOutGate
     from fedmend.repairs.named_repairs import REPAIRS
     from fedmend.repairs.pruning_stages import Pruning, prune
+    from fedmend.repairs.repair_on_sums import best_groups_on_sums, vote_on_sums
     from fedmend.repairs.repair_report import PruningDetails, RepairReport, Stage, UnlearningDetails
     from fedmend.repairs.repairing import FIVE_EPOCHS, VOTING_GATE, repair, repair_by_votes
     from fedmend.repairs.simulated_run import participants_of, round_model
@@ -42,6 +43,7 @@ _HOMES = {
         "Pruning",
         "prune",
     ),
+    "fedmend.repairs.repair_on_sums": ("best_groups_on_sums", "vote_on_sums"),
     "fedmend.repairs.repair_report": (
         "PruningDetails",
         "RepairReport",
@@ -85,12 +87,14 @@ __all__ = [
     "Unlearning",
     "UnlearningDetails",
     "ValidationSet",
+    "best_groups_on_sums",
     "participants_of",
     "prune",
     "repair",
     "repair_by_votes",
     "round_model",
     "unlearn",
+    "vote_on_sums",
 ]
 
 __getattr__ = on_demand(globals(), _HOMES)

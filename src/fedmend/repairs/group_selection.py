@@ -7,6 +7,7 @@ group's summed update is needed. Without validation images it uses the trimmed m
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from copy import deepcopy
 
 import torch
@@ -46,19 +47,38 @@ def best_groups(
         ModelError: the new weights aren't finite. DataError: no client's update is.
     """
     deltas = collected.updates.deltas
-    order = torch.randperm(len(deltas), generator=generator(plan.seed, "groups", plan.number)).tolist()
-    count = max(1, len(order) // GROUP_SIZE)
-    tried: list[tuple[float, Tensor]] = []
-    for group in [order[first::count] for first in range(count)]:
-        mean = uniform_mean(deltas[group])
-        if bool(mean.isfinite().all()):
-            candidate = _moved(model, mean, collected.part(group), plan)
-            tried.append((resistance(candidate, validation, pool), mean))
-    if not tried:
+    means = ((uniform_mean(deltas[group]), group) for group in random_groups(len(deltas), plan))
+    tried = (
+        (mean, _moved(model, mean, collected.part(group), plan))
+        for mean, group in means
+        if bool(mean.isfinite().all())
+    )
+    kept = better_half(tried, validation, pool)
+    if not kept:
         raise DataError("no client's update is finite; try a smaller lr")
-    tried.sort(key=lambda one: -one[0])
-    kept = torch.stack([mean for _, mean in tried[: (len(tried) + 1) // 2]])
-    return _moved(model, uniform_mean(kept), collected, plan)
+    return _moved(model, uniform_mean(torch.stack(kept)), collected, plan)
+
+
+def random_groups(clients: int, plan: RoundPlan) -> list[list[int]]:
+    """The clients' places in groups of two, one of three if their number is odd; the plan's seed and number decide."""
+    order = torch.randperm(clients, generator=generator(plan.seed, "groups", plan.number)).tolist()
+    count = max(1, clients // GROUP_SIZE)
+    return [order[first::count] for first in range(count)]
+
+
+def better_half(
+    tried: Iterable[tuple[Tensor, nn.Module]], validation: tuple[Tensor, Tensor], pool: TriggerPool
+) -> list[Tensor]:
+    """The mean updates of the groups whose models resist the triggers best, half of them, rounded up.
+
+    Args:
+        tried: each group's mean update (P,) and the model with it, which is needed one at a time.
+        validation: the server's own images and labels.
+        pool: the triggers to resist.
+    """
+    judged = [(resistance(candidate, validation, pool), mean) for mean, candidate in tried]
+    judged.sort(key=lambda one: -one[0])
+    return [mean for _, mean in judged[: (len(judged) + 1) // 2]]
 
 
 def trimmed(model: nn.Module, collected: Collected, plan: RoundPlan) -> nn.Module:

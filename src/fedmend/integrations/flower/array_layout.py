@@ -11,6 +11,7 @@ from flwr.app import Array, ArrayRecord
 from torch import Tensor
 
 from fedmend.errors import ConfigError
+from fedmend.integrations.averaged_weights import in_model_type
 from fedmend.terminal_text import printable
 
 _SHOWN = 3
@@ -73,16 +74,14 @@ class ArrayLayout:
     def state(self, arrays: ArrayRecord) -> dict[str, Tensor]:
         """The ``state_dict`` that a strategy's result holds, in the model's types.
 
-        Averages turn BatchNorm's counter into a float, which is rounded; and an adaptive server optimiser may turn its
-        running variance negative, which becomes 0. An array that can't be of the model is passed on as it is, for the
-        guard to refuse.
+        An array that can't be of the model is passed on as it is, for the guard to refuse.
         """
         found = {array: torch.from_numpy(np.array(value.numpy())) for array, value in arrays.items()}
         state = {}
         for entry in self.entries:
             value = found.pop(entry.array, None)
             if value is not None:
-                state[entry.name] = _as_type(value, entry)
+                state[entry.name] = in_model_type(entry.name, value, entry.dtype)
         return state | found
 
     def record(self, state: Mapping[str, Tensor]) -> ArrayRecord:
@@ -93,15 +92,6 @@ class ArrayLayout:
                 for entry in self.entries
             }
         )
-
-
-def _as_type(value: Tensor, entry: Entry) -> Tensor:
-    if entry.dtype.is_floating_point:
-        floats = value.to(entry.dtype)
-        return floats.clamp(min=0) if entry.name.endswith("running_var") else floats
-    if value.is_floating_point() and not bool(value.isfinite().all()):
-        return value
-    return (value.round() if value.is_floating_point() else value).to(entry.dtype)
 
 
 def _differences(missing: list[str], extra: list[str]) -> str:
