@@ -12,6 +12,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from flwr.app import Context, Message, MessageType, RecordDict
 from flwr.clientapp import ClientApp
@@ -93,7 +94,7 @@ def simulate_on_flower(
 
     cpus = os.cpu_count() or 1
     share = 1.0 if execution.workers is None else cpus / min(execution.workers, cpus)
-    backend = {
+    backend: dict[str, Any] = {
         "client_resources": {"num_cpus": max(1, int(share)), "num_gpus": 0.0},
         "init_args": {"log_to_driver": False, "include_dashboard": False},
     }
