@@ -3,12 +3,12 @@
     python benchmarks/speed/growth.py classes         # 10 to 1,000 classes
     python benchmarks/speed/growth.py size width      # image side, model size
 
-A residual network with random weights, and a last layer that tells made-up images apart; the suspect is the reference
-with a little noise. So nothing is planted, and every family is searched for which there are images. Many classes of
-such a network can't be reached from any image, so the check that they can be is left out. The scan gets as many images
-as the command line draws. Each point is the median of so many scans in a process of its own with one thread; the points
-take turns. Time is the processor's, which other work on the machine changes less than the clock's. What has been
-measured of an axis is replaced.
+A residual network with random weights, and a last layer that tells made-up images apart; the suspect is the
+reference with a little noise. So nothing is planted, and every family is searched for which there are images. Many
+classes of such a network can't be reached from any image, so the check that they can be is left out. The scan gets
+as many images as the command line draws. Each point is the median of so many scans in a process of its own with one
+thread; the points take turns. Time is the processor's, which other work on the machine changes less than the
+clock's. What has been measured of an axis is replaced.
 """
 
 from __future__ import annotations
