@@ -11,6 +11,7 @@ from fedmend.detection.difference_rule import (
     decide,
     forgotten_classes,
     measures,
+    standing_out,
 )
 from fedmend.detection.search.aimed_search import Strength
 from fedmend.detection.search.aims import Aim
@@ -151,3 +152,33 @@ def test_forgotten_classes_by_hand() -> None:
     predictions = torch.tensor([0, 0, 1, 1, 1, 1, 1, 1, 1, 2, 1, 1])  # two of class 0, one of class 2
     assert forgotten_classes(predictions, labels, 4) == {2}
     assert forgotten_classes(predictions, None, 4) == frozenset()
+
+
+def of_aim(family: str, lead: float, aim: Aim, *rates: float) -> Comparison:
+    return Comparison(family, (Strength(aim, rates, (), torch.arange(2)),), None, 1, lead)
+
+
+@pytest.mark.parametrize(
+    ("everyone", "pair", "left"),
+    [
+        (of_aim("patch, all-to-one", 1.0, Aim(1), 0.9, 0.5), Aim(2, source=0), [PAIRS]),
+        (of_aim("patch, all-to-one", 1.0, Aim(2), 0.9, 0.5), Aim(2, source=0), ["patch, all-to-one"]),
+        (of_aim("patch, all-to-one", 1.6, Aim(1), 0.9, 0.5), Aim(2, source=0), ["patch, all-to-one", PAIRS]),
+        (of_aim("addition, all-to-one", 1.0, Aim(1), 0.9), Aim(2, source=0), ["addition, all-to-one", PAIRS]),
+        (
+            of_aim("patch, all-to-one", 1.0, Aim(1), 0.9, 0.9, 0.9, 0.9, 0.9),
+            Aim(2, source=0),
+            ["patch, all-to-one", PAIRS],
+        ),
+    ],
+)
+def test_pairs_explain_larger_patches_for_other_classes(
+    everyone: Comparison, pair: Aim, left: list[str]
+) -> None:
+    found = standing_out([everyone, of_aim(PAIRS, 1.5, pair, 0.9)], LIMITS)
+    assert [each.family for each in found] == left
+
+
+def test_pairs_that_do_not_stand_out_explain_nothing() -> None:
+    everyone = of_aim("patch, all-to-one", 1.0, Aim(1), 0.9)
+    assert standing_out([everyone, of_aim(PAIRS, 1.1, Aim(2, source=0), 0.9)], LIMITS) == [everyone]

@@ -247,11 +247,17 @@ def test_effort_decides_what_is_searched(world: planted.World) -> None:
     assert every.verdict == "clean"
 
 
-def test_a_standard_scan_ends_with_the_first_family_that_stands_out(world: planted.World) -> None:
-    finding = found(world.backdoored, world, Differential(), count=80)
+def test_a_standard_scan_ends_with_the_first_family_that_stands_out() -> None:
+    finding = of_quarters(Quarters(0), Quarters(), 40)
     assert finding.stop_reason == "a trigger of the family patch, all-to-one stands out"
     assert [each.searched for each in finding.coverage] == [True, False, False, False]
     assert len(finding.measures) == 1
+
+
+def test_patches_that_work_at_no_small_size_may_be_of_pairs(world: planted.World) -> None:
+    finding = found(world.backdoored, world, Differential(), count=80)
+    assert (finding.verdict, len(finding.targets)) == ("backdoored", 1)
+    assert [each.searched for each in finding.coverage] == [True, True, False, False]
 
 
 def test_progress_is_told_and_never_too_far(world: planted.World) -> None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from statistics import fmean
 
 from fedmend.detection.search.aimed_search import Strength
+from fedmend.detection.search.families import works_small
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,21 @@ class Comparison:
     def of_pairs(self) -> bool:
         """Whether its aims are pairs of classes."""
         return self.family.endswith("one-to-one")
+
+    @property
+    def leading(self) -> tuple[Strength, ...]:
+        """The strongest aims, those that stand out."""
+        return self.strengths[: self.leaders]
+
+    @property
+    def may_be_pairs(self) -> bool:
+        """Whether patches for all source classes stand out that are none of a backdoor for all.
+
+        Planting a pair disturbs other classes, too. A backdoor for all source classes works at small sizes.
+        """
+        return self.family == "patch, all-to-one" and not any(
+            each.aim.source is not None or works_small(each.rates) for each in self.leading
+        )
 
     @property
     def others(self) -> float:

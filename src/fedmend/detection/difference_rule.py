@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from torch import Tensor
@@ -49,8 +50,7 @@ class DifferenceLimits:
 
     def convinced(self, comparison: Comparison, forgotten: frozenset[int]) -> bool:
         """Whether it does so of a class that is not among the forgotten ones."""
-        leaders = comparison.strengths[: comparison.leaders]
-        return self.found(comparison) and any(each.aim.target not in forgotten for each in leaders)
+        return self.found(comparison) and any(each.aim.target not in forgotten for each in comparison.leading)
 
     def excess(self, comparison: Comparison) -> float:
         """The lead in units of the limit: 1 or more is backdoored."""
@@ -100,6 +100,28 @@ def forgotten_classes(predictions: Tensor, labels: Tensor | None, classes: int) 
     return frozenset((predicted < FORGOTTEN * labelled).nonzero().flatten().tolist())
 
 
+def standing_out(comparisons: Sequence[Comparison], limits: DifferenceLimits) -> list[Comparison]:
+    """The comparisons that say backdoored, each backdoor by one of them.
+
+    Patches for all source classes that may be of pairs don't count where pairs with other targets lead by more. Pairs
+    don't count where their targets stand out for all source classes already.
+    """
+    found = [each for each in comparisons if limits.found(each)]
+    pairs = [each for each in found if each.of_pairs]
+    others = [each for each in found if not any(_explains(pair, each) for pair in pairs)]
+    named = {each.aim.target for found in others if not found.of_pairs for each in found.leading}
+    return [each for each in others if not each.of_pairs or not _targets(each) <= named]
+
+
+def _explains(pairs: Comparison, others: Comparison) -> bool:
+    apart = not _targets(pairs) & _targets(others)
+    return others.may_be_pairs and pairs.lead > others.lead and apart
+
+
+def _targets(comparison: Comparison) -> set[int]:
+    return {each.aim.target for each in comparison.leading}
+
+
 def decide(evidence: Evidence, limits: DifferenceLimits) -> tuple[Verdict, str]:
     """The verdict, and the reason in words."""
     if evidence.blind is not None:
@@ -107,7 +129,7 @@ def decide(evidence: Evidence, limits: DifferenceLimits) -> tuple[Verdict, str]:
             f"{evidence.blind[0].upper()}{evidence.blind[1:]}. A search by gradient says nothing about such a model; "
             "scan it without what hides the gradient, such as rounding."
         )
-    found = [each for each in evidence.comparisons if limits.found(each)]
+    found = standing_out(evidence.comparisons, limits)
     convincing = [each for each in found if limits.convinced(each, evidence.forgotten)]
     if convincing:
         return "backdoored", " ".join(_found(each, evidence) for each in convincing)
@@ -169,10 +191,10 @@ def measures(evidence: Evidence, limits: DifferenceLimits) -> tuple[Measure, ...
 
 
 def _found(comparison: Comparison, evidence: Evidence) -> str:
-    leaders = comparison.strengths[: comparison.leaders]
     return (
         "; ".join(
-            f"{_sends(each, evidence)} in the suspect alone (up to {max(each.rates):.0%})" for each in leaders
+            f"{_sends(each, evidence)} in the suspect alone (up to {max(each.rates):.0%})"
+            for each in comparison.leading
         )
         + f": {comparison.lead:.1f} sizes ahead of the others ({comparison.family})."
     )

@@ -10,11 +10,18 @@ import torch
 
 from fedmend.detection.base import Case, Target
 from fedmend.detection.comparing import Comparison, compare
-from fedmend.detection.difference_rule import IN_BOTH, DifferenceLimits, Evidence
+from fedmend.detection.difference_rule import IN_BOTH, DifferenceLimits, Evidence, standing_out
 from fedmend.detection.search.aimed_search import AimedSearch, Strength, Task
 from fedmend.detection.search.aims import Aim, all_to_one, pairs
 from fedmend.detection.search.direction import Direction
-from fedmend.detection.search.families import ADDITIONS, PAIR_PATCHES, PATCHES, SMALL_PATCHES, Family
+from fedmend.detection.search.families import (
+    ADDITIONS,
+    PAIR_PATCHES,
+    PATCHES,
+    SMALL_PATCHES,
+    Family,
+    works_small,
+)
 from fedmend.detection.search.gradients import why_blind
 from fedmend.detection.search.recovering import PASSES_TO_RECOVER, recover, smallest
 from fedmend.detection.search_plan import SearchPlan, passes_of
@@ -81,7 +88,8 @@ class DifferentialScan:
                     self.cut.append(plan.name)
                     continue
                 comparisons.append(self._narrowed(self._compared(plan)))
-                if self._found(comparisons) and self.effort != "exhaustive":
+                unclear = comparisons[-1].may_be_pairs and self._with_pairs
+                if self._found(comparisons) and self.effort != "exhaustive" and not unclear:
                     self.stop_reason = f"a trigger of the family {plan.name} stands out"
                     break
             if not self._found(comparisons) and self.forward.classes > 2:
@@ -107,10 +115,9 @@ class DifferentialScan:
 
     def targets(self, evidence: Evidence) -> tuple[Target, ...]:
         """The aims that stand out, their triggers recovered; if none does, the one that comes closest."""
-        found = [each for each in evidence.comparisons if self.limits.found(each)]
+        found = standing_out(evidence.comparisons, self.limits)
         if found:
-            leaders = [strength for each in found for strength in each.strengths[: each.leaders]]
-            return tuple(self._recovered(strength) for strength in leaders)
+            return tuple(self._recovered(strength) for each in found for strength in each.leading)
         closest = max(evidence.comparisons, key=self.limits.excess, default=None)
         nearest = closest.strengths[:1] if closest is not None else ()
         return tuple(_target(strength, *smallest(strength)) for strength in nearest)
@@ -171,8 +178,7 @@ class DifferentialScan:
             return found
         strengths = list(found.strengths)
         for index, strength in enumerate(strengths[: found.leaders]):
-            rates = zip(PATCHES.sizes, strength.rates, strict=False)
-            if any(rate >= _WORKS_ON_MANY and size <= _SMALL for size, rate in rates):
+            if works_small(strength.rates):
                 continue
             task = self._task(_PAIRS, self.forward, strength.aim.target)
             sources = pairs(self._sources(self.forward), [strength.aim.target])
@@ -252,7 +258,7 @@ class DifferentialScan:
 
 _PATCHES_TO_ONE, _PAIRS = _Plan(PATCHES, of_pairs=False), _Plan(PAIR_PATCHES, of_pairs=True)
 _SMALL_TO_ONE = _Plan(SMALL_PATCHES, of_pairs=False)
-_WORKS_ON_MANY, _SMALL, _FAR_AHEAD = 0.9, 0.02, 2.75
+_FAR_AHEAD = 2.75
 _MOST_LEADERS, _WIDEST, _MOST_TARGETS = 3, 32, 12
 _STEPS = 250
 

@@ -73,3 +73,10 @@ PAIR_PATCHES = Family("patch", (0.16, 0.04), (0.04, 0.02, 0.01, 0.005), lr=0.5, 
 ADDITIONS = Family(
     "addition", (0.1, 0.04), (0.1, 0.06, 0.04, 0.025, 0.015), lr=0.25, batch_size=2, additive=True
 )
+
+_WORKS, _SMALL = 0.9, 0.02
+
+
+def works_small(rates: Sequence[float]) -> bool:
+    """Whether a patch of at most 2 % of the image works on 90 % of the images, from its rates at the sizes above."""
+    return any(rate >= _WORKS and size <= _SMALL for size, rate in zip(PATCHES.sizes, rates, strict=False))
