@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 
+import pytest
 import torch
 from guarded_nets import net
 from torch import Tensor
@@ -105,6 +106,26 @@ def test_a_slow_backdoor_is_seen_by_an_older_reference(guard: Make) -> None:
     assert (
         made.review(net(0.3, seed=9), 5).evidence["scans"][0]["reference"] == "the model given at the start"
     )
+
+
+def test_an_older_reference_holds_back_no_more_than_its_turn(guard: Make) -> None:
+    """Else one by which no scan can say anything would hold back every candidate from then on."""
+    made = guard(older_references=(2,))
+    marks = (0.4, 0.8, 0.8)  # the second is inconclusive compared with the first model
+    decisions = [made.review(net(mark, seed=number), number) for number, mark in enumerate(marks, 1)]
+    assert [each.verdict for each in decisions] == ["clean", "inconclusive", "clean"]
+    assert "compared with the model given at the start" in decisions[1].reason
+    assert mark_of(decisions[1].released) == pytest.approx(0.4)  # nothing is withdrawn
+
+
+def test_an_older_reference_too_poor_to_compare_with_is_left_out(
+    guard: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measured = iter([0.3, 0.9, 0.9])  # the trusted model is hardly better than chance
+    monkeypatch.setattr("fedmend.guard.own_images.OwnImages.accuracy", lambda *_: next(measured))
+    made = guard(older_references=(2,))
+    decisions = [made.review(net(0.3 * number, seed=number), number) for number in (1, 2)]
+    assert [len(each.evidence["scans"]) for each in decisions] == [1, 1]
 
 
 def test_an_older_reference_that_fires_withdraws_models_after_a_repair_too(guard: Make) -> None:

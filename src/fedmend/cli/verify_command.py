@@ -5,14 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 from fedmend.cli.console import show
-from fedmend.errors import DataError, FedmendError
+from fedmend.errors import ConfigError, DataError, FedmendError
 from fedmend.federation import RunFolder
-from fedmend.guard import History, counted
+from fedmend.guard import History, check_signature, counted
 
 EXIT_CHANGED = 1
 
 
-def verify(history: Path) -> int:
+def verify(history: Path, public_key: Path | None) -> int:
     """See :func:`fedmend.cli.verify_options.verify`."""
     found = next(
         (each for each in (History(history), History(RunFolder(history).guard)) if each.exists()), None
@@ -21,6 +21,10 @@ def verify(history: Path) -> int:
         raise DataError(f"{history} holds no guard's history; expected a folder with manifest.json")
     try:
         ledger = found.check()
+        if public_key is not None:
+            check_signature(found, public_key)
+    except ConfigError:
+        raise
     except FedmendError as error:
         show(f"NOT INTACT. {error}")
         return EXIT_CHANGED

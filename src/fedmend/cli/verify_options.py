@@ -12,6 +12,11 @@ from fedmend.cli import options
 
 @options.command()
 @click.argument("history", type=click.Path(path_type=Path))
+@click.option(
+    "--public-key",
+    type=click.Path(path_type=Path),
+    help="A PEM file: also verify that the history was signed with the private key that belongs to it.",
+)
 def verify(**given: Any) -> Any:
     """Verify a guard's history: that it is complete, and as the guard wrote it.
 

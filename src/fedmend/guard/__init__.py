@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from fedmend.guard.ledger import Accepted, Ledger
     from fedmend.guard.policy import GuardPolicy
     from fedmend.guard.reviewing import Guard
+    from fedmend.guard.signatures import check_signature
     from fedmend.guard.weights import digest
 
 _HOMES = {
@@ -23,6 +24,7 @@ _HOMES = {
     "fedmend.guard.ledger": ("Accepted", "Ledger"),
     "fedmend.guard.policy": ("GuardPolicy",),
     "fedmend.guard.reviewing": ("Guard",),
+    "fedmend.guard.signatures": ("check_signature",),
     "fedmend.guard.weights": ("digest",),
 }
 
@@ -34,6 +36,7 @@ __all__ = [
     "History",
     "Ledger",
     "Line",
+    "check_signature",
     "counted",
     "digest",
     "guarded",

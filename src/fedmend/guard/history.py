@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -75,7 +75,7 @@ class History:
 
     def begin(self, seed: int) -> None:
         """Write the manifest of an empty history."""
-        write_bytes(self.manifest, _LEDGER.dump_json(Ledger(seed), indent=2))
+        write_bytes(self.manifest, self.manifest_of(Ledger(seed)))
 
     def exists(self) -> bool:
         """Whether there is a history here, damaged or not."""
@@ -102,6 +102,10 @@ class History:
             )
         return ledger, last
 
+    def manifest_of(self, ledger: Ledger) -> bytes:
+        """The manifest's content."""
+        return _LEDGER.dump_json(ledger, indent=2)
+
     def recover(self, ledger: Ledger) -> None:
         """Finish what a killed process began, and remove what no line names; only within :meth:`locked`."""
         whole, size = self._texts()
@@ -110,7 +114,7 @@ class History:
             if size > kept:
                 os.truncate(self.decisions, kept)
         if self._manifest() != ledger:
-            write_bytes(self.manifest, _LEDGER.dump_json(ledger, indent=2))
+            write_bytes(self.manifest, self.manifest_of(ledger))
         self._tidy(ledger)
 
     def save_model(self, state: State, round_number: int | None, number: int) -> Stored:
@@ -125,19 +129,25 @@ class History:
         write_bytes(self.models / file, content)
         return Stored(number, file, hashlib.sha256(content).hexdigest(), digest(state))
 
-    def append(self, line: Line, ledger: Ledger) -> Ledger:
+    def append(self, line: Line, ledger: Ledger, before: Callable[[bytes], None] | None = None) -> Ledger:
         """Write a decision, and the manifest with it; only within :meth:`locked`.
+
+        Args:
+            line: the decision. ledger: of the lines so far.
+            before: called with the new manifest before anything is written.
 
         Raises:
             OutputError: it can't be written. What is left of it is removed by :meth:`recover`.
         """
         text = as_text(line)
         after = ledger.add(parsed(text, ledger.lines + 1), text)
+        if before is not None:
+            before(self.manifest_of(after))
         with naming(self.decisions), self.decisions.open("ab") as file:
             file.write(text + b"\n")
             file.flush()
             os.fsync(file.fileno())
-        write_bytes(self.manifest, _LEDGER.dump_json(after, indent=2))
+        write_bytes(self.manifest, self.manifest_of(after))
         self._tidy(after)
         return after
 

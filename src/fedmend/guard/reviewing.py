@@ -8,6 +8,7 @@ from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import KW_ONLY, dataclass, field, replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 from torch import Tensor, nn
@@ -23,6 +24,7 @@ from fedmend.guard.own_images import OwnImages
 from fedmend.guard.policy import GuardPolicy
 from fedmend.guard.rules import finite_logits, ruled
 from fedmend.guard.rulings import Round, Ruling
+from fedmend.guard.signatures import Signer
 from fedmend.guard.weights import Fault, State, digest, model_with, received
 from fedmend.progress import Progress, silent
 from fedmend.seeds import derive_seed, unpredictable_seed
@@ -50,6 +52,7 @@ class Guard:
             a known seed. The history remembers it.
         trusted: a model that the operator vouches for, as the first reference, such as a pre-trained one.
         class_names: one per class, for reports.
+        signing_key: a PEM file with a private key, to sign the history with (see :mod:`fedmend.guard.signatures`).
         progress: see ``fedmend.progress``.
 
     Raises:
@@ -68,6 +71,7 @@ class Guard:
     seed: int | None = None
     trusted: nn.Module | State | None = field(default=None, repr=False)
     class_names: tuple[str, ...] | None = None
+    signing_key: Path | str | None = None
     progress: Progress = field(default=silent, repr=False)
 
     def __post_init__(self) -> None:
@@ -80,6 +84,7 @@ class Guard:
         self._images = OwnImages(self.images, self.labels, self.class_names)
         self._images.check(self._template)
         self._history = History(Path(self.history))
+        self._signer = None if self.signing_key is None else Signer(Path(self.signing_key))
         with self._history.locked():
             self._open()
 
@@ -99,8 +104,7 @@ class Guard:
         """
         require(round, Natural, "a round's number")
         with _TURNS, self._history.locked():
-            ledger, last = self._history.read()
-            self._history.recover(ledger)
+            ledger, last = self._read()
             weights = received(candidate, self._template)
             if last is not None and last.round == round and is_about(last, weights):
                 return self._decision(last, ledger, weights)
@@ -115,7 +119,7 @@ class Guard:
                 outcome, ledger, (round, None if isinstance(weights, Fault) else digest(weights))
             )
             line = replace(line, seconds=time.perf_counter() - started)
-            return self._decision(line, self._history.append(line, ledger), weights)
+            return self._decision(line, self._append(line, ledger), weights)
 
     @property
     def last_accepted(self) -> Accepted | None:
@@ -139,8 +143,8 @@ class Guard:
     def _open(self) -> None:
         if not self._history.exists():
             self._history.begin(unpredictable_seed() if self.seed is None else self.seed)
-        ledger = self._history.check()
-        self._history.recover(ledger)
+        self._history.check()
+        ledger, _ = self._read()
         if self.seed not in (None, ledger.seed):
             raise ConfigError(
                 f"the history {self._history.path} has the seed {ledger.seed}; got {self.seed}: leave it out, or "
@@ -149,6 +153,21 @@ class Guard:
         trusted = self._given()
         if trusted is not None:
             self._trust(trusted, ledger)
+
+    def _read(self) -> tuple[Ledger, Line | None]:
+        """The history's ledger and last line, after what a killed process began was finished."""
+        ledger, last = self._history.read()
+        if self._signer is not None:
+            self._signer.require(self._history, ledger)
+        self._history.recover(ledger)
+        return ledger, last
+
+    def _append(self, line: Line, ledger: Ledger) -> Ledger:
+        if self._signer is None:
+            return self._history.append(line, ledger)
+        after = self._history.append(line, ledger, partial(self._signer.prepare, self._history))
+        self._signer.confirm(self._history)
+        return after
 
     def _given(self) -> nn.Module | State | None:
         """The model that the operator vouches for, as an argument or as a file that the policy names."""
@@ -180,7 +199,7 @@ class Guard:
             raise ModelError("the trusted model returns NaN or infinite logits on the guard's images")
         accuracy = self._images.accuracy(model)
         outcome = Ruling("accept", "trusted", "The operator vouches for it.", weights, accuracy, accuracy)
-        self._history.append(self._line(outcome, ledger, (None, name)), ledger)
+        self._append(self._line(outcome, ledger, (None, name)), ledger)
 
     def _outcome(self, weights: State | Fault, number: int, ledger: Ledger) -> Ruling:
         if isinstance(weights, Fault):

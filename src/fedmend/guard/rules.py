@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from fedmend.detection import Detector, Need
+from fedmend.detection.accuracy_rules import fair_accuracy
 from fedmend.guard.own_images import OwnImages
 from fedmend.guard.policy import GuardPolicy
 from fedmend.guard.rulings import Round, Ruling
@@ -55,13 +56,18 @@ def _ruled_by_policy(of: Round, model: nn.Module, accuracy: float) -> Ruling:
 
 
 def _references(of: Round) -> list[Reference]:
-    """The last accepted model, and each older one whose turn it is."""
+    """The last accepted model, and each older one whose turn it is, but for those too poor to compare with.
+
+    It is the number of reviews that brings a turn: were it that of acceptances, an older model by which no scan can say
+    anything would hold back every candidate from then on.
+    """
     ledger = of.ledger
     if ledger.last is None:
         return []
-    due = [count for count in of.policy.older_references if ledger.next_number % count == 0]
+    due = [count for count in of.policy.older_references if (ledger.reviews + 1) % count == 0]
     older = [ledger.ago(count) for count in sorted(set(due)) if count > 1]
-    chosen = [ledger.last, *(each for each in older if each is not None)]
+    least = fair_accuracy(of.images.num_classes)
+    chosen = [ledger.last, *(each for each in older if each is not None and each.accuracy >= least)]
     return [Reference(each, model_with(of.history.load(each), of.template)) for each in chosen]
 
 
