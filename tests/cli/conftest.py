@@ -14,6 +14,7 @@ import planted
 from fedmend.checkpoints import save_state
 from fedmend.cli import main, repair_command
 from fedmend.detection import Case, ContrastivePaper, Differential, ScanReport, scan
+from fedmend.detection.search.aimed_search import AimedSearch
 from fedmend.repairs import HoldOutGate
 
 
@@ -67,9 +68,9 @@ def _one_thread() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def _quick_gate(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A repair scans several times; here for patches of one goal alone."""
-    quick = partial(HoldOutGate, detector=Differential(effort="quick"))
-    monkeypatch.setattr(repair_command, "HoldOutGate", quick)
+    """A repair scans several times; here for patches of one goal alone, in few steps."""
+    quick = Differential(effort="quick", search=AimedSearch(explore_steps=10, refine_steps=4))
+    monkeypatch.setattr(repair_command, "HoldOutGate", partial(HoldOutGate, detector=quick))
 
 
 @pytest.fixture(scope="session")
