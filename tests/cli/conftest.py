@@ -16,6 +16,7 @@ from fedmend.checkpoints import save_state
 from fedmend.cli import main, progress_display, repair_command
 from fedmend.data import load_images
 from fedmend.detection import Case, ContrastivePaper, Differential, ScanReport, scan
+from fedmend.detection.search.aimed_search import AimedSearch
 from fedmend.repairs import HoldOutGate
 
 
@@ -75,9 +76,9 @@ def _no_lines_of_progress(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(autouse=True)
 def _quick_gate(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A repair scans several times; here for patches of one goal alone."""
-    quick = partial(HoldOutGate, detector=Differential(effort="quick"))
-    monkeypatch.setattr(repair_command, "HoldOutGate", quick)
+    """A repair scans several times; here for patches of one goal alone, in few steps."""
+    quick = Differential(effort="quick", search=AimedSearch(explore_steps=10, refine_steps=4))
+    monkeypatch.setattr(repair_command, "HoldOutGate", partial(HoldOutGate, detector=quick))
 
 
 @pytest.fixture(scope="session")
