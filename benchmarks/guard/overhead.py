@@ -26,8 +26,7 @@ from torch import nn
 
 from fedmend import Guard, GuardPolicy, build_model, load_images
 from fedmend.data import ImageSet
-from fedmend.integrations.flower import GuardedStrategy, answer_votes
-from fedmend.integrations.flower.vote_messages import Question
+from fedmend.integrations.flower import GuardedStrategy, Question, answer_votes
 from fedmend.local_training import LocalTraining
 from fedmend.pruning import locate
 

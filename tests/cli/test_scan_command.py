@@ -59,13 +59,14 @@ def test_a_backdoored_model(
 def test_its_clean_twin_as_json(run: Callable[..., Any], files: Any, tmp_path: Path) -> None:
     (tmp_path / "repair.json").write_text("of another model")
     result = run([*files.scan(files.model("clean"), tmp_path), "--json", "--images", "16", "--seed", "3"])
-    assert names(tmp_path) == FOUR
+    assert names(tmp_path) == FOUR | {"earlier-1"}
+    assert (tmp_path / "earlier-1" / "repair.json").read_text() == "of another model"
     assert result.code == 0
-    assert result.err == ""
+    assert result.err.count("\n") == 1
+    assert "earlier-1" in result.err
     printed = json.loads(result.out)
     assert printed == json.loads((tmp_path / "scan.json").read_text(encoding="utf-8"))
     assert (printed["verdict"], printed["num_images"], printed["seed"]) == ("clean", 16, 3)
-    assert names(tmp_path) == FOUR
 
 
 def test_an_inconclusive_one(run: Callable[..., Any], files: Any, tmp_path: Path) -> None:
@@ -83,8 +84,10 @@ def test_an_inconclusive_one(run: Callable[..., Any], files: Any, tmp_path: Path
 
 def test_the_same_command_twice_says_the_same(run: Callable[..., Any], files: Any, tmp_path: Path) -> None:
     arguments = files.scan(files.model("clean"), tmp_path)
-    assert run(arguments) == run(arguments)
-    assert names(tmp_path) == FOUR
+    first, second = run(arguments), run(arguments)
+    assert (second.code, second.out) == (first.code, first.out)
+    assert (first.err, "earlier-1" in second.err) == ("", True)
+    assert names(tmp_path) == FOUR | {"earlier-1"}
 
 
 def test_images_and_search_are_unpredictable_unless_a_seed_is_given(
@@ -199,7 +202,7 @@ def test_memory_is_the_detectors(
 
 
 def test_every_trigger_has_a_file(scan_report: ScanReport, tmp_path: Path) -> None:
-    """Of the most suspicious finding; an earlier scan's are removed."""
+    """Of the most suspicious finding; an earlier scan's are kept apart."""
     (finding,) = scan_report.findings
     addition = Addition(torch.full((1, planted.SIDE, planted.SIDE), 0.1))
     first, second = finding.targets[0], replace(finding.targets[0], trigger=addition, sources=(2,))
@@ -211,7 +214,8 @@ def test_every_trigger_has_a_file(scan_report: ScanReport, tmp_path: Path) -> No
     assert isinstance(back, Addition)
     assert torch.equal(back.delta, addition.delta)
     save_results(tmp_path, scan_files(scan_report, tmp_path))
-    assert names(tmp_path) == FOUR
+    assert names(tmp_path) == FOUR | {"earlier-1"}
+    assert names(tmp_path / "earlier-1") == FOUR | {"trigger-2.safetensors"}
 
 
 def test_the_p_value_is_printed(scan_report: ScanReport) -> None:

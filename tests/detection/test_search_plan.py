@@ -51,5 +51,5 @@ def test_passes_by_hand() -> None:
         explore_steps=4, many=3, finalists=2, least=1, refine_steps=5, batch_size=2, judged=10
     )
     explored = 3 * (6 + 3 + 2 + 2)  # dropped after the first and the second step
-    refined = (2 + 1 + 1 + 1 + 1) * (4 * 5 * 2 + 2 * 10)
+    refined = (2 + 1 + 1 + 1 + 1 + 1) * (4 * 5 * 2 + 2 * 10)
     assert passes_of(search, PATCHES, 6) == explored + refined

@@ -12,7 +12,7 @@ TOML = """
 seed = 3
 
 [guard]
-detectors = ["contrastive", {kind = "differential", effort = "quick"}]
+detectors = ["contrastive-paper-mnist", {kind = "differential", effort = "quick"}]
 warm_up = 3
 every = 2
 accuracy_drop = 0.05
@@ -41,7 +41,7 @@ def test_a_policy_is_read_from_toml_beside_other_tables(tmp_path: Path) -> None:
     assert repair.epochs == 2
     assert GuardPolicy.from_table(policy.to_dict()) == policy
     assert policy == GuardPolicy(
-        detectors=("contrastive", {"kind": "differential", "effort": "quick"}),  # type: ignore[arg-type]
+        detectors=("contrastive-paper-mnist", {"kind": "differential", "effort": "quick"}),  # type: ignore[arg-type]
         warm_up=3,
         every=2,
         accuracy_drop=0.05,
@@ -54,7 +54,9 @@ def test_a_policy_is_read_from_toml_beside_other_tables(tmp_path: Path) -> None:
 
 def test_a_name_is_a_table_of_its_kind() -> None:
     assert GuardPolicy(repair="none").made_repair() is None  # type: ignore[arg-type]
-    assert GuardPolicy(detectors=("contrastive",)).to_dict()["detectors"] == [{"kind": "contrastive"}]  # type: ignore[arg-type]
+    assert GuardPolicy(detectors=("contrastive-paper-mnist",)).to_dict()["detectors"] == [
+        {"kind": "contrastive-paper-mnist"}
+    ]  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

@@ -6,5 +6,6 @@ Written for Flower's Message API: ``ServerApp``, ``ClientApp`` and ``flwr.server
 from fedmend.integrations.flower.guarded_strategy import GuardedStrategy
 from fedmend.integrations.flower.remote_clients import RemoteClient, remote_participants
 from fedmend.integrations.flower.vote_answers import answer_votes
+from fedmend.integrations.flower.vote_messages import Question
 
-__all__ = ["GuardedStrategy", "RemoteClient", "answer_votes", "remote_participants"]
+__all__ = ["GuardedStrategy", "Question", "RemoteClient", "answer_votes", "remote_participants"]
