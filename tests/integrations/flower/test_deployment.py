@@ -18,7 +18,7 @@ sys.path.insert(0, str(EXAMPLE))
 from deploy import Deployment  # noqa: E402
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("deployment")]
-PATIENCE = 300.0
+PATIENCE = 600.0
 
 
 @pytest.fixture(scope="module")
@@ -63,5 +63,5 @@ def test_faults(deployment: Deployment, monkeypatch: pytest.MonkeyPatch) -> None
     assert actions(folder / "guard-history") == ["accept"] * 4
     outcome = json.loads((folder / "outcome.json").read_text(encoding="utf-8"))
     assert outcome["released"] == outcome["result"]
-    assert outcome["refused"][0] == 1
+    assert outcome["refused"] == [0, 1, 0]
     assert outcome["ballots"] == 1
