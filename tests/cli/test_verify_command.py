@@ -75,7 +75,7 @@ def test_a_guard_in_a_simulation(
     config.write_text(
         "[training]\nepochs = 1\nimages_per_epoch = 32\n[federation]\nclients = 4\nclients_per_round = 2\nrounds = 3\n"
         '[model]\narchitecture = "two-conv-8-16"\n'
-        '[guard]\ndetectors = ["silent_detector:make"]\nwarm_up = 1\n'
+        '[guard]\ndetectors = ["silent_detector:make"]\nwarm_up = 2\n'
     )
     words = ["simulate", str(config), "--out", str(tmp_path / "run"), "--workers", "1", "--device", "cpu"]
     refused([*words, "--set", "guard.evry=2"], r"\[guard\] evry: did you mean every\?")

@@ -116,7 +116,7 @@ def test_a_misspelt_key_names_the_right_one(table: str | None) -> None:
         ({"lr": 0.1}, "lr belongs in [training]"),
         ({"attack": [{"seed": 1}]}, "seed belongs at the top, before any table"),
         ({"attack": [{"qqq": 1}]}, "expected one of attackers, chosen, first_round"),
-        ({"qqq": 1}, "expected one of seed, data, model, training, federation, aggregation, attack"),
+        ({"qqq": 1}, "expected one of seed, data, model, training, federation, aggregation, guard, attack"),
         ({"federation": {"training": {}}}, "training belongs at the top, as a table"),
         (
             {"attack": [{}, {"training": {"rounds": 3}}]},
