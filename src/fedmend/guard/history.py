@@ -30,7 +30,7 @@ from fedmend.errors import DataError
 from fedmend.files import naming, remove_leftovers, write_bytes
 from fedmend.folder_locks import locked
 from fedmend.guard.decisions import Line, Stored
-from fedmend.guard.ledger import Accepted, Ledger, as_text, parsed, summed
+from fedmend.guard.ledger import Accepted, Ledger, as_text, parsed
 from fedmend.guard.weights import State, digest
 
 _LEDGER = TypeAdapter(Ledger)
@@ -87,14 +87,16 @@ class History:
         Raises:
             DataError: a file is missing, damaged, or not as the guard wrote it.
         """
-        noted = self._manifest()
-        whole, _ = self._texts()
+        noted, last = self._manifest(), None
+        ledger = before = Ledger(noted.seed)
         try:
-            ledger, last = summed(noted.seed, whole)
-            # A process that was killed between a line and the manifest leaves one line more.
-            before = ledger if ledger.lines <= noted.lines else summed(noted.seed, whole[: noted.lines])[0]
+            for number, text in enumerate(self._texts(), start=1):
+                last = parsed(text, number)
+                ledger = ledger.add(last, text)
+                before = ledger if number <= noted.lines else before
         except DataError as error:
             raise DataError(f"{self.decisions} is not as the guard wrote it: {error}; restore it") from error
+        # A process that was killed between a line and the manifest leaves one line more.
         if ledger.lines > noted.lines + 1 or before != noted:
             raise DataError(
                 f"{self.decisions} is not what {self.manifest} was written for: {ledger.lines} decisions, "
@@ -108,10 +110,9 @@ class History:
 
     def recover(self, ledger: Ledger) -> None:
         """Finish what a killed process began, and remove what no line names; only within :meth:`locked`."""
-        whole, size = self._texts()
         with naming(self.decisions):
-            kept = sum(len(text) + 1 for text in whole)
-            if size > kept:
+            kept = sum(len(text) + 1 for text in self._texts())
+            if self.decisions.exists() and self.decisions.stat().st_size > kept:
                 os.truncate(self.decisions, kept)
         if self._manifest() != ledger:
             write_bytes(self.manifest, self.manifest_of(ledger))
@@ -176,7 +177,7 @@ class History:
             DataError: a line is damaged; :meth:`read` checks more.
         """
         try:
-            return tuple(parsed(text, number) for number, text in enumerate(self._texts()[0], start=1))
+            return tuple(parsed(text, number) for number, text in enumerate(self._texts(), start=1))
         except DataError as error:
             raise DataError(f"{self.decisions} is not as the guard wrote it: {error}; restore it") from error
 
@@ -199,15 +200,17 @@ class History:
         except ValidationError as error:
             raise DataError(f"{self.manifest} is damaged; restore it") from error
 
-    def _texts(self) -> tuple[list[bytes], int]:
-        """All whole lines without their ends, and the size of the file."""
+    def _texts(self) -> Iterator[bytes]:
+        """All whole lines without their ends, one after the other: there may be many."""
         try:
-            content = self.decisions.read_bytes()
+            with self.decisions.open("rb") as file:
+                for text in file:
+                    if text.endswith(b"\n"):
+                        yield text[:-1]
         except FileNotFoundError:
-            return [], 0
+            return
         except OSError as error:
             raise DataError(f"can't read {self.decisions}: {error.strerror}; restore it") from error
-        return content.split(b"\n")[:-1], len(content)
 
     def _tidy(self, ledger: Ledger) -> None:
         """Remove the files of models that are no longer kept."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -140,16 +139,3 @@ def parsed(text: bytes, number: int) -> Line:
 def as_text(line: Line) -> bytes:
     """The line as it is written, without its end."""
     return _LINE.dump_json(line)
-
-
-def summed(seed: int, texts: Iterable[bytes]) -> tuple[Ledger, Line | None]:
-    """The ledger of all lines, and the last of them.
-
-    Raises:
-        DataError: a line is damaged or doesn't follow the one before; the message gives its number.
-    """
-    ledger, line = Ledger(seed), None
-    for number, text in enumerate(texts, start=1):
-        line = parsed(text, number)
-        ledger = ledger.add(line, text)
-    return ledger, line
