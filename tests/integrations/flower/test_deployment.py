@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -51,6 +52,10 @@ def test_nodes_without_a_registered_key_stay_out(deployment: Deployment) -> None
     assert [node["status"] for node in listed["nodes"]] == ["online"] * 3
 
 
+@pytest.mark.skipif(
+    "FEDMEND_FAULTS" not in os.environ,
+    reason="takes minutes, and its timing needs an idle machine: FEDMEND_FAULTS=1",
+)
 def test_faults(deployment: Deployment, monkeypatch: pytest.MonkeyPatch) -> None:
     """The server dies in a scan and starts again; clients send NaN, die in mid-round, vote garbage or not at all."""
     monkeypatch.setattr(deployment, "app", Path(__file__).with_name("faulty_app"))
