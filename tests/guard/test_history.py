@@ -10,7 +10,7 @@ import pytest
 from guarded_nets import net
 
 from fedmend.errors import DataError, OutputError
-from fedmend.guard import Guard, History, digest
+from fedmend.guard import Guard, History, Ledger, digest
 
 Make = Callable[..., Guard]
 
@@ -194,3 +194,13 @@ def test_a_full_disk_is_one_error_and_leaves_the_history_intact(
     decision = made.review(net(seed=4), 4)
     assert decision.action == "accept"
     assert history.check().lines == 5
+
+
+def test_a_line_that_does_not_follow_the_one_before_is_refused(history: History) -> None:
+    """Also where the manifest was written anew for it."""
+    last = history.lines()[-1]
+    with pytest.raises(DataError, match="line 1 doesn't hold the digest of the line before it"):
+        Ledger(last.seed).add(last, b"")
+    first = history.lines()[0]
+    with pytest.raises(DataError, match="line 1 has the seed 7; the guard's is 8"):
+        Ledger(8).add(first, b"")

@@ -19,6 +19,7 @@ def decided(history: Path) -> list[dict[str, Any]]:
     return [{key: line[key] for key in line if key not in ("date", "seconds", "previous")} for line in lines]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_killed_at_every_moment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "fsync", lambda _: None)
