@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from commits import commit
 from large_networks import SIDE, ResNet50, ViTB16
 from torch import Tensor, nn
 from torch.nn.functional import interpolate, one_hot
@@ -106,6 +107,7 @@ def measure(name: str, memory: float, threads: int) -> dict[str, Any]:
         "notes": list(finding.notes),
         "threads": threads,
         "memory_gib": memory,
+        "commit": commit(),
         "machine": f"{platform.machine()}, {torch.backends.cpu.get_cpu_capability()}",
     }
 

@@ -21,6 +21,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from commits import commit
+
 BENCHMARKS = Path(__file__).resolve().parents[1]
 PATH = BENCHMARKS / "speed" / "results" / "startup.json"
 MODELS = BENCHMARKS / "runs" / "detection" / "mnist" / "trunk" / "checkpoints"
@@ -76,13 +78,10 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=10)
     options = parser.parse_args()
     measured = measure(options.models, options.pairs)
-    commit = subprocess.run(
-        ["git", "rev-parse", "HEAD"], capture_output=True, text=True, cwd=BENCHMARKS, check=True
-    )
     measured |= {
         "n": options.pairs,
         "models": [SUSPECT, REFERENCE],
-        "commit": commit.stdout.strip(),
+        "commit": commit(),
         "machine": {
             "processor": platform.processor() or platform.machine(),
             "cores": os.cpu_count(),

@@ -23,6 +23,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from commits import commit
 from startup import seconds
 
 from fedmend.checkpoints import save_state
@@ -107,11 +108,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=PATH)
     options = parser.parse_args()
     measured = measure(options.turns)
-    commit = subprocess.run(
-        ["git", "rev-parse", "HEAD"], capture_output=True, text=True, cwd=ROOT, check=True
-    )
     measured |= {
-        "commit": commit.stdout.strip(),
+        "commit": commit(),
         "machine": {
             "processor": platform.processor() or platform.machine(),
             "cores": os.cpu_count(),
