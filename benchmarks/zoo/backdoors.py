@@ -8,7 +8,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from cells import CELLS, DRAWN, Cell, Federation, seed_of, settings, trunks
+from cells import CELLS, Cell, Federation, seed_of, settings, trunks
 
 from fedmend.federation import AttackConfig, RunFolder, SimulationConfig
 from fedmend.local_training import LocalTraining
@@ -42,8 +42,8 @@ DEV = {
 DEV_GREY = DEV | {"one-to-one": 4}
 MORE_DEV = {"patch-12": 3}
 """More of what the detector missed most, drawn apart so that the others stay as they are."""
-REDRAWN = {"one-to-one": "test4"}
-"""Families of the test that were drawn once more, and the name they got."""
+PLANTED = {"dev": "dev", "test": "test5"}
+"""What the models of a split are called. Those of the test were drawn several times, on federations drawn less often."""
 LEAST_ASR = 0.6
 
 
@@ -93,7 +93,7 @@ class Backdoor:
 
 def backdoors(cell_name: str, split: str) -> list[Backdoor]:
     """All backdoors of a cell and split, drawn from a seed of their own; none for a cell of two classes."""
-    cell, random = CELLS[cell_name], Random(seed_of("backdoors", cell_name, DRAWN[split]))
+    cell, random = CELLS[cell_name], Random(seed_of("backdoors", cell_name, PLANTED[split]))
     attacked = [trunk for trunk in trunks(cell_name, split) if trunk.attacked]
     counts = TEST if split == "test" else DEV_GREY if cell.grey else DEV
     made = []
@@ -101,9 +101,7 @@ def backdoors(cell_name: str, split: str) -> list[Backdoor]:
         for number in range(count):
             trunk = attacked[len(made) % len(attacked)]
             made.append(_draw(cell, trunk, family, number, random))
-    if split == "test":
-        made = [_redrawn(cell, each) if each.family in REDRAWN else each for each in made]
-    random = Random(seed_of("more backdoors", cell_name, DRAWN[split]))
+    random = Random(seed_of("more backdoors", cell_name, PLANTED[split]))
     for family, count in MORE_DEV.items() if attacked and split == "dev" else ():
         numbers = range(counts[family], counts[family] + count)
         made += [_draw(cell, attacked[0], family, number, random) for number in numbers]
@@ -169,7 +167,7 @@ def _draw(cell: Cell, trunk: Federation, family: str, number: int, random: Rando
     return Backdoor(
         trunk=trunk,
         family=family,
-        name=f"{DRAWN[trunk.split]}-{family}-{number}",
+        name=f"{PLANTED[trunk.split]}-{family}-{number}",
         triggers=tuple(_trigger(cell, family, number, random) for _ in goals),
         goals=tuple(goals),
         attackers=3 if distributed else 2 if several else 1,
@@ -181,14 +179,6 @@ def _draw(cell: Cell, trunk: Federation, family: str, number: int, random: Rando
         epochs=4 if family == "all-to-all" else 3,
         back=random.randrange(3),
     )
-
-
-def _redrawn(cell: Cell, backdoor: Backdoor) -> Backdoor:
-    """Another backdoor of the same family on the same trunk."""
-    name = REDRAWN[backdoor.family] + backdoor.name.removeprefix(DRAWN["test"])
-    number = int(name.rpartition("-")[2])
-    random = Random(seed_of("backdoors", cell.name, name))
-    return replace(_draw(cell, backdoor.trunk, backdoor.family, number, random), name=name)
 
 
 def _pair(cell: Cell, random: Random) -> tuple[int, int]:
