@@ -16,6 +16,8 @@ PLAIN = "flower, plain PyTorch loop"
 ENGINE_RATIO = 3
 STARTUP_SECONDS, STARTUP_PAIRS = 1.0, 10
 BUSY_RATIO, BUSY_TURNS = 2, 5
+LARGE = {"resnet50": "ResNet-50", "vit-b-16": "ViT-B/16"}
+LARGE_MINUTES, LARGE_GIB = 10, 6
 
 Turn = dict[str, dict[str, Any]]
 
@@ -28,9 +30,13 @@ def load(name: str, results: Path = RESULTS) -> dict[str, Any]:
 
 
 def targets(results: Path = RESULTS) -> list[Target]:
-    """A line each for start-up, a busy machine and the simulator."""
-    alone = of_startup(load("startup", results)), of_threads(load("threads", results))
-    return [*alone, of_engines(load("engines", results))]
+    """A line each for start-up, a busy machine, networks of ImageNet's size and the simulator."""
+    return [
+        of_startup(load("startup", results)),
+        of_threads(load("threads", results)),
+        of_large(load("large", results)),
+        of_engines(load("engines", results)),
+    ]
 
 
 def of_startup(file: dict[str, Any]) -> Target:
@@ -63,6 +69,25 @@ def of_threads(file: dict[str, Any]) -> Target:
         n,
         BUSY_TURNS,
         judge(n > 0 and file["ratios"]["chosen"] <= BUSY_RATIO, n, BUSY_TURNS),
+    )
+
+
+def of_large(file: dict[str, Any]) -> Target:
+    """Scans of networks of ImageNet's size, on two threads."""
+    holds = all(
+        line["seconds"] <= 60 * LARGE_MINUTES and line["peak_gib"] <= LARGE_GIB for line in file.values()
+    )
+    told = (
+        f"{LARGE[name]} {line['seconds']:.0f} s, {line['peak_gib']:.1f} GiB" for name, line in file.items()
+    )
+    return Target(
+        "speed",
+        "a scan at 224x224 with 1,000 classes, two threads",
+        f"at most {LARGE_MINUTES} minutes and {LARGE_GIB} GiB",
+        "; ".join(told) or "not measured yet",
+        len(file),
+        len(LARGE),
+        judge(holds, len(file), len(LARGE)),
     )
 
 

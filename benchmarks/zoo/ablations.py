@@ -17,8 +17,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import log_softmax
 
-from fedmend.detection import Case, Differential, Finding, contrastive_loss, differential_scan
+from fedmend.detection import Case, Differential, Finding, contrastive_loss, differential_scan, search_plan
 from fedmend.detection import search as searches
+from fedmend.model_cost import multiply_adds
 from fedmend.progress import Progress, silent
 
 AimedSearch, Task = searches.aimed_search.AimedSearch, searches.aimed_search.Task
@@ -150,6 +151,29 @@ class Dissimilar:
         return self._candidates.descend(images, altered, lr, limit)
 
 
+class FewPasses(Differential):
+    """The search cut to a number of passes, as it is for a large model."""
+
+    passes: ClassVar[int]
+
+    def __call__(self, case: Case, rng: torch.Generator, progress: Progress = silent) -> Finding:
+        work = type(self).passes * multiply_adds(case.suspect, case.pixels[0])
+        with patch.object(search_plan, "WORK", work):
+            return super().__call__(case, rng, progress)
+
+
+class AsResNet50(FewPasses):
+    """As many as with a ResNet-50 at 224x224."""
+
+    passes = 3913
+
+
+class AsViTB16(FewPasses):
+    """As many as with a ViT-B/16 at 224x224."""
+
+    passes = 950
+
+
 def dissimilarity(stamped: Tensor, images: Tensor) -> Tensor:
     """The SSIM term of Eq. 4."""
     order = torch.arange(images.shape[0] * images.shape[1], device=images.device).view(images.shape[:2])
@@ -162,3 +186,5 @@ without_aim = partial(Differential, search=LateAim())
 without_shortlist = partial(Differential, search=AimedSearch(many=ALL, finalists=ALL))
 without_contrast = WithoutContrast
 with_ssim = WithSsim
+as_resnet50 = AsResNet50
+as_vit_b16 = AsViTB16

@@ -43,7 +43,7 @@ DEV_GREY = DEV | {"one-to-one": 4}
 MORE_DEV = {"patch-12": 3}
 """More of what the detector missed most, drawn apart so that the others stay as they are."""
 PLANTED = {"dev": "dev", "test": "test5"}
-"""What the models of a split are called. Those of the test were drawn several times, on federations drawn less often."""
+"""The models of a split, by name. Those of the test were drawn several times, on federations drawn less often."""
 LEAST_ASR = 0.6
 
 

@@ -8,7 +8,7 @@ from benchmarks.speed.targets import PLAIN, load, slope, targets
 
 
 def test_nothing_measured_yet(tmp_path: Path) -> None:
-    assert [line.status for line in targets(tmp_path)] == ["not run"] * 3
+    assert [line.status for line in targets(tmp_path)] == ["not run"] * 4
     assert tables(tmp_path).count("###") == 1
 
 
@@ -100,3 +100,18 @@ def test_a_busy_machine_is_judged_by_the_threads_that_are_chosen(
     (line,) = (each for each in targets(tmp_path) if "busy" in each.name)
     assert line.status == status
     assert line.measured == f"median {ratio:.1f} times (with a thread a core 9.0)"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "gib", "status"), [(600, 6, "met"), (601, 2, "missed"), (60, 6.1, "missed")]
+)
+def test_scans_of_large_networks_are_judged_by_time_and_memory(
+    tmp_path: Path, seconds: float, gib: float, status: str
+) -> None:
+    lines = {
+        name: {"seconds": each, "peak_gib": gib} for name, each in (("resnet50", 100), ("vit-b-16", seconds))
+    }
+    (tmp_path / "large.json").write_text(json.dumps(lines), encoding="utf-8")
+    (line,) = (each for each in targets(tmp_path) if "224x224" in each.name)
+    assert line.status == status
+    assert line.measured == f"ResNet-50 100 s, {gib:.1f} GiB; ViT-B/16 {seconds} s, {gib:.1f} GiB"
