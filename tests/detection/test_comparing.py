@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -75,3 +77,16 @@ def test_the_others_and_the_swapped_search() -> None:
     alone = compare("patch", strengths((1.0, 1.0)), None, 1)
     assert (alone.others, alone.swapped_total) == (0.0, None)
     assert compare("patch", strengths((1.0,)), [], 1).swapped_total == 0.0
+
+
+def test_without_some_targets_the_other_leaders_must_lead_alone() -> None:
+    found = of_pairs((1, 0, 3.0), (1, 2, 2.5), (2, 0, 2.0), (0, 2, 1.5))
+    both = compare("patch, one-to-one", found, of_pairs((1, 0, 0.5)), 3)
+    assert (both.leaders, both.lead) == (3, 1.0)  # 2.5 - 1.5
+    left = both.without({1})
+    assert [each.aim for each in left.leading] == [Aim(2, 0)]
+    assert left.lead == 0.5  # 2 - 1.5
+    assert compare("patch, one-to-one", found, of_pairs((1, 0, 0.75)), 3).without({1}).lead == 0.5
+    assert replace(both, swapped=tuple(of_pairs((1, 0, 1.75)))).without({1}).lead == 0.25  # 2 - 1.75
+    assert (both.without({1, 2}).leaders, both.without({1, 2}).lead) == (0, 0.0)
+    assert both.without({3}) is both

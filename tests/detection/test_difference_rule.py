@@ -162,7 +162,8 @@ def of_aim(family: str, lead: float, aim: Aim, *rates: float) -> Comparison:
     ("everyone", "pair", "left"),
     [
         (of_aim("patch, all-to-one", 1.0, Aim(1), 0.9, 0.5), Aim(2, source=0), [PAIRS]),
-        (of_aim("patch, all-to-one", 1.0, Aim(2), 0.9, 0.5), Aim(2, source=0), ["patch, all-to-one"]),
+        (of_aim("patch, all-to-one", 1.0, Aim(2), 0.9, 0.5), Aim(2, source=0), [PAIRS]),
+        (of_aim("patch, all-to-one", 1.6, Aim(2), 0.9, 0.5), Aim(2, source=0), ["patch, all-to-one"]),
         (of_aim("patch, all-to-one", 1.6, Aim(1), 0.9, 0.5), Aim(2, source=0), ["patch, all-to-one", PAIRS]),
         (of_aim("addition, all-to-one", 1.0, Aim(1), 0.9), Aim(2, source=0), ["addition, all-to-one", PAIRS]),
         (
@@ -172,7 +173,7 @@ def of_aim(family: str, lead: float, aim: Aim, *rates: float) -> Comparison:
         ),
     ],
 )
-def test_pairs_explain_larger_patches_for_other_classes(
+def test_pairs_explain_larger_patches_for_all_classes(
     everyone: Comparison, pair: Aim, left: list[str]
 ) -> None:
     found = standing_out([everyone, of_aim(PAIRS, 1.5, pair, 0.9)], LIMITS)
@@ -182,3 +183,21 @@ def test_pairs_explain_larger_patches_for_other_classes(
 def test_pairs_that_do_not_stand_out_explain_nothing() -> None:
     everyone = of_aim("patch, all-to-one", 1.0, Aim(1), 0.9)
     assert standing_out([everyone, of_aim(PAIRS, 1.1, Aim(2, source=0), 0.9)], LIMITS) == [everyone]
+
+
+def test_of_pairs_those_whose_target_stands_out_for_all_classes_are_left_out() -> None:
+    everyone = of_aim("patch, all-to-one", 2.0, Aim(1), 1.0, 1.0, 1.0)
+    aims = (
+        (Aim(1, source=0), 3.0),
+        (Aim(1, source=2), 2.9),
+        (Aim(2, source=0), 2.8),
+        (Aim(0, source=2), 2.7),
+    )
+    strengths = tuple(Strength(aim, (total,), (), torch.arange(2)) for aim, total in aims)
+    pairs = Comparison(PAIRS, strengths, None, 3, 1.5)
+    assert standing_out([everyone, pairs], LIMITS) == [
+        everyone
+    ]  # the third is ahead of the fourth by 0.1 only
+    far = Comparison(PAIRS, (*strengths[:3], replace(strengths[3], rates=(1.0,))), None, 3, 1.5)
+    left = standing_out([everyone, far], LIMITS)[1]
+    assert ([each.aim for each in left.leading], round(left.lead, 6)) == ([Aim(2, source=0)], 1.8)

@@ -5,8 +5,8 @@ It depends on predictions only, so neither on the logits' scale nor on the numbe
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
 from statistics import fmean
 
 from fedmend.detection.search.aimed_search import Strength
@@ -54,6 +54,18 @@ class Comparison:
         return self.family == "patch, all-to-one" and not any(
             each.aim.source is not None or works_small(each.rates) for each in self.leading
         )
+
+    def without(self, targets: Collection[int]) -> Comparison:
+        """The same without the aims at some targets; the lead is 0 if no leader is left."""
+        left = [each for each in self.strengths if each.aim.target not in targets]
+        leaders = sum(each.aim.target not in targets for each in self.leading)
+        if leaders == self.leaders:
+            return self
+        lead = 0.0
+        if leaders:
+            rival = max(self.swapped_total or 0.0, _rival(left, leaders))
+            lead = fmean(each.total for each in left[:leaders]) - rival
+        return replace(self, strengths=tuple(left), leaders=leaders, lead=lead)
 
     @property
     def others(self) -> float:

@@ -103,23 +103,19 @@ def forgotten_classes(predictions: Tensor, labels: Tensor | None, classes: int) 
 def standing_out(comparisons: Sequence[Comparison], limits: DifferenceLimits) -> list[Comparison]:
     """The comparisons that say backdoored, each backdoor by one of them.
 
-    Patches for all source classes that may be of pairs don't count where pairs with other targets lead by more. Pairs
-    don't count where their targets stand out for all source classes already.
+    Patches for all source classes that may be of pairs don't count where pairs lead by more, at fewer sizes. Of pairs,
+    those don't count whose target stands out for all source classes already; the others must lead without them.
     """
     found = [each for each in comparisons if limits.found(each)]
     pairs = [each for each in found if each.of_pairs]
     others = [each for each in found if not any(_explains(pair, each) for pair in pairs)]
     named = {each.aim.target for found in others if not found.of_pairs for each in found.leading}
-    return [each for each in others if not each.of_pairs or not _targets(each) <= named]
+    apart = [each.without(named) if each.of_pairs else each for each in others]
+    return [each for each in apart if limits.found(each)]
 
 
 def _explains(pairs: Comparison, others: Comparison) -> bool:
-    apart = not _targets(pairs) & _targets(others)
-    return others.may_be_pairs and pairs.lead > others.lead and apart
-
-
-def _targets(comparison: Comparison) -> set[int]:
-    return {each.aim.target for each in comparison.leading}
+    return others.may_be_pairs and pairs.lead > others.lead
 
 
 def decide(evidence: Evidence, limits: DifferenceLimits) -> tuple[Verdict, str]:
