@@ -113,9 +113,8 @@ def timed(split: str) -> list[tuple[Item, int]]:
     chosen = []
     for cell in TIMED:
         for kind, family in TIMED_MODELS:
-            found = [item for item in items(split, cell, kind) if item.family == family]
-            chosen += [(item, seed) for item in found[:1] for seed in range(REPEATS)]
-    return chosen
+            chosen += [item for item in items(split, cell, kind) if item.family == family][:1]
+    return [(item, seed) for seed in range(REPEATS) for item in chosen]
 
 
 def sampled(split: str) -> list[tuple[Item, int]]:
@@ -151,7 +150,7 @@ def main() -> None:
         if (item.cell, item.name, seed) in [(each["cell"], each["name"], each["seed"]) for each in own]:
             continue
         own.append(compare(item, seed))
-        file |= {"machine": f"{platform.machine()}, one thread", "torch": torch.__version__}
+        file |= {"machine": f"{platform.machine()}, one thread"} | provenance(1, "cpu")
         write_text(options.out, json.dumps(file, indent=1) + "\n")
 
 

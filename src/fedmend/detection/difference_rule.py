@@ -103,8 +103,8 @@ def forgotten_classes(predictions: Tensor, labels: Tensor | None, classes: int) 
 def standing_out(comparisons: Sequence[Comparison], limits: DifferenceLimits) -> list[Comparison]:
     """The comparisons that say backdoored, each backdoor by one of them.
 
-    Patches for all source classes that may be of pairs don't count where pairs lead by more, at fewer sizes. Of pairs,
-    those don't count whose target stands out for all source classes already; the others must lead without them.
+    Patches for all source classes that may be of pairs don't count where pairs with other targets lead by more. Of
+    pairs, those don't count whose target stands out for all source classes already; the others must lead without them.
     """
     found = [each for each in comparisons if limits.found(each)]
     pairs = [each for each in found if each.of_pairs]
@@ -115,7 +115,12 @@ def standing_out(comparisons: Sequence[Comparison], limits: DifferenceLimits) ->
 
 
 def _explains(pairs: Comparison, others: Comparison) -> bool:
-    return others.may_be_pairs and pairs.lead > others.lead
+    apart = not _targets(pairs) & _targets(others)
+    return others.may_be_pairs and pairs.lead > others.lead and apart
+
+
+def _targets(comparison: Comparison) -> set[int]:
+    return {each.aim.target for each in comparison.leading}
 
 
 def decide(evidence: Evidence, limits: DifferenceLimits) -> tuple[Verdict, str]:

@@ -24,6 +24,7 @@ from fedmend.detection.search.families import (
 )
 from fedmend.detection.search.gradients import why_blind
 from fedmend.detection.search.recovering import PASSES_TO_RECOVER, recover, smallest
+from fedmend.detection.search.source_classes import specificity
 from fedmend.detection.search_plan import SearchPlan, passes_of
 from fedmend.progress import Progress
 from fedmend.seeds import generator
@@ -167,7 +168,7 @@ class DifferentialScan:
         return sorted([first, self._once(plan, 1), self._once(plan, 2)], key=lambda each: each.lead)[1]
 
     def _narrowed(self, found: Comparison) -> Comparison:
-        """With each leading class as a pair where one source class is far ahead of the others.
+        """With each leading class as a pair where the best trigger for one source class hardly works on others.
 
         A trigger planted for one source class has larger variants that work on every class; only where a small one
         does, too, need no pair be searched.
@@ -183,7 +184,7 @@ class DifferentialScan:
             task = self._task(_PAIRS, self.forward, strength.aim.target)
             sources = pairs(self._sources(self.forward), [strength.aim.target])
             best = self.plan.search.refine(task, self.plan.search.explore(task, sources))
-            if len(best) > 1 and _ahead(best[0], best[1], strength) >= _FAR_AHEAD:
+            if best and specificity(task, best[0]) >= _FOR_ONE_SOURCE:
                 strengths[index] = best[0]
         return replace(found, strengths=tuple(strengths))
 
@@ -258,20 +259,9 @@ class DifferentialScan:
 
 _PATCHES_TO_ONE, _PAIRS = _Plan(PATCHES, of_pairs=False), _Plan(PAIR_PATCHES, of_pairs=True)
 _SMALL_TO_ONE = _Plan(SMALL_PATCHES, of_pairs=False)
-_FAR_AHEAD = 2.75
+_FOR_ONE_SOURCE = 0.8
 _MOST_LEADERS, _WIDEST, _MOST_TARGETS = 3, 32, 12
 _STEPS = 250
-
-
-def _ahead(pair: Strength, second: Strength, everyone: Strength) -> float:
-    """By how many sizes a pair is ahead of the next source class, and of what works for all sources, together."""
-    sizes = dict(zip(PATCHES.sizes, everyone.rates, strict=False))
-    smaller = [
-        rate - sizes.get(size, 0.0)
-        for size, rate in zip(PAIR_PATCHES.sizes, pair.rates, strict=False)
-        if size in PATCHES.sizes
-    ]
-    return pair.total - second.total + sum(smaller)
 
 
 def _target(strength: Strength, trigger: Patch | Addition, success: float) -> Target:
