@@ -23,7 +23,7 @@ from typing import Any
 
 import torch
 from cells import CELLS
-from evaluate import images_per_class, in_turns, wanted
+from evaluate import images_per_class, in_turns, provenance, wanted
 from load import RUNS, Item, items
 from safetensors.torch import save_file
 
@@ -103,9 +103,10 @@ def compare(item: Item, seed: int) -> dict[str, Any]:
     """Both on one model."""
     found = {"fedmend": ours(item, seed), "neural-cleanse": theirs(item, seed)}
     ratio = found["neural-cleanse"]["seconds"] / found["fedmend"]["seconds"]
-    told = ", ".join(f"{name} {each['verdict']} {each['seconds']:.1f} s" for name, each in found.items())
-    print(f"{item.cell} {item.name} seed {seed}: {told}, {ratio:.1f} times", flush=True)
-    return {"cell": item.cell, "name": item.name, "seed": seed, "want": wanted(item)} | found
+    times = ", ".join(f"{name} {each['verdict']} {each['seconds']:.1f} s" for name, each in found.items())
+    print(f"{item.cell} {item.name} seed {seed}: {times}, {ratio:.1f} times", flush=True)
+    told = {"cell": item.cell, "name": item.name, "seed": seed, "want": wanted(item)}
+    return told | found | {"commit": provenance(1, "cpu")["commit"]}
 
 
 def timed(split: str) -> list[tuple[Item, int]]:
@@ -150,7 +151,7 @@ def main() -> None:
         if (item.cell, item.name, seed) in [(each["cell"], each["name"], each["seed"]) for each in own]:
             continue
         own.append(compare(item, seed))
-        file |= {"machine": f"{platform.machine()}, one thread"} | provenance(1, "cpu")
+        file |= {"machine": f"{platform.machine()}, one thread", "torch": torch.__version__}
         write_text(options.out, json.dumps(file, indent=1) + "\n")
 
 
