@@ -47,12 +47,12 @@ class Comparison:
 
     @property
     def may_be_pairs(self) -> bool:
-        """Whether patches for all source classes stand out that are none of a backdoor for all.
+        """Whether what stands out among patches for all source classes is none of a backdoor for all.
 
         Planting a pair disturbs other classes, too. A backdoor for all source classes works at small sizes.
         """
         return self.family == "patch, all-to-one" and not any(
-            each.aim.source is not None or works_small(each.rates) for each in self.leading
+            each.aim.source is None and works_small(each.rates) for each in self.leading
         )
 
     def without(self, targets: Collection[int]) -> Comparison:
