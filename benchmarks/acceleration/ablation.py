@@ -16,7 +16,7 @@ import json
 import os
 import platform
 import resource
-import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -32,6 +32,10 @@ from fedmend.acceleration import SWITCH, accelerate
 from fedmend.files import write_text
 from fedmend.models import convnet, resnet18, resnet34
 from fedmend.seeds import generator
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from benchmarks.commits import commit
 
 PATH = Path(__file__).resolve().parent / "results" / "ablation.json"
 DOOR = "fedmend.acceleration.accelerating"
@@ -128,9 +132,6 @@ def compare(name: str, rounds: int, *, half: bool) -> dict[str, Any]:
 
 
 def machine() -> dict[str, Any]:
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
-    )
     cpu = next(
         (
             line.split(":")[1].strip()
@@ -142,7 +143,7 @@ def machine() -> dict[str, Any]:
     return {
         "machine": f"{cpu}, {os.cpu_count()} cores, {platform.machine()}, 1 thread",
         "torch": torch.__version__,
-        "commit": commit.stdout.strip(),
+        "commit": commit(),
     }
 
 

@@ -15,7 +15,7 @@ import json
 import multiprocessing
 import os
 import platform
-import subprocess
+import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -43,6 +43,10 @@ from fedmend.repairs import FIVE_EPOCHS, UnlearningDetails
 from fedmend.seeds import generator
 from fedmend.triggers import Patch
 from models import DATASETS, Job, branches, trunk
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from benchmarks.commits import commit
 
 RESULTS = Path(__file__).parent / "results"
 SERVER_IMAGES = 2000
@@ -148,9 +152,6 @@ def load(path: Path) -> torch.nn.Module:
 
 def provenance(dataset: str) -> dict[str, Any]:
     """What is needed to run it again, and where it ran."""
-    commit = subprocess.run(
-        ["git", "rev-parse", "HEAD"], capture_output=True, text=True, cwd=Path(__file__).parent
-    )
     return {
         "dataset": dataset,
         "command": "python benchmarks/detection/train.py && python benchmarks/detection/evaluate.py",
@@ -159,7 +160,7 @@ def provenance(dataset: str) -> dict[str, Any]:
         "scan_images": SCAN_IMAGES,
         "method": asdict(Differential()),
         "repair": asdict(FIVE_EPOCHS),
-        "commit": commit.stdout.strip(),
+        "commit": commit(),
         "machine": f"{os.cpu_count()} cores, {platform.machine()}, one process at a time",
         "torch": torch.__version__,
         "python": platform.python_version(),

@@ -8,6 +8,7 @@ from pathlib import Path
 from statistics import mean, median
 from typing import Any
 
+from benchmarks.commits import short
 from benchmarks.detection.targets import (
     ATTACKED,
     CLEAN,
@@ -123,7 +124,7 @@ def origin(file: dict[str, Any]) -> str:
 
 def commits(file: dict[str, Any]) -> str:
     """The commits at which the models were measured, the most frequent first."""
-    counted = Counter(model["commit"][:12] for model in file["models"].values())
+    counted = Counter(short(model["commit"]) for model in file["models"].values())
     return ", ".join(f"`{commit}` ({count} models)" for commit, count in counted.most_common())
 
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import platform
-import subprocess
+import sys
 import time
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -41,14 +41,11 @@ from fedmend.repairs import (
 from fedmend.seeds import generator
 from models import Job, goes_on
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from benchmarks.commits import commit
+
 RESULTS = Path(__file__).parent / "results"
-
-
-def commit() -> str:
-    """The commit of the code, as it is when it is loaded, and whether there are changes beside it."""
-    git = ["git", "describe", "--always", "--abbrev=12", "--dirty=+changes", "--exclude=*"]
-    found = subprocess.run(git, capture_output=True, text=True, check=False, cwd=RESULTS.parent)
-    return found.stdout.strip() or "unknown"
 
 
 COMMIT = commit()

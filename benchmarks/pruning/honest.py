@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import platform
+import sys
 from pathlib import Path
 
 import torch
@@ -21,6 +22,10 @@ from fedmend.federation import RunFolder
 from fedmend.files import write_text
 from fedmend.repairs import round_model
 from fedmend.seeds import generator
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from benchmarks.commits import commit
 
 RUNS = Path(__file__).parents[1] / "runs" / "detection"
 PATH = Path(__file__).parent / "results" / "honest.json"
@@ -39,7 +44,12 @@ def main() -> None:
             found = {"source": best.source_class, "target": best.target_class, "rate": best.rate}
             models[f"{source}/{name}"] = found
             print(source, name, found, flush=True)
-    file = {"models": models, "machine": f"{platform.machine()}, one core", "torch": torch.__version__}
+    file = {
+        "models": models,
+        "machine": f"{platform.machine()}, one core",
+        "torch": torch.__version__,
+        "commit": commit(),
+    }
     write_text(PATH, json.dumps(file, indent=1) + "\n")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from pathlib import Path
 
+from benchmarks.commits import short
 from benchmarks.pruning.cells import average, measured, middle, told
 from benchmarks.pruning.paper import FASHION, PATTERNS, PRUNED, Pair, Row
 from benchmarks.pruning.study_tables import from_curves, honest, tallies, throughput
@@ -158,7 +159,7 @@ def origin(part: str, results: Path) -> str:
     """Where and with what it was measured."""
     file = load(part, results)
     commits = Counter(
-        recipe["commit"][:12]
+        short(recipe["commit"])
         for model in file["models"].values()
         for recipe in model.values()
         if isinstance(recipe, dict)

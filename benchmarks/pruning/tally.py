@@ -11,6 +11,7 @@ import argparse
 import json
 import platform
 import resource
+import sys
 import time
 from collections.abc import Callable
 from itertools import cycle, islice
@@ -22,6 +23,10 @@ from torch import Tensor
 from fedmend.files import write_text
 from fedmend.pruning import MajorityVote, RankingVote, bits, ranks
 from fedmend.seeds import generator
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from benchmarks.commits import commit
 
 RESULTS = Path(__file__).parent / "results" / "tally.json"
 RATES = (0.3, 0.5, 0.7)
@@ -69,6 +74,7 @@ def main() -> None:
         "channels": options.channels,
         "machine": f"{platform.machine()}, one core",
         "torch": torch.__version__,
+        "commit": commit(),
     }
     for name, (make, ballots) in votes.items():
         rows = []

@@ -14,6 +14,7 @@ import argparse
 import json
 import multiprocessing
 import platform
+import sys
 import time
 from collections.abc import Callable
 from functools import cache, partial
@@ -31,6 +32,10 @@ from fedmend.local_training import LocalTraining
 from fedmend.models import build_model
 from fedmend.pixels import to_float
 from models import NETWORKS
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from benchmarks.commits import commit
 
 PATH = Path(__file__).parent / "results" / "throughput.json"
 IMAGES, BATCH, LR, FITS = 2000, 64, 0.05, 4
@@ -120,7 +125,7 @@ def main() -> None:
             for name in variants
         }
         print(network, rows[network], flush=True)
-    machine = {"machine": f"{platform.machine()}, 2 cores", "torch": torch.__version__}
+    machine = {"machine": f"{platform.machine()}, 2 cores", "torch": torch.__version__, "commit": commit()}
     file = {"repeats": options.repeats, "rows": rows} | machine
     write_text(PATH, json.dumps(file, indent=1) + "\n")
 

@@ -26,6 +26,10 @@ from fedmend.federation import DataConfig, FederationConfig, ModelConfig, Simula
 from fedmend.files import write_text
 from fedmend.local_training import LocalTraining
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from benchmarks.commits import commit
+
 HERE = Path(__file__).resolve().parent
 PATH = HERE / "results" / "engines.json"
 FLOWER = HERE.parent / "runs" / "flower-env"
@@ -122,6 +126,7 @@ def main() -> None:
                 {engine: line_of([*command, json.dumps(settings)]) for engine, command in ENGINES.items()}
             )
             machine = {"machine": f"{platform.machine()}, {os.cpu_count()} cores"}
+            turns[-1]["commit"] = commit()
             write_text(out, json.dumps(file | machine, indent=1) + "\n")
             print(f"{name}, turn {len(turns)}:", json.dumps(turns[-1]), flush=True)
         for engine in ENGINES:

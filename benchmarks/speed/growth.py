@@ -37,6 +37,10 @@ from fedmend.models import ResNet
 from fedmend.progress import silent
 from fedmend.seeds import generator
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from benchmarks.commits import commit
+
 HERE = Path(__file__).resolve().parent
 PATH = HERE / "results" / "growth.json"
 METHOD = "differential"
@@ -145,6 +149,7 @@ def main() -> None:
         "torch": torch.__version__,
         "repeats": options.repeats,
         "method": METHOD,
+        "commit": commit(),
     }
     write_text(PATH, json.dumps(file, indent=1) + "\n")
 

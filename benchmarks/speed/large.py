@@ -22,7 +22,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from commits import commit
 from large_networks import SIDE, ResNet50, ViTB16
 from torch import Tensor, nn
 from torch.nn.functional import interpolate, one_hot
@@ -31,6 +30,10 @@ from fedmend.detection import Case, Differential, differential_scan, scan
 from fedmend.files import write_text
 from fedmend.inference import batch_size_for
 from fedmend.model_cost import multiply_adds
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from benchmarks.commits import commit
 
 PATH = Path(__file__).resolve().parent / "results" / "large.json"
 NETWORKS: dict[str, tuple[type[ResNet50 | ViTB16], int]] = {

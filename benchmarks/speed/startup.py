@@ -21,7 +21,9 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from commits import commit
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from benchmarks.commits import commit
 
 BENCHMARKS = Path(__file__).resolve().parents[1]
 PATH = BENCHMARKS / "speed" / "results" / "startup.json"

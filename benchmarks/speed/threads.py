@@ -23,7 +23,6 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from commits import commit
 from startup import seconds
 
 from fedmend.checkpoints import save_state
@@ -31,6 +30,10 @@ from fedmend.data import load_images
 from fedmend.files import write_text
 from fedmend.local_training import LocalTraining
 from fedmend.models import build_model
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from benchmarks.commits import commit
 
 ROOT = Path(__file__).resolve().parents[2]
 PATH = Path(__file__).resolve().parent / "results" / "threads.json"

@@ -20,7 +20,6 @@ import json
 import multiprocessing
 import os
 import platform
-import subprocess
 import sys
 import time
 import traceback
@@ -44,6 +43,10 @@ from fedmend.federation import patch_of
 from fedmend.files import write_text
 from fedmend.goals import NOT_ATTACKED, targets_of
 from fedmend.triggers import Patch
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from benchmarks.commits import commit
 
 MASK_LEVEL = 0.3
 PAPER = {"mnist": "mnist", "fashion-mnist": "mnist", "cifar10": "cifar10", "gtsrb": "gtsrb"}
@@ -190,22 +193,11 @@ def in_turns(chosen: list[Item]) -> list[Item]:
 
 
 def provenance(workers: int, device: str) -> dict[str, str]:
-    """What else a line holds: the commit, with a plus if the source has changes, torch and the machine."""
+    """What else a line holds: the commit, torch and the machine."""
     machine = f"{os.cpu_count()} cores, {platform.machine()}, {workers} scans at a time"
     if device != "cpu":
         machine = f"{torch.cuda.get_device_name()}, {workers} scans at a time"
-    told = {"torch": torch.__version__, "machine": machine}
-    if commit := os.environ.get("COMMIT"):
-        return {"commit": commit} | told
-    here = Path(__file__).parent
-    commit, changes = (
-        subprocess.run(["git", *command], capture_output=True, text=True, cwd=here, check=True).stdout.strip()
-        for command in (
-            ["rev-parse", "--short=12", "HEAD"],
-            ["status", "--porcelain", "../../src/**/*.py", "ablations.py"],
-        )
-    )
-    return {"commit": commit + "+" * bool(changes)} | told
+    return {"commit": commit(), "torch": torch.__version__, "machine": machine}
 
 
 def count_items() -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,6 +21,10 @@ from load import RUNS, Item, items
 from torch import Tensor, nn
 
 from fedmend.detection import DETECTORS, Case, scan
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from benchmarks.commits import commit
 
 PATH = RUNS / "evasion.jsonl"
 PER_CLASS = 3
@@ -198,7 +203,7 @@ def main() -> None:
                         if (cell, item.name, name, method, seed) not in done:
                             line = scanned(item, name, method, seed)
                             with options.path.open("a", encoding="utf-8") as file:
-                                file.write(json.dumps(line) + "\n")
+                                file.write(json.dumps(line | {"commit": commit()}) + "\n")
                             print(*(line[key] for key in (*keys, "verdict")), flush=True)
 
 

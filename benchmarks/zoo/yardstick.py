@@ -23,13 +23,17 @@ from typing import Any
 
 import torch
 from cells import CELLS
-from evaluate import images_per_class, in_turns, provenance, wanted
+from evaluate import images_per_class, in_turns, wanted
 from load import RUNS, Item, items
 from safetensors.torch import save_file
 
 from fedmend import Case, scan
 from fedmend.detection import Differential
 from fedmend.files import write_text
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from benchmarks.commits import commit
 
 HERE = Path(__file__).resolve().parent
 PATH = HERE / "results" / "yardstick.json"
@@ -106,7 +110,7 @@ def compare(item: Item, seed: int) -> dict[str, Any]:
     times = ", ".join(f"{name} {each['verdict']} {each['seconds']:.1f} s" for name, each in found.items())
     print(f"{item.cell} {item.name} seed {seed}: {times}, {ratio:.1f} times", flush=True)
     told = {"cell": item.cell, "name": item.name, "seed": seed, "want": wanted(item)}
-    return told | found | {"commit": provenance(1, "cpu")["commit"]}
+    return told | found | {"commit": commit()}
 
 
 def timed(split: str) -> list[tuple[Item, int]]:
