@@ -86,6 +86,18 @@ def strays(scan: Scan) -> int:
     return sum(target not in planted for _, target, _ in scan["found"])
 
 
+def is_narrowed(scan: Scan) -> bool:
+    """Whether the target of a backdoor for all classes was named for single source classes alone."""
+    if scan["verdict"] != "backdoored":
+        return False
+    named = [
+        {source for source, target, _ in scan["found"] if target == wanted}
+        for planted, wanted in scan["want"]
+        if planted is None
+    ]
+    return any(sources and None not in sources for sources in named)
+
+
 def leads(scan: Scan) -> dict[str, float]:
     """The lead of each family that was searched."""
     return {

@@ -26,6 +26,7 @@ from benchmarks.zoo.scans import (
     hits,
     is_backdoored,
     is_named,
+    is_narrowed,
     is_right,
     load,
     path_of,
@@ -85,7 +86,9 @@ def origin(scans: Sequence[Scan]) -> str:
 def attacked(scans: Sequence[Scan]) -> str:
     """A row a family."""
     head = ("Family", "ASR", "found, target named", "every target named", '"clean"', "inconclusive")
-    rows: list[tuple[str, ...]] = [(*head, "other targets named", "IoU of patches", "time")]
+    rows: list[tuple[str, ...]] = [
+        (*head, "other targets named", "of all, named as of one source", "IoU of patches", "time")
+    ]
     groups = by(scans, "family")
     named = [(family, groups[(family,)]) for family in FAMILIES if (family,) in groups]
     for family, own in [*named, ("all", list(scans))]:
@@ -99,6 +102,7 @@ def attacked(scans: Sequence[Scan]) -> str:
                 rate(count(own, "clean"), len(own)),
                 rate(count(own, "inconclusive"), len(own)),
                 f"{sum(strays(scan) > 0 for scan in own)} of {len(own)}",
+                f"{sum(map(is_narrowed, own))} of {len(own)}",
                 f"{median(ious):.2f} (n {len(ious)})" if ious else NONE,
                 f"{median(scan['seconds'] for scan in own):.1f} s",
             )
@@ -107,7 +111,7 @@ def attacked(scans: Sequence[Scan]) -> str:
         "ASR: median, least and greatest. IoU: median over the planted patches that were found. Times: medians of one "
         "thread. In brackets: exact 95 % intervals (Clopper and Pearson)."
     )
-    return f"{markdown(rows, right=' r    rrr')}\n\n{told}"
+    return f"{markdown(rows, right=' r    rrrr')}\n\n{told}"
 
 
 def crossed(scans: Sequence[Scan], rule: Callable[[Scan], bool]) -> str:

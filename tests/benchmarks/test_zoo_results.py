@@ -8,7 +8,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks" / "zoo"))
 
 from benchmarks.zoo.figures import area, curve
-from benchmarks.zoo.scans import hits, is_named, is_right, lead, rate, strays
+from benchmarks.zoo.scans import hits, is_named, is_narrowed, is_right, lead, rate, strays
 from benchmarks.zoo.tables import tables
 from benchmarks.zoo.targets import RATIOS, agreeing, targets
 from calibrate import calibration, shares
@@ -84,6 +84,24 @@ def test_right_is_a_named_target_or_a_clean_model_called_clean() -> None:
     assert is_right(honest("a"))
     assert not is_right(honest("a", verdict="inconclusive"))
     assert strays(scan(found=[[None, 4, 0.9], [None, 3, 0.9]])) == 1
+
+
+@pytest.mark.parametrize(
+    ("want", "found", "expected"),
+    [
+        ([[None, 4]], [[3, 4]], True),
+        ([[None, 4]], [[3, 4], [None, 4]], False),
+        ([[None, 4]], [[3, 5]], False),  # not found at all
+        ([[3, 4]], [[3, 4]], False),
+        ([[None, 4], [None, 5]], [[None, 4], [3, 5]], True),
+    ],
+)
+def test_a_backdoor_for_all_classes_may_be_named_as_one_of_a_source_class(
+    want: list[list[int | None]], found: list[list[int | None]], expected: bool
+) -> None:
+    one = scan(want=want, found=[[*each, 0.9] for each in found])
+    assert is_narrowed(one) is expected
+    assert not is_narrowed(one | {"verdict": "inconclusive"})
 
 
 def test_the_lead_is_the_largest_in_units_of_its_limit_and_leaves_out_that_in_both_models() -> None:
