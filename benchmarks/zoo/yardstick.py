@@ -116,8 +116,8 @@ def compare(item: Item, seed: int) -> dict[str, Any]:
 def timed(split: str) -> list[tuple[Item, int]]:
     """The models of the comparison of times, with their seeds."""
     chosen = []
-    for cell in TIMED:
-        for kind, family in TIMED_MODELS:
+    for kind, family in TIMED_MODELS:
+        for cell in TIMED:
             chosen += [item for item in items(split, cell, kind) if item.family == family][:1]
     return [(item, seed) for seed in range(REPEATS) for item in chosen]
 
