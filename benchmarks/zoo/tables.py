@@ -14,6 +14,7 @@ from statistics import median
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from benchmarks.results import markdown, table
+from benchmarks.zoo import repair_results
 from benchmarks.zoo.more_tables import ablations, peers, yardstick
 from benchmarks.zoo.scans import (
     DEFAULT,
@@ -64,6 +65,7 @@ def tables(results: Path = RESULTS, split: str = "test") -> str:
         times(scans),
         *figure(split),
         *seeds(every),
+        *repair_results.table(results),
         *both(load(path_of(split, DEFAULT, EFFORT, both=True, results=results), seed=0)),
         *peers(split, results),
         *yardstick(results),

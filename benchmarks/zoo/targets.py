@@ -10,6 +10,7 @@ from statistics import median
 from typing import Any
 
 from benchmarks.results import Target, judge, proportion
+from benchmarks.zoo import repair_results
 from benchmarks.zoo.scans import (
     DEFAULT,
     EFFORT,
@@ -50,6 +51,7 @@ def targets(results: Path = RESULTS, others: Path = BENCHMARKS) -> list[Target]:
         *times(results),
         growth(others),
         agreement(scans, models),
+        *repair_results.targets(results, of_plan(plan, "backdoored")),
         at_most("both models backdoored, called clean", both, plan.get("both", 0), "clean", 0.05),
         earlier(others),
     ]
