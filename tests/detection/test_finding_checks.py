@@ -82,8 +82,8 @@ def test_what_can_be_used_passes(good: Finding) -> None:
         (measured(value=70.0), r'measures\[1\].value must be in \[0, 1\] on the scale "fraction"; got 70'),
         (targeted(target=4), r"targets\[0\].target must be a class from 0 to 3, an int; got 4"),
         (targeted(target=torch.tensor(1)), r"an int; got a Tensor: use int\("),
-        (targeted(success=50.0), r"success must be a fraction in \[0, 1\]; got 50"),
-        (targeted(success=NAN), r"success must be a fraction in \[0, 1\]"),
+        (targeted(success=50.0), r"success must be a fraction in \[0, 1\], or NaN; got 50"),
+        (finding(poisoned=[1]), "poisoned must be a tuple"),
         (targeted(sources=[1]), "sources must be a tuple"),
         (targeted(sources=(1, 9)), r"sources\[1\] must be a class from 0 to 3"),
         (

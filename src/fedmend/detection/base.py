@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from functools import cached_property
@@ -55,6 +55,12 @@ class Case:
     def __post_init__(self) -> None:
         if self.class_names is not None:
             object.__setattr__(self, "class_names", tuple(printable(str(name)) for name in self.class_names))
+
+    @property
+    def lacks(self) -> frozenset[Need]:
+        """What a detector may need and this case doesn't have."""
+        has = {Need.REFERENCE: self.reference, Need.IMAGES: self.images, Need.LABELS: self.labels}
+        return frozenset(need for need, given in has.items() if given is None)
 
     @property
     def device(self) -> torch.device:
@@ -131,7 +137,8 @@ class Target:
 
     Attributes:
         target: the class.
-        success: fraction, in [0, 1], of the sources' images that the suspect sends there.
+        success: fraction, in [0, 1], of the sources' images that the suspect sends there; NaN if the method names a
+            class without a way to send images there.
         sources: the classes whose images are sent there; empty for all others.
         trigger: the recovered patch or addition, on the CPU, or None if the method recovers none.
         variants: further triggers that work, on the CPU, which a repair should unlearn, too.
@@ -188,6 +195,7 @@ class Finding:
         seconds: how long it took. A scan fills it in for a method that leaves it out.
         p_value: how often an honest model would look at least as suspicious, in (0, 1]; None if that isn't known.
         coverage: which families of backdoors were searched for, and which were not; empty for a method that has none.
+        poisoned: the images, by their numbers in the case from 0, that a method which judges images calls poisoned.
     """
 
     __pydantic_config__ = STRICT
@@ -207,6 +215,7 @@ class Finding:
     seconds: float = 0.0
     p_value: float | None = None
     coverage: tuple[Covered, ...] = ()
+    poisoned: tuple[int, ...] = ()
 
 
 class Detector(Protocol):
@@ -229,6 +238,11 @@ class Detector(Protocol):
             progress: called as ``progress(stage, done, total)``.
         """
         ...
+
+
+def in_words(needs: Collection[Need]) -> str:
+    """What is needed, as "a clean reference model and clean images"."""
+    return " and ".join(need.value for need in Need if need in needs)
 
 
 def measured(finding: Finding, key: str) -> Measure | None:

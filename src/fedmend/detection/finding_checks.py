@@ -49,6 +49,7 @@ def _problems(finding: Finding, classes: int | None) -> Iterator[str]:
     yield from _tuple_of(float, "loss_curve", finding.loss_curve)
     yield from _number("seconds", finding.seconds)
     yield from _tuple_of(Covered, "coverage", finding.coverage)
+    yield from _tuple_of(int, "poisoned", finding.poisoned)
     if finding.p_value is not None:
         yield from _number("p_value", finding.p_value)
         if not 0 <= finding.p_value <= 1:
@@ -73,8 +74,8 @@ def _measure(where: str, measure: Measure) -> Iterator[str]:
 def _target(where: str, target: Target, classes: int | None) -> Iterator[str]:
     yield from _class(f"{where}.target", target.target, classes)
     yield from _number(f"{where}.success", target.success)
-    if not 0 <= target.success <= 1:
-        yield f"{where}.success must be a fraction in [0, 1]; got {target.success}"
+    if not (0 <= target.success <= 1 or math.isnan(target.success)):
+        yield f"{where}.success must be a fraction in [0, 1], or NaN; got {target.success}"
     yield from _tuple_of(int, f"{where}.sources", target.sources)
     for index, source in enumerate(target.sources):
         yield from _class(f"{where}.sources[{index}]", source, classes)
