@@ -17,7 +17,7 @@ def tables(results: Path = RESULTS) -> str:
     if not lines:
         return "**Not measured yet.**"
     rows: list[tuple[str, ...]] = [
-        ("Repair", "Models", "Released", "ASR, mean (largest)", "Accuracy lost, points", "Time, s")
+        ("Repair", "Models", "Released", "ASR, mean (largest)", "Accuracy lost, points", "CPU time, s")
     ]
     rows += [_summary(name, each) for name, each in lines.items()]
     models = list(dict.fromkeys(_model(line) for each in lines.values() for line in each))

@@ -121,7 +121,8 @@ def neuron_norms(parameter: Tensor) -> Tensor:
     values = parameter.detach()
     if values.ndim < 2:
         return values.abs()
-    return values.flatten(1).norm(dim=1).view(-1, *[1] * (values.ndim - 1))
+    norms: Tensor = torch.linalg.vector_norm(values.flatten(1), dim=1)
+    return norms.view(-1, *[1] * (values.ndim - 1))
 
 
 def _gradients(

@@ -120,8 +120,8 @@ class AdversarialUnlearning:
             return cross_entropy(model(pixels + shift), labels)
 
         def outer(shift: Tensor) -> Tensor:
-            clean = self.clean_weight * cross_entropy(model(pixels.clone()), labels)
-            return clean + (1 - self.clean_weight) * attacked(shift)
+            clean = cross_entropy(model(pixels.clone()), labels)
+            return self.clean_weight * clean + (1 - self.clean_weight) * attacked(shift)
 
         def ascent(shift: Tensor) -> Tensor:
             (gradient,) = torch.autograd.grad(attacked(shift), shift, create_graph=True)
@@ -132,8 +132,9 @@ class AdversarialUnlearning:
 
 def ascended(delta: Tensor, gradient: Tensor, step: float, radius: float) -> Tensor:
     """A step of length ``step`` along the gradient, projected onto the L2 ball of this radius."""
-    moved = delta + step * gradient / gradient.norm().clamp_min(1e-12)
-    return moved * (radius / moved.norm().clamp_min(1e-12)).clamp(max=1)
+    moved = delta + step * gradient / torch.linalg.vector_norm(gradient).clamp_min(1e-12)
+    shrunk: Tensor = moved * (radius / torch.linalg.vector_norm(moved).clamp_min(1e-12)).clamp(max=1)
+    return shrunk
 
 
 def hypergradient(
