@@ -1,3 +1,4 @@
+from collections.abc import Sequence
 from copy import deepcopy
 
 import pytest
@@ -7,7 +8,7 @@ from torch import Tensor, nn
 from fedmend.errors import ModelError
 from fedmend.parameters import flatten
 from fedmend.repairs import AdversarialNeuronPruning, Context
-from fedmend.repairs.anp import Channels, MaskedModel, masked_channels, worst_shifts
+from fedmend.repairs.anp import Channels, MaskedModel, Shifts, masked_channels, shift_gradients
 from fedmend.repairs.repair_report import NeuronDetails
 
 PIXELS = torch.rand(6, 1, 4, 4, generator=torch.Generator().manual_seed(0))
@@ -72,12 +73,28 @@ def test_masks_and_perturbations_by_hand() -> None:
     assert torch.allclose(changed["0.bias"], torch.tensor([0.7, -1.0]))
 
 
-def test_the_worst_perturbation_has_the_signs_of_the_gradient() -> None:
+def test_the_gradient_at_the_perturbations_by_hand() -> None:
     delta, xi = (torch.zeros(3, requires_grad=True) for _ in range(2))
+    other = torch.zeros(2, requires_grad=True)
     loss = 3 * delta[0] - 0.01 * delta[1] + 2 * xi[2]
-    ((first, second),) = worst_shifts(loss, [(delta, xi)], epsilon=0.4)
-    assert torch.allclose(first, torch.tensor([0.4, -0.4, 0.0]))
-    assert torch.allclose(second, torch.tensor([0.0, 0.0, 0.4]))
+    (first, second), unused = shift_gradients(loss, [(delta, xi), (other, other)])
+    assert torch.allclose(first, torch.tensor([3.0, -0.01, 0.0]))
+    assert torch.allclose(second, torch.tensor([0.0, 0.0, 2.0]))
+    assert not bool(torch.cat(unused).any())
+
+
+def test_one_step_of_the_masks_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A loss of (m + delta)^2 + xi has the gradients 2 and, at delta = epsilon, 2 (1 + epsilon), whatever xi adds."""
+
+    def loss(_: MaskedModel, masks: Sequence[Tensor], shifts: Shifts, *__: Tensor) -> Tensor:
+        ((delta, xi),) = shifts
+        return (masks[0] + delta).square().sum() + xi.sum()
+
+    monkeypatch.setattr(MaskedModel, "loss", loss)
+    masked = MaskedModel(plain(), masked_channels(plain(), PIXELS))
+    method = AdversarialNeuronPruning(epsilon=0.4, alpha=0.2, steps=1, lr=0.1)
+    (mask,) = method.masks(masked, PIXELS, LABELS, Context())
+    assert torch.allclose(mask, torch.full((2,), 1 - 0.1 * (0.2 * 2 + 0.8 * 2.8)))
 
 
 def test_channels_below_the_threshold_lose_their_weights_and_keep_their_bias(

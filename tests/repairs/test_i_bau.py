@@ -87,7 +87,7 @@ def test_unlearning_weakens_it() -> None:
     method = AdversarialUnlearning(strength=0.2, batch_size=4, rounds=3, lr=0.5)
     candidate = method(Corner(), (), Context(images=images, labels=labels))
     assert isinstance(candidate.model, Corner)
-    assert float(candidate.model.weight) < 7
+    assert candidate.model.weight.item() < 7
     assert (candidate.details.steps, candidate.details.images) == (6, 8)  # type: ignore[union-attr]
 
 

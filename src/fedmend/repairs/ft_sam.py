@@ -41,7 +41,7 @@ class SharpnessAwareTuning:
         ConfigError: a setting is out of range.
     """
 
-    rho: Positive = 0.5
+    rho: Positive = 0.3
     epochs: Count = 20
     batch_size: Count = 32
     lr: Positive = 0.01
