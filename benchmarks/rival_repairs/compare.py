@@ -78,7 +78,7 @@ class Remembering:
     needs = Differential.needs
 
     def __init__(self) -> None:
-        self.detector = Differential(control=False)  # as the gate has it
+        self.detector = Differential()
         self.found: dict[bytes, Finding] = {}
 
     def __call__(self, case: Case, rng: torch.Generator, progress: Progress) -> Finding:

@@ -1,5 +1,3 @@
-import math
-
 import pytest
 import torch
 from torch import Tensor, nn
@@ -89,7 +87,3 @@ def test_unlearning_weakens_it() -> None:
     assert isinstance(candidate.model, Corner)
     assert candidate.model.weight.item() < 7
     assert (candidate.details.steps, candidate.details.images) == (6, 8)  # type: ignore[union-attr]
-
-
-def test_the_bound_of_the_paper_is_the_default_for_images_of_cifar() -> None:
-    assert AdversarialUnlearning().strength * math.sqrt(3 * 32 * 32) == pytest.approx(10, rel=0.01)

@@ -28,7 +28,8 @@ class AdversarialUnlearning:
     round first finds delta by projected gradient ascent. Then steps on theta follow the implicit hypergradient, which
     allows for delta's dependence on theta (see :func:`hypergradient`).
 
-    Deviations: the bound is a root mean square, so that it suits images of any size; the ascent's gradients are
+    Deviations: the bound is a root mean square, so that it suits images of any size, and smaller than the paper's, as is
+    the learning rate, since small networks lose their accuracy otherwise; the ascent's gradients are
     normalised, since a confident model's are tiny; the outer loss also has clean images, to keep the accuracy.
     BatchNorm keeps its statistics, and dropout is off.
 
@@ -46,14 +47,14 @@ class AdversarialUnlearning:
     """
 
     rounds: Count = 5
-    strength: Positive = 0.18
+    strength: Positive = 0.1
     ascent_steps: Count = 20
     ascent_rate: Positive = 0.2
     iterations: Natural = 5
     contraction: Positive = 0.1
     clean_weight: Fraction = 0.5
     batch_size: Count = 64
-    lr: Positive = 0.001
+    lr: Positive = 0.0005
 
     trigger_use: ClassVar[TriggerUse] = "none"
 
