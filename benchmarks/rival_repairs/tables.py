@@ -6,7 +6,7 @@ from pathlib import Path
 from statistics import mean, median
 
 from benchmarks.results import markdown
-from benchmarks.rival_repairs.targets import RESULTS, Line, left, load, lost
+from benchmarks.rival_repairs.targets import METHODS, MODELS, RESULTS, Line, left, load, lost
 
 NONE = "–"
 
@@ -20,13 +20,22 @@ def tables(results: Path = RESULTS) -> str:
         ("Repair", "Models", "Released", "ASR, mean (largest)", "Accuracy lost, points", "CPU time, s")
     ]
     rows += [_summary(name, each) for name, each in lines.items()]
+    count, planned = sum(map(len, lines.values())), METHODS * MODELS
+    missing = [f"**Incomplete: {count} of {planned} pairs of a repair and a model are measured.**"]
     models = list(dict.fromkeys(_model(line) for each in lines.values() for line in each))
     detail: list[tuple[str, ...]] = [("Repair", *models)]
     detail += [
         (name, *(next((_cell(line) for line in each if _model(line) == model), NONE) for model in models))
         for name, each in lines.items()
     ]
-    return "\n\n".join([markdown(rows, right="lrrrrr"), _origin(lines), markdown(detail)])
+    return "\n\n".join(
+        [
+            *(missing if count < planned else []),
+            markdown(rows, right="lrrrrr"),
+            _origin(lines),
+            markdown(detail),
+        ]
+    )
 
 
 def _summary(name: str, lines: list[Line]) -> tuple[str, ...]:
@@ -46,7 +55,8 @@ def _cell(line: Line) -> str:
     """ASR before and after, the change of the accuracy in points, and the outcome."""
     before = max(line["asr"]["suspect"])
     after = f"{before:.0%} → {left(line):.1%}".replace("%", " %")
-    return f"{after}, {-100 * lost(line):+.1f}, {line['outcome']}"
+    change = round(-100 * lost(line), 1) + 0.0  # never -0.0
+    return f"{after}, {change:+.1f}, {line['outcome']}"
 
 
 def _model(line: Line) -> str:

@@ -13,6 +13,7 @@ from benchmarks.results import Target, judge
 RESULTS = Path(__file__).resolve().parent / "results"
 OURS = "unlearn"
 MODELS = 6
+METHODS = 10
 MOST_LOST = 0.02
 
 Line = dict[str, Any]

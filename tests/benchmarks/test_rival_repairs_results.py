@@ -58,6 +58,7 @@ def test_where_nothing_was_tried_the_suspect_is_what_is_left() -> None:
 def test_the_tables(tmp_path: Path) -> None:
     lines = [line("anp", 3, 0.5), line("anp", 8, 0.1, 0.88, outcome="failed"), line("ft-sam", 3, 0.0)]
     text = tables(written(tmp_path, lines))
+    assert text.startswith("**Incomplete: 3 of 60 pairs")
     assert "| anp | 2 | 1 | 30.0 % (50.0 %) | 5.5 (10.0) | 2.0 |" in text
     assert "| anp | 90 % → 50.0 %, -1.0, repaired | 90 % → 10.0 %, -10.0, failed |" in text
     assert "| ft-sam | 90 % → 0.0 %, -1.0, repaired | – |" in text
