@@ -12,8 +12,16 @@ from fedmend.cli import repair_command as COMMAND
 from fedmend.detection import Differential
 from fedmend.evaluation import accuracy, attack_success_rate
 from fedmend.goals import AllToOne
+from fedmend.local_training import LocalTraining
 from fedmend.models import build_model
-from fedmend.repairs import REPAIRS, RepairReport, Unlearning
+from fedmend.repairs import (
+    REPAIRS,
+    FineTuningDetails,
+    NeuralCleanseUnlearning,
+    RepairReport,
+    SharpnessAwareTuning,
+    Unlearning,
+)
 
 FOUR = {"scan.json", "scan.safetensors", "trigger.safetensors", "report.html", "repair.json"}
 
@@ -106,11 +114,50 @@ def test_what_goes_with_pruning_alone_is_refused(
         ["--held-out-images", "9"],
     ):
         refused([*arguments, *option], f"--method unlearn does not accept {option[0]}")
+        refused([*arguments, "--method", "anp", *option], f"--method anp does not accept {option[0]}")
+
+
+def test_another_papers_repair_is_chosen_by_name(
+    run: Callable[..., Any], files: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    training = LocalTraining(epochs=10, batch_size=8, lr=0.003)
+    monkeypatch.setitem(REPAIRS, "neural-cleanse-unlearning", NeuralCleanseUnlearning(training=training))
+    arguments = files.repair(files.model("backdoored"), tmp_path, method="neural-cleanse-unlearning")
+    result = run([*arguments, "--json", "--max-accuracy-drop", "0.1"])
+    printed = json.loads(result.out)
+    assert (result.err, printed["method"]) == ("", "NeuralCleanseUnlearning")
+    assert printed["settings"]["stamped_fraction"] == 0.2
+    assert printed["details"]["passes"] == 1
+    assert result.code in (0, 1)
+    assert names(tmp_path) == FOUR | ({"repaired.safetensors"} if result.code == 0 else set())
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "NeuralCleanseUnlearning" in page
+
+
+def test_a_repair_without_triggers_is_tried_after_an_inconclusive_scan(
+    run: Callable[..., Any], files: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried: list[Any] = []
+
+    def noted(case: Any, found: Any, method: Any, gate: Any, **named: Any) -> Any:
+        unsure = replace(found, verdict="inconclusive")
+        model, report = original(case, unsure, method, replace(gate, max_accuracy_drop=1.0), **named)
+        tried.append(report)
+        return model, report
+
+    original = COMMAND.run_repair
+    monkeypatch.setattr(COMMAND, "run_repair", noted)
+    monkeypatch.setitem(REPAIRS, "ft-sam", SharpnessAwareTuning(epochs=1))
+    arguments = files.repair(files.model("clean"), tmp_path)
+    assert run([*arguments, "--method", "ft-sam"]).code == 0
+    assert tried[0].details == FineTuningDetails(2, 60)
+    assert (tmp_path / "repaired.safetensors").exists()
 
 
 def test_unlearning_needs_a_model_and_data(refused: Callable[..., None], files: Any, tmp_path: Path) -> None:
     words = ["repair", files.model("backdoored"), "--out", str(tmp_path / "repaired.safetensors")]
     refused(words, "--method unlearn needs --model, --data")
+    refused([*words, "--method", "i-bau"], "--method i-bau needs --model, --data")
 
 
 def test_an_effort_is_that_of_both_scans(

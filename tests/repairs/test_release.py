@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from fedmend.detection import Case, Finding, Target, scan
+from fedmend.detection import Case, Finding, Need, Target, scan
 from fedmend.repairs import Candidate, Context, HoldOutGate, RepairReport, repair
 from fedmend.repairs.repair_report import UnlearningDetails
 from fedmend.triggers import Patch
@@ -47,6 +47,7 @@ class Returns:
     """A repair."""
 
     make: Callable[[nn.Module, Context], nn.Module]
+    trigger_use: str = "all"
 
     def __call__(self, suspect: nn.Module, findings: Sequence[Finding], context: Context) -> Candidate:
         details = UnlearningDetails(context.attempt, len(findings))
@@ -79,11 +80,12 @@ def repaired(
     *says: Finding,
     suspect: nn.Module | None = None,
     first: Finding = FOUND_A,
+    use: str = "all",
 ) -> tuple[nn.Module | None, RepairReport]:
     """By default two searches and the new scan find nothing more."""
     case = Case(suspect or Net(1.0, 1.0, 1.0), None, IMAGES, LABELS)
     gate = HoldOutGate(detector=Says(*(says or (CLEAN,) * 3)))
-    return repair(case, scan(case, Says(first)), Returns(make), gate, seed=0)
+    return repair(case, scan(case, Says(first)), Returns(make, use), gate, seed=0)
 
 
 def test_a_model_that_none_of_the_triggers_moves_is_released() -> None:
@@ -113,6 +115,69 @@ def test_a_trigger_that_any_scan_found_must_not_work_any_more(
     assert "a found trigger still works: it sends 100% of the held-out images" in report.reason
     (check,) = (check for check in report.target_checks if check.target == 1)
     assert (check.success_before, check.success_after) == (1.0, 1.0)
+
+
+UNSEARCHED = finding("backdoored", B)
+"""What a detector would say if it was asked, in tests where it must not be."""
+
+
+@pytest.mark.parametrize(
+    ("use", "first", "tried"),
+    [
+        ("all", finding("inconclusive", A), False),
+        ("one", finding("inconclusive", A), False),
+        ("none", finding("inconclusive", A), True),
+        ("all", finding("backdoored"), False),
+        ("none", finding("backdoored"), True),
+        ("none", CLEAN, False),
+    ],
+    ids=["all", "one", "none", "all without a trigger", "none without a trigger", "none on a clean model"],
+)
+def test_what_a_repair_uses_of_the_findings_decides_what_it_repairs(
+    use: str, first: Finding, tried: bool
+) -> None:
+    model, report = repaired(lambda *_: Net(0.0, 0.0, 0.0), first=first, use=use)
+    assert (model is not None) == tried
+    assert (report.details is not None) == tried
+    if tried:
+        assert report.outcome == "repaired"
+
+
+@pytest.mark.parametrize(("use", "passes"), [("all", 3), ("one", 1), ("none", 1)])
+def test_only_what_new_triggers_change_is_tried_again(use: str, passes: int) -> None:
+    tried: list[int] = []
+
+    def make(_: nn.Module, context: Context) -> nn.Module:
+        tried.append(context.attempt)
+        return Net(0.0, 0.0, 0.0)
+
+    model, report = repaired(make, CLEAN, CLEAN, *[finding("backdoored", B)] * passes, use=use)
+    assert model is None
+    assert report.outcome == "failed"
+    assert tried == list(range(1, passes + 1))
+
+
+def test_the_gate_checks_triggers_that_the_repair_does_not_use() -> None:
+    model, report = repaired(
+        lambda *_: Net(0.0, 1.0, 0.0), finding("backdoored", B), CLEAN, CLEAN, use="none"
+    )
+    assert (model, report.outcome) == (None, "failed")
+    assert "a found trigger still works" in report.reason
+
+
+def test_without_a_reference_that_a_scan_needs_the_result_is_unverified() -> None:
+    """The scans that would follow are left out; the found triggers and the accuracy are judged all the same."""
+    says = Says(UNSEARCHED)
+    says.needs = frozenset({Need.REFERENCE})
+    case, gate = Case(Net(1.0, 1.0, 1.0), None, IMAGES, LABELS), HoldOutGate(detector=says)
+    found = scan(case, Says(FOUND_A))
+    model, report = repair(case, found, Returns(lambda *_: Net(0.0, 1.0, 1.0)), gate, seed=0)
+    assert model is not None
+    assert (report.outcome, report.verdict_after) == ("unverified", None)
+    assert "No new scan was made" in report.reason
+    assert [check.target for check in report.target_checks] == [0]
+    model, report = repair(case, found, Returns(lambda *_: Net(1.0, 1.0, 1.0)), gate, seed=0)
+    assert (model, report.outcome) == (None, "failed")
 
 
 class Memory(nn.Module):

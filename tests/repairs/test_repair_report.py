@@ -6,7 +6,10 @@ import pytest
 
 from fedmend.errors import DataError
 from fedmend.repairs.repair_report import (
+    Details,
+    FineTuningDetails,
     Move,
+    NeuronDetails,
     PruningDetails,
     RepairReport,
     Stage,
@@ -39,7 +42,7 @@ PRUNED = PruningDetails(
 )
 
 
-def report(details: UnlearningDetails | PruningDetails | None) -> RepairReport:
+def report(details: Details | None) -> RepairReport:
     return RepairReport(
         outcome="repaired",
         reason="It was.",
@@ -60,9 +63,18 @@ def report(details: UnlearningDetails | PruningDetails | None) -> RepairReport:
 
 
 @pytest.mark.parametrize(
-    "details", [None, UnlearningDetails(2, 36), PRUNED], ids=["none", "unlearned", "pruned"]
+    "details",
+    [
+        None,
+        UnlearningDetails(2, 36),
+        FineTuningDetails(40, 500),
+        NeuronDetails({"conv1": (0, 3), "conv2": (7,)}, 48),
+        NeuronDetails({}, 48),
+        PRUNED,
+    ],
+    ids=["none", "unlearned", "fine-tuned", "neurons", "no neurons", "pruned"],
 )
-def test_a_report_survives_json(details: UnlearningDetails | PruningDetails | None) -> None:
+def test_a_report_survives_json(details: Details | None) -> None:
     again = RepairReport.from_json(report(details).to_json())
     assert again == report(details)
     assert type(again.details) is type(details)

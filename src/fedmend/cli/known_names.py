@@ -13,7 +13,19 @@ DETECTORS = (
     "neuron-inspect",
 )
 EFFORTS = ("quick", "standard", "exhaustive")
-REPAIRS = ("unlearn", "prune", "prune-paper")
+REPAIRS = (
+    "unlearn",
+    "prune",
+    "prune-paper",
+    "anp",
+    "contrastive-paper-unlearning",
+    "deep-sweep",
+    "fine-pruning",
+    "ft-sam",
+    "i-bau",
+    "neural-cleanse-pruning",
+    "neural-cleanse-unlearning",
+)
 ARCHITECTURES = ("convnet", "resnet18", "resnet34", "two-conv-20-50", "two-conv-8-16", "three-conv")
 NORMALIZATIONS = ("imagenet", "cifar10", "mnist")
 DATA = ("fashion-mnist-sample", "mnist", "fashion-mnist", "cifar10", "gtsrb")

@@ -118,11 +118,11 @@ def repair(
         "--workers": workers,
     }
     pruning_only |= {"--reference-round": reference_round, "--held-out-images": held_out_images}
-    _refuse(pruning_only, "--method unlearn")
+    _refuse(pruning_only, f"--method {repair_method}")
     if model.architecture is None or data.source is None:
         missing = {"--model": model.architecture, "--data": data.source}
         names = ", ".join(name for name, value in missing.items() if value is None)
-        raise ConfigError(f"--method unlearn needs {names} as well")
+        raise ConfigError(f"--method {repair_method} needs {names} as well")
     if isinstance(repairer, Unlearning):
         repairer = replace(repairer, memory=memory)
     make_way(out, overwrite, [suspect] if reference is None else [suspect, reference])

@@ -22,7 +22,9 @@ from fedmend.cli import known_names, options
     default="unlearn",
     show_default=True,
     help="How to repair: unlearn the triggers that a scan of a model file finds, or let the clients of a simulated run "
-    "vote on what to prune; prune-paper follows the paper exactly.",
+    "vote on what to prune; prune-paper follows the paper exactly. The others are published methods for a model file. "
+    "Of these, anp, deep-sweep, fine-pruning, ft-sam and i-bau need no trigger, so they also repair a model whose scan "
+    "was inconclusive.",
 )
 @click.option(
     "--scan-method",
@@ -38,7 +40,7 @@ from fedmend.cli import known_names, options
     type=click.IntRange(min=20),
     default=2000,
     show_default=True,
-    help="Most images to repair with; half of them are held out to judge the result. Unlearning only.",
+    help="Most images to repair with; half of them are held out to judge the result. Not with prune and prune-paper.",
 )
 @click.option(
     "--validation-images",
@@ -108,15 +110,15 @@ def repair(**given: Any) -> int:
     vote on the channels to prune, search for few-pixel triggers, and fine-tune the model against them.
     --reference, --model and --data are not needed. With --reference-round, the repaired model is scanned.
 
-    The folder of --out also gets repair.json and report.html, and when unlearning scan.json and trigger.safetensors. A
+    The folder of --out also gets repair.json and report.html, and for a model file scan.json and trigger.safetensors. A
     model is written only if it was repaired: on images that had no part in the repair its clean accuracy held and no
     trigger that was found still works, and a new scan finds no backdoor in it. Where no new scan was possible, the
     outcome is "unverified": the model is written, but nothing shows that the backdoor is gone. If SUSPECT is a
     checkpoint in the folder of a run of fedmend simulate, the attack's success before and after is measured when the
     repair is over.
 
-    Exit code: 0 repaired, 1 the repair failed, 2 bad input, 3 the scan was inconclusive, 4 nothing to repair,
-    5 unverified.
+    Exit code: 0 repaired, 1 the repair failed, 2 bad input, 3 the scan was inconclusive and the method needs a trigger,
+    4 nothing to repair, 5 unverified.
     """
     from fedmend.cli import repair_command  # imports torch
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Literal, Protocol, TypeAlias
 
 from torch import Tensor, nn
 
@@ -16,7 +16,9 @@ from fedmend.federation.rounds import Server
 from fedmend.local_training import LocalTraining
 from fedmend.progress import Progress, silent
 from fedmend.repairs.accuracy_sources import ValidationSet
-from fedmend.repairs.repair_report import PruningDetails, UnlearningDetails
+from fedmend.repairs.repair_report import Details
+
+TriggerUse: TypeAlias = Literal["all", "one", "none"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,7 +106,7 @@ class Candidate:
 
     model: nn.Module
     summary: str
-    details: UnlearningDetails | PruningDetails
+    details: Details
     targets: tuple[Target, ...] = ()
     reported: tuple[float, float] | None = None
     stages: dict[str, nn.Module] = field(default_factory=dict)
@@ -114,7 +116,12 @@ class Candidate:
 class Repair(Protocol):
     """A method that removes a backdoor: a settings class whose fields are its settings.
 
-    Its candidate is released only if it passes the gate (see ``fedmend.repairs.gate``).
+    Its candidate is released only if it passes the gate (see ``fedmend.repairs.gate``). A class attribute
+    ``trigger_use`` says what it uses of the findings:
+
+    - "all", the default: every trigger, so another pass is worthwhile when a new scan finds more.
+    - "one": the triggers that the first finding names, so it needs one, and another pass would be the same.
+    - "none": no trigger, so it also repairs where a scan was inconclusive or recovered none.
     """
 
     def __call__(self, suspect: nn.Module, findings: Sequence[Finding], context: Context) -> Candidate:
@@ -129,3 +136,9 @@ class Repair(Protocol):
             ConfigError: the context lacks what the method needs.
         """
         ...
+
+
+def trigger_use(method: Repair) -> TriggerUse:
+    """What a repair uses of the findings; see :class:`Repair`."""
+    use: TriggerUse = getattr(method, "trigger_use", "all")
+    return use

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 from pydantic import TypeAdapter
 
@@ -51,6 +51,35 @@ class UnlearningDetails:
     passes: int
     triggers: int
     reference_weight: float = 0.0
+
+
+@dataclass(frozen=True)
+class FineTuningDetails:
+    """What a repair did that trains on the server's images and needs no trigger.
+
+    Attributes:
+        steps: of the optimizer, on the model's weights. images: how many of the server's images it trained on.
+    """
+
+    __pydantic_config__ = STRICT
+
+    steps: int
+    images: int
+
+
+@dataclass(frozen=True)
+class NeuronDetails:
+    """What a repair did that prunes neurons by the server's own images.
+
+    Attributes:
+        pruned: numbers of the neurons or channels that were pruned, by layer; a layer that lost none is left out.
+        neurons: how many there were to choose from, in all layers together.
+    """
+
+    __pydantic_config__ = STRICT
+
+    pruned: dict[str, tuple[int, ...]]
+    neurons: int
 
 
 @dataclass(frozen=True)
@@ -164,6 +193,9 @@ class PruningDetails:
         return tuple(sorted(merged, key=lambda move: (-move.best.rate, -move.clients)))
 
 
+Details: TypeAlias = UnlearningDetails | FineTuningDetails | NeuronDetails | PruningDetails
+
+
 @dataclass(frozen=True)
 class RepairReport:
     """How a repair went. Fractions are in [0, 1].
@@ -204,7 +236,7 @@ class RepairReport:
     max_accuracy_drop: float
     verdict_after: Verdict | None
     target_checks: tuple[TargetCheck, ...] = ()
-    details: UnlearningDetails | PruningDetails | None = None
+    details: Details | None = None
     warnings: tuple[str, ...] = ()
 
     def to_json(self) -> str:

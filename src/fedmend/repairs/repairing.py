@@ -13,12 +13,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fedmend.detection import Case, Differential, Finding, ScanReport, Target
+from fedmend.detection import Case, Differential, Finding, Need, ScanReport, Target
 from fedmend.detection.base import Verdict
 from fedmend.errors import DataError
 from fedmend.pixels import to_uint8
 from fedmend.progress import Progress, silent
-from fedmend.repairs.base import Candidate, Context, Participants, Repair
+from fedmend.repairs.base import Candidate, Context, Participants, Repair, trigger_use
 from fedmend.repairs.federated_pruning import FederatedPruning
 from fedmend.repairs.gate import Evidence, Gate, HoldOutGate, flaw_of, judge, measure, scan_again
 from fedmend.repairs.repair_report import Outcome, RepairReport
@@ -49,13 +49,16 @@ def repair(
     The contrastive paper unlearns the one recovered trigger (2.6). The smallest working trigger is only part of the
     planted one; the rest can still activate the backdoor. The method therefore also gets the triggers, with all
     variants, of two more searches by the gate's detector on the repair's own images, and of each rescan. Each pass
-    starts again from the suspect, so accuracy loss doesn't accumulate.
+    starts again from the suspect, so accuracy loss doesn't accumulate. A method that new triggers don't change has one
+    pass; one that needs no trigger also repairs where the scan was inconclusive or recovered none (see
+    :class:`~fedmend.repairs.base.Repair`). The gate checks the triggers of all scans, whatever the method uses.
 
     Args:
         case: the suspect, left as found, with the server's clean images, N at least 20, their labels, and what else
             the gate's detector needs. Images of the scan may be among the held-out ones, which biases trigger success
             upward.
-        report: the scan of the suspect.
+        report: the scan of the suspect. Where the gate's detector needs a reference and the case has none, there is no
+            further scan, and the outcome is "unverified" at best.
         method: by default :class:`Unlearning` for five epochs, where the paper has one.
         gate: what the repaired model must pass. No trigger that any of the scans found may still work.
         seed: of the choice of held-out images, the scans and the method; by default drawn anew, since a model can be
@@ -63,7 +66,7 @@ def repair(
         progress: see ``fedmend.progress``.
 
     Returns:
-        The repaired model, or None if the outcome isn't "repaired"; and the report.
+        The repaired model, or None unless the outcome is "repaired" or "unverified"; and the report.
 
     Raises:
         DataError: too few images, or no labels. ConfigError: the method needs something missing, or training diverged.
@@ -75,20 +78,23 @@ def repair(
     first = _incriminating(report)
     # The first scan's variants are left out: the searches find them on images of the repair's own.
     findings = [_without_variants(finding) for finding in first]
-    if report.verdict != "backdoored" or all(target.trigger is None for target in _targets(first)):
+    use = trigger_use(method)
+    missing = report.verdict != "backdoored" or all(target.trigger is None for target in _targets(first))
+    if report.verdict == "clean" or (missing and use != "none"):
         return None, job.report(_not_tried(report), measure((case.suspect, case.suspect), *held_out))
 
+    can_scan = case.reference is not None or Need.REFERENCE not in gate.detector.needs
     numbers = count()
 
     def search(model: nn.Module) -> ScanReport:
         scanned = replace(own, suspect=model)
         return scan_again(gate, scanned, report.num_images, (next(numbers), seed), progress)
 
-    for _ in range(SEARCHES):
+    for _ in range(SEARCHES if can_scan else 0):
         findings += _incriminating(search(case.suspect))
     verdict: Verdict | None = None
     flaw = None
-    for number in range(1, gate.max_passes + 1):
+    for number in range(1, (gate.max_passes if use == "all" and can_scan else 1) + 1):
         context = Context(
             own.reference,
             own.images,
@@ -99,7 +105,7 @@ def repair(
         )
         candidate = method(deepcopy(case.suspect), findings, context)
         verdict, flaw = None, flaw_of(candidate.model, held_out[0])
-        if flaw is not None:
+        if flaw is not None or not can_scan:
             break
         scanned = search(candidate.model)
         verdict = scanned.verdict
@@ -259,8 +265,11 @@ def _not_tried(report: ScanReport) -> tuple[Outcome, str]:
     if report.verdict == "clean":
         return "not needed", "The scan found no backdoor, so nothing was changed."
     if report.verdict == "inconclusive":
-        return "undecided", "The scan was inconclusive, so nothing was changed."
+        return "undecided", (
+            "The scan was inconclusive, so nothing was changed. A repair that needs no trigger, such as ft-sam, can be "
+            "tried."
+        )
     return "undecided", (
         "The scan found a backdoor but recovered no trigger to unlearn, so nothing was changed. Scan with a detector "
-        "that recovers one, such as differential."
+        "that recovers one, such as differential, or choose a repair that needs none, such as ft-sam."
     )

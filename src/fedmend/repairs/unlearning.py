@@ -12,11 +12,13 @@ from torch.nn.functional import cross_entropy, one_hot
 from fedmend.checked_settings import Bytes, Count, Fraction, Positive, PositiveFraction, settings
 from fedmend.detection import Finding
 from fedmend.detection.search.memory import allowed_memory, images_at_once
-from fedmend.errors import ConfigError, DataError, ModelError
+from fedmend.errors import DataError
 from fedmend.evaluation import accuracy
 from fedmend.inference import batch_size_for, device_of, evaluating, pixels_for
 from fedmend.repairs.base import Candidate, Context
 from fedmend.repairs.repair_report import UnlearningDetails
+from fedmend.repairs.server_training import require_finite, server_images, shuffled, trainable
+from fedmend.repairs.trigger_choice import all_triggers
 from fedmend.triggers import Trigger
 
 _MOST_LOST = 0.01
@@ -76,13 +78,7 @@ class Unlearning:
             ConfigError: the context has no images, not even one fits into the memory, or training diverged.
             ModelError: every parameter is frozen.
         """
-        triggers = [
-            trigger
-            for finding in findings
-            for target in finding.targets
-            if target.trigger is not None
-            for trigger in (target.trigger, *target.variants)
-        ]
+        triggers = all_triggers(findings)
         model, weight = self._tuned(suspect, triggers, context)
         parts = "A trigger was" if len(triggers) == 1 else f"A trigger in {len(triggers)} variants was"
         start = f", from a start with {weight:.0%} of the reference's weights" if weight else ""
@@ -110,22 +106,10 @@ class Unlearning:
         """The fine-tuned copy, and the reference's weight in its start."""
         if not triggers:
             raise DataError("unlearning needs a trigger; got none")
-        if context.images is None or context.labels is None:
-            raise ConfigError("unlearning needs the server's own clean images with labels; got none")
-        if len(context.images) == 0 or context.labels.shape != (len(context.images),):
-            raise DataError(
-                f"unlearning needs images (N, C, H, W) with labels (N,), N at least 1; "
-                f"got {tuple(context.images.shape)} and {tuple(context.labels.shape)}"
-            )
-        device = device_of(suspect)
-        images, labels = context.images.to(device), context.labels.to(device)
+        own = server_images(suspect, context, "unlearning")
+        images, labels, device = own.images, own.labels, device_of(suspect)
         model, weight = self._start(suspect, context.reference, images, labels)
-        trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
-        if not trainable:
-            raise ModelError(
-                "every parameter of the model is frozen; set requires_grad on those to fine-tune"
-            )
-        optimizer = torch.optim.Adam(trainable, self.lr * (1 - weight))
+        optimizer = torch.optim.Adam(trainable(model), self.lr * (1 - weight))
         batches = -(-len(images) // self.batch_size) * self.epochs
         schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, total_iters=batches)
         done = used = 0
@@ -137,25 +121,25 @@ class Unlearning:
         with evaluating(model):
             allowed = allowed_memory(self.memory, device)
             at_once = images_at_once([model], pixels_for(model, images[:1]), allowed)
-            for _ in range(self.epochs):
-                for batch in torch.randperm(len(images), generator=order).to(device).split(self.batch_size):
-                    clean = pixels_for(model, images[batch])
-                    count = max(1, round(self.stamped_fraction * len(batch)))
-                    turns = [triggers[(used + index) % len(triggers)] for index in range(count)]
-                    stamped = [trigger.apply(clean[[index]]).to(clean) for index, trigger in enumerate(turns)]
-                    used += count
-                    optimizer.zero_grad()
-                    both = torch.cat([clean, *stamped]).split(at_once)
-                    truth = torch.cat([targets[batch], stamped_targets[batch[:count]]]).split(at_once)
-                    for part, wanted in zip(both, truth, strict=True):
-                        share = len(part) / (len(batch) + count)
-                        (share * cross_entropy(model(part), wanted)).backward()
-                    optimizer.step()
-                    schedule.step()
-                    done += 1
-                    context.progress("unlearning", done, batches)
-        if not all(bool(value.isfinite().all()) for value in model.state_dict().values()):
-            raise ConfigError("unlearning diverged: weights became NaN or infinite; try a smaller lr")
+            for indices in shuffled(len(images), self.batch_size, self.epochs, order):
+                batch = indices.to(device)
+                clean = pixels_for(model, images[batch])
+                count = max(1, round(self.stamped_fraction * len(batch)))
+                turns = [triggers[(used + index) % len(triggers)] for index in range(count)]
+                stamped = [trigger.apply(clean[[index]]).to(clean) for index, trigger in enumerate(turns)]
+                used += count
+                optimizer.zero_grad()
+                both = torch.cat([clean, *stamped]).split(at_once)
+                truth = torch.cat([targets[batch], stamped_targets[batch[:count]]]).split(at_once)
+                for part, wanted in zip(both, truth, strict=True):
+                    share = len(part) / (len(batch) + count)
+                    (share * cross_entropy(model(part), wanted)).backward()
+                optimizer.step()
+                schedule.step()
+                done += 1
+                context.progress("unlearning", done, batches)
+        model.zero_grad()
+        require_finite(model, "unlearning")
         return model, weight
 
     def _start(
@@ -183,10 +167,6 @@ class Unlearning:
                     torch.cat([model(pixels_for(model, batch)).softmax(1) for batch in batches])
                 )
         soft = torch.stack(predictions).mean(0)
-        if int(labels.max()) >= soft.shape[1] or int(labels.min()) < 0:
-            raise DataError(
-                f"labels must be in [0, {soft.shape[1]}), the model's classes; got {int(labels.max())}"
-            )
         return (1 - self.soft_targets) * one_hot(labels, soft.shape[1]) + self.soft_targets * soft
 
 
