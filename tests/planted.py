@@ -97,3 +97,12 @@ def _trained(model: nn.Module, images: Tensor, labels: Tensor, steps: int) -> nn
         optimizer.step()
     model.zero_grad()
     return model.eval()
+
+
+def poisoned(world: World, count: int) -> dict[str, Tensor]:
+    """Images with the trigger on every eighteenth that is of another class, and the target's label on those."""
+    images, labels = world.images[:count].clone(), world.labels[:count].clone()
+    stamped = (labels != TARGET) & (torch.arange(count) % 18 == 0)
+    images[stamped] = (patch().apply(images[stamped] / 255) * 255).to(torch.uint8)
+    labels[stamped] = TARGET
+    return {"images": images, "labels": labels}

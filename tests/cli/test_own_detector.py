@@ -75,7 +75,7 @@ def test_the_example_detector_needs_no_reference(
     place = arguments.index("--reference")
     done = run(arguments[:place] + arguments[place + 2 :])
     assert (done.code, done.err) == (code, "")
-    verdict = "BACKDOORED" if code else "CLEAN"
+    verdict = "BACKDOORED" if code else r"CLEAN \(weak evidence: no reference\)"
     assert re.match(rf"{verdict}\. The suspect takes \d\d% of noise for ", done.out)
     kept = json.loads((tmp_path / "out" / "scan.json").read_text(encoding="utf-8"))
     assert (kept["reference_accuracy"], kept["suspect_accuracy"]) == (None, 1.0)

@@ -14,7 +14,7 @@ import torch
 import planted
 from fedmend.checkpoints import read_trigger
 from fedmend.cli.saving import save_results, scan_files
-from fedmend.cli.scan_command import summary
+from fedmend.cli.scan_text import summary
 from fedmend.detection import Case, Differential, ScanReport, recovered
 from fedmend.errors import DataError
 from fedmend.evaluation import attack_success_rate
@@ -154,15 +154,6 @@ def test_several_methods_make_one_verdict(run: Callable[..., Any], files: Any, t
         "contrastive-paper (2)",
     ]
     assert [finding["settings"]["alpha"] for finding in printed["findings"]] == [0.5, 0.001]
-
-
-def test_a_reference_is_needed_by_those_that_need_one(
-    refused: Callable[..., None], files: Any, tmp_path: Path
-) -> None:
-    arguments = files.scan(files.model("clean"), tmp_path / "out")
-    place = arguments.index("--reference")
-    del arguments[place : place + 2]
-    refused(arguments, "the detector Differential needs a clean reference model, and none was given")
 
 
 def test_earlier_tensors_do_not_stay(run: Callable[..., Any], files: Any, tmp_path: Path) -> None:

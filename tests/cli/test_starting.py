@@ -72,7 +72,7 @@ def test_values_are_completed_without_torch() -> None:
     assert completed("scan", "s.pt", "--model", "resnet") == ["plain,resnet18", "plain,resnet34"]
     assert completed("scan", "s.pt", "--data", "cif") == ["plain,cifar10", "file,cif"]
     methods = completed("scan", "s.pt", "--method", "contrastive-p")
-    assert methods == [f"plain,contrastive-paper-{name}" for name in ("mnist", "cifar10", "gtsrb")]
+    assert methods == [f"plain,contrastive-paper-{name}" for name in ("cifar10", "gtsrb", "mnist")]
     assert completed("repair", "s.pt", "--method", "pr") == ["plain,prune", "plain,prune-paper"]
 
 

@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from fedmend.detection.agreement import compare_methods
 from fedmend.detection.base import Target
+from fedmend.detection.choosing import LeftOut
 from fedmend.pages.verdict_view import view_of_verdict
 
 
@@ -87,3 +90,39 @@ def test_a_source_class_is_named_beside_the_target(made: Any, shown: Any) -> Non
     assert (
         "Target class dog from owl Success" in shown(scan=made.scan_of(made.finding(targets=(target,)))).text
     )
+
+
+SCOPE = "No reference was given, so much is unknown."
+
+
+def test_without_a_reference_clean_is_worded_weaker(made: Any, shown: Any) -> None:
+    page = shown(scan=made.scan("clean", scope=SCOPE))
+    assert "Verdict on the scanned model Nothing unusual found, without a reference" in page.text
+    assert '<section class="verdict plain"' in page.html
+    assert f"Without a reference. {SCOPE}" in page.text
+    assert "No backdoor found" not in page.text
+    page = shown(scan=made.scan("backdoored", scope=SCOPE))
+    assert "Backdoor found" in page.text
+    assert SCOPE in page.text
+
+
+def test_agreement_and_what_was_left_out_are_told(made: Any, shown: Any, several: Any) -> None:
+    found = compare_methods(several.findings, several.class_names)
+    left_out = (LeftOut("fourth", "needs <more>"), LeftOut("fifth", "needs <more>"))
+    page = shown(scan=replace(several, agreement=found, left_out=left_out))
+    assert (
+        "The 3 methods disagree: 1 backdoored (second), 1 inconclusive (third), 1 clean (first)." in page.text
+    )
+    assert "Left out: fourth, fifth (needs <more>)." in page.text
+
+
+def test_a_target_without_a_trigger_has_no_success(made: Any, shown: Any) -> None:
+    page = shown(scan=made.scan(findings=(made.finding(targets=(Target(1, float("nan")),)),)))
+    assert "all other classes → dog named without a trigger" in page.text
+    assert "Success –" not in page.text
+
+
+def test_poisoned_images_are_listed(made: Any, shown: Any) -> None:
+    page = shown(scan=made.scan(findings=(made.finding(poisoned=(3, 17)),)))
+    assert "Poisoned images their numbers among the scanned ones, from 0 2 of 30: 3, 17" in page.text
+    assert "Poisoned images" not in shown(scan=made.scan()).text

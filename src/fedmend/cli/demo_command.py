@@ -13,7 +13,7 @@ from fedmend.cli.console import progress_bars, show
 from fedmend.cli.model_options import ModelChoice
 from fedmend.cli.repair_command import outcome
 from fedmend.cli.saving import model_file, save_results, scan_files
-from fedmend.cli.scan_command import summary
+from fedmend.cli.scan_text import summary
 from fedmend.data import ImageSet, load_images, stratified
 from fedmend.detection import Case, scan
 from fedmend.evaluation import accuracy, attack_success_rate

@@ -1,10 +1,16 @@
 """Names that help and completion show; the tables that hold what they stand for import torch."""
 
+ALL = "all"
+"""Every detector that a case allows."""
 DETECTORS = (
-    "differential",
-    "contrastive-paper-mnist",
+    "abs",
+    "activation-clustering",
     "contrastive-paper-cifar10",
     "contrastive-paper-gtsrb",
+    "contrastive-paper-mnist",
+    "differential",
+    "mm-bd",
+    "neuron-inspect",
 )
 EFFORTS = ("quick", "standard", "exhaustive")
 REPAIRS = ("unlearn", "prune", "prune-paper")

@@ -22,7 +22,7 @@ from fedmend.cli.saving import (
     save_results,
     scan_files,
 )
-from fedmend.cli.scan_command import summary
+from fedmend.cli.scan_text import summary
 from fedmend.detection import Effort
 from fedmend.detection import scan as run_scan
 from fedmend.errors import ConfigError

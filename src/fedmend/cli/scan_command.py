@@ -12,11 +12,13 @@ from fedmend.cli import options
 from fedmend.cli.case_loading import load_case
 from fedmend.cli.console import progress_bars, show
 from fedmend.cli.data_options import DataChoice
+from fedmend.cli.method_choice import chosen_detectors
 from fedmend.cli.model_options import ModelChoice
 from fedmend.cli.repetition import EARLIER, Earlier, repeating, unchanged_since
 from fedmend.cli.saving import SCAN_AND_REPAIR, check_folder, save_results, scan_files
+from fedmend.cli.scan_text import summary
 from fedmend.cli.several_scans import Scan, expanded, planned, run_all
-from fedmend.detection import Effort, ScanReport
+from fedmend.detection import DetectorChoice, Effort, Need, ScanReport
 from fedmend.detection import scan as run_scan
 from fedmend.detection.tensors_beside import without_tensors
 
@@ -77,29 +79,18 @@ def _scan_one(
     choice: _Choice, suspect: Path, seed: int, out: Path, overwrite: bool, earlier: Earlier | None = None
 ) -> ScanReport:
     """Scan one model and write the results."""
-    detectors = [options.chosen_detector(name, choice.effort, choice.memory) for name in choice.methods]
+    lacks = frozenset({Need.REFERENCE}) if choice.reference is None else frozenset()
+    detectors = chosen_detectors(choice.methods, lacks, choice.effort, choice.memory)
+    stages = len(detectors.detectors if isinstance(detectors, DetectorChoice) else detectors)
     check_folder(out, SCAN_AND_REPAIR, [suspect, choice.reference])
     loaded = load_case(
         suspect, choice.reference, choice.model, choice.data, choice.device, seed, choice.expected_accuracy
     )
     if earlier is not None:
         unchanged_since(earlier, loaded.provenance)
-    with progress_bars(stages=len(detectors)) as progress:
+    with progress_bars(stages=stages) as progress:
         report = run_scan(loaded.to_scan(), detectors, seed=seed, progress=progress)
     report = loaded.recorded(report)
     earlier_repair = {"repair.json": None}  # maybe of another model
     save_results(out, {**scan_files(report, out), **earlier_repair}, overwrite=overwrite)
     return report
-
-
-def summary(report: ScanReport) -> str:
-    """A scan's verdict, reason, p-value and warnings, as printed."""
-    lines = [f"{report.verdict.upper()}. {report.reason}"]
-    for finding in report.findings:
-        if finding.p_value is not None:
-            lines.append(
-                f"p-value: {finding.p_value:.2g}, how often an honest model would look at least this suspicious to "
-                f"the detector {finding.detector}."
-            )
-    warnings = [*report.warnings, *(text for finding in report.findings for text in finding.warnings)]
-    return "\n".join([*lines, *(f"Warning: {text}" for text in warnings)])

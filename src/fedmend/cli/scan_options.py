@@ -7,7 +7,8 @@ from typing import Any
 
 import click
 
-from fedmend.cli import options
+from fedmend.cli import known_names, options
+from fedmend.cli.completion import complete
 
 
 @options.command()
@@ -19,11 +20,10 @@ from fedmend.cli import options
     "--method",
     "methods",
     multiple=True,
-    default=[options.DEFAULT_DETECTOR],
-    show_default=True,
     metavar="NAME",
-    shell_complete=options.complete_detector,
-    help=f"{options.DETECTOR_HELP} Repeat it to scan with several.",
+    shell_complete=complete((*known_names.DETECTORS, known_names.ALL)),
+    help=f"{options.DETECTOR_HELP} Repeat it to scan with several; all takes every one that the case allows and shows "
+    "where they disagree.  [default: differential; without --reference abs and mm-bd]",
 )
 @click.option(
     "--seeds",
@@ -57,6 +57,9 @@ def scan(context: click.Context, /, **given: Any) -> int:
 
     A clean verdict means that nothing sets the suspect apart from the reference. A backdoor that both have can't be
     found so: pin a reference that was verified, and take a detector that needs none as a second opinion.
+
+    Without --reference, the suspect alone is searched for a class that stands out from its others. Then a clean verdict
+    is weak evidence, and the report says what such a scan can't tell.
 
     Exit code: 0 clean, 1 backdoored, 2 bad input, 3 inconclusive; of several scans the worst, in the order 1, 2, 3, 0.
     """

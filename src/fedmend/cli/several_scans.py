@@ -109,7 +109,14 @@ def run_all(
     show(
         text
         if as_json
-        else f"{_table(rows)}\n{verdict.upper()} is the worst of {len(rows)}.\nSummary: {path}"
+        else "\n".join(
+            [
+                _table(rows),
+                f"{verdict.upper()} is the worst of {len(rows)}.",
+                *dict.fromkeys(row["scope"] for row in rows if row["scope"]),
+                f"Summary: {path}",
+            ]
+        )
     )
     return _WORST_FIRST[verdict]
 
@@ -120,12 +127,14 @@ def _told(report: ScanReport, folder: Path) -> dict[str, Any]:
         "verdict": report.verdict,
         "reason": report.reason,
         "p_value": min(p_values, default=None),
+        "scope": report.scope,
         "folder": str(folder),
     }
 
 
 def _failed(error: FedmendError) -> dict[str, Any]:
-    return {"verdict": "error", "reason": " ".join(str(error).split()), "p_value": None, "folder": None}
+    reason = " ".join(str(error).split())
+    return {"verdict": "error", "reason": reason, "p_value": None, "scope": "", "folder": None}
 
 
 def _table(rows: Sequence[dict[str, Any]]) -> str:

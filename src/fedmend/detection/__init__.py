@@ -9,6 +9,9 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
+from fedmend.detection.abs_scan import ArtificialBrainStimulation
+from fedmend.detection.activation_clustering import ActivationClustering
+from fedmend.detection.agreement import Agreement
 from fedmend.detection.base import (
     Case,
     Covered,
@@ -21,21 +24,28 @@ from fedmend.detection.base import (
     most_suspicious,
     recovered,
 )
+from fedmend.detection.choosing import DetectorChoice, LeftOut, all_detectors, default_methods
 from fedmend.detection.contrastive_paper import PAPER_SETTINGS, ContrastivePaper
 from fedmend.detection.contrastive_rule import PaperThresholds
 from fedmend.detection.difference_rule import DifferenceLimits
 from fedmend.detection.differential import Differential
 from fedmend.detection.differential_scan import Effort
+from fedmend.detection.mm_bd import MaximumMargin
+from fedmend.detection.neuron_inspect import NeuronInspect
 from fedmend.detection.scan_report import Examples, ScanReport
 from fedmend.detection.scanning import scan
 from fedmend.detection.search.few_pixels import FewPixels, FoundTrigger, few_pixel_triggers, moved
 from fedmend.kinds import from_table
 
 DETECTORS: dict[str, Callable[..., Detector]] = {
-    "differential": Differential,
-    "contrastive-paper-mnist": partial(replace, PAPER_SETTINGS["mnist"]),
+    "abs": ArtificialBrainStimulation,
+    "activation-clustering": ActivationClustering,
     "contrastive-paper-cifar10": partial(replace, PAPER_SETTINGS["cifar10"]),
     "contrastive-paper-gtsrb": partial(replace, PAPER_SETTINGS["gtsrb"]),
+    "contrastive-paper-mnist": partial(replace, PAPER_SETTINGS["mnist"]),
+    "differential": Differential,
+    "mm-bd": MaximumMargin,
+    "neuron-inspect": NeuronInspect,
 }
 """A factory for each detector, by name; keyword arguments override its settings."""
 
@@ -56,10 +66,14 @@ def find_detector(name: str) -> Detector:
 __all__ = [
     "DETECTORS",
     "PAPER_SETTINGS",
+    "ActivationClustering",
+    "Agreement",
+    "ArtificialBrainStimulation",
     "Case",
     "ContrastivePaper",
     "Covered",
     "Detector",
+    "DetectorChoice",
     "DifferenceLimits",
     "Differential",
     "Effort",
@@ -67,11 +81,16 @@ __all__ = [
     "FewPixels",
     "Finding",
     "FoundTrigger",
+    "LeftOut",
+    "MaximumMargin",
     "Measure",
     "Need",
+    "NeuronInspect",
     "PaperThresholds",
     "ScanReport",
     "Target",
+    "all_detectors",
+    "default_methods",
     "few_pixel_triggers",
     "find_detector",
     "measured",

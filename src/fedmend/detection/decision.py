@@ -12,6 +12,13 @@ FEW_IMAGES = 3
 """Images per class, as in the paper. Below this, a scan warns."""
 FAIR_REFERENCE = 0.6
 """Accuracy of the reference. Below this, a scan warns."""
+WITHOUT_REFERENCE = (
+    "No reference was given, so the model was compared with nothing. Such a scan can tell that one class stands out "
+    "from the others of the same model, or that some images do. It can't tell a backdoor from a class that stands out "
+    "by nature, and can't see a backdoor that makes none stand out. A clean verdict is weak evidence; compare with an "
+    "earlier, clean model if there is one."
+)
+"""What a scan without a reference can tell, and what it can't."""
 
 
 def case_warnings(

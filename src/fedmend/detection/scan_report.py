@@ -9,7 +9,9 @@ from typing import Any, Literal
 
 from pydantic import TypeAdapter
 
+from fedmend.detection.agreement import Agreement
 from fedmend.detection.base import Finding, Verdict
+from fedmend.detection.choosing import LeftOut
 from fedmend.detection.json_types import STRICT, JsonTensor, from_json_text, to_json_text
 from fedmend.detection.provenance import Provenance
 from fedmend.detection.tensors_beside import FILE, with_tensors, without_tensors
@@ -63,6 +65,9 @@ class ScanReport:
         warnings: reasons not to trust a verdict on this case. A finding has its own warnings.
         date: when the scan began, UTC, ISO 8601; empty if unknown.
         provenance: the files that it was made of; None for a scan in Python, which knows none.
+        scope: of a scan without a reference, what it can tell and what it can't, in words; else empty.
+        agreement: several methods side by side; None for a single one.
+        left_out: methods that were asked for together with all others and need what the case lacks.
         schema: of the JSON.
     """
 
@@ -83,6 +88,9 @@ class ScanReport:
     warnings: tuple[str, ...] = ()
     date: str = ""
     provenance: Provenance | None = None
+    scope: str = ""
+    agreement: Agreement | None = None
+    left_out: tuple[LeftOut, ...] = ()
     schema: Literal["fedmend-scan/1"] = "fedmend-scan/1"
 
     def to_json(self) -> str:

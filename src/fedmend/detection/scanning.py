@@ -3,28 +3,28 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, is_dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import torch
 from torch import nn
 
-from fedmend.detection.base import Case, Detector, Finding, Need
-from fedmend.detection.case_checks import check_case, check_logits, unchanged
-from fedmend.detection.decision import case_warnings, combine
-from fedmend.detection.differential import Differential
-from fedmend.detection.finding_checks import check_finding
+from fedmend.detection.agreement import compare_methods
+from fedmend.detection.base import Case, Detector, Finding, Need, in_words
+from fedmend.detection.case_checks import check_case, check_logits
+from fedmend.detection.choosing import DetectorChoice, all_detectors, default_detectors
+from fedmend.detection.decision import WITHOUT_REFERENCE, case_warnings, combine
 from fedmend.detection.mistakes import Doubt, doubt
+from fedmend.detection.running import named_apart, run_detectors
 from fedmend.detection.same_model import refuse_same_logits, refuse_same_weights
 from fedmend.detection.scan_report import Examples, ScanReport
 from fedmend.errors import ConfigError
 from fedmend.inference import frozen, model_failures_named
 from fedmend.pixels import to_uint8
 from fedmend.progress import Progress, silent
-from fedmend.seeds import generator, unpredictable_seed
-from fedmend.user_code import failures_named, is_users, name_of
+from fedmend.seeds import unpredictable_seed
+from fedmend.user_code import name_of
 from fedmend.version_info import versions
 
 _SHOWN, _TARGETS_SHOWN = 8, 4
@@ -32,7 +32,7 @@ _SHOWN, _TARGETS_SHOWN = 8, 4
 
 def scan(
     case: Case,
-    detectors: Detector | Sequence[Detector] | None = None,
+    detectors: Detector | Sequence[Detector] | DetectorChoice | None = None,
     *,
     seed: int | None = None,
     progress: Progress = silent,
@@ -47,7 +47,9 @@ def scan(
             images: at least 10 of two classes or more; from 8 of a class on, :class:`Differential` also looks for
             backdoors of that class alone. Without labels, the reference's predictions stand in, and a poor reference
             can't be noticed.
-        detectors: by default :class:`Differential`. Their order changes nothing but the order of the findings.
+        detectors: by default :class:`Differential`, or without a reference :class:`ArtificialBrainStimulation` and
+            :class:`MaximumMargin`. Their order changes nothing but the order of the findings. With
+            :func:`all_detectors`, those that can't judge the model are left out, and the report names them.
         seed: where all randomness comes from; by default drawn anew, since a model can be trained to withstand the
             search of a known seed. The report names it.
         progress: see ``fedmend.progress``.
@@ -58,8 +60,10 @@ def scan(
         ModelError: the models differ in device, precision or classes, return NaN, or are the same.
     """
     if detectors is None:
-        detectors = (Differential(),)
-    chosen = tuple(detectors) if isinstance(detectors, Sequence) else (detectors,)
+        detectors = default_detectors(case.lacks)
+    if not isinstance(detectors, Sequence | DetectorChoice):
+        detectors = (detectors,)
+    chosen = tuple(detectors.detectors.values() if isinstance(detectors, DetectorChoice) else detectors)
     if not chosen:
         raise ConfigError("a scan needs at least one detector; got none")
     for detector in chosen:
@@ -73,13 +77,10 @@ def scan(
     check_case(case)
     with frozen(*models), model_failures_named(*models):
         doubted = _doubted(case)
-        searching = () if doubted is not None and doubted.stops else chosen
-        findings = _with_names_of_their_own(
-            [
-                *(_found(detector, case, generator(seed, "scan"), progress) for detector in searching),
-                *([] if doubted is None else [doubted.finding]),
-            ]
-        )
+        searched, left_out = list[Finding](), getattr(detectors, "left_out", ())
+        if doubted is None or not doubted.stops:
+            searched, left_out = run_detectors(detectors, case, seed, progress)
+        findings = named_apart([*searched, *([] if doubted is None else [doubted.finding])])
         examples = tuple(_examples(findings, case))
     verdict, reason = combine(findings)
     labelled = case.labels is not None
@@ -89,6 +90,7 @@ def scan(
     warnings = tuple(case_warnings(count, classes, reference_accuracy, labelled)) if count else ()
     if doubted is not None and verdict == "backdoored":
         warnings += (doubted.finding.reason,)
+    class_names = case.class_names or tuple(str(index) for index in range(classes))
     return ScanReport(
         verdict=verdict,
         reason=reason,
@@ -96,7 +98,7 @@ def scan(
         suspect_accuracy=_accuracy(case, case.suspect) if labelled else None,
         reference_accuracy=reference_accuracy,
         num_images=count,
-        class_names=case.class_names or tuple(str(index) for index in range(classes)),
+        class_names=class_names,
         seed=seed,
         device=str(case.device),
         versions=versions(),
@@ -104,6 +106,9 @@ def scan(
         examples=examples,
         warnings=warnings,
         date=date,
+        scope="" if case.reference is not None else WITHOUT_REFERENCE,
+        agreement=compare_methods(findings, class_names),
+        left_out=left_out,
     )
 
 
@@ -131,67 +136,14 @@ def _are_needs(needs: object) -> bool:
 
 
 def _check_needs(detector: Detector, case: Case) -> None:
-    missing = detector.needs & _missing(case)
+    missing = detector.needs & case.lacks
     if not missing:
         return
-    from fedmend.detection import DETECTORS  # the table holds what this module is for
-
-    enough = [name for name, make in DETECTORS.items() if not missing & make().needs]
-    wanted = " and ".join(need.value for need in Need if need in missing)
-    others = (
-        f"a detector that can do without, such as {', '.join(enough)}"
-        if enough
-        else "a detector of your own that can do without (all of fedmend's own need it)"
-    )
+    enough = all_detectors(missing).detectors
     raise ConfigError(
-        f"the detector {name_of(detector)} needs {wanted}, and none was given; give it, or scan with {others}"
+        f"the detector {name_of(detector)} needs {in_words(missing)}, and none was given; give it, or scan with a "
+        f"detector that can do without, such as {', '.join(enough)}"
     )
-
-
-def _missing(case: Case) -> set[Need]:
-    has = {Need.REFERENCE: case.reference, Need.IMAGES: case.images, Need.LABELS: case.labels}
-    return {need for need, given in has.items() if given is None}
-
-
-def _found(detector: Detector, case: Case, rng: torch.Generator, progress: Progress) -> Finding:
-    """The detector's finding, with its time and settings where it left them out."""
-    started = time.perf_counter()
-    finding = _asked(detector, case, rng, progress) if is_users(detector) else detector(case, rng, progress)
-    if not finding.seconds:
-        finding = replace(finding, seconds=time.perf_counter() - started)
-    if not finding.settings and is_dataclass(detector) and not isinstance(detector, type):
-        finding = replace(finding, settings=asdict(detector))
-    return finding
-
-
-def _asked(detector: Detector, case: Case, rng: torch.Generator, progress: Progress) -> Finding:
-    """The finding of a user's own detector, which may fail, return anything, and change what it is shown."""
-    name = name_of(detector)
-    undeclared = _missing(case) - detector.needs
-    try:
-        with unchanged(case, f"the detector {name}"), failures_named("detector", detector):
-            finding = detector(case, rng, progress)
-    except ConfigError as error:
-        if not undeclared or "NoneType" not in str(error.__cause__):
-            raise
-        lacks = " and ".join(f"{need.value} (Need.{need.name})" for need in Need if need in undeclared)
-        raise ConfigError(
-            f"{error}. The case lacks {lacks}; what a detector can't do without belongs in its needs"
-        ) from error.__cause__
-    named = None if case.class_names is None else len(case.class_names)
-    check_finding(finding, name, named if case.images is None else case.suspect_logits.shape[1])
-    return finding
-
-
-def _with_names_of_their_own(findings: Sequence[Finding]) -> tuple[Finding, ...]:
-    """The findings, numbered where several have the same name, as of one method with two settings."""
-    total, seen, named = Counter(finding.detector for finding in findings), Counter[str](), []
-    for finding in findings:
-        seen[finding.detector] += 1
-        if total[finding.detector] > 1:
-            finding = replace(finding, detector=f"{finding.detector} ({seen[finding.detector]})")
-        named.append(finding)
-    return tuple(named)
 
 
 def _examples(findings: Sequence[Finding], case: Case) -> Iterator[Examples]:

@@ -65,7 +65,11 @@ class Scanned:
                     "limit": _finite(finding.limit),
                     "p_value": finding.p_value,
                     "targets": [
-                        {"target": each.target, "sources": list(each.sources), "success": each.success}
+                        {
+                            "target": each.target,
+                            "sources": list(each.sources),
+                            "success": _finite(each.success),
+                        }
                         for each in finding.targets
                     ],
                 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -32,11 +33,14 @@ class MeasureView:
 
 @dataclass(frozen=True)
 class TargetView:
-    """Source and target classes, and the recovered trigger if there is one; ``variants`` counts further ones."""
+    """Source and target classes, and the recovered trigger if there is one; ``variants`` counts further ones.
+
+    ``success`` is None if the detector names a class without a trigger.
+    """
 
     sources: str
     target: str
-    success: float
+    success: float | None
     trigger: pictures.TriggerPictures | None
     variants: int
 
@@ -73,6 +77,7 @@ class FindingView:
         suspicious, limit: the detector's one number and its limit.
         targets: the first few, shown with pictures; all_targets: all of them.
         examples: a group for each target that has some.
+        poisoned: the numbers of the images that the detector calls poisoned; empty if it calls none so.
     """
 
     key: str
@@ -86,6 +91,7 @@ class FindingView:
     all_targets: list[TargetView]
     examples: list[ExampleGroup]
     loss_chart: Markup | None
+    poisoned: str
 
     @property
     def pictured(self) -> bool:
@@ -112,7 +118,7 @@ def _view(key: str, finding: Finding, scan: ScanReport) -> FindingView:
     return FindingView(
         key=key,
         finding=finding,
-        wording=words.VERDICTS[finding.verdict],
+        wording=words.verdict(finding.verdict, compared=not scan.scope),
         disagrees=finding.verdict != scan.verdict,
         suspicious=words.number(finding.suspicious),
         limit=words.number(finding.limit),
@@ -121,6 +127,7 @@ def _view(key: str, finding: Finding, scan: ScanReport) -> FindingView:
         all_targets=[_target(target, scan.class_names, with_pictures=False) for target in finding.targets],
         examples=_examples(finding, scan),
         loss_chart=charts.loss_chart(f"{key}-loss", finding.loss_curve),
+        poisoned=", ".join(map(str, finding.poisoned)),
     )
 
 
@@ -144,7 +151,7 @@ def _target(target: Target, names: Sequence[str], *, with_pictures: bool) -> Tar
     return TargetView(
         sources=words.class_list(target.sources, names),
         target=words.class_name(target.target, names),
-        success=target.success,
+        success=None if math.isnan(target.success) else target.success,
         trigger=pictures.trigger_pictures(target.trigger) if shown and target.trigger else None,
         variants=len(target.variants),
     )

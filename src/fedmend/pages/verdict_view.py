@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from fedmend.detection.base import most_suspicious
+from fedmend.detection.choosing import by_reason
 from fedmend.detection.scan_report import ScanReport
 from fedmend.pages import words
 from fedmend.pages.contents import PageContents
@@ -33,6 +35,7 @@ class VerdictView:
         shown: the one in the headline; None if there is neither.
         reason: from the report.
         accuracies: on the scan's clean images, as a sentence.
+        left_out: methods that were left out, and why.
     """
 
     eyebrow: str
@@ -42,12 +45,13 @@ class VerdictView:
     reason: str
     facts: list[Fact]
     accuracies: str
+    left_out: list[tuple[str, str]]
 
 
 def view_of_verdict(contents: PageContents) -> VerdictView:
     """Gather the section's parts."""
     scan, repair = contents.scan, contents.repair
-    verdict = words.VERDICTS[scan.verdict] if scan else None
+    verdict = words.verdict(scan.verdict, compared=not scan.scope) if scan else None
     outcome = words.OUTCOMES[repair.outcome] if repair else None
     facts: list[Fact] = []
     if scan:
@@ -62,6 +66,7 @@ def view_of_verdict(contents: PageContents) -> VerdictView:
         reason=scan.reason if scan else repair.reason if repair else "",
         facts=facts,
         accuracies=_accuracies(scan) if scan else "",
+        left_out=_left_out(scan) if scan else [],
     )
 
 
@@ -75,7 +80,8 @@ def _scan_facts(scan: ScanReport) -> Iterator[Fact]:
         name = words.class_name(target.target, scan.class_names)
         sources = f" from {words.class_list(target.sources, scan.class_names)}" if target.sources else ""
         yield Fact("Target class", name, sources + more, wide=True)
-        yield Fact("Success", words.percent(target.success))
+        if not math.isnan(target.success):
+            yield Fact("Success", words.percent(target.success))
         if isinstance(target.trigger, Addition):
             yield Fact("Change", words.percent(target.trigger.strength), " of the pixels’ range")
         elif target.trigger is not None:
@@ -93,6 +99,10 @@ def _pruning_facts(repair: RepairReport, details: PruningDetails) -> Iterator[Fa
     yield Fact("Layer", details.layer)
     yield Fact("Valid ballots", f"{details.ballots:,}")
     yield Fact("Time", words.duration(repair.seconds))
+
+
+def _left_out(scan: ScanReport) -> list[tuple[str, str]]:
+    return [(", ".join(methods), reason) for reason, methods in by_reason(scan.left_out).items()]
 
 
 def _accuracies(scan: ScanReport) -> str:

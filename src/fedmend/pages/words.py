@@ -51,6 +51,14 @@ VERDICTS: dict[Verdict, Wording] = {
     ),
 }
 
+WEAKLY_CLEAN = Wording(
+    "plain",
+    "nothing unusual",
+    "Nothing unusual found, without a reference",
+    "That is weak evidence. The model was compared with no clean one, so read below what such a scan can’t tell.",
+)
+"""A clean verdict of a scan without a reference."""
+
 OUTCOMES: dict[Outcome, Wording] = {
     "repaired": Wording("good", "repaired", "Repaired", "The backdoor is removed, and the accuracy held."),
     "unverified": Wording(
@@ -76,6 +84,11 @@ STAGES = {
 }
 
 VOTES = {"ranking": "ranking of the channels", "majority": "majority for or against each channel"}
+
+
+def verdict(found: Verdict, *, compared: bool) -> Wording:
+    """A verdict's wording; a clean one is weaker if there was no reference to compare with."""
+    return WEAKLY_CLEAN if found == "clean" and not compared else VERDICTS[found]
 
 
 def percent(fraction: float | None) -> str:
