@@ -8,7 +8,7 @@ after its last round, so delete its folder in ``benchmarks/runs/guard`` if the c
 to read the datasets from parquet files instead of the hub.
 
 The server pre-trains on 10,000 training images, which no client has, and vouches for that model. It holds 2,000 test
-images; accuracy and ASR are measured on the other 8,000.
+images; accuracy and ASR are measured on 4,000 others.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from fedmend.seeds import generator
 from fedmend.version_info import versions
 
 RUNS = Path(__file__).parents[1] / "runs" / "guard"
-PRE_TRAINING, OWN = 10_000, 2_000
+PRE_TRAINING, OWN, MEASURED = 10_000, 2_000, 4_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,10 +62,10 @@ class Images:
 def images(dataset: str) -> Images:
     """Read and divide a dataset."""
     parts: list[ImageSet] = []
-    for split, count in (("train", PRE_TRAINING), ("test", OWN)):
+    for split, count, rest in (("train", PRE_TRAINING, None), ("test", OWN, MEASURED)):
         found = load_images(dataset, split)
         order = torch.randperm(len(found), generator=generator(seed_of("parts", dataset, split)))
-        parts += [found.subset(order[:count]), found.subset(order[count:])]
+        parts += [found.subset(order[:count]), found.subset(order[count:][:rest])]
     return Images(*parts)
 
 
