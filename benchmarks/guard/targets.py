@@ -86,7 +86,7 @@ def of_accuracy(guarded: Sequence[Run], runs: Sequence[Run]) -> Target:
         f"from {min(lost):+.1f} to {max(lost):+.1f} points" if lost else NOT_YET,
         len(lost),
         planned,
-        judge(all(each <= MOST_LOST for each in lost), len(lost), planned),
+        judge(all(each <= MOST_LOST + 1e-9 for each in lost), len(lost), planned),
     )
 
 

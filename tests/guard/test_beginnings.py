@@ -128,6 +128,10 @@ def test_an_older_reference_too_poor_to_compare_with_is_left_out(
     assert [len(each.evidence["scans"]) for each in decisions] == [1, 1]
 
 
+FORGETFUL = 0.22
+"""With it, networks of seeds 1 and 2 still know 4 of 10 images of class 0."""
+
+
 def compared_with(decision: Decision) -> list[str]:
     return [each["reference"] for each in decision.evidence["scans"]]
 
@@ -135,9 +139,8 @@ def compared_with(decision: Decision) -> list[str]:
 def test_a_model_that_has_forgotten_a_class_is_no_reference(guard: Make) -> None:
     """Else each later round that knows the class again would look like a backdoor of it."""
     made = guard(older_references=(2,))
-    decisions = [
-        made.review(net(seed=number, wrong=2.0 * (number in (1, 2))), number) for number in (1, 2, 3, 4)
-    ]
+    wrong = (FORGETFUL, FORGETFUL, 0, 0)
+    decisions = [made.review(net(seed=number, wrong=each), number) for number, each in enumerate(wrong, 1)]
     assert [each.action for each in decisions] == ["accept"] * 4
     assert [compared_with(each) for each in decisions] == [
         ["the model given at the start"],
@@ -148,9 +151,9 @@ def test_a_model_that_has_forgotten_a_class_is_no_reference(guard: Make) -> None
 
 
 def test_the_last_model_is_the_reference_if_all_have_forgotten_a_class(guard: Make) -> None:
-    made = guard({"trusted": net(wrong=2.0)})
-    made.review(net(seed=1, wrong=2.0), 1)
-    assert compared_with(made.review(net(seed=2), 2)) == ["round 1's accepted model"]
+    made = guard({"trusted": net(seed=2, wrong=FORGETFUL)})
+    made.review(net(seed=1, wrong=FORGETFUL), 1)
+    assert compared_with(made.review(net(), 2)) == ["round 1's accepted model"]
 
 
 def test_an_older_reference_that_fires_withdraws_models_after_a_repair_too(guard: Make) -> None:
