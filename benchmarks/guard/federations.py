@@ -99,7 +99,7 @@ def attack(cell: Cell) -> AttackConfig:
     if cell.attack == "one-to-one":
         goal = {"kind": "one-to-one", "source": source, "target": target}
     elif cell.attack == "blended":
-        trigger = {"kind": "blend", "opacity": 0.15, "seed": random.randrange(10**6)}
+        trigger = {"kind": "blend", "opacity": 0.2, "seed": random.randrange(10**6)}
     elif cell.attack == "dba":
         attackers, factor = 3, 1.5
     elif cell.attack == "amplified":
