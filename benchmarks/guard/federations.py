@@ -23,8 +23,8 @@ TARGETS = {"mnist": tuple(range(10)), "fashion-mnist": (5, 7, 8, 9)}
 """Target classes: shoes and bags, since honest models confuse garments with each other."""
 SOURCES = {"mnist": tuple(range(10)), "fashion-mnist": (0, 2, 3, 4, 6)}
 """Source classes of one-to-one backdoors."""
-POLICY: dict[str, Any] = {}
-"""The guard's: the defaults. It begins with the pre-trained model, for which the operator vouches."""
+POLICY: dict[str, Any] = {"repair": "none"}
+"""The guard's, beside the pre-trained model, for which the operator vouches; otherwise the defaults."""
 
 
 @dataclass(frozen=True)
