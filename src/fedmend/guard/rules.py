@@ -18,6 +18,9 @@ from fedmend.guard.scans import Reference
 from fedmend.guard.weights import digest, model_with
 from fedmend.inference import batch_size_for, evaluating, pixels_for
 
+_TURN = 2
+"""In every so many-th scan, a candidate is also compared with older references."""
+
 
 def ruled(of: Round) -> Ruling:
     """Apply the rules: the first that decides, decides. Before them, weights of a wrong shape were rejected."""
@@ -56,21 +59,28 @@ def _ruled_by_policy(of: Round, model: nn.Module, accuracy: float) -> Ruling:
 
 
 def _references(of: Round) -> list[Reference]:
-    """The newest accepted model, and each older one whose turn it is, but for those by which a scan can say little.
+    """The newest accepted model and, in every second scan, older ones, but for those by which a scan can say little.
 
-    It is the number of reviews that brings a turn: were it that of acceptances, an older model by which no scan can say
-    anything would hold back every candidate from then on.
+    Were it in every scan, an older model by which no scan can say anything would hold back every candidate from then
+    on. An older model shows more of a backdoor that is planted slowly, as the newer ones hold a part of it.
     """
-    ledger = of.ledger
-    if ledger.last is None:
+    models = of.ledger.models
+    if not models:
         return []
-    due = [count for count in of.policy.older_references if (ledger.reviews + 1) % count == 0]
-    older = [ledger.ago(count) for count in sorted(set(due)) if count > 1]
-    least = fair_accuracy(of.images.num_classes)
-    fair = [_reference(of, each) for each in older if each is not None and each.accuracy >= least]
-    newest = _newest(of)
-    first = newest.accepted.stored.number
-    return [newest, *(each for each in fair if each.accepted.stored.number < first and _knows_all(of, each))]
+    newest, older = _newest(of), {}
+    if of.number // of.policy.every % _TURN == 0:
+        chosen = (models[-min(count, len(models))] for count in of.policy.older_references)
+        older = {
+            each.stored.number: each
+            for each in chosen
+            if each.accuracy >= fair_accuracy(of.images.num_classes)
+        }
+    found = [
+        _reference(of, older[key])
+        for key in sorted(older, reverse=True)
+        if key < newest.accepted.stored.number
+    ]
+    return [newest, *(each for each in found if _knows_all(of, each))]
 
 
 def _newest(of: Round) -> Reference:
