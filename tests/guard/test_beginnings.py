@@ -1,6 +1,6 @@
 """How a guard begins, how often it scans, how far back it compares, and when it stops."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import pytest
 import torch
