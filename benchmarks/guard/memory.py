@@ -1,6 +1,6 @@
 """Memory of a server that guards 200 rounds of a tiny federation: resident after each review.
 
-    python benchmarks/guard/memory.py [--rounds 200]
+    python -m benchmarks.guard.memory [--rounds 200]     # from the repository's root
 
 Writes ``results/memory.json`` and ``figures/memory.svg`` beside this file.
 """
@@ -9,14 +9,18 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
+import platform
 import tempfile
 from pathlib import Path
 
 import matplotlib.pyplot as plt
 import torch
+from benchmarks.commits import commit
 from torch import Tensor, nn
 
 from fedmend import Guard, GuardPolicy
+from fedmend.files import write_text
 from fedmend.seeds import generator
 from fedmend.version_info import versions
 
@@ -113,11 +117,13 @@ def save(actions: list[str], resident: list[float], disk: int) -> None:
         "growth_after_20_reviews_mib": round(growth, 1),
         "models_on_disk_bytes": disk,
         "policy": POLICY,
+        "commit": commit(),
         "versions": versions(),
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores, one thread",
     }
     for name in ("results", "figures"):
         (HERE / name).mkdir(exist_ok=True)
-    (HERE / "results" / "memory.json").write_text(json.dumps(result, indent=1) + "\n")
+    write_text(HERE / "results" / "memory.json", json.dumps(result, indent=1) + "\n")
     _, axes = plt.subplots(figsize=(7, 3))
     axes.plot(range(1, len(resident) + 1), resident)
     axes.set(xlabel="review", ylabel="resident memory, MiB", ylim=(0, 1.2 * max(resident)))

@@ -1,16 +1,18 @@
-"""How much of a round a guard in Flower takes, and how many bytes a client sends and gets for each vote.
+"""How much of a round a guard in Flower takes, and how many bytes a client sends for each vote; results/overhead.json.
 
-    python benchmarks/guard/overhead.py --out benchmarks/guard/results/overhead.json
+    python -m benchmarks.guard.overhead     # from the repository's root
 
-One round of ten clients on the shipped sample, in this process and without a network: training, then the strategy's
-aggregation, first alone and then with the guard, which scans the candidate. Times are processor seconds, so that other
-programs don't count.
+Ten clients of Fashion-MNIST, in this process and without a network. Each trains on a few of its images, which gives the
+seconds per image; a round's training is that times its images and epochs. Then the strategy aggregates, first alone and
+then with the guard, which scans the candidate by the default policy. Times are processor seconds of one thread, so that
+other programs count little.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import platform
 import tempfile
 import time
@@ -19,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from benchmarks.commits import commit
 from flwr.app import ArrayRecord, ConfigRecord, Context, Message, MetricRecord, RecordDict
 from flwr.serverapp.strategy import FedAvg
 from flwr.supercore.task_identity import TaskIdentity
@@ -26,12 +29,17 @@ from torch import nn
 
 from fedmend import Guard, GuardPolicy, build_model, load_images
 from fedmend.data import ImageSet
+from fedmend.files import write_text
 from fedmend.integrations.flower import GuardedStrategy, Question, answer_votes
 from fedmend.local_training import LocalTraining
 from fedmend.pruning import locate
+from fedmend.version_info import versions
 
-CLIENTS = 10
+PATH = Path(__file__).resolve().parent / "results" / "overhead.json"
+CLIENTS, IMAGES, EPOCHS = 10, 6_000, 3
 NODES = tuple(range(1, CLIENTS + 1))
+TRAINED_BEFORE = 3_200
+"""Images, once each, of the model that the round starts from: the guard compares with a trained one."""
 
 
 class Nodes:
@@ -41,43 +49,45 @@ class Nodes:
         return NODES
 
 
-def measure(name: str, epochs: int, images_per_client: int) -> dict[str, Any]:
+def measure(name: str, timed: int) -> dict[str, Any]:
     """The seconds of one round with one network, and the votes' bytes."""
     images = load_images("fashion-mnist-sample", "train")
     model = build_model(name, num_classes=10, in_channels=1, image_size=(28, 28), seed=0)
-    arrays = ArrayRecord(model.state_dict())
-    training = LocalTraining(epochs=epochs, batch_size=32, lr=0.003)
+    training = LocalTraining(epochs=1, batch_size=32, lr=0.001)
+    training(model, images.images[-TRAINED_BEFORE:], images.labels[-TRAINED_BEFORE:], seed=0)
+    trusted = {key: value.clone() for key, value in model.state_dict().items()}
     started, states = time.process_time(), []
     for number in range(CLIENTS):
-        part = slice(number * images_per_client, (number + 1) * images_per_client)
-        model.load_state_dict(arrays.to_torch_state_dict())
+        part = slice(number * timed, (number + 1) * timed)
+        model.load_state_dict(trusted)
         training(model, images.images[part], images.labels[part], seed=number)
         states.append(ArrayRecord(model.state_dict()))
-    seconds = {"training": time.process_time() - started}
+    per_image = (time.process_time() - started) / (CLIENTS * timed)
+    seconds, arrays = {"training": CLIENTS * IMAGES * EPOCHS * per_image}, ArrayRecord(trusted)
     with tempfile.TemporaryDirectory() as folder:
-        guarded = GuardedStrategy(FedAvg(), guard_of(model, Path(folder) / "history"))
+        guarded = GuardedStrategy(FedAvg(), guard_of(model, trusted, Path(folder) / "history"))
         for key, strategy in (("aggregation alone", FedAvg()), ("aggregation and guard", guarded)):
             replies = trained(strategy, arrays, states)
             started = time.process_time()
             strategy.aggregate_train(1, replies)
             seconds[key] = time.process_time() - started
-    guard = seconds["aggregation and guard"] - seconds["aggregation alone"]
+    alone = seconds["aggregation alone"]
+    taken = seconds["aggregation and guard"] - alone
     return {
         "network": name,
-        "clients": CLIENTS,
-        "images_per_client": images_per_client,
-        "epochs": epochs,
+        "seconds_per_image": per_image,
         "seconds": seconds,
-        "guard_share": guard / (seconds["training"] + seconds["aggregation and guard"]),
+        "verdict": guarded.decisions[-1].verdict,
+        "share": taken / (seconds["training"] + alone + taken),
+        "share_of_parallel_round": taken / (seconds["training"] / CLIENTS + alone + taken),
         "model_bytes": arrays.count_bytes(),
         "vote_bytes": vote_bytes(model, images),
     }
 
 
-def guard_of(model: nn.Module, history: Path) -> Guard:
-    """A guard with the default policy, which trusts the untrained model."""
+def guard_of(model: nn.Module, trusted: dict[str, torch.Tensor], history: Path) -> Guard:
+    """A guard with the default policy."""
     own = load_images("fashion-mnist-sample", "test")
-    fresh = {name: value.clone() for name, value in model.state_dict().items()}
     return Guard(
         GuardPolicy(),
         model=model,
@@ -85,7 +95,7 @@ def guard_of(model: nn.Module, history: Path) -> Guard:
         labels=own.labels,
         history=history,
         seed=0,
-        trusted=fresh,
+        trusted=trusted,
     )
 
 
@@ -129,19 +139,23 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--networks", nargs="+", default=["convnet", "resnet18"])
-    parser.add_argument("--epochs", type=int, default=3)
-    parser.add_argument("--images", type=int, default=1200, help="per client")
-    parser.add_argument("--out", type=Path)
+    parser.add_argument("--timed", type=int, default=320, help="images per client that are timed")
     given = parser.parse_args()
     TaskIdentity.task_id = TaskIdentity.run_id = TaskIdentity.node_id = 1
     torch.set_num_threads(1)
-    rows = [measure(name, given.epochs, given.images) for name in given.networks]
-    result = {"rows": rows, "torch": torch.__version__, "machine": platform.processor() or platform.machine()}
+    told = {"commit": commit(), "versions": versions()}
+    result = {
+        "rows": [measure(name, given.timed) for name in given.networks],
+        "clients": CLIENTS,
+        "images_per_client": IMAGES,
+        "epochs": EPOCHS,
+        "timed_per_client": given.timed,
+        **told,
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores, one thread",
+    }
     text = json.dumps(result, indent=1)
     print(text)
-    if given.out is not None:
-        given.out.parent.mkdir(parents=True, exist_ok=True)
-        given.out.write_text(text + "\n", encoding="utf-8")
+    write_text(PATH, text + "\n")
 
 
 if __name__ == "__main__":

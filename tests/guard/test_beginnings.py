@@ -1,6 +1,6 @@
 """How a guard begins, how often it scans, how far back it compares, and when it stops."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import pytest
 import torch
@@ -88,15 +88,22 @@ def test_a_broken_model_is_rejected_between_scans_too(guard: Make) -> None:
     assert_rolled_back(guard(every=3).review(net().state_dict() | {"mark": NAN}, 1), "not finite")
 
 
-def slow(made: Guard, rounds: int) -> list[Decision]:
-    return [made.review(net(0.3 * number, seed=number), number) for number in range(1, rounds + 1)]
+def compared_with(decision: Decision) -> list[str]:
+    return [each["reference"] for each in decision.evidence["scans"]]
+
+
+SCANNED_ONCE = (1, 3, 5, 7, 9)  # older references have their turn in even rounds
+
+
+def slow(made: Guard, rounds: Sequence[int]) -> list[Decision]:
+    return [made.review(net(0.3 * mark, seed=mark), number) for mark, number in enumerate(rounds, 1)]
 
 
 def test_a_slow_backdoor_is_seen_by_an_older_reference(guard: Make) -> None:
-    unseen = slow(guard({"history": guard().history.parent / "short"}), 5)  # type: ignore[union-attr]
+    unseen = slow(guard({"history": guard().history.parent / "short"}), range(1, 6))  # type: ignore[union-attr]
     assert [each.action for each in unseen] == ["accept"] * 5
     made = guard(older_references=(4,))
-    *accepted, last = slow(made, 4)
+    *accepted, last = slow(made, (*SCANNED_ONCE[:3], 6))
     assert [each.action for each in accepted] == ["accept"] * 3
     assert_rolled_back(last, "backdoored")
     assert "compared with the model given at the start" in last.reason
@@ -104,8 +111,23 @@ def test_a_slow_backdoor_is_seen_by_an_older_reference(guard: Make) -> None:
     assert made.last_accepted is not None
     assert made.last_accepted.round is None  # those in between aren't trusted any more
     assert (
-        made.review(net(0.3, seed=9), 5).evidence["scans"][0]["reference"] == "the model given at the start"
+        made.review(net(0.3, seed=9), 7).evidence["scans"][0]["reference"] == "the model given at the start"
     )
+
+
+def test_the_oldest_model_stands_in_for_one_that_is_not_there_yet(guard: Make) -> None:
+    made = guard(older_references=(5, 9))
+    assert compared_with(made.review(net(seed=1), 2)) == ["the model given at the start"]
+    assert compared_with(made.review(net(seed=2), 4)) == [
+        "round 2's accepted model",
+        "the model given at the start",
+    ]
+
+
+def test_older_references_take_turns_by_scans_and_not_by_rounds(guard: Make) -> None:
+    made = guard(older_references=(5,), every=2)
+    scans = [len(made.review(net(seed=number), number).evidence["scans"]) for number in range(1, 9)]
+    assert scans == [0, 1, 0, 2, 0, 1, 0, 2]
 
 
 def test_an_older_reference_holds_back_no_more_than_its_turn(guard: Make) -> None:
@@ -128,13 +150,37 @@ def test_an_older_reference_too_poor_to_compare_with_is_left_out(
     assert [len(each.evidence["scans"]) for each in decisions] == [1, 1]
 
 
+FORGETFUL = 0.22
+"""With it, networks of seeds 1 and 2 still know 4 of 10 images of class 0."""
+
+
+def test_a_model_that_has_forgotten_a_class_is_no_reference(guard: Make) -> None:
+    """Else each later round that knows the class again would look like a backdoor of it."""
+    made = guard(older_references=(2,))
+    wrong = (FORGETFUL, FORGETFUL, 0, 0)
+    decisions = [made.review(net(seed=number, wrong=each), number) for number, each in enumerate(wrong, 1)]
+    assert [each.action for each in decisions] == ["accept"] * 4
+    assert [compared_with(each) for each in decisions] == [
+        ["the model given at the start"],
+        ["the model given at the start"],
+        ["the model given at the start"],
+        ["round 3's accepted model"],  # and not with that of round 2, whose turn it is
+    ]
+
+
+def test_the_last_model_is_the_reference_if_all_have_forgotten_a_class(guard: Make) -> None:
+    made = guard({"trusted": net(seed=2, wrong=FORGETFUL)})
+    made.review(net(seed=1, wrong=FORGETFUL), 1)
+    assert compared_with(made.review(net(), 2)) == ["round 1's accepted model"]
+
+
 def test_an_older_reference_that_fires_withdraws_models_after_a_repair_too(guard: Make) -> None:
     made = guard(older_references=(4,), repair="guarded_nets:Unmark")
-    *_, last = slow(made, 4)
+    *_, last = slow(made, (*SCANNED_ONCE[:3], 6))
     assert last.action == "repair"
     assert len(list((made.history / "models").iterdir())) == 2  # type: ignore[operator]
     assert made.last_accepted is not None
-    assert (made.last_accepted.round, made.last_accepted.parent) == (4, None)
+    assert (made.last_accepted.round, made.last_accepted.parent) == (6, None)
 
 
 def test_the_policy_says_when_to_stop(guard: Make) -> None:

@@ -42,6 +42,9 @@ def scan(
     Before any search, the models' accuracy on the images is checked for configuration mistakes. One that can be named,
     and a model hardly better than chance, end the scan as inconclusive; with a lesser sign of one, no verdict is clean.
 
+    Scans in several threads of one process must take turns: a scan freezes its models until it ends, and settings and
+    random generators that all threads share are put back to what they were when it began.
+
     Args:
         case: the suspect, and as much of a clean reference, clean images and their labels as the detectors need. With
             images: at least 10 of two classes or more; from 8 of a class on, :class:`Differential` also looks for

@@ -75,11 +75,6 @@ class Ledger:
         """The newest accepted model."""
         return self.models[-1] if self.models else None
 
-    def ago(self, count: int) -> Accepted | None:
-        """The model that was accepted ``count`` acceptances before the next one, if it is kept."""
-        number = self.next_number - count
-        return next((each for each in self.models if each.stored.number == number), None)
-
     @property
     def next_number(self) -> int:
         """The number of the model that is accepted next."""

@@ -9,8 +9,10 @@ from torch import Tensor, nn
 from fedmend.data import stratified
 from fedmend.detection import Case
 from fedmend.detection.case_checks import check_case
+from fedmend.detection.difference_rule import forgotten_classes
 from fedmend.errors import DataError
 from fedmend.evaluation import accuracy
+from fedmend.inference import predict
 from fedmend.seeds import generator
 
 
@@ -48,10 +50,22 @@ class OwnImages:
 
     def case(self, suspect: nn.Module, reference: nn.Module | None, per_class: int, seed: int) -> Case:
         """A case for a scan, on up to ``per_class`` images of each class, drawn by a seed."""
-        count = min(len(self.images), per_class * self.num_classes)
-        chosen = stratified(self, count, generator(seed, "images"))
+        chosen = self._drawn(per_class, seed)
         return Case(suspect, reference, self.images[chosen], self.labels[chosen], self.class_names)
+
+    def forgotten(self, model: nn.Module, per_class: int, seed: int) -> frozenset[int]:
+        """Classes that a model hardly predicts any more, on as many images as a case has.
+
+        See :func:`fedmend.detection.difference_rule.forgotten_classes`.
+        """
+        chosen = self._drawn(per_class, seed)
+        return forgotten_classes(predict(model, self.images[chosen]), self.labels[chosen], self.num_classes)
 
     def accuracy(self, model: nn.Module) -> float:
         """The fraction of all images that a model classifies as labelled."""
         return accuracy(model, self.images, self.labels)
+
+    def _drawn(self, per_class: int, seed: int) -> Tensor:
+        """Indices of up to ``per_class`` images of each class."""
+        count = min(len(self.images), per_class * self.num_classes)
+        return stratified(self, count, generator(seed, "images"))

@@ -51,8 +51,8 @@ class GuardPolicy:
         every: scan in each round that this number divides. Training goes on with the candidates in between, which are
             checked for everything else, but none is released: see ``hold`` in :class:`Decision`.
         images_per_class: how many of the guard's images one scan looks at, drawn anew each time.
-        older_references: how many acceptances ago: in every n-th review, a candidate is also compared with the model
-            that was accepted n acceptances before it, so that a backdoor planted slowly is seen. Empty: never.
+        older_references: in every second scan, a candidate is also compared with the models that were accepted so many
+            acceptances before it, or the oldest that is kept, so that a backdoor planted slowly is seen. Empty: never.
         time_limit: seconds that one review may take, scans and repair together; None: no limit.
         accuracy_floor: a model below this clean accuracy isn't released; None: any.
         accuracy_drop: nor one that is by more than this below the last accepted one; None: any.

@@ -9,6 +9,7 @@ from torch import nn
 
 from fedmend.detection import Detector, Need
 from fedmend.detection.accuracy_rules import fair_accuracy
+from fedmend.guard.ledger import Accepted
 from fedmend.guard.own_images import OwnImages
 from fedmend.guard.policy import GuardPolicy
 from fedmend.guard.rulings import Round, Ruling
@@ -16,6 +17,9 @@ from fedmend.guard.scan_rules import ruled_by_scans
 from fedmend.guard.scans import Reference
 from fedmend.guard.weights import digest, model_with
 from fedmend.inference import batch_size_for, evaluating, pixels_for
+
+_TURN = 2
+"""In every so many-th scan, a candidate is also compared with older references."""
 
 
 def ruled(of: Round) -> Ruling:
@@ -41,8 +45,7 @@ def _ruled_by_policy(of: Round, model: nn.Module, accuracy: float) -> Ruling:
     if reviews < policy.warm_up:
         said = f"Round {reviews + 1} of {policy.warm_up} in which the policy trusts all clients; it wasn't scanned."
         return Ruling("accept", "warm-up", said, of.candidate, accuracy)
-    references = _references(of)
-    detectors = _detectors(policy, bool(references))
+    detectors = _detectors(policy, of.ledger.last is not None)
     if not detectors:
         said = (
             "There is no accepted model to compare with. Give the guard a trusted model, or choose warm_up or "
@@ -52,23 +55,53 @@ def _ruled_by_policy(of: Round, model: nn.Module, accuracy: float) -> Ruling:
     if of.number % policy.every:
         said = f"The policy scans every {policy.every} rounds; this one is neither scanned nor released."
         return Ruling("hold", "unchecked", said)
-    return ruled_by_scans(of, detectors, references, (model, accuracy))
+    return ruled_by_scans(of, detectors, _references(of), (model, accuracy))
 
 
 def _references(of: Round) -> list[Reference]:
-    """The last accepted model, and each older one whose turn it is, but for those too poor to compare with.
+    """The newest accepted model and, in every second scan, older ones, but for those by which a scan can say little.
 
-    It is the number of reviews that brings a turn: were it that of acceptances, an older model by which no scan can say
-    anything would hold back every candidate from then on.
+    Were it in every scan, an older model by which no scan can say anything would hold back every candidate from then
+    on. An older model shows more of a backdoor that is planted slowly, as the newer ones hold a part of it.
     """
-    ledger = of.ledger
-    if ledger.last is None:
+    models = of.ledger.models
+    if not models:
         return []
-    due = [count for count in of.policy.older_references if (ledger.reviews + 1) % count == 0]
-    older = [ledger.ago(count) for count in sorted(set(due)) if count > 1]
-    least = fair_accuracy(of.images.num_classes)
-    chosen = [ledger.last, *(each for each in older if each is not None and each.accuracy >= least)]
-    return [Reference(each, model_with(of.history.load(each), of.template)) for each in chosen]
+    newest, older = _newest(of), {}
+    if of.number // of.policy.every % _TURN == 0:
+        chosen = (models[-min(count, len(models))] for count in of.policy.older_references)
+        older = {
+            each.stored.number: each
+            for each in chosen
+            if each.accuracy >= fair_accuracy(of.images.num_classes)
+        }
+    found = [
+        _reference(of, older[key])
+        for key in sorted(older, reverse=True)
+        if key < newest.accepted.stored.number
+    ]
+    return [newest, *(each for each in found if _knows_all(of, each))]
+
+
+def _newest(of: Round) -> Reference:
+    """The newest accepted model that has forgotten no class; the last one if all have.
+
+    A round can make a model forget a class. Compared with that model, every later one that knows the class again would
+    look like a backdoor of it, and be held back. An older reference shows whatever has come in since, too.
+    """
+    for accepted in reversed(of.ledger.models):
+        found = _reference(of, accepted)
+        if _knows_all(of, found):
+            return found
+    return _reference(of, of.ledger.models[-1])
+
+
+def _knows_all(of: Round, reference: Reference) -> bool:
+    return not of.images.forgotten(reference.model, of.policy.images_per_class, of.seed)
+
+
+def _reference(of: Round, accepted: Accepted) -> Reference:
+    return Reference(accepted, model_with(of.history.load(accepted), of.template))
 
 
 def _detectors(policy: GuardPolicy, with_reference: bool) -> tuple[Detector, ...]:
