@@ -5,6 +5,9 @@ DETECTORS = (
     "contrastive-paper-mnist",
     "contrastive-paper-cifar10",
     "contrastive-paper-gtsrb",
+    "deep-inspect",
+    "neural-cleanse",
+    "tabor",
 )
 EFFORTS = ("quick", "standard", "exhaustive")
 REPAIRS = ("unlearn", "prune", "prune-paper")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import fields, is_dataclass, replace
 from functools import partial, reduce
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -86,14 +86,14 @@ def chosen_detector(name: str, effort: Effort | None, memory: int | None = None)
     Raises:
         ConfigError: there is no such detector, or it takes no effort or limit.
     """
-    from fedmend.detection import ContrastivePaper, Differential, find_detector
+    from fedmend.detection import find_detector
 
     detector: Any = find_detector(name)
-    with_effort, with_memory = (Differential,), (Differential, ContrastivePaper)
+    own = {field.name for field in fields(detector)} if is_dataclass(detector) else set()
     given: dict[str, Any] = {"effort": effort, "memory": memory}
     given = {setting: value for setting, value in given.items() if value is not None}
     for setting in given:
-        if not isinstance(detector, with_effort if setting == "effort" else with_memory):
+        if setting not in own:
             raise ConfigError(f"the method {name} has no such setting, so remove --{setting}")
     changed: Detector = replace(detector, **given) if given else detector
     return changed

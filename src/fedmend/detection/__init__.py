@@ -23,12 +23,20 @@ from fedmend.detection.base import (
 )
 from fedmend.detection.contrastive_paper import PAPER_SETTINGS, ContrastivePaper
 from fedmend.detection.contrastive_rule import PaperThresholds
+from fedmend.detection.deep_inspect import DeepInspect
 from fedmend.detection.difference_rule import DifferenceLimits
 from fedmend.detection.differential import Differential
 from fedmend.detection.differential_scan import Effort
+from fedmend.detection.lone_suspect import LoneSuspect, accelerated_suspect
+from fedmend.detection.neural_cleanse import NeuralCleanse
 from fedmend.detection.scan_report import Examples, ScanReport
 from fedmend.detection.scanning import scan
+from fedmend.detection.search.class_inversion import ClassInversion
 from fedmend.detection.search.few_pixels import FewPixels, FoundTrigger, few_pixel_triggers, moved
+from fedmend.detection.search.generated_triggers import GeneratedTriggers
+from fedmend.detection.search.penalty_schedule import Schedule
+from fedmend.detection.tabor import Tabor
+from fedmend.detection.tabor_terms import TaborWeights
 from fedmend.kinds import from_table
 
 DETECTORS: dict[str, Callable[..., Detector]] = {
@@ -36,6 +44,9 @@ DETECTORS: dict[str, Callable[..., Detector]] = {
     "contrastive-paper-mnist": partial(replace, PAPER_SETTINGS["mnist"]),
     "contrastive-paper-cifar10": partial(replace, PAPER_SETTINGS["cifar10"]),
     "contrastive-paper-gtsrb": partial(replace, PAPER_SETTINGS["gtsrb"]),
+    "deep-inspect": DeepInspect,
+    "neural-cleanse": NeuralCleanse,
+    "tabor": Tabor,
 }
 """A factory for each detector, by name; keyword arguments override its settings."""
 
@@ -57,8 +68,10 @@ __all__ = [
     "DETECTORS",
     "PAPER_SETTINGS",
     "Case",
+    "ClassInversion",
     "ContrastivePaper",
     "Covered",
+    "DeepInspect",
     "Detector",
     "DifferenceLimits",
     "Differential",
@@ -67,11 +80,18 @@ __all__ = [
     "FewPixels",
     "Finding",
     "FoundTrigger",
+    "GeneratedTriggers",
+    "LoneSuspect",
     "Measure",
     "Need",
+    "NeuralCleanse",
     "PaperThresholds",
     "ScanReport",
+    "Schedule",
+    "Tabor",
+    "TaborWeights",
     "Target",
+    "accelerated_suspect",
     "few_pixel_triggers",
     "find_detector",
     "measured",
