@@ -3,8 +3,8 @@
     sh benchmarks/speed/setup_yardstick.sh
     python benchmarks/rivals/oracle.py neural-cleanse      # or tabor, deep-inspect
 
-Compared are how the triggers' norms rank the classes, the verdicts, and the times. Each run is a process of its own
-with one thread, and each runs to its own end; run it alone. What has been measured is kept.
+Compared are how the triggers' norms rank the classes, the verdicts, and the CPU times of the scans. Each run is a
+process of its own with one thread, and each runs to its own end. What has been measured is kept.
 """
 
 from __future__ import annotations
@@ -58,9 +58,9 @@ def ours(item: Item, method: str) -> dict[str, Any]:
     suspect, _ = item.models()
     images, labels = item.images(PER_CLASS, SEED)
     case, judge = Case(suspect, images=images, labels=labels), detector(method)
-    started = time.perf_counter()
+    started, started_cpu = time.perf_counter(), time.process_time()
     report = scan(case, judge, seed=SEED)
-    seconds = time.perf_counter() - started
+    seconds, cpu = time.perf_counter() - started, time.process_time() - started_cpu
     (finding,) = report.findings
     norms = [measure.value for measure in finding.measures if measure.key.startswith("class_")]
     if isinstance(judge, Tabor):  # whose measure is another
@@ -68,6 +68,7 @@ def ours(item: Item, method: str) -> dict[str, Any]:
             norms = judge.invert(lone, generator(SEED, "scan")).norms.tolist()
     return {
         "seconds": seconds,
+        "cpu_seconds": cpu,
         "verdict": finding.verdict,
         "flagged": sorted(target.target for target in finding.targets),
         "norms": norms,
@@ -89,6 +90,7 @@ def theirs(item: Item, method: str) -> dict[str, Any]:
         line = line_of(command)
     return {
         "seconds": line["scan_seconds"],
+        "cpu_seconds": line["scan_cpu_seconds"],
         "verdict": line["verdict"],
         "flagged": sorted(line["flagged"]),
         "norms": line[line["judged_by"]],
@@ -103,9 +105,10 @@ def compared(item: Item, method: str) -> dict[str, Any]:
     own = [sys.executable, str(Path(__file__).resolve()), method, "--item", item.name]
     found = {"fedmend": line_of(own), "trojanzoo": theirs(item, method)}
     rank = float(spearmanr(found["fedmend"]["norms"], found["trojanzoo"]["norms"]).statistic)
-    ratio = found["trojanzoo"]["seconds"] / found["fedmend"]["seconds"]
+    ratio = found["trojanzoo"]["cpu_seconds"] / found["fedmend"]["cpu_seconds"]
     told = ", ".join(
-        f"{name} {each['verdict']} {each['flagged']} {each['seconds']:.1f} s" for name, each in found.items()
+        f"{name} {each['verdict']} {each['flagged']} {each['cpu_seconds']:.1f} s"
+        for name, each in found.items()
     )
     print(f"{method} {item.name}: {told}, {ratio:.1f} times, Spearman {rank:.2f}", flush=True)
     targets = [goal["target"] for goal in item.goal]

@@ -12,7 +12,7 @@ from benchmarks.rivals.targets import METHODS, PATH, load
 def tables(path: Path = PATH) -> str:
     """Verdict, flagged classes and seconds of both, and how their norms agree."""
     rows: list[tuple[str, ...]] = [
-        ("Method", "Model", "Target", "fedmend", "s", "TrojanZoo", "s", "times", "Spearman", "Commit")
+        ("Method", "Model", "Target", "fedmend", "CPU s", "TrojanZoo", "CPU s", "times", "Spearman", "Commit")
     ]
     results = load(path)
     for method in METHODS:
@@ -21,10 +21,10 @@ def tables(path: Path = PATH) -> str:
             ours, theirs = row["fedmend"], row["trojanzoo"]
             rows.append(
                 (
-                    *(method, row["name"], target, _said(ours), f"{ours['seconds']:.1f}"),
+                    *(method, row["name"], target, _said(ours), f"{ours['cpu_seconds']:.1f}"),
                     *(
                         _said(theirs),
-                        f"{theirs['seconds']:.0f}",
+                        f"{theirs['cpu_seconds']:.0f}",
                         f"{row['ratio']:.1f}",
                         f"{row['spearman']:.2f}",
                     ),

@@ -36,7 +36,7 @@ def _of_time(method: str, rows: list[dict[str, Any]]) -> Target:
     ratios = [row["ratio"] for row in rows]
     return Target(
         "rivals",
-        f"{method}: time of TrojanZoo's over fedmend's",
+        f"{method}: CPU time of TrojanZoo's over fedmend's",
         f"at least {LEAST:g} times",
         f"{min(ratios):.1f} to {max(ratios):.1f} times" if ratios else "not measured yet",
         len(rows),

@@ -30,8 +30,8 @@ class ClassInversion:
     All classes are rows of one batch. Each has its own weight, best norm and end; a finished class leaves the batch.
     The result of a class is its smallest mask after a round of success.
 
-    Deviations: a round, after which the weights are adjusted, has a fixed number of minibatches, where the paper's is
-    an epoch; images of the class itself are left out, since they need no trigger.
+    Deviations: a round, after which the weights are adjusted, has a fixed number of minibatches, one by default, where
+    the paper's is an epoch; images of the class itself are left out, since they need no trigger.
 
     Attributes:
         rounds: most rounds.
@@ -42,8 +42,8 @@ class ClassInversion:
         schedule: of the weight of the mask's norm.
     """
 
-    rounds: Count = 250
-    batches: Count = 2
+    rounds: Count = 400
+    batches: Count = 1
     batch_size: Count = 32
     lr: Positive = 0.2
     schedule: Schedule = Schedule()
