@@ -185,7 +185,7 @@ def test_without_labels_accuracy_is_unknown(world: planted.World) -> None:
         (
             {"reference": None},
             {Need.REFERENCE},
-            "needs a clean reference model, and none was given.*all of fedmend's own need it",
+            "needs a clean reference model, and none was given.*such as deep-inspect, neural-cleanse, tabor",
         ),
         (
             {"labels": None},

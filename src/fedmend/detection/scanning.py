@@ -138,13 +138,9 @@ def _check_needs(detector: Detector, case: Case) -> None:
 
     enough = [name for name, make in DETECTORS.items() if not missing & make().needs]
     wanted = " and ".join(need.value for need in Need if need in missing)
-    others = (
-        f"a detector that can do without, such as {', '.join(enough)}"
-        if enough
-        else "a detector of your own that can do without (all of fedmend's own need it)"
-    )
     raise ConfigError(
-        f"the detector {name_of(detector)} needs {wanted}, and none was given; give it, or scan with {others}"
+        f"the detector {name_of(detector)} needs {wanted}, and none was given; give it, or scan with a detector that can "
+        f"do without, such as {', '.join(enough)}"
     )
 
 
