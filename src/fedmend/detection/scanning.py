@@ -139,8 +139,8 @@ def _check_needs(detector: Detector, case: Case) -> None:
     enough = [name for name, make in DETECTORS.items() if not missing & make().needs]
     wanted = " and ".join(need.value for need in Need if need in missing)
     raise ConfigError(
-        f"the detector {name_of(detector)} needs {wanted}, and none was given; give it, or scan with a detector that can "
-        f"do without, such as {', '.join(enough)}"
+        f"the detector {name_of(detector)} needs {wanted}, and none was given; give it, or scan with a detector that "
+        f"can do without, such as {', '.join(enough)}"
     )
 
 

@@ -89,8 +89,8 @@ class Penalties:
     @property
     def finished(self) -> Tensor:
         """Which patches no longer gain, bool (S,)."""
-        gone_both_ways: Tensor = self._raised & self._lowered
-        return gone_both_ways & (self._stale >= self._schedule.stop_after)
+        done: Tensor = self._raised & self._lowered & (self._stale >= self._schedule.stop_after)
+        return done
 
     def keep(self, chosen: Tensor) -> None:
         """Go on with some of the patches, bool (S,)."""
