@@ -8,6 +8,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).parent))  # for planted.py
 
 import planted
+import planted_nine
 
 
 @pytest.fixture(scope="module")
@@ -25,5 +26,15 @@ def world() -> planted.World:
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     made = planted.make_world()
+    torch.set_num_threads(before)
+    return made
+
+
+@pytest.fixture(scope="session")
+def nine() -> planted.World:
+    """The same with nine classes, for detectors that compare classes with each other."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    made = planted_nine.make_world()
     torch.set_num_threads(before)
     return made

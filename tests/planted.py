@@ -65,16 +65,18 @@ class World:
     backdoored: nn.Module
     images: Tensor
     labels: Tensor
+    names: tuple[str, ...] = NAMES
+    target: int = TARGET
 
 
 def make_world() -> World:
     """Train all three from the same beginning, in a second or two."""
     images, labels = draw(400, seed=0)
     start = build_model(ARCHITECTURE, num_classes=CLASSES, in_channels=1, image_size=(SIDE, SIDE), seed=0)
-    reference = _trained(start, images, labels, 300)
+    reference = trained(start, images, labels, 300)
     return World(
         reference,
-        _trained(reference, images, labels, 60),
+        trained(reference, images, labels, 60),
         backdoored(reference, patch(), TARGET),
         *draw(300, seed=1),
     )
@@ -83,10 +85,10 @@ def make_world() -> World:
 def backdoored(reference: nn.Module, trigger: Patch, target: int) -> nn.Module:
     """The reference, trained on with the trigger on half of the images."""
     images, labels = draw(400, seed=0)
-    return _trained(reference, *Poisoning(trigger, AllToOne(target), 0.5)(images, labels, generator(0)), 120)
+    return trained(reference, *Poisoning(trigger, AllToOne(target), 0.5)(images, labels, generator(0)), 120)
 
 
-def _trained(model: nn.Module, images: Tensor, labels: Tensor, steps: int) -> nn.Module:
+def trained(model: nn.Module, images: Tensor, labels: Tensor, steps: int) -> nn.Module:
     model = deepcopy(model).train()
     optimizer = torch.optim.Adam(model.parameters(), 0.003)
     order = generator(steps, "order")

@@ -25,9 +25,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from benchmarks.commits import commit
 from benchmarks.guard.federations import Cell, cells, seed_of, settings
 from benchmarks.guard.rounds import RELEASED, load
-from benchmarks.commits import commit
 
 from fedmend.checkpoints import save_state
 from fedmend.data import ImageSet, load_images

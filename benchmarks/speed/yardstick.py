@@ -44,9 +44,9 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     model = load(options.checkpoint, options.architecture, outputs, images)
 
     before = forget_peak()
-    ready = time.perf_counter()
+    ready, ready_cpu = time.perf_counter(), time.process_time()
     found = inspect(options.method, model, (images / 255, labels), outputs, options.epochs, classes)
-    ended = time.perf_counter()
+    ended, ended_cpu = time.perf_counter(), time.process_time()
     memory = None if before is None else peak_mib() - before
 
     complete = classes == outputs and options.epochs >= EPOCHS
@@ -63,6 +63,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         "complete": complete,
         "optimization_seconds": optimization,
         "scan_seconds": ended - ready,
+        "scan_cpu_seconds": ended_cpu - ready_cpu,
         "process_seconds": ended - started,
         "extrapolated_seconds": None if complete else optimization / sum(found.epochs) * EPOCHS * outputs,
         "verdict": ("backdoored" if found.flagged else "clean") if complete else None,

@@ -16,10 +16,13 @@ from favourite_detector import Favourite
 from fedmend.detection import (
     DETECTORS,
     Case,
+    ClassInversion,
     ContrastivePaper,
     Detector,
+    GeneratedTriggers,
     Need,
     ScanReport,
+    Schedule,
     recovered,
     scan,
 )
@@ -29,7 +32,7 @@ from fedmend.errors import ConfigError, DataError, ModelError
 from fedmend.evaluation import attack_success_rate
 from fedmend.goals import AllToOne
 from fedmend.parameters import flatten
-from fedmend.triggers import Patch
+from fedmend.triggers import Addition, Patch
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -42,7 +45,7 @@ class Row:
         make: as it is run here; ``brief``: the same in little time, for tests that don't look at the verdict.
         needs_reference: it can't do without one.
         names_target: its first target is the attacker's.
-        recovers_trigger: its first target has a patch that works on other images, and holds most of the planted one
+        recovers_trigger: its first target has a trigger that works on other images, and holds most of the planted one
             or lies mostly within it.
         refused: settings that are out of range.
         needs_labels: it can't do without them.
@@ -50,6 +53,7 @@ class Row:
         images: how many it is shown.
         deterministic: it draws nothing.
         finds_patch: it finds the planted patch in so small a net; its own tests have a net in which it does.
+        compares_classes: it is shown the world of nine classes.
     """
 
     make: Callable[..., Detector]
@@ -63,6 +67,7 @@ class Row:
     images: int = 12
     deterministic: bool = False
     finds_patch: bool = True
+    compares_classes: bool = False
 
 
 # The paper's settings for CIFAR-10 and GTSRB are chosen for those and make no sense on images this small. That for
@@ -71,7 +76,25 @@ SMALL = {"beta": 0.03, "steps": 250}
 PAPER = DETECTORS["contrastive-paper-mnist"]
 ABS, MM_BD, INSPECT = DETECTORS["abs"], DETECTORS["mm-bd"], DETECTORS["neuron-inspect"]
 CLUSTERS = DETECTORS["activation-clustering"]
+INVERTED = ClassInversion(100, batches=1, batch_size=24, schedule=Schedule(0.02, patience=4, stop_after=20))
+GENERATED = GeneratedTriggers(150, batch_size=18, schedule=Schedule(0.02, success=0.95, stop_after=20))
 QUICKLY = {"effort": "quick", "search": AimedSearch(explore_steps=4, refine_steps=2)}
+
+
+def comparing(name: str, search: ClassInversion | GeneratedTriggers, *refused: dict[str, Any]) -> Row:
+    """A detector that searches a trigger for every class."""
+    return Row(
+        lambda **changes: DETECTORS[name](**({"search": search} | changes)),
+        lambda **changes: DETECTORS[name](**({"search": replace(search, rounds=2)} | changes)),
+        needs_reference=False,
+        names_target=True,
+        recovers_trigger=True,
+        refused=refused,
+        images=54,
+        compares_classes=True,
+    )
+
+
 ROWS = {
     "abs": Row(
         ABS,
@@ -130,9 +153,21 @@ ROWS = {
         deterministic=True,
         finds_patch=False,
     ),
+    "deep-inspect": comparing(
+        "deep-inspect", GENERATED, {"image_shape": (3, 32)}, {"inverted": 0}, {"limit": -1.0}
+    ),
+    "neural-cleanse": comparing("neural-cleanse", INVERTED, {"limit": 0.0}, {"search": 3}, {"stepz": 3}),
+    "tabor": comparing("tabor", INVERTED, {"sparsity": -1.0}, {"weights": None}, {"limit": float("inf")}),
     "another's": Row(Favourite, Favourite, needs_reference=False, names_target=False, recovers_trigger=False),
 }
 every_row = pytest.mark.parametrize("row", ROWS.values(), ids=ROWS)
+
+
+@pytest.fixture
+def world(world: planted.World, row: Row, request: pytest.FixtureRequest) -> planted.World:
+    """The world of nine classes for detectors that compare them."""
+    nine: planted.World = request.getfixturevalue("nine") if row.compares_classes else world
+    return nine
 
 
 def scanned(
@@ -143,7 +178,7 @@ def scanned(
     count: int = 12,
     **changes: Any,
 ) -> ScanReport:
-    case = Case(suspect, world.reference, world.images[:count], world.labels[:count], planted.NAMES)
+    case = Case(suspect, world.reference, world.images[:count], world.labels[:count], world.names)
     return scan(replace(case, **changes), detector, seed=seed)
 
 
@@ -158,17 +193,20 @@ def test_it_finds_a_planted_patch(world: planted.World, row: Row) -> None:
     assert finding.suspicious > finding.limit
     assert finding.reason
     if row.names_target:
-        assert finding.targets[0].target == planted.TARGET
-        assert planted.NAMES[planted.TARGET] in finding.reason
+        assert finding.targets[0].target == world.target
+        assert world.names[world.target] in finding.reason
     found = recovered(finding)
     assert (found is not None) == row.recovers_trigger
     if found is not None:
-        assert isinstance(found.trigger, Patch)
-        mask, where = found.trigger.mask, planted.patch().mask > 0
-        assert max(float(mask[where].mean()), float(mask[where].sum() / mask.sum())) > 0.5
+        assert isinstance(found.trigger, Patch | Addition)
+        where, least = planted.patch().mask > 0, 0.5
+        mask = found.trigger.mask if isinstance(found.trigger, Patch) else found.trigger.delta.abs()
+        if isinstance(found.trigger, Addition):
+            least = 0.3  # it needn't replace what is there
+        assert max(float(mask[where].mean()), float(mask[where].sum() / mask.sum())) > least
         unseen = world.images[100:], world.labels[100:]
-        assert attack_success_rate(world.backdoored, found.trigger, AllToOne(planted.TARGET), *unseen) > 0.8
-        assert attack_success_rate(world.reference, found.trigger, AllToOne(planted.TARGET), *unseen) < 0.5
+        assert attack_success_rate(world.backdoored, found.trigger, AllToOne(world.target), *unseen) > 0.8
+        assert attack_success_rate(world.reference, found.trigger, AllToOne(world.target), *unseen) < 0.5
 
 
 @every_row

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from fedmend.detection.anomaly_index import anomaly
+from fedmend.detection.anomaly_index import anomaly, lower_anomaly
 
 
 def test_the_index_is_the_distance_from_the_median_in_consistent_deviations() -> None:
@@ -35,3 +35,16 @@ def test_a_degenerate_deviation_is_said_to_be_one(values: list[float], why: str)
     assert found.degenerate is not None
     assert why in found.degenerate
     assert found.index.tolist() == [0.0] * len(values)
+
+
+def test_the_lower_deviation_is_of_the_classes_up_to_the_median() -> None:
+    found = lower_anomaly(torch.tensor([1.0, 7.0, 8.0, 9.0, 30.0, 99.0]))
+    assert found.median == 8.5
+    assert found.deviation == pytest.approx(
+        1.4826 * 1.5
+    )  # distances 7.5, 1.5 and 0.5; those of all have the median 4.5
+    assert found.index[0] == pytest.approx(-7.5 / (1.4826 * 1.5))
+    odd = lower_anomaly(torch.tensor([1.0, 6.0, 8.0, 50.0, 90.0]))
+    assert odd.deviation == pytest.approx(1.4826 * 2)  # distances 7, 2 and 0
+    same = lower_anomaly(torch.tensor([1.0, 8.0, 8.0, 50.0, 90.0]))
+    assert same.degenerate is not None

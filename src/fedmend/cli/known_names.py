@@ -8,9 +8,12 @@ DETECTORS = (
     "contrastive-paper-cifar10",
     "contrastive-paper-gtsrb",
     "contrastive-paper-mnist",
+    "deep-inspect",
     "differential",
     "mm-bd",
+    "neural-cleanse",
     "neuron-inspect",
+    "tabor",
 )
 EFFORTS = ("quick", "standard", "exhaustive")
 REPAIRS = (

@@ -27,14 +27,22 @@ from fedmend.detection.base import (
 from fedmend.detection.choosing import DetectorChoice, LeftOut, all_detectors, default_methods
 from fedmend.detection.contrastive_paper import PAPER_SETTINGS, ContrastivePaper
 from fedmend.detection.contrastive_rule import PaperThresholds
+from fedmend.detection.deep_inspect import DeepInspect
 from fedmend.detection.difference_rule import DifferenceLimits
 from fedmend.detection.differential import Differential
 from fedmend.detection.differential_scan import Effort
+from fedmend.detection.lone_suspect import LoneSuspect, accelerated_suspect
 from fedmend.detection.mm_bd import MaximumMargin
+from fedmend.detection.neural_cleanse import NeuralCleanse
 from fedmend.detection.neuron_inspect import NeuronInspect
 from fedmend.detection.scan_report import Examples, ScanReport
 from fedmend.detection.scanning import scan
+from fedmend.detection.search.class_inversion import ClassInversion
 from fedmend.detection.search.few_pixels import FewPixels, FoundTrigger, few_pixel_triggers, moved
+from fedmend.detection.search.generated_triggers import GeneratedTriggers
+from fedmend.detection.search.penalty_schedule import Schedule
+from fedmend.detection.tabor import Tabor
+from fedmend.detection.tabor_terms import TaborWeights
 from fedmend.kinds import from_table
 
 DETECTORS: dict[str, Callable[..., Detector]] = {
@@ -43,9 +51,12 @@ DETECTORS: dict[str, Callable[..., Detector]] = {
     "contrastive-paper-cifar10": partial(replace, PAPER_SETTINGS["cifar10"]),
     "contrastive-paper-gtsrb": partial(replace, PAPER_SETTINGS["gtsrb"]),
     "contrastive-paper-mnist": partial(replace, PAPER_SETTINGS["mnist"]),
+    "deep-inspect": DeepInspect,
     "differential": Differential,
     "mm-bd": MaximumMargin,
+    "neural-cleanse": NeuralCleanse,
     "neuron-inspect": NeuronInspect,
+    "tabor": Tabor,
 }
 """A factory for each detector, by name; keyword arguments override its settings."""
 
@@ -70,8 +81,10 @@ __all__ = [
     "Agreement",
     "ArtificialBrainStimulation",
     "Case",
+    "ClassInversion",
     "ContrastivePaper",
     "Covered",
+    "DeepInspect",
     "Detector",
     "DetectorChoice",
     "DifferenceLimits",
@@ -81,14 +94,21 @@ __all__ = [
     "FewPixels",
     "Finding",
     "FoundTrigger",
+    "GeneratedTriggers",
     "LeftOut",
+    "LoneSuspect",
     "MaximumMargin",
     "Measure",
     "Need",
+    "NeuralCleanse",
     "NeuronInspect",
     "PaperThresholds",
     "ScanReport",
+    "Schedule",
+    "Tabor",
+    "TaborWeights",
     "Target",
+    "accelerated_suspect",
     "all_detectors",
     "default_methods",
     "few_pixel_triggers",

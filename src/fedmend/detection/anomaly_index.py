@@ -40,6 +40,21 @@ def anomaly(values: Tensor) -> Anomaly:
     Args:
         values: one a class, (classes,).
     """
+    return _anomaly(values, lower=False)
+
+
+def lower_anomaly(values: Tensor) -> Anomaly:
+    """The same by the deviation of the classes at or below the median alone (DeepInspect's double deviation).
+
+    Classes far above the median, of which there may be many, then don't widen the spread by which one below is judged.
+
+    Args:
+        values: one a class, (classes,).
+    """
+    return _anomaly(values, lower=True)
+
+
+def _anomaly(values: Tensor, lower: bool) -> Anomaly:
     numbers = values.detach().to("cpu", torch.float64)
     nothing = torch.zeros_like(numbers)
     if not bool(numbers.isfinite().all()):
@@ -52,7 +67,8 @@ def anomaly(values: Tensor) -> Anomaly:
             f"{len(numbers)} classes are too few to call one of them unusual",
         )
     median = float(numbers.quantile(0.5))
-    deviation = CONSISTENCY * float((numbers - median).abs().quantile(0.5))
+    compared = numbers[numbers <= median] if lower else numbers
+    deviation = CONSISTENCY * float((compared - median).abs().quantile(0.5))
     if deviation == 0:
         return Anomaly(
             nothing, median, 0.0, "half or more of the classes have the same number, so their spread is 0"

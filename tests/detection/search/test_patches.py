@@ -93,3 +93,55 @@ def test_images_that_need_gradients_are_no_part_of_it() -> None:
     images = torch.zeros(1, 1, 1, 2, 2, requires_grad=True)
     assert not patches.descend(images, lambda each: each.sum((1, 2, 3, 4)), 0.1, limit=0.5).requires_grad
     assert not any(each.requires_grad for each in patches())
+
+
+def test_a_regulariser_and_a_penalty_for_each_patch_are_part_of_the_loss() -> None:
+    """As by torch's autograd, and of each patch apart."""
+    masks, patterns = (torch.randn(2, channels, 3, 3, generator=generator(channels)) for channels in (1, 2))
+    images, weights = torch.rand(2, 4, 2, 3, 3, generator=generator(0)), torch.tensor([0.5, 3.0])
+    parts = [part.clone().requires_grad_() for part in (masks, patterns)]
+    optimizer = torch.optim.Adam(parts, 0.3, betas=(0.5, 0.9))
+    patches = Patches(masks, patterns)
+
+    def regulariser(masks: Tensor, patterns: Tensor) -> Tensor:
+        return (masks * patterns).square().sum((1, 2, 3)) + patterns.sum((1, 2, 3))
+
+    for _ in range(5):
+        mask, pattern = (part.sigmoid() for part in parts)
+        stamped = mask[:, None] * pattern[:, None] + (1 - mask[:, None]) * images
+        expected = (
+            stamped.square().sum((1, 2, 3, 4)) + weights * mask.sum((1, 2, 3)) + regulariser(mask, pattern)
+        )
+        optimizer.zero_grad()
+        expected.sum().backward()
+        optimizer.step()
+        measured = patches.descend(
+            images,
+            lambda each: each.square().sum((1, 2, 3, 4)),
+            0.3,
+            penalty=weights.view(-1, 1, 1, 1),
+            regulariser=regulariser,
+        )
+        assert torch.allclose(measured, expected)
+        for each, part in zip(patches(), parts, strict=True):
+            assert torch.allclose(each, part.sigmoid(), atol=1e-6)
+
+
+def test_patches_that_are_kept_go_on_as_if_nothing_had_happened() -> None:
+    masks, patterns = (torch.randn(3, channels, 3, 3, generator=generator(channels)) for channels in (1, 2))
+    images = torch.rand(3, 4, 2, 3, 3, generator=generator(0))
+    whole, some = Patches(masks, patterns), Patches(masks, patterns)
+    chosen = torch.tensor([True, False, True])
+
+    def loss(stamped: Tensor) -> Tensor:
+        return stamped.square().sum((1, 2, 3, 4))
+
+    for patches in (whole, some):
+        patches.descend(images, loss, 0.3)
+    some.keep(chosen)
+    assert len(some) == 2
+    for _ in range(3):
+        whole.descend(images, loss, 0.3)
+        some.descend(images[chosen], loss, 0.3)
+    for every, each in zip(whole(), some(), strict=True):
+        assert torch.equal(every[chosen], each)

@@ -30,3 +30,8 @@ class Adam:
         second.lerp_(gradient.square(), 1 - _BETAS[1])
         step = (second / second_bias).sqrt_().add_(_EPSILON)
         self._values.addcdiv_(first, step, value=-lr / first_bias)
+
+    def keep(self, values: Tensor, chosen: Tensor) -> None:
+        """Go on with the values of some rows, bool (S,), and their moments."""
+        first, second = self._moments
+        self._values, self._moments = values, (first[chosen], second[chosen])

@@ -13,6 +13,9 @@ from fedmend.triggers import Patch
 
 _NO_MASK = 1e-12
 
+Regulariser = Callable[[Tensor, Tensor], Tensor]
+"""From masks (S, 1, H, W) and patterns (S, C, H, W) to what is added to each patch's loss, (S,); differentiable."""
+
 
 class Patches:
     """The masks and patterns of S patches: sigmoids of unconstrained values.
@@ -45,6 +48,11 @@ class Patches:
         values = self._values[list(chosen)]
         return Patches(values[:, :1], values[:, 1:])
 
+    def keep(self, chosen: Tensor) -> None:
+        """Go on with some of the patches, bool (S,), and the optimizer's state for them."""
+        self._values = self._values[chosen]
+        self._adam.keep(self._values, chosen)
+
     def triggers(self, limit: float) -> list[Patch]:
         """The patches within the limit."""
         return [Patch(mask, pattern) for mask, pattern in zip(*self(limit), strict=True)]
@@ -62,7 +70,8 @@ class Patches:
         loss: Callable[[Tensor], Tensor],
         lr: float,
         limit: float | None = None,
-        penalty: float = 0.0,
+        penalty: float | Tensor = 0.0,
+        regulariser: Regulariser | None = None,
     ) -> Tensor:
         """Take one step of Adam on each patch's own loss; returns the losses, (S,).
 
@@ -71,7 +80,8 @@ class Patches:
             loss: from the stamped images, (S, K, C, H, W), to (S,); differentiable.
             lr: Adam's learning rate.
             limit: the largest sum of a mask, in pixels; larger masks are scaled down.
-            penalty: weight of the mask's sum in its loss.
+            penalty: weight of the mask's sum in its loss; (S, 1, 1, 1) for one of each patch.
+            regulariser: a further term of the loss.
 
         Raises:
             ModelError: a loss is NaN or infinite.
@@ -93,8 +103,21 @@ class Patches:
             shared = _sums(at_masks * raw) / _sums(raw).clamp_min(_NO_MASK)
             at_masks = scales * (at_masks - shared * (scales < 1))
         gradient = torch.cat([at_masks, at_stamp.sum(1) * masks], 1)
+        losses = losses.detach() + (penalty * _sums(masks)).flatten()
+        if regulariser is not None:
+            added, at_added = _differentiated(regulariser, masks, patterns)
+            losses, gradient = losses + added, gradient + at_added
         self._adam.step(gradient * values * (1 - values), lr)
-        return losses.detach() + penalty * _sums(masks).flatten()
+        return losses
+
+
+def _differentiated(regulariser: Regulariser, masks: Tensor, patterns: Tensor) -> tuple[Tensor, Tensor]:
+    """The regulariser's values, (S,), and its gradient at masks and patterns, (S, 1 + C, H, W)."""
+    leaves = masks.clone().requires_grad_(), patterns.clone().requires_grad_()
+    with torch.enable_grad():
+        added = regulariser(*leaves)
+        gradients = torch.autograd.grad(added.sum(), leaves)
+    return added.detach(), torch.cat(gradients, 1)
 
 
 def _scales(masks: Tensor, limit: float | None) -> Tensor:
