@@ -195,7 +195,7 @@ def test_without_labels_accuracy_is_unknown(world: planted.World) -> None:
         (
             {"reference": None, "images": None, "labels": None},
             set(Need),
-            "needs a clean reference model and clean images and the images' labels.*such as mm-bd",
+            "needs a clean reference model and clean images and the images' labels.*such as deep-inspect, mm-bd",
         ),
     ],
 )
