@@ -41,9 +41,20 @@ def lost(line: Line) -> float:
     return float(accuracies["suspect"] - accuracies.get("candidate", accuracies["suspect"]))
 
 
+def shared(lines: dict[str, list[Line]]) -> dict[str, list[Line]]:
+    """Of each method, the lines of those models that every method has a line of."""
+    models = [{(line["cell"], line["name"]) for line in each} for each in lines.values()]
+    common = set.intersection(*models) if models else set()
+    found = {
+        name: [line for line in each if (line["cell"], line["name"]) in common]
+        for name, each in lines.items()
+    }
+    return {name: each for name, each in found.items() if each}
+
+
 def targets(results: Path = RESULTS) -> list[Target]:
-    """fedmend's unlearning against the best of the others that keep the accuracy."""
-    lines = load(results)
+    """fedmend's unlearning against the best of the others that keep the accuracy, on the models that all repaired."""
+    lines = shared(load(results))
     means = {
         name: mean(map(left, each)) for name, each in lines.items() if mean(map(lost, each)) <= MOST_LOST
     }

@@ -50,6 +50,14 @@ def test_the_default_is_put_beside_the_best_that_keeps_the_accuracy(tmp_path: Pa
     assert of(tmp_path, ("unlearn", 0.02, 0.5), ("ft-sam", 0.03, 0.97))[0] == "not run"
 
 
+def test_only_models_that_all_have_repaired_are_compared(tmp_path: Path) -> None:
+    lines = [line("unlearn", 1, 0.02), line("unlearn", 2, 0.5), line("ft-sam", 1, 0.03)]
+    (target,) = targets(written(tmp_path, lines))
+    assert (target.measured, target.n) == ("2.0%, ft-sam 3.0%", 1)
+    (target,) = targets(written(tmp_path, lines[1:]))
+    assert (target.status, target.measured) == ("not run", "not measured yet")
+
+
 def test_where_nothing_was_tried_the_suspect_is_what_is_left() -> None:
     untried = line("unlearn", 1, 0.0) | {"asr": {"suspect": [0.9, 0.8]}, "accuracy": {"suspect": 0.98}}
     assert (left(untried), lost(untried)) == (0.9, 0.0)
