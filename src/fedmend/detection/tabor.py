@@ -36,8 +36,8 @@ class Tabor:
     the suspect predicts.
 
     Deviations: those of Neural Cleanse here; the weights are fixed, where the paper adjusts them during the search; R3
-    is of eight images a step; of the metric, see there. Loss and metric were written without the paper's text at hand and
-    have not been compared with its figures.
+    is of eight images a step; of the metric, see there. Loss and metric were written without the paper's text at hand
+    and have not been compared with its figures.
 
     Attributes:
         search: the search of all classes.
