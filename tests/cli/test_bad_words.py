@@ -19,7 +19,7 @@ Refused = Callable[..., None]
         ({"device": "nonsense"}, "there is no device 'nonsense'"),
         ({"device": "cuda:99"}, "there is no device 'cuda:99'"),
         ({"device": "meta"}, "there is no device 'meta'"),
-        ({"method": "neural"}, "there is no detector 'neural'; expected differential"),
+        ({"method": "neural"}, "there is no detector 'neural'; did you mean neural-cleanse"),
         ({"seed": "-1"}, "Invalid value for '--seed'"),
         ({"images": "0"}, "Invalid value for '--images'"),
         ({"modle": "convnet"}, "No such option '?--modle"),

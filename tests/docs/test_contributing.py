@@ -12,13 +12,13 @@ import pytest
 ROOT = Path(__file__).parents[2]
 BLOCK = re.compile(r"```python\n(.*?)```", re.DOTALL)
 
-# file: its folder (none: it goes into goals.py), the class, the package's table, the contract
+# file: its folder (none: it goes into goals.py), the class, the package's table, the contract's rows
 MOVES = {
-    "mydetector": ("detection", "NoiseShift", "DETECTORS", "test_detectors"),
-    "stripe": ("triggers", "Stripe", "TRIGGERS", "test_triggers"),
-    "swap": ("", "Swap", "GOALS", "test_goals"),
-    "flip": ("attacks", "Flip", "UPDATE_STEPS", "test_update_steps"),
-    "middle": ("aggregation", "Middle", "AGGREGATORS", "test_aggregation_rules"),
+    "mydetector": ("detection", "NoiseShift", "DETECTORS", "detector_rows"),
+    "stripe": ("triggers", "Stripe", "TRIGGERS", "contracts/test_triggers"),
+    "swap": ("", "Swap", "GOALS", "contracts/test_goals"),
+    "flip": ("attacks", "Flip", "UPDATE_STEPS", "contracts/test_update_steps"),
+    "middle": ("aggregation", "Middle", "AGGREGATORS", "contracts/test_aggregation_rules"),
 }
 ROWS = {
     "mydetector": '"mydetector": Row(DETECTORS["mydetector"], DETECTORS["mydetector"], True, True, False),',
@@ -78,7 +78,7 @@ def moved(tmp_path_factory: pytest.TempPathFactory) -> Path:
             goals = goals.replace("\nGOALS: ", f"\n{one}\n\nGOALS: ")
             goals = goals.replace('    "all-to-one"', f'    "{name}": {made},\n    "all-to-one"')
             (package / "goals.py").write_text(goals, encoding="utf-8")
-        rows = root / "tests" / "contracts" / f"{contract}.py"
+        rows = root / "tests" / f"{contract}.py"
         text = re.sub(r"^(ROWS = [{\[])$", rf"\1\n    {ROWS[name]}", rows.read_text(), flags=re.MULTILINE)
         rows.write_text(text, encoding="utf-8")
     return root
