@@ -33,8 +33,23 @@ def test_nothing_is_printed_beside_a_bar(monkeypatch: pytest.MonkeyPatch, tmp_pa
     monkeypatch.setattr(demo_command, "progress_bars", bars)
     monkeypatch.setattr(demo_command, "show", show)
     monkeypatch.setattr(demo_command, "simulate", working("a run"))
+    monkeypatch.setattr(demo_command, "choose_threads", lambda *_: None)
     monkeypatch.setattr(demo_command, "_federation", lambda *_: "the federation")
     monkeypatch.setattr(demo_command, "_scan_and_repair", working("the scan and the repair"))
     demo_command.demo(tmp_path, True, "cpu")
     report = f"\nReport: {(tmp_path / 'report.html').resolve()}"
     assert printed == ["the federation", "the scan and the repair", report]
+
+
+def test_it_chooses_its_threads_before_it_trains(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Two threads on a busy machine took ten times as long as one."""
+    chosen = []
+
+    def trained(*_: Any, **__: Any) -> None:
+        assert chosen == [0]
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(demo_command, "choose_threads", lambda cost, device: chosen.append(cost))
+    monkeypatch.setattr(demo_command, "simulate", trained)
+    with pytest.raises(KeyboardInterrupt):
+        demo_command.demo(tmp_path, True, "cpu")

@@ -14,6 +14,7 @@ from fedmend.cli.model_options import ModelChoice
 from fedmend.cli.repair_command import outcome
 from fedmend.cli.saving import model_file, save_results, scan_files
 from fedmend.cli.scan_text import summary
+from fedmend.cli.thread_choice import choose_threads
 from fedmend.data import ImageSet, load_images, stratified
 from fedmend.detection import Case, scan
 from fedmend.evaluation import accuracy, attack_success_rate
@@ -74,6 +75,9 @@ def demo(out: Path, fast: bool, device: str) -> None:
     plan, where = FAST if fast else FULL, choose_device(device)
     config = plan.config
     training, test = load_images(config.data.source, "train"), load_images(config.data.source, "test")
+    choose_threads(
+        0, where
+    )  # a small network; other work on the machine would make its threads wait for each other
     with progress_bars() as progress:
         run = simulate(
             config,
