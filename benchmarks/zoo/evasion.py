@@ -21,6 +21,7 @@ from load import RUNS, Item, items
 from torch import Tensor, nn
 
 from fedmend.detection import DETECTORS, Case, scan
+from fedmend.errors import ModelError
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
@@ -165,15 +166,20 @@ def scanned(item: Item, name: str, method: str, seed: int) -> dict[str, object]:
     images, labels = item.images(PER_CLASS, seed)
     suspect, reference = VARIANTS[name].make(*item.models(), images.float() / 255)
     started = time.perf_counter()
-    report = scan(Case(suspect.eval(), reference.eval(), images, labels), DETECTORS[method](), seed=seed)
-    finding = report.findings[0]
-    return {
+    told = {
         "cell": item.cell,
         "name": item.name,
         "variant": name,
         "weights": VARIANTS[name].weights,
         "method": method,
         "seed": seed,
+    }
+    try:
+        report = scan(Case(suspect.eval(), reference.eval(), images, labels), DETECTORS[method](), seed=seed)
+    except ModelError as error:
+        return told | {"verdict": "refused", "reason": str(error)}
+    finding = report.findings[0]
+    return told | {
         "verdict": report.verdict,
         "targets": [target.target for target in finding.targets],
         "suspicious": finding.suspicious,
