@@ -42,7 +42,7 @@ def test_nothing_is_printed_beside_a_bar(monkeypatch: pytest.MonkeyPatch, tmp_pa
 
 
 def test_it_chooses_its_threads_before_it_trains(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Two threads on a busy machine took ten times as long as one."""
+    """With several threads, a busy machine slows so small a network many times over."""
     chosen = []
 
     def trained(*_: Any, **__: Any) -> None:

@@ -75,9 +75,7 @@ def demo(out: Path, fast: bool, device: str) -> None:
     plan, where = FAST if fast else FULL, choose_device(device)
     config = plan.config
     training, test = load_images(config.data.source, "train"), load_images(config.data.source, "test")
-    choose_threads(
-        0, where
-    )  # a small network; other work on the machine would make its threads wait for each other
+    choose_threads(0, where)  # a small network: with several threads, a busy machine slows it many times over
     with progress_bars() as progress:
         run = simulate(
             config,
