@@ -59,7 +59,7 @@ check: $(READY)
 flower: $(READY)
 	@$(PYTHON) -m venv --clear $(OLDEST)
 	@$(OLDEST)/bin/python -m pip install --quiet torch
-	@PIP_CONSTRAINT= $(OLDEST)/bin/python -m pip install --quiet 'flwr[simulation]==1.29.0' pytest --editable .
+	@PIP_CONSTRAINT= $(OLDEST)/bin/python -m pip install --quiet 'flwr[simulation]==1.29.0' pytest pytest-xdist --editable .
 	@$(OLDEST)/bin/python -m pytest tests/integrations/flower --deselect tests/integrations/flower/test_deployment.py $(ARGS)
 
 cases: $(READY)

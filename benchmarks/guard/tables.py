@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from statistics import mean
 from typing import Any
 
 from benchmarks.guard import rounds
@@ -108,12 +109,13 @@ def _overhead(file: dict[str, Any]) -> str:
             "guard",
             "part",
             "part, clients in parallel",
-            "verdict",
+            "verdicts",
+            "scans",
         )
     ]
     for row in file["rows"]:
         seconds = row["seconds"]
-        guard = seconds["aggregation and guard"] - seconds["aggregation alone"]
+        guard = mean(seconds["reviews"][1:])
         rows.append(
             (
                 row["network"],
@@ -122,7 +124,8 @@ def _overhead(file: dict[str, Any]) -> str:
                 f"{guard:.1f} s",
                 f"{row['share']:.1%}",
                 f"{row['share_of_parallel_round']:.1%}",
-                row["verdict"],
+                ", ".join(f"{count} {verdict}" for verdict, count in Counter(row["verdicts"]).items()),
+                " + ".join(map(str, row["scans"])),
             )
         )
     told = (
