@@ -34,6 +34,7 @@ from fedmend.files import write_text
 from fedmend.goals import targets_of
 from fedmend.seeds import generator
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "zoo"))
 
 from cells import CELLS
