@@ -35,6 +35,8 @@ def test_the_metric_by_hand() -> None:
     assert float(metric) == pytest.approx(2 * 0.25 + 0.5 * 1 - 3)
     black = Patch(mask, torch.zeros(1, 2, 2))
     assert float(Tabor().quality(suspect, black, 1)) == pytest.approx(0.25 + 1 - 1)
+    # Of a pixel that is replaced in part, 0.6 * 0.4 is left of the stamp, which makes the second image class 1.
+    assert float(Tabor().quality(suspect, Patch(0.6 * mask, mask), 1)) == pytest.approx(0.25 + 1 - 2.5)
 
 
 def test_each_regulariser_has_a_say(world: planted.World) -> None:

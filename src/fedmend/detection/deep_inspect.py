@@ -26,12 +26,15 @@ class DeepInspect:
 
     H. Chen et al., "DeepInspect: A Black-box Trojan Detection and Mitigation Framework for Deep Neural Networks",
     IJCAI 2019: images by model inversion, a conditional generator of additive perturbations, and a deviation factor by
-    the double median absolute deviation: only classes at or below the median, a half of them, make up the deviation.
-    The suspect is backdoored if the factor of a class is above 2. It needs no reference, no labels and no images.
+    a variant of the double median absolute deviation: only classes at or below the median, a half of them, make up the
+    deviation. The suspect is backdoored if the factor of a class is above 2, which is significance 0.05. It needs no
+    reference, no labels and no images.
 
     Deviations: images that the case has are used, and inverted ones only where it has none; the weight of the
-    perturbation's norm is adjusted for each class by Neural Cleanse's schedule, where the paper tunes it by hand; the
-    networks are smaller. With four classes no factor is above 1.35, so those can't be flagged at this limit.
+    perturbation's norm is adjusted for each class by Neural Cleanse's schedule, where the paper tunes it by hand for a
+    success of 95 %; the norm's bound is 0; the generator is smaller. Distances are those from the median of all
+    classes, as in Neural Cleanse; accounts of the paper differ there. With four classes no factor is above 1.35, so
+    those can't be flagged at this limit.
 
     Attributes:
         search: the generator's training.

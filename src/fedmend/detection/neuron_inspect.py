@@ -125,10 +125,29 @@ class NeuronInspect:
             reason=reason,
             suspicious=math.nan if found.degenerate else index,
             limit=self.limit,
-            measures=self._measures(found, features, lowest, name),
+            measures=(*self._measures(found, features, lowest, name), *self._sums(case, found, combined)),
             targets=tuple(Target(each, math.nan) for each in flagged),
             notes=notes,
             settings=asdict(self),
+        )
+
+    def _sums(self, case: Case, found: Anomaly, combined: Tensor) -> tuple[Measure, ...]:
+        """Each class's sum of the features."""
+        edge = None if found.degenerate else found.median - self.limit * found.deviation
+        below = [edge is not None and value < edge for value in combined.tolist()]
+        return tuple(
+            Measure(
+                key=f"class_{number}",
+                name=f'Class "{case.class_name(number)}"',
+                value=value,
+                limit=edge,
+                suspicious_when="below",
+                scale="plain",
+                explanation="The weighted sum of its three features, each in units of its median over the classes.",
+                reading="Unusually low." if low else "Not unusual.",
+                tone="suspicious" if low else "innocent",
+            )
+            for number, (value, low) in enumerate(zip(combined.tolist(), below, strict=True))
         )
 
     def _measures(

@@ -35,9 +35,10 @@ class Tabor:
     median whose anomaly index is above 2 is flagged. It needs no reference and no labels: without them, a class is what
     the suspect predicts.
 
-    Deviations: those of Neural Cleanse here; the weights are fixed, where the paper adjusts them during the search; R3
-    is of eight images a step; of the metric, see there. Loss and metric were written without the paper's text at hand
-    and have not been compared with its figures.
+    Deviations: those of Neural Cleanse here, whose weight of the mask's L1 norm acts beside R1; the regularisers'
+    weights are fixed, where the paper adjusts them during the search; R3 is of eight images a step; of the metric, see
+    there. The four regularisers are those of two public implementations. Neither has the metric, which was not compared
+    with the paper's figures.
 
     Attributes:
         search: the search of all classes.
@@ -108,8 +109,8 @@ class Tabor:
 
         ``alpha * sparsity + beta * roughness - acc_att - acc_crop - acc_exp``: how many pixels are marked and how
         scattered; on the images of other classes, how often the stamped image is sent to the target, how often the
-        image without the trigger's pixels keeps its class, and how often the most important pixels of the stamped
-        image, as many as are marked, are sent to the target alone.
+        stamped image is given its true class once the trigger's pixels are cropped, and how often the most important
+        pixels of the stamped image, as many as are marked, are sent to the target alone.
 
         Deviations: a pixel is marked where the mask is at least 0.1, and pixels are explained by gradient times input.
         """
@@ -118,7 +119,7 @@ class Tabor:
         marked = terms.visible(trigger.mask[None])
         stamped = trigger.apply(images)
         important = terms.explained(suspect, stamped, target, max(1, int(marked.sum())))
-        attacked, left = suspect.predictions(stamped), suspect.predictions(images * (1 - trigger.mask))
+        attacked, left = suspect.predictions(stamped), suspect.predictions(stamped * (1 - trigger.mask))
         accuracy = (
             (attacked == target).double().mean()
             + (left == truth).double().mean()

@@ -16,8 +16,9 @@ _VISIBLE = 0.1
 class TaborWeights:
     """Weights of the regularisers.
 
-    The paper adjusts them during the search. These are of a public implementation's demonstration on GTSRB, but for
-    ``blocking``, which is 0 there and has the weight of ``overlaying`` here.
+    The paper adjusts them during the search. These are the defaults of two public implementations, but for
+    ``blocking``, which is 0 there and has the weight of ``overlaying`` here. In one of them, pixels are 0 to 255, so
+    that its two terms of the pattern weigh up to 65,025 times more; here, as in the other, they are 0 to 1.
 
     Attributes:
         mask_size: of R1 for the mask.

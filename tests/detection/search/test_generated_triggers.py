@@ -49,11 +49,13 @@ def test_without_a_penalty_triggers_grow() -> None:
     assert free.norms.sum() > 2 * strict.norms.sum()
 
 
-def test_the_discriminator_has_a_say() -> None:
-    first, other = (
-        replace(SEARCH, rounds=3, realism=weight)(suspect(), generator(1)) for weight in (0.0, 9.0)
-    )
-    assert not torch.equal(first.norms, other.norms)
+def test_the_loss_is_that_of_the_paper() -> None:
+    """Of one black image: cross-entropy, and the squared distance of the target's probability from 1."""
+    alone = replace(suspect(), images=torch.zeros(1, 1, 12, 4), truth=torch.tensor([2]))
+    losses, works = replace(SEARCH, realism=0.5)._attack(alone, torch.zeros(3, 1, 1, 12, 4))
+    probabilities = (-4 * torch.tensor(NEEDED)).softmax(0)
+    assert torch.allclose(losses, -probabilities.log() + 0.5 * (1 - probabilities) ** 2)
+    assert works.tolist() == [1, 0, 0]
 
 
 def test_a_loss_that_is_no_number_is_refused() -> None:

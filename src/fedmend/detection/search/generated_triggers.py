@@ -12,30 +12,30 @@ from fedmend.detection.search.chunking import in_chunks
 from fedmend.detection.search.class_inversion import images_of_others
 from fedmend.detection.search.inverted import Inverted
 from fedmend.detection.search.penalty_schedule import Penalties, Schedule
-from fedmend.detection.search.trigger_generator import Descent, Discriminator, TriggerGenerator
+from fedmend.detection.search.trigger_generator import Descent, TriggerGenerator
 from fedmend.errors import ModelError
 from fedmend.progress import Progress, silent
 from fedmend.triggers import Addition
 
 _STAGE = "trigger generation"
-_JUDGED = 2
-"""Stamped images of each class that the discriminator sees in a step."""
 
 
 @settings
 class GeneratedTriggers:
-    """Adam on a conditional generator: cross-entropy, a discriminator's loss, and the L1 norm beyond a bound.
+    """Adam on a conditional generator: the paper's losses of trigger, GAN and perturbation.
 
-    All classes' triggers are made and judged in each step. Each class has its own weight of the norm and its own best
-    trigger: the one of the smallest norm after a round of success.
+    They are cross-entropy, the squared distance of the target's probability from 1, and the L1 norm beyond a bound. The
+    discriminator is the suspect itself, as in the paper, and isn't trained. All classes' triggers are made and judged
+    in each step. Each class has its own weight of the norm and its own best trigger: the one of the smallest norm after
+    a round of success.
 
     Attributes:
         rounds: most rounds; after each the weights are adjusted.
         batches: gradient steps a round.
         batch_size: images per class and gradient step.
-        lr: Adam's learning rate, of generator and discriminator.
+        lr: Adam's learning rate.
         noise: dimensions of the generator's noise.
-        realism: weight of the discriminator's loss, the paper's gamma 1.
+        realism: weight of the GAN's loss, the paper's gamma 1.
         bound: L1 norm up to which a trigger is free, the paper's gamma.
         schedule: of the weight of the norm, the paper's gamma 2.
     """
@@ -65,8 +65,7 @@ class GeneratedTriggers:
         images, device = suspect.images, suspect.images.device
         channels, height, width = images.shape[1:]
         generator = TriggerGenerator(suspect.classes, (channels, height, width), self.noise, rng, device)
-        discriminator = Discriminator(channels, rng, device)
-        steps = Descent(generator.weights, self.lr), Descent(discriminator.weights, self.lr)
+        descent = Descent(generator.weights, self.lr)
         penalties = Penalties(suspect.classes, self.schedule, device)
         kept = torch.zeros(suspect.classes, *images.shape[1:], device=device)
         reached = torch.zeros(suspect.classes, dtype=torch.bool, device=device)
@@ -81,13 +80,7 @@ class GeneratedTriggers:
                 stamped = (images[indices] + triggers[:, None]).clamp(0, 1)
                 losses, works = self._attack(suspect, stamped)
                 sizes = triggers.abs().sum((1, 2, 3))
-                losses = losses + penalties.weights * (sizes - self.bound).relu()
-                seen = stamped[:, :_JUDGED].flatten(0, 1)
-                natural = (discriminator(seen) - 1).square().mean()
-                steps[0].step(losses.sum() + self.realism * suspect.classes * natural)
-                real = images[indices[:, :_JUDGED]].flatten(0, 1)
-                fake = discriminator(seen.detach()).square().mean()
-                steps[1].step((discriminator(real) - 1).square().mean() + fake)
+                descent.step((losses + penalties.weights * (sizes - self.bound).relu()).sum())
                 rates, norms = rates + works, norms + sizes.detach()
             better = penalties.judge(rates / self.batches, norms / self.batches)
             new = better | ~reached
@@ -100,9 +93,8 @@ class GeneratedTriggers:
                 break
         return Inverted(tuple(Addition(each) for each in kept), kept.abs().sum((1, 2, 3)), reached, ended)
 
-    @staticmethod
-    def _attack(suspect: LoneSuspect, stamped: Tensor) -> tuple[Tensor, Tensor]:
-        """Each class's cross-entropy on its stamped images, and the fraction of them that is sent there, both (S,)."""
+    def _attack(self, suspect: LoneSuspect, stamped: Tensor) -> tuple[Tensor, Tensor]:
+        """Each class's loss on its stamped images, and the fraction of them that is sent there, both (S,)."""
         count = stamped.shape[1]
         wanted = torch.arange(suspect.classes, device=stamped.device).repeat_interleave(count)
         works = torch.zeros_like(wanted, dtype=torch.bool)
@@ -110,7 +102,8 @@ class GeneratedTriggers:
         def of_images(images: Tensor, rows: slice) -> Tensor:
             logits = suspect.logits(images)
             works[rows] = logits.detach().argmax(1) == wanted[rows]
-            return cross_entropy(logits, wanted[rows], reduction="none")
+            nll = cross_entropy(logits, wanted[rows], reduction="none")
+            return nll + self.realism * (nll.neg().exp() - 1).square()
 
         losses = in_chunks(of_images, stamped.flatten(0, 1), suspect.at_once).view(-1, count).mean(1)
         if not bool(losses.isfinite().all()):

@@ -1,4 +1,4 @@
-"""DeepInspect's conditional generator of triggers, and the discriminator that keeps stamped images natural."""
+"""DeepInspect's conditional generator of triggers."""
 
 from __future__ import annotations
 
@@ -60,25 +60,6 @@ class TriggerGenerator:
         if self._small != self._size:
             maps = interpolate(maps, self._size, mode="bilinear")
         return conv2d(maps, last, last_bias, padding=1).tanh()
-
-
-class Discriminator:
-    """Tells images from stamped ones: two convolutions of stride 2 and a mean.
-
-    Args:
-        channels: of the images.
-        rng: on the CPU, for the weights.
-        device: of the weights.
-    """
-
-    def __init__(self, channels: int, rng: torch.Generator, device: torch.device) -> None:
-        self.weights = _drawn([(_MAPS, channels, 3, 3), (1, _MAPS, 3, 3)], rng, device)
-
-    def __call__(self, images: Tensor) -> Tensor:
-        """A score for each of the images (N, C, H, W), near 1 for clean ones: (N,); differentiable."""
-        first, first_bias, last, last_bias = self.weights
-        maps = leaky_relu(conv2d(images, first, first_bias, stride=2, padding=1), 0.2)
-        return conv2d(maps, last, last_bias, stride=2, padding=1).mean((1, 2, 3))
 
 
 class Descent:
