@@ -2,7 +2,7 @@
 
 from fedmend.comparison.cell_results import CellResult, CellRound
 from fedmend.comparison.cell_runs import CellImages, CellSettings
-from fedmend.comparison.combination_rows import Row, SeedRun, misses_first, rows_of
+from fedmend.comparison.combination_rows import NOTHING_RELEASED, Row, SeedRun, misses_first, rows_of
 from fedmend.comparison.comparison_cells import Cell, cells_of, with_honest
 from fedmend.comparison.comparison_folder import ComparisonFolder
 from fedmend.comparison.comparison_plan import Axis, Limits, Plan, plan_from_tables, read_plan
@@ -11,6 +11,7 @@ from fedmend.comparison.final_votes import Votes
 from fedmend.comparison.seed_intervals import Estimate, estimated
 
 __all__ = [
+    "NOTHING_RELEASED",
     "Axis",
     "Cell",
     "CellImages",

@@ -10,6 +10,9 @@ from fedmend.comparison.comparison_cells import Cell
 from fedmend.comparison.comparison_plan import Limits
 from fedmend.comparison.seed_intervals import Estimate, estimated
 
+NOTHING_RELEASED = "no model released"
+"""The miss of a defence that lets no model through."""
+
 
 @dataclass(frozen=True)
 class SeedRun:
@@ -114,7 +117,7 @@ def _misses(runs: Sequence[SeedRun], limits: Limits) -> list[str]:
     if any(run.result.ended != "complete" for run in runs):
         found.append(" and ".join(sorted({run.result.ended for run in runs} - {"complete"})))
     if any(run.result.ended == "complete" and run.result.accuracy is None for run in runs):
-        found.append("no model released")
+        found.append(NOTHING_RELEASED)
     if max((run.result.released_asr or 0.0 for run in runs), default=0.0) > limits.released_asr:
         found.append("released ASR")
     if max((run.accuracy_lost or 0.0 for run in runs), default=0.0) > limits.accuracy_lost + 1e-9:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from fedmend.comparison import Estimate, Limits, Row, misses_first
+from fedmend.comparison import NOTHING_RELEASED, Estimate, Limits, Row, misses_first
 from fedmend.pages.asr_curves import Curves, curves_of
 from fedmend.pages.heat_table import HeatTable, arranged
 from fedmend.pages.words import MISSING, duration, percent
@@ -40,9 +40,9 @@ class ComparisonContents:
 
 @dataclass(frozen=True)
 class Figure:
-    """A mean, and in small the interval or the largest."""
+    """A figure, and in small what belongs to it."""
 
-    mean: str
+    main: str
     beside: str = ""
 
 
@@ -88,7 +88,7 @@ def view_of_comparison(contents: ComparisonContents) -> ComparisonView:
         tone="bad" if missed else "good" if complete else "unsure",
         axes=axes,
         combinations=[_combination(row) for row in misses_first(ran)],
-        heat_tables=_heat_tables(rows, columns, contents.limits) if columns else [],
+        heat_tables=_heat_tables(rows, columns) if columns else [],
         curves=curves_of(misses_first(ran), columns),
         repeated=any(row.planned > 1 for row in rows),
         seconds=duration(sum(run.result.seconds for row in rows for run in row.runs)),
@@ -111,7 +111,7 @@ def _combination(row: Row) -> CombinationView:
         ran=f"{len(row.runs)} of {row.planned}",
         accuracy=_figure(row.accuracy),
         lost=_figure(row.lost, _points),
-        released_asr=_figure(row.released_asr),
+        released_asr=_worst(row.released_asr),
         final_asr=_figure(row.final_asr),
         seconds=MISSING if row.seconds is None else duration(row.seconds.mean),
         errors=tuple(run.result.error for run in row.runs if run.result.error),
@@ -119,27 +119,39 @@ def _combination(row: Row) -> CombinationView:
 
 
 def _figure(estimate: Estimate | None, said: Callable[[float], str] = percent) -> Figure:
+    """The mean, and its interval."""
     if estimate is None:
         return Figure(MISSING)
+    return Figure(said(estimate.mean), _interval(estimate, said))
+
+
+def _worst(estimate: Estimate | None) -> Figure:
+    """The largest, and the mean with its interval."""
+    if estimate is None:
+        return Figure(MISSING)
+    between = _interval(estimate, percent)
+    return Figure(percent(estimate.largest), f"mean {percent(estimate.mean)}, {between}" if between else "")
+
+
+def _interval(estimate: Estimate, said: Callable[[float], str]) -> str:
     if estimate.low is None or estimate.high is None:
-        return Figure(said(estimate.mean))
-    between = f"{said(estimate.low)} to {said(estimate.high)}"
-    return Figure(said(estimate.mean), f"{between}; largest {said(estimate.largest)}")
+        return ""
+    return f"{said(estimate.low).removesuffix('%')} to {said(estimate.high)}"
 
 
 def _points(fraction: float) -> str:
     return f"{100 * fraction:+.1f}".replace("-", "\u2212")
 
 
-def _heat_tables(rows: Sequence[Row], columns: str, limits: Limits) -> list[HeatTable]:
+def _heat_tables(rows: Sequence[Row], columns: str) -> list[HeatTable]:
     def asr(row: Row) -> tuple[float | None, str, bool]:
         value = None if row.released_asr is None else row.released_asr.largest
-        return value, percent(value), value is not None and value > limits.released_asr
+        return value, percent(value), "released ASR" in row.misses
 
     def accuracy(row: Row) -> tuple[float | None, str, bool]:
         lost = None if row.lost is None else row.lost.largest
         told = percent(None if row.accuracy is None else row.accuracy.mean)
-        return lost, told, lost is not None and lost > limits.accuracy_lost + 1e-9
+        return lost, told, bool({"accuracy", NOTHING_RELEASED} & {*row.misses})
 
     return [
         arranged("Largest ASR of a released model", rows, columns, 1.0, asr),
