@@ -49,7 +49,7 @@ class Plan:
     """A comparison.
 
     Attributes:
-        base: a simulation's settings, as TOML has them.
+        base: a simulation's settings without its seed, as TOML has them.
         axes: in the order of the file; every combination of their variants is a cell.
         seeds: each cell is run with each of them.
         limits: what counts as a miss.
@@ -98,7 +98,7 @@ def plan_from_tables(tables: Mapping[str, Any]) -> Plan:
         raise ConfigError(
             f"expected a table [compare] with what to sweep over, such as seeds = [0, 1]; got {shown(given)}"
         )
-    base = {key: value for key, value in tables.items() if key != TABLE}
+    base = {key: value for key, value in tables.items() if key not in (TABLE, "seed")}
     axes = [*_named(given), *_swept(given.get("settings", {}))]
     columns = given.get("columns", "defence" if "defence" in given else None)
     if columns is not None and columns not in [axis.name for axis in axes]:
@@ -108,13 +108,13 @@ def plan_from_tables(tables: Mapping[str, Any]) -> Plan:
         )
     honest = given.get("honest", True)
     require(honest, Flag, "[compare] honest")
-    return Plan(base, tuple(axes), _seeds(given, base), _limits(given.get("limits", {})), honest, columns)
+    return Plan(base, tuple(axes), _seeds(given, tables), _limits(given.get("limits", {})), honest, columns)
 
 
-def _seeds(given: Mapping[str, Any], base: Mapping[str, Any]) -> tuple[int, ...]:
-    if "seeds" in given and "seed" in base:
+def _seeds(given: Mapping[str, Any], tables: Mapping[str, Any]) -> tuple[int, ...]:
+    if "seeds" in given and "seed" in tables:
         raise ConfigError("seed and [compare] seeds are both given; keep the seeds")
-    seeds = given.get("seeds", [base.get("seed", 0)])
+    seeds = given.get("seeds", [tables.get("seed", 0)])
     if not isinstance(seeds, list) or not seeds:
         raise ConfigError(f"[compare] seeds: expected a list of at least one number; got {shown(seeds)}")
     for seed in seeds:

@@ -9,8 +9,8 @@ from typing import Any
 from fedmend.checked_settings import shown
 from fedmend.errors import ConfigError
 
-REMOVED = "none"
-"""In place of a table, it removes that table, such as ``guard = "none"``."""
+REMOVED, OPTIONAL = "none", ("guard", "votes")
+"""``guard = "none"`` removes the base's table ``[guard]``."""
 
 
 def merged(tables: Mapping[str, Any], variant: Mapping[str, Any], path: str = "") -> dict[str, Any]:
@@ -18,7 +18,7 @@ def merged(tables: Mapping[str, Any], variant: Mapping[str, Any], path: str = ""
 
     A table is merged with the one that is there, unless it names a ``kind``: another kind has other settings. Any other
     value replaces the one that is there. An array of tables, such as ``[[attack]]``, is replaced by an array, and
-    changed by a table whose keys are numbers from 1.
+    changed by a table whose keys are numbers from 1. ``guard = "none"`` and ``votes = "none"`` remove those tables.
 
     Args:
         tables: as TOML gives them; not changed.
@@ -32,7 +32,7 @@ def merged(tables: Mapping[str, Any], variant: Mapping[str, Any], path: str = ""
     for key, value in variant.items():
         here, where = result.get(key), f"{path}.{key}" if path else key
         if not isinstance(value, Mapping):
-            if value == REMOVED and (here is None or isinstance(here, Mapping)):
+            if value == REMOVED and where in OPTIONAL:
                 result.pop(key, None)
             else:
                 result[key] = deepcopy(value)
