@@ -41,7 +41,7 @@ def test_the_figures(rows: tuple[Row, ...]) -> None:
         "nothing",
         "0",
         "",
-        "ar",
+        "AR",
     )
     assert float(nothing["honest_accuracy"]) - float(nothing["accuracy"]) == pytest.approx(
         float(nothing["accuracy_lost"])

@@ -15,9 +15,12 @@ import pyarrow.parquet
 
 from fedmend.comparison.combination_rows import Row, SeedRun
 from fedmend.comparison.comparison_plan import Limits
+from fedmend.guard.decisions import Action
 from fedmend.version_info import versions
 
 SCHEMA = "fedmend-comparison/1"
+LETTERS: dict[Action, str] = {"accept": "A", "repair": "P", "rollback": "R", "hold": "H"}
+"""A guard's decisions in short."""
 
 Line = Mapping[str, Any]
 
@@ -34,7 +37,7 @@ def cell_lines(rows: Sequence[Row]) -> list[Line]:
             "released_asr": run.result.released_asr,
             "final_asr": run.result.final_asr,
             "rounds": run.result.rounds[-1].round if run.result.rounds else None,
-            "decisions": "".join(each.decision[0] for each in run.result.rounds if each.decision),
+            "decisions": "".join(LETTERS[each.decision] for each in run.result.rounds if each.decision),
             "votes": run.result.repair,
             "seconds": round(run.result.seconds, 2),
             "error": run.result.error,
