@@ -1,9 +1,11 @@
-"""One self-contained HTML page from the results of a scan, a repair and a federation.
+"""One self-contained HTML page from the results of a scan, a repair and a federation, or of a comparison.
 
 It only displays results; it computes and judges nothing.
 """
 
 from fedmend.pages.attacker_files import evaluation_file, prune_evaluation_file
+from fedmend.pages.comparison_page import render_comparison
+from fedmend.pages.comparison_view import ComparisonContents
 from fedmend.pages.contents import (
     AttackedRound,
     AttackEvaluation,
@@ -18,6 +20,7 @@ from fedmend.pages.results_folder import page_settings_file, read_folder
 __all__ = [
     "AttackEvaluation",
     "AttackedRound",
+    "ComparisonContents",
     "PageContents",
     "PlantedAttack",
     "PruneEvaluation",
@@ -27,5 +30,6 @@ __all__ = [
     "prune_evaluation_file",
     "read_folder",
     "render",
+    "render_comparison",
     "write_page",
 ]
