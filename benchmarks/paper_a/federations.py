@@ -1,7 +1,7 @@
 """The federations of the contrastive paper's experiments: shared clean trunks, and branches that go on from them.
 
-Only federations of one scale share a trunk. Every branch has a seed of its own, and so other clients and another order of
-images than any other.
+Only federations of one scale share a trunk. Every branch has a seed of its own, and so other clients and another order
+of images than any other.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Any
 
 from benchmarks.detection.models import trunk as mnist_trunk
 from benchmarks.paper_a.scales import Scale
+
 from fedmend.federation import (
     AttackConfig,
     DataConfig,
@@ -76,7 +77,9 @@ def trunks(scale: Scale, runs: Path) -> dict[str, Federation]:
             seed=_seed(scale, "trunk"),
             data=DataConfig(source=scale.dataset),
             model=ModelConfig(
-                architecture=scale.architecture, arguments=scale.arguments, start=str(runs / "start.safetensors")
+                architecture=scale.architecture,
+                arguments=scale.arguments,
+                start=str(runs / "start.safetensors"),
             ),
             training=scale.training,
             federation=FederationConfig(rounds=scale.trunk_rounds),
@@ -189,9 +192,7 @@ def _branch(
     return replace(one, config=replace(config, attack=attack), trunk=trunk.name)
 
 
-def _after(
-    scale: Scale, trunk: Federation, runs: Path, name: str, began: int, last: int
-) -> SimulationConfig:
+def _after(scale: Scale, trunk: Federation, runs: Path, name: str, began: int, last: int) -> SimulationConfig:
     """A trunk's settings, from its last model on."""
     base = trunk.config
     return replace(

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import conv2d, cosine_similarity
+
+from fedmend.acceleration import accelerate
 
 MEAN, STD = 0.1307, 0.3081
 """Of MNIST's pixels, by which the normalised reading scales patterns."""
@@ -69,16 +72,14 @@ class Inverted:
         return images + self.mask * (self.pattern - images)
 
 
-def invert(
-    suspect: nn.Module, reference: nn.Module, images: Tensor, reading: Reading, seed: int
-) -> Inverted:
+def invert(suspect: nn.Module, reference: nn.Module, images: Tensor, reading: Reading, seed: int) -> Inverted:
     """Algorithm 1 on float images (N, C, H, W)."""
     rng = torch.Generator().manual_seed(seed)
     mask, pattern = (_started(reading, images, which, rng) for which in (0, 1))
     optimizers = _optimizers(reading, mask, pattern)
-    of = outputs if reading.features == "hidden" else _logits
+    ours, theirs = (features_of(model, images, reading) for model in (suspect, reference))
     with torch.no_grad():
-        clean = of(suspect, images)
+        clean = ours(images)
     gone, empty = None, 0
     for step in range(reading.steps):
         chosen = torch.arange(len(images))
@@ -86,10 +87,9 @@ def invert(
             chosen = torch.randperm(len(images), generator=rng)[: reading.batch]
         made = _made(reading, mask, pattern)
         stamped = made.apply(images[chosen])
-        ours, theirs = of(suspect, stamped), of(reference, stamped)
-        loss = (
-            cosine_similarity(ours, theirs) - cosine_similarity(theirs, clean[chosen])
-        ).mean() - reading.alpha * ssim(stamped, images[chosen])
+        kept, changed = theirs(stamped), ours(stamped)
+        contrast = cosine_similarity(changed, kept) - cosine_similarity(kept, clean[chosen])
+        loss = contrast.mean() - reading.alpha * ssim(stamped, images[chosen])
         loss = loss + reading.beta * (made.mask.sum() if reading.norm == "sum" else made.mask.mean())
         optimizer = optimizers[step % len(optimizers)]
         for each in optimizers:
@@ -114,9 +114,9 @@ def invert(
 def measured(suspect: nn.Module, found: Inverted, images: Tensor, labels: Tensor, reading: Reading) -> Any:
     """The paper's measures of a recovered trigger (2.5): target, REASR, and MSE per image, summed over features."""
     stamped = found.apply(images)
-    of = outputs if reading.features == "hidden" else _logits
+    of = features_of(suspect, images, reading)
     with torch.no_grad():
-        change = (of(suspect, stamped) - of(suspect, images)).square()
+        change = (of(stamped) - of(images)).square()
         predictions = suspect(stamped).argmax(1)
     others = labels[:, None] != torch.arange(int(labels.max()) + 1)
     sent = (predictions[:, None] == torch.arange(int(labels.max()) + 1)) & others
@@ -131,21 +131,14 @@ def measured(suspect: nn.Module, found: Inverted, images: Tensor, labels: Tensor
     }
 
 
-def outputs(model: nn.Module, images: Tensor) -> Tensor:
-    """The last hidden layer's outputs, (N, F): what the last linear layer takes."""
-    last = [module for module in model.modules() if isinstance(module, nn.Linear)][-1]
-    caught: list[Tensor] = []
-    handle = last.register_forward_pre_hook(lambda _module, inputs: caught.append(inputs[0]))
-    try:
-        model(images)
-    finally:
-        handle.remove()
-    return caught[0].flatten(1)
-
-
-def _logits(model: nn.Module, images: Tensor) -> Tensor:
-    logits: Tensor = model(images)
-    return logits
+def features_of(model: nn.Module, images: Tensor, reading: Reading) -> nn.Module:
+    """A faster copy of a model that returns the reading's features, (N, F), of images like these."""
+    copy = deepcopy(model)
+    if reading.features == "hidden":
+        name = [name for name, module in copy.named_modules() if isinstance(module, nn.Linear)][-1]
+        parent, _, child = name.rpartition(".")
+        setattr(copy.get_submodule(parent), child, nn.Identity())
+    return accelerate(copy, images).model
 
 
 def ssim(images: Tensor, clean: Tensor) -> Tensor:

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
-
 from benchmarks.paper_a.federations import Federation, checkpoint, trunks
 from benchmarks.paper_a.scales import Scale
 from benchmarks.paper_a.training import images_of, network, runs_of, train, weak_reference
+from torch import nn
+
 from fedmend import Case, Finding, ScanReport, accuracy, attack_success_rate, repair, scan
 from fedmend.checkpoints import save_trigger
 from fedmend.data import ImageSet, stratified
@@ -29,6 +29,8 @@ REPAIR_IMAGES = 1000
 MEASURED = 4000
 """Test images that the server doesn't hold, on which accuracy and ASR are measured."""
 TRIGGERS = Path(__file__).parent / "results" / "triggers"
+SHOWN = ("sba-plus-0", "dba-plus-0")
+"""The models of Figure 3."""
 PAPER, OURS = "contrastive-paper", "fedmend"
 RIVALS = ("neural-cleanse", "tabor", "deep-inspect")
 METHODS = (PAPER, OURS, *RIVALS)
@@ -111,10 +113,14 @@ def detector_of(scale: Scale, method: str) -> tuple[Detector, int]:
     return find_detector(name), 3 * scale.num_classes
 
 
-def measured(scale: Scale, job: Job, provenance: Mapping[str, str]) -> Line:
-    """The line of a job."""
+def measured(scale: Scale, job: Job) -> Line:
+    """The line of a job, whose models are trained first."""
     torch.set_num_threads(1)
-    subject = subject_of(scale, job.federation, job.level)
+    return line_of(scale, job, subject_of(scale, job.federation, job.level))
+
+
+def line_of(scale: Scale, job: Job, subject: Subject) -> Line:
+    """Scan a subject, and repair it where it is backdoored and the reference isn't a weak one."""
     detector, count = detector_of(scale, job.method)
     chosen = subject.images(count, SEED, "scan")
     case = Case(subject.suspect, subject.reference, chosen.images, chosen.labels)
@@ -147,7 +153,7 @@ def measured(scale: Scale, job: Job, provenance: Mapping[str, str]) -> Line:
     keep_trigger(scale, job, finding)
     if job.federation.backdoored and job.level is None:
         line["repair"] = repaired(subject, job.method, report)
-    return line | dict(provenance)
+    return line
 
 
 def repaired(subject: Subject, method: str, report: ScanReport) -> Line | None:
@@ -187,10 +193,7 @@ def _with_trigger(findings: Sequence[Finding]) -> bool:
 def keep_trigger(scale: Scale, job: Job, finding: Finding) -> None:
     """Keep the recovered patch for Figure 3: those of the plus signs, of the first SBA and DBA."""
     target = recovered(finding)
-    if job.federation.name in ("sba-plus-0", "dba-plus-0") and target is not None:
-        if isinstance(target.trigger, Patch):
-            TRIGGERS.mkdir(parents=True, exist_ok=True)
-            save_trigger(target.trigger, TRIGGERS / f"{scale.name}-{job.federation.name}-{job.method}.safetensors")
-
-
-Measure = Callable[[Scale, Job, Mapping[str, str]], Line]
+    if job.federation.name not in SHOWN or target is None or not isinstance(target.trigger, Patch):
+        return
+    TRIGGERS.mkdir(parents=True, exist_ok=True)
+    save_trigger(target.trigger, TRIGGERS / f"{scale.name}-{job.federation.name}-{job.method}.safetensors")

@@ -26,6 +26,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from benchmarks.commits import commit
 from benchmarks.paper_a.inversion import Reading, invert, measured
 from benchmarks.zoo.load import Item, items
+
 from fedmend.evaluation import mask_iou
 from fedmend.federation import patch_of
 from fedmend.inference import frozen, pixels_for
@@ -35,8 +36,15 @@ PATH = Path(__file__).parent / "results" / "readings.jsonl"
 PER_CLASS, SEED = 3, 0
 MASK_LEVEL = 0.3
 MODELS = {
-    "mnist-convnet": ("dev-patch-3-0", "dev-1-24-23", "dev-atoms-0", "dev-1-21-16"),
-    "fashion-three-conv": ("dev-patch-3-1", "dev-1-24-23"),
+    "mnist-convnet": (
+        "dev-atoms-1",
+        "dev-patch-8-0",
+        "dev-1-24-23",
+        "dev-patch-3-0",
+        "dev-1-21-16",
+        "dev-atoms-0",
+    ),
+    "fashion-three-conv": ("dev-patch-3-1", "dev-1-24-23", "dev-atoms-1", "dev-1-21-11"),
 }
 PLAIN = Reading()
 OURS = Reading(start="normal", values="sigmoid", features="logits", optimizer="fast adam", lr=0.1)
@@ -78,7 +86,9 @@ def scanned(item: Item, name: str) -> dict[str, Any]:
         "kind": item.kind,
         "seed": SEED,
         "target": item.goal[0]["target"] if item.goal else None,
-        "iou": round(mask_iou(planted[0].mask, found.mask, level=MASK_LEVEL), 3) if planted and planted[0] else None,
+        "iou": round(mask_iou(planted[0].mask, found.mask, level=MASK_LEVEL), 3)
+        if planted and planted[0]
+        else None,
         "cpu_seconds": round(time.process_time() - began, 2),
     } | measures
 
@@ -109,7 +119,9 @@ def main() -> None:
                 line = scanned(named[model], name) | told
                 with PATH.open("a", encoding="utf-8") as file:
                     file.write(json.dumps(line) + "\n")
-                print({key: value for key, value in line.items() if key not in ("settings", *told)}, flush=True)
+                print(
+                    {key: value for key, value in line.items() if key not in ("settings", *told)}, flush=True
+                )
 
 
 if __name__ == "__main__":

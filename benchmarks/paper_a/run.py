@@ -114,7 +114,7 @@ def main() -> None:
             print(f"{job.federation.name}: {time.perf_counter() - began:.0f} s", flush=True)
             continue
         try:
-            line = measured(scale, job, told)
+            line = measured(scale, job) | told
         except Exception:
             print(f"{job.key} failed:\n{traceback.format_exc()}", flush=True)
             continue

@@ -52,7 +52,10 @@ class Scale:
 
 _MNIST = LocalTraining(epochs=3, batch_size=64, lr=0.002)
 _COLOURED = LocalTraining(epochs=1, batch_size=32, lr=0.0005, images_per_epoch=500)
-_COLOURED_FACTORS = {"sba": 2.0, "dba": 1.0}  # BatchNorm's statistics aren't amplified; a large factor ruins accuracy
+_COLOURED_FACTORS = {
+    "sba": 2.0,
+    "dba": 1.0,
+}  # BatchNorm's statistics aren't amplified; a large factor ruins accuracy
 
 SCALES = {
     scale.name: scale

@@ -7,10 +7,10 @@ from functools import cache
 from pathlib import Path
 
 import torch
-from torch import nn
-
 from benchmarks.paper_a.federations import Federation, checkpoint, trunks
 from benchmarks.paper_a.scales import Scale
+from torch import nn
+
 from fedmend import accuracy, build_model, load_checkpoint, load_images
 from fedmend.checkpoints import save_state
 from fedmend.data import ImageSet, stratified
