@@ -101,9 +101,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--parameters", type=int, default=PARAMETERS // 10, help="of the rules that need a file")
+    parser.add_argument(
+        "--parameters", type=int, default=PARAMETERS // 10, help="of the rules that need a file"
+    )
     parser.add_argument("--only", nargs="*", help="rules to measure")
-    parser.add_argument("--file", type=Path, help="the mapped file; by default in the folder for temporary files")
+    parser.add_argument(
+        "--file", type=Path, help="the mapped file; by default in the folder for temporary files"
+    )
     options = parser.parse_args()
     path = RESULTS / "memory.json"
     results = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
