@@ -23,8 +23,8 @@ TARGETS = {"mnist": tuple(range(10)), "fashion-mnist": (5, 7, 8, 9)}
 """Target classes: shoes and bags, since honest models confuse garments with each other."""
 SOURCES = {"mnist": tuple(range(10)), "fashion-mnist": (0, 2, 3, 4, 6)}
 """Source classes of one-to-one backdoors."""
-POLICY: dict[str, Any] = {"repair": "none"}
-"""The guard's, beside the pre-trained model, for which the operator vouches; otherwise the defaults."""
+ROLLING_BACK: dict[str, Any] = {"repair": "none"}
+"""The policy of a guard that doesn't repair, beside the pre-trained model, for which the operator vouches."""
 
 
 @dataclass(frozen=True)
@@ -36,19 +36,20 @@ class Cell:
         seed: of everything random. It also names the partition, see ``PARTITIONS``.
         attack: one of ``ATTACKS``; None: all clients are honest.
         guarded: whether a guard reviews each round.
+        repairs: whether the guard repairs what isn't clean, as by default, rather than rolling back at once.
     """
 
     dataset: str
     seed: int
     attack: str | None
     guarded: bool
+    repairs: bool = False
 
     @property
     def name(self) -> str:
         """Unique, and its folder."""
-        return (
-            f"{self.dataset}-{self.seed}-{self.attack or 'honest'}-{'guarded' if self.guarded else 'alone'}"
-        )
+        defence = "repairing" if self.repairs else "guarded" if self.guarded else "alone"
+        return f"{self.dataset}-{self.seed}-{self.attack or 'honest'}-{defence}"
 
     @property
     def rounds(self) -> int:
@@ -63,6 +64,9 @@ def cells() -> Iterator[Cell]:
             for guarded in (False, True):
                 yield from (Cell(dataset, seed, attack, guarded) for attack in ATTACKS)
             yield from (Cell(dataset, seed, None, guarded) for guarded in (False, True))
+    for seed in SEEDS:
+        for dataset in DATASETS:
+            yield from (Cell(dataset, seed, attack, guarded=True, repairs=True) for attack in ATTACKS)
 
 
 def settings(cell: Cell, start: Path) -> SimulationConfig:
@@ -73,7 +77,7 @@ def settings(cell: Cell, start: Path) -> SimulationConfig:
         model=ModelConfig(architecture="convnet", start=start),
         training=LocalTraining(epochs=1, batch_size=32, lr=0.0005, images_per_epoch=600),
         federation=FederationConfig(clients=20, clients_per_round=CLIENTS_PER_ROUND, rounds=cell.rounds),
-        guard=POLICY | {"trusted": str(start)} if cell.guarded else None,
+        guard=({} if cell.repairs else ROLLING_BACK) | {"trusted": str(start)} if cell.guarded else None,
         attack=() if cell.attack is None else (attack(cell),),
     )
 

@@ -19,9 +19,13 @@ def load(path: Path = RELEASED) -> list[Run]:
     return [json.loads(text) for text in path.read_text(encoding="utf-8").splitlines()]
 
 
-def attacked(runs: Sequence[Run], guarded: bool) -> list[Run]:
-    """The runs under attack, with or without a guard."""
-    return [run for run in runs if run["attack"] is not None and run["guarded"] is guarded]
+def attacked(runs: Sequence[Run], guarded: bool, repairs: bool = False) -> list[Run]:
+    """The runs under attack, with or without a guard, and that with or without repairs."""
+    return [
+        run
+        for run in runs
+        if run["attack"] is not None and run["guarded"] is guarded and run.get("repairs", False) is repairs
+    ]
 
 
 def honest(runs: Sequence[Run], guarded: bool) -> list[Run]:

@@ -22,6 +22,8 @@ def tables(results: Path = RESULTS) -> str:
     runs, parts = rounds.load(results / RELEASED.name), ["### Targets", table(targets(results))]
     if any(run["attack"] for run in runs):
         parts += ["### Under attack", _under_attack(runs)]
+    if repairing := rounds.attacked(runs, guarded=True, repairs=True):
+        parts += ["### Under attack, with repairs", _with_repairs(repairing, runs)]
     if honest := rounds.honest(runs, guarded=True):
         parts += ["### Honest federations", _honest(honest)]
     if runs:
@@ -43,7 +45,11 @@ def _under_attack(runs: Sequence[Run]) -> str:
         "released",
         "rounds 1, 2, …",
     )
-    by_cell = {(run["dataset"], run["seed"], run["attack"], run["guarded"]): run for run in runs}
+    by_cell = {
+        (run["dataset"], run["seed"], run["attack"], run["guarded"]): run
+        for run in runs
+        if not run.get("repairs", False)
+    }
     federations = sorted({(run["dataset"], run["seed"]) for run in runs}, reverse=True)
     rows = []
     for dataset, seed in federations:
@@ -65,6 +71,31 @@ def _under_attack(runs: Sequence[Run]) -> str:
                 )
             )
     return markdown([head, *rows], right="llrrrrrr")
+
+
+def _with_repairs(repairing: Sequence[Run], runs: Sequence[Run]) -> str:
+    head = (
+        "Federation",
+        "attack",
+        "accuracy: honest",
+        "guarded",
+        "largest ASR: candidate",
+        "released",
+        "rounds",
+    )
+    rows = [
+        (
+            f"{run['dataset']}, {PARTITIONS[run['seed']]}",
+            str(run["attack"]),
+            _percent(rounds.without_attacker(run, runs), rounds.final_accuracy),
+            _percent(run, rounds.final_accuracy),
+            f"{max(row.get('candidate_asr', row['asr']) for row in run['rounds']):.1%}",
+            _percent(run, rounds.largest_asr),
+            _actions(run),
+        )
+        for run in repairing
+    ]
+    return markdown([head, *rows], right="llrrrr")
 
 
 def _actions(run: Run) -> str:
