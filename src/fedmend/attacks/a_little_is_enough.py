@@ -16,10 +16,10 @@ _MOST, _LEAST = 0.999, 0.5 + 1e-6
 class ALittleIsEnough:
     """Send the mean of the known updates less z standard deviations, or a backdoor within that range.
 
-    Baruch, Baruch and Goldberg, "A Little Is Enough: Circumventing Defenses For Distributed Learning" (2019), Algorithm 3
-    and section 4.3. Of n clients m attack; s = floor(n / 2 + 1) - m honest ones must be won for a majority, and z is the largest for
-    which the normal distribution has at most (n - m - s) / (n - m) below it. By default the attackers know only what they
-    train themselves, as in the paper.
+    Baruch, Baruch and Goldberg, "A Little Is Enough: Circumventing Defenses For Distributed Learning" (2019), Algorithm
+    3 and section 4.3. Of n clients m attack; s = floor(n / 2 + 1) - m honest ones must be won for a majority, and z is
+    the largest for which the normal distribution has at most (n - m - s) / (n - m) below it. By default the attackers
+    know only what they train themselves, as in the paper.
 
     Attributes:
         z: in standard deviations; None: as above, which is near 0 if few attack.

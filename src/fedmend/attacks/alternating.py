@@ -20,10 +20,10 @@ from fedmend.seeds import derive_seed
 class Alternating:
     """In each epoch: an epoch on poisoned images, whose change is boosted, then epochs for stealth on clean ones.
 
-    Bhagoji et al., "Analyzing Federated Learning through an Adversarial Lens" (2019), section 4.2: because the malicious part is
-    boosted before the stealth part starts, the two needn't be weighed against each other. Deviation: the honest change is
-    what this attacker's own training makes, where the paper takes the last round's mean. Boosting the whole update, as in the paper's section
-    3, is the step ``amplify``.
+    Bhagoji et al., "Analyzing Federated Learning through an Adversarial Lens" (2019), section 4.2: because the
+    malicious part is boosted before the stealth part starts, the two needn't be weighed against each other. Deviation:
+    the honest change is what this attacker's own training makes, where the paper takes the last round's mean. Boosting
+    the whole update, as in the paper's section 3, is the step ``amplify``.
 
     Attributes:
         boost: the paper's lambda, at least 1.

@@ -19,9 +19,10 @@ from fedmend.triggers import Trigger, stamp
 class CleanLabel:
     """Add stamped copies of the target class's own images, made hard to recognise first.
 
-    Turner, Tsipras and Madry, "Label-Consistent Backdoor Attacks" (2019), section 4: an adversarial perturbation takes away what the
-    model knows the class by, so that it must learn the trigger. Deviations: the perturbation is made against the
-    global model of the round, where the paper has models of its own; and the originals stay among the images.
+    Turner, Tsipras and Madry, "Label-Consistent Backdoor Attacks" (2019), section 4: an adversarial perturbation takes
+    away what the model knows the class by, so that it must learn the trigger. Deviations: the perturbation is made
+    against the global model of the round, where the paper has models of its own; and the originals stay among the
+    images.
 
     Attributes:
         trigger: stamped on the copies.
@@ -73,7 +74,8 @@ def _targets(goal: Goal) -> list[int]:
 
 
 def adversarial(model: nn.Module, pixels: Tensor, labels: Tensor, epsilon: float, steps: int) -> Tensor:
-    """Images within ``epsilon`` of ``pixels``, float (N, C, H, W) in [0, 1], with a high loss: projected gradient ascent.
+    """Images within ``epsilon`` of ``pixels``, float (N, C, H, W) in [0, 1], with a high loss: projected gradient
+    ascent.
 
     The model's modes stay as they are, and so do its gradients.
     """

@@ -13,7 +13,8 @@ class CollusionContext:
     """What the attackers of a round know.
 
     Attributes:
-        known: the updates that they saw, float (k, P), k at least 1: those of the honest clients, or only what they trained themselves.
+        known: the updates that they saw, float (k, P), k at least 1: those of the honest clients, or only what they
+            trained themselves.
         clients: number of clients in the round, theirs included.
         parameters: bool (P,), True for parameters, False for float buffers.
         global_vector: the global model before the round, (P,).

@@ -16,9 +16,9 @@ from fedmend.local_training import LocalTraining
 class ConstrainAndScale:
     """Train with an anomaly term in the loss: ``alpha * L_class + (1 - alpha) * L_ano``.
 
-    Bagdasaryan et al., "How To Backdoor Federated Learning" (2020), section 4.3, equation 4. The anomaly is the distance from
-    the global model. The paper then scales the update: add an ``amplify`` step. Deviation: training runs for all its
-    epochs, where the paper stops early once the backdoor is learned.
+    Bagdasaryan et al., "How To Backdoor Federated Learning" (2020), section 4.3, equation 4. The anomaly is the
+    distance from the global model. The paper then scales the update: add an ``amplify`` step. Deviation: training runs
+    for all its epochs, where the paper stops early once the backdoor is learned.
 
     Attributes:
         alpha: weight of the classification loss, in (0, 1]; at 1 nothing is constrained.

@@ -16,9 +16,9 @@ class FangKrum:
     """Send ``-step * sign(mean honest update)``, with the largest step for which Krum selects it.
 
     Fang et al., "Local Model Poisoning Attacks to Byzantine-Robust Federated Learning" (2020), section 4.2: the step
-    starts at a bound and is halved until Krum selects the crafted update or the step is below 1e-5. All attackers send the same. Deviation: the bound is
-    the largest distance between known updates over the root of the number of parameters, not the paper's Theorem 1, which it
-    exceeds.
+    starts at a bound and is halved until Krum selects the crafted update or the step is below 1e-5. All attackers send
+    the same. Deviation: the bound is the largest distance between known updates over the root of the number of
+    parameters, not the paper's Theorem 1, which it exceeds.
 
     Attributes:
         omniscient: know the honest clients' updates (the paper's full knowledge); otherwise only the attackers' own,

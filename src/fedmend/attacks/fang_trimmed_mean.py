@@ -17,15 +17,16 @@ from fedmend.seeds import generator
 class FangTrimmedMean:
     """In each coordinate send values beyond the honest models' largest or smallest, against the honest direction.
 
-    Fang et al., "Local Model Poisoning Attacks to Byzantine-Robust Federated Learning" (2020), sections 4.3 and 4.4; the paper
-    uses it against the trimmed mean and the median. With full knowledge, where honest clients lower a coordinate of the model,
-    values are drawn between the largest honest one and ``reach`` times it (divided, if it is negative), so that the
-    trimmed part hides among honest values; where they raise it, below the smallest. With partial knowledge they are drawn
-    from 3 to 4 standard deviations from the mean.
+    Fang et al., "Local Model Poisoning Attacks to Byzantine-Robust Federated Learning" (2020), sections 4.3 and 4.4;
+    the paper uses it against the trimmed mean and the median. With full knowledge, where honest clients lower a
+    coordinate of the model, values are drawn between the largest honest one and ``reach`` times it (divided, if it is
+    negative), so that the trimmed part hides among honest values; where they raise it, below the smallest. With partial
+    knowledge they are drawn from 3 to 4 standard deviations from the mean.
 
     Attributes:
         reach: the paper's b, above 1.
-        omniscient: know the honest clients' updates (full knowledge); otherwise only the attackers' own, trained honestly.
+        omniscient: know the honest clients' updates (full knowledge); otherwise only the attackers' own, trained
+            honestly.
     """
 
     reach: Annotated[float, Field(gt=1, strict=True, allow_inf_nan=False)] = 2.0

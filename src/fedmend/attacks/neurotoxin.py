@@ -18,11 +18,12 @@ class Neurotoxin:
     """Train with the gradient projected away from the coordinates in which honest gradients are largest.
 
     Zhang et al., "Neurotoxin: Durable Backdoors in Federated Learning" (2022), Algorithm 1. Deviations: honest
-    gradients are estimated by the gradient of the global model's loss on this attacker's clean images, not by the last round's update;
-    and those coordinates end as they were, whatever the optimizer's weight decay does.
+    gradients are estimated by the gradient of the global model's loss on this attacker's clean images, not by the last
+    round's update; and those coordinates end as they were, whatever the optimizer's weight decay does.
 
     Attributes:
-        fraction: of the parameters, those with the largest gradients, that stay as they are; the paper's k, 0.05 to 0.1.
+        fraction: of the parameters, those with the largest gradients, that stay as they are; the paper's k, 0.05 to
+            0.1.
     """
 
     fraction: Fraction = 0.05

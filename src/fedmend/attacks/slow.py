@@ -17,8 +17,9 @@ from fedmend.parameters import flatten, parameter_mask
 class Slow:
     """Send the honest update turned towards the backdoor by at most an angle, at no more than the honest update's norm.
 
-    Filters judge an update by its norm and direction. This one passes any limit on the norm that an honest update of the same client
-    passes, and differs from it by a cosine of its choice; the backdoor builds up over the rounds. The attacker trains twice.
+    Filters judge an update by its norm and direction. This one passes any limit on the norm that an honest update of
+    the same client passes, and differs from it by a cosine of its choice; the backdoor builds up over the rounds. The
+    attacker trains twice.
 
     Attributes:
         cosine: the smallest cosine, in (0, 1], with the update of honest training on the same images.

@@ -18,9 +18,9 @@ from fedmend.pixels import to_float
 class Stealthy:
     """Minimise ``boost * L_malicious + L_clean + distance * |change - honest change|``.
 
-    Bhagoji et al., "Analyzing Federated Learning through an Adversarial Lens" (2019), section 4.1. Deviations: the honest change is
-    what this attacker's own training on its clean images makes, where the paper takes the last round's mean; and each batch
-    of clean images comes with all poisoned ones, at most 256.
+    Bhagoji et al., "Analyzing Federated Learning through an Adversarial Lens" (2019), section 4.1. Deviations: the
+    honest change is what this attacker's own training on its clean images makes, where the paper takes the last round's
+    mean; and each batch of clean images comes with all poisoned ones, at most 256.
 
     Attributes:
         boost: the paper's lambda, the weight of the malicious loss.

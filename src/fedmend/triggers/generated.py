@@ -19,9 +19,11 @@ _WIDTH = 8
 class Generated:
     """Add a pattern that a small convolutional network draws from the image itself: ``x' = x + strength * g(x)``.
 
-    Nguyen and Tran, "Input-Aware Dynamic Backdoor Attack" (2020), and Li et al., "Invisible Backdoor Attack with Sample-Specific Triggers"
+    Nguyen and Tran, "Input-Aware Dynamic Backdoor Attack" (2020), and Li et al., "Invisible Backdoor Attack with
+    Sample-Specific Triggers"
     (2021): one image's pattern isn't another's, so no common patch can be inverted. Deviation: the generator has random
-    weights drawn from a seed, where the papers train it for diverse or hidden patterns; patterns differ because images do. Its values
+        weights drawn from a seed, where the papers train it for diverse or hidden patterns; patterns differ because
+        images do. Its values
     are in (-1, 1), with mean 0 over an image.
 
     Attributes:

@@ -17,9 +17,10 @@ from fedmend.triggers.base import require_float, require_shape
 class Warp:
     """Move each pixel by a smooth field, the same for every image.
 
-    Nguyen and Tran, "WaNet: Imperceptible Warping-based Backdoor Attack" (2021), section 3: a grid of random offsets in [-1, 1],
-    divided by their mean size, is upsampled bicubically; pixels move by ``strength / H`` in units of half the image. Deviation: the paper also trains
-    on images with random other warps and their true labels, so that only this warp works.
+    Nguyen and Tran, "WaNet: Imperceptible Warping-based Backdoor Attack" (2021), section 3: a grid of random offsets in
+    [-1, 1], divided by their mean size, is upsampled bicubically; pixels move by ``strength / H`` in units of half the
+    image. Deviation: the paper also trains on images with random other warps and their true labels, so that only this
+    warp works.
 
     Attributes:
         image_shape: (C, H, W).
