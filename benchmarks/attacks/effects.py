@@ -2,8 +2,8 @@
 
     python -m benchmarks.attacks.effects [--only neurotoxin fang-krum]     # from the repository's root
 
-Honest rounds first train a model that all cells start from. Writes ``results/effects.json`` beside this file, cell by cell;
-what is there already is not measured again. Runs go to ``runs/``.
+Honest rounds first train a model that all cells start from. Writes ``results/effects.json`` beside this file, cell by
+cell; what is there already is not measured again. Runs go to ``runs/``.
 """
 
 from __future__ import annotations
