@@ -59,11 +59,11 @@ def _anonymous_mib() -> float:
     return int(line.split()[1]) / 1024
 
 
-def update(number: int, size: int) -> Tensor:
-    """A client's update: the same noise for all, begun at another place, and noise of its own on a few values."""
-    common = torch.randn(1000, generator=generator(0)).repeat(-(-size // 1000))[:size]
-    own = torch.randn(997, generator=generator(number)).repeat(-(-size // 997))[:size]
-    return common.add_(own)
+def update(number: int, common: Tensor) -> Tensor:
+    """A client's update: noise that all have in common, and noise of its own on a thousand values."""
+    changed = common.clone()
+    changed[:1000] += torch.randn(1000, generator=generator(number))
+    return changed
 
 
 def measured(work: Callable[[], object], parameters: int) -> dict[str, Any]:
@@ -85,8 +85,9 @@ def measured(work: Callable[[], object], parameters: int) -> dict[str, Any]:
 
 def stream(limit: float | None, size: int) -> None:
     mean = RunningMean(torch.ones(size, dtype=torch.bool), limit)
+    common = torch.randn(size, generator=generator(0))
     for number in range(CLIENTS):
-        mean.add(update(number, size))
+        mean.add(update(number, common))
     mean.result()
 
 
@@ -116,15 +117,16 @@ def main() -> None:
         if name not in results and (options.only is None or name in options.only):
             results[name] = measured(work, parameters)
             write_text(path, json.dumps(results, indent=1) + "\n")
-            print(name, results[name])
+            print(name, results[name], flush=True)
 
     for name, limit in IN_STREAM.items():
         note(name, lambda limit=limit: stream(limit, PARAMETERS), PARAMETERS)
     with tempfile.TemporaryDirectory() as folder:
         size = options.parameters
         deltas = mapped_deltas(options.file or Path(folder) / "deltas", CLIENTS, size)
+        common = torch.randn(size, generator=generator(0))
         for number in range(CLIENTS):
-            deltas[number] = update(number, size)
+            deltas[number] = update(number, common)
         for name in AGGREGATORS:
             if name not in NOT_IN_BLOCKS:
                 note(name, lambda name=name: in_blocks(name, deltas), size)

@@ -123,8 +123,7 @@ def _norm(values: Tensor) -> Tensor:
     if not len(values):
         return values.sum()
     largest = values.abs().max()
-    scaled: Tensor = values / largest.clamp(min=1e-300)
-    norm: Tensor = largest * torch.linalg.vector_norm(scaled)
+    norm: Tensor = largest * torch.linalg.vector_norm(values / largest.clamp(min=1e-300))
     return norm
 
 

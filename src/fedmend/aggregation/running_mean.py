@@ -27,6 +27,7 @@ class RunningMean:
         if limit is not None:
             require(limit, Positive, "a running mean's limit")
         self._parameters, self._limit = parameters, limit
+        self._buffers = None if bool(parameters.all()) else ~parameters
         self._sum = torch.zeros(len(parameters), dtype=torch.float64, device=parameters.device)
         self._weight = 0.0
 
@@ -47,13 +48,14 @@ class RunningMean:
             )
         if not bool(delta.isfinite().all()):
             return False
-        factor = weight
+        factor = 1.0
         if self._limit is not None:
-            norm = float(torch.linalg.vector_norm(delta[self._parameters], dtype=torch.float64))
-            factor = weight * min(1.0, self._limit / max(norm, 1e-150))
-        self._sum[self._parameters] += factor * delta[self._parameters]
-        buffers = ~self._parameters
-        self._sum[buffers] += weight * delta[buffers]
+            clipped = delta if self._buffers is None else delta[self._parameters]
+            norm = float(torch.linalg.vector_norm(clipped, dtype=torch.float64))
+            factor = min(1.0, self._limit / max(norm, 1e-150))
+        self._sum.add_(delta, alpha=weight * factor)
+        if self._buffers is not None and factor < 1:
+            self._sum[self._buffers] += weight * (1 - factor) * delta[self._buffers]
         self._weight += weight
         return True
 

@@ -26,6 +26,7 @@ from fedmend.federation.client_fit import (
     fit_one_by_one,
 )
 from fedmend.federation.clients import Client
+from fedmend.federation.colluding import after_collusion
 from fedmend.federation.root_training import with_server_delta
 from fedmend.parameters import flatten, integer_maximum, parameter_mask, unflatten, variance_mask
 from fedmend.pruning import set_to_zero
@@ -69,7 +70,7 @@ def collect(
         DivergedError: the training of every client diverged. DataError: there are no clients, or no client's update can
             be used for other reasons too.
     """
-    fitted = fit(model, clients, plan)
+    fitted = after_collusion(fit(model, clients, plan), clients, model, plan)
     taken = [each for each in fitted if not isinstance(each, Refused)]
     refused = tuple(each for each in fitted if isinstance(each, Refused))
     if refused and not taken:
