@@ -125,14 +125,14 @@ def federations() -> Iterator[Federation]:
 def chosen() -> Iterator[Federation]:
     """Those that decide most, within a day on two cores."""
     first, second = DATASETS
-    for rule, attack, defence in product(RULES, ATTACKS, ("nothing", "guard")):
+    for attack, rule, defence in product(ATTACKS, RULES, ("nothing", "guard")):
         yield Federation(first, "iid", rule, 0.2, attack, defence)
     for defence, attack in product(("guard-repair", "votes"), ATTACKS):
         yield Federation(first, "iid", "fedavg", 0.2, attack, defence)
     for share, attack, defence in product((0.05, 0.1, 0.4), ATTACKS, ("nothing", "guard")):
         yield Federation(first, "iid", "fedavg", share, attack, defence)
     for dataset, partition in ((first, "dirichlet"), (second, "iid")):
-        for rule, attack, defence in product(RULES, ATTACKS, ("nothing", "guard")):
+        for attack, rule, defence in product(ATTACKS, RULES, ("nothing", "guard")):
             yield Federation(dataset, partition, rule, 0.2, attack, defence)
 
 

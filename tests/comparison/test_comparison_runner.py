@@ -8,6 +8,7 @@ import tiny_federation
 from fedmend.comparison import Results, Running, cells_of, compare, plan_from_tables, rows_of
 from fedmend.errors import ConfigError, DataError
 from fedmend.federation import RunFolder
+from fedmend.federation.measuring_rounds import RoundRecords
 
 DEFENCES = {"nothing": {}, "guard": {"guard": tiny_federation.GUARD}}
 
@@ -57,6 +58,28 @@ def test_a_stopped_comparison_goes_on(tables: Any, tmp_path: Path) -> None:
     (first / "rounds.jsonl").unlink()  # a complete cell isn't looked at again
     assert timeless(compare(plan, tmp_path / "parts", resume=True)) == timeless(whole)
     assert (first / "cell.json").stat().st_mtime_ns == before
+
+
+def test_a_federation_that_was_killed_goes_on_after_its_last_round(
+    tables: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = plan_from_tables(tables(defence={"nothing": {}}, honest=False))
+    whole = compare(plan, tmp_path / "whole")
+
+    def kill(records: RoundRecords, number: int, *rest: Any) -> None:
+        if number == 2:
+            raise Stopped
+        append(records, number, *rest)
+
+    append = RoundRecords.append
+    monkeypatch.setattr(RoundRecords, "append", kill)
+    with pytest.raises(Stopped):
+        compare(plan, tmp_path / "parts")
+    (folder,) = (tmp_path / "parts" / "runs").iterdir()
+    before = RunFolder(folder).records()[:2]
+    monkeypatch.undo()
+    assert timeless(compare(plan, tmp_path / "parts", resume=True)) == timeless(whole)
+    assert RunFolder(folder).records()[:2] == before
 
 
 def test_more_seeds_and_variants_may_be_added(tables: Any, tmp_path: Path) -> None:

@@ -8,7 +8,8 @@ import pyarrow.parquet
 import pytest
 
 from fedmend.comparison import Limits, Row, cells_of, compare, plan_from_tables, rows_of
-from fedmend.comparison.comparison_tables import as_json, table_files
+from fedmend.comparison.comparison_plan import COLUMNS
+from fedmend.comparison.comparison_tables import as_json, cell_lines, round_lines, table_files
 
 
 @pytest.fixture(scope="module")
@@ -59,6 +60,11 @@ def test_json_says_everything(rows: tuple[Row, ...]) -> None:
     assert cell["settings"]["guard"]["warm_up"] == 1
     assert [each["decision"] for each in cell["rounds"]] == [None, "accept", "rollback"]
     assert found["combinations"][0]["misses"][0] == "released ASR"
+
+
+def test_no_axis_can_hide_a_column(rows: tuple[Row, ...]) -> None:
+    names = {name for lines in (cell_lines(rows), round_lines(rows)) for name in lines[0]} - {"a, b"}
+    assert names == set(COLUMNS)
 
 
 def test_no_cell_no_table() -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from fedmend.cli.case_loading import choose_device
 from fedmend.cli.console import EXIT_BAD_INPUT, progress_bars, show
 from fedmend.comparison import (
+    Cell,
     CellSettings,
     Plan,
     Results,
@@ -35,16 +36,16 @@ def compare(
 ) -> int:
     """See :func:`fedmend.cli.compare_options.compare`."""
     plan, where = read_plan(config), choose_device(device)
-    results_page = _Results(plan, out, config.stem)
+    page = _Page(plan, cells_of(plan), out, config.stem)
     with progress_bars() as progress:
         running = Running(
             default_workers(where) if workers is None else workers,
             CellSettings(where, keep_checkpoints=keep_checkpoints),
             progress,
-            results_page.write,
+            page.write,
         )
         results = run_comparison(plan, out, running, resume=resume)
-    show(summary(results_page.rows(results), results))
+    show(summary(rows_of(page.cells, results, plan.limits), results))
     show(f"Report: {out / 'comparison.html'}")
     failed = [result for result in results.values() if result.ended == "failed"]
     if failed:
@@ -66,30 +67,29 @@ def summary(rows: tuple[Row, ...], results: Results) -> str:
 
 
 @dataclass(frozen=True)
-class _Results:
+class _Page:
     """Writes a comparison's results so far."""
 
     plan: Plan
+    cells: tuple[Cell, ...]
     out: Path
     title: str
 
-    def rows(self, results: Results) -> tuple[Row, ...]:
-        return rows_of(cells_of(self.plan), results, self.plan.limits)
-
     def write(self, results: Results) -> None:
-        rows, cells = self.rows(results), cells_of(self.plan)
-        planned = {cell.key for cell in (with_honest(cells) if self.plan.honest else cells)}
-        page = render_comparison(
-            ComparisonContents(
-                title=self.title,
-                rows=rows,
-                limits=self.plan.limits,
-                done=len(results),
-                planned=len(planned),
-                columns=self.plan.columns,
-                settings=plain(self.plan.base),
-                versions=versions(),
-            )
+        rows = rows_of(self.cells, results, self.plan.limits)
+        planned = {cell.key for cell in (with_honest(self.cells) if self.plan.honest else self.cells)}
+        contents = ComparisonContents(
+            title=self.title,
+            rows=rows,
+            limits=self.plan.limits,
+            done=len(results),
+            planned=len(planned),
+            columns=self.plan.columns,
+            settings=plain(self.plan.base),
+            versions=versions(),
         )
-        files = {"comparison.html": page, "comparison.json": as_json(rows, self.plan.limits)}
+        files = {
+            "comparison.html": render_comparison(contents),
+            "comparison.json": as_json(rows, self.plan.limits),
+        }
         write_together(self.out, files | table_files(rows))

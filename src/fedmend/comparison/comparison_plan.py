@@ -15,6 +15,12 @@ from fedmend.errors import ConfigError
 
 TABLE = "compare"
 _RESERVED = ("seeds", "settings", "limits", "honest", "columns")
+COLUMNS = (
+    *("seed", "ended", "accuracy", "honest_accuracy", "accuracy_lost", "released_asr", "final_asr", "rounds"),
+    *("decisions", "votes", "seconds", "error", "folder", "round", "round_accuracy", "asr", "candidate_asr"),
+    "decision",
+)
+"""What the tables have beside a column for each axis."""
 
 
 @settings
@@ -100,6 +106,7 @@ def plan_from_tables(tables: Mapping[str, Any]) -> Plan:
         )
     base = {key: value for key, value in tables.items() if key not in (TABLE, "seed")}
     axes = [*_named(given), *_swept(given.get("settings", {}))]
+    _require_own_names([axis.name for axis in axes])
     columns = given.get("columns", "defence" if "defence" in given else None)
     if columns is not None and columns not in [axis.name for axis in axes]:
         known = ", ".join(axis.name for axis in axes) or "none"
@@ -185,6 +192,16 @@ def _label(value: Any) -> str:
     if isinstance(value, list):
         return ", ".join(map(_label, value)) or "none"
     return {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)
+
+
+def _require_own_names(axes: list[str]) -> None:
+    _require_different(axes, "axes")
+    taken = next((name for name in axes if name in COLUMNS), None)
+    if taken is not None:
+        raise ConfigError(
+            f"[compare.{taken}]: {taken} is a column of the results; choose another name for the axis, such as "
+            f"{taken}-variant"
+        )
 
 
 def _require_different(labels: list[str], name: str) -> None:
