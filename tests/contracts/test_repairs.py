@@ -23,6 +23,7 @@ from fedmend.repairs import (
     REPAIRS,
     AdversarialNeuronPruning,
     AdversarialUnlearning,
+    BenignFeatureUnlearning,
     Candidate,
     Context,
     ContrastivePaperUnlearning,
@@ -101,6 +102,12 @@ ROWS = {
         "none",
         ({"rounds": 0}, {"strength": -1.0}, {"iterations": -1}),
         unable="other changes raise the loss more than the patch; test_i_bau.py has a net where none does",
+    ),
+    "bti-dbf": Row(
+        BenignFeatureUnlearning,
+        partial(BenignFeatureUnlearning, rounds=1, mask_epochs=1, generator_epochs=1),
+        "none",
+        ({"rounds": 0}, {"strength": 0.0}, {"mask_lr": -1.0}),
     ),
     "ft-sam": Row(
         partial(SharpnessAwareTuning, rho=0.5),
