@@ -1,7 +1,7 @@
 """Run ART's activation clustering on labelled images and print one line of JSON; oracle.py calls it.
 
 It runs in the environment of setup_art.sh, with the paper's settings: ten independent components, two clusters, judged
-by size and silhouette. Of a suspicious class, ART gives the smaller cluster out as clean and the other as poisoned; here,
+by size and silhouette. Of a suspicious class, ART gives the smaller cluster out as clean and the other as poisoned;
 here, the smaller one is taken.
 """
 

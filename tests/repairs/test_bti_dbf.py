@@ -31,7 +31,7 @@ def data() -> tuple[Tensor, Tensor]:
 
 def test_unlearning_weakens_what_clean_predictions_do_not_rest_on() -> None:
     images, labels = data()
-    method = BenignFeatureUnlearning(batch_size=8, lr=0.05, strength=0.3, rounds=4)
+    method = BenignFeatureUnlearning(batch_size=8, lr=0.2, strength=0.3, rounds=4)
     model = method(Corner(), (), Context(images=images, labels=labels, seed=0)).model
     assert isinstance(model, Corner)
     assert model.head.weight[0, 0].item() < 6

@@ -83,4 +83,5 @@ def inversion_loss(clean: Tensor, changed: Tensor, mask: Tensor) -> Tensor:
     """
     moved = changed - clean
     benign, rest = (torch.linalg.vector_norm((moved * part).flatten(1), dim=1) for part in (mask, 1 - mask))
-    return (benign - rest).mean()
+    loss: Tensor = (benign - rest).mean()
+    return loss

@@ -145,6 +145,6 @@ class BenignFeatureUnlearning:
                 changed = changing(clean)
             optimizer.zero_grad()
             loss = cross_entropy(model(clean.clone()), labels) + cross_entropy(model(changed), labels)
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
             optimizer.step()
         return len(batches)

@@ -42,4 +42,5 @@ class PerturbationGenerator:
         change = conv2d(maps, second, padding=1) + shared
         size = torch.linalg.vector_norm(change.flatten(1), dim=1).clamp_min(1e-12)
         shrunk = change * (self._radius / size).clamp(max=1).view(-1, 1, 1, 1)
-        return (images + shrunk).clamp(0, 1)
+        changed: Tensor = (images + shrunk).clamp(0, 1)
+        return changed
