@@ -71,9 +71,9 @@ class Method:
 METHODS = {
     "neural-cleanse": Method(),
     "neuron-inspect": Method(),
-    "activation-clustering": Method(per_class=60, poisoned=12),
-    "tabor": Method(epochs=100),
-    "deep-inspect": Method(epochs=20),
+    "activation-clustering": Method(per_class=200, poisoned=40),
+    "tabor": Method(epochs=50),
+    "deep-inspect": Method(epochs=10),
     "abs": Method(epochs=10),
 }
 

@@ -1,8 +1,8 @@
 """Run ART's activation clustering on labelled images and print one line of JSON; oracle.py calls it.
 
 It runs in the environment of setup_art.sh, with the paper's settings: ten independent components, two clusters, judged
-by size and silhouette. ART gives the images of a suspicious class's smaller cluster out as the clean ones and the
-others as poisoned; here, the smaller cluster is taken.
+by size and silhouette. Of a suspicious class, ART gives the smaller cluster out as clean and the other as poisoned;
+here, the smaller one is taken.
 """
 
 from __future__ import annotations

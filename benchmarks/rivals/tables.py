@@ -6,34 +6,39 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.results import markdown
-from benchmarks.rivals.targets import METHODS, PATH, load
+from benchmarks.rivals.targets import METHODS, PATH, load, said
+
+FULL = 500
 
 
 def tables(path: Path = PATH) -> str:
-    """Verdict, flagged classes and seconds of both, and how their norms agree."""
+    """Verdict, flagged classes and seconds of both, and how they agree."""
     rows: list[tuple[str, ...]] = [
-        ("Method", "Model", "Target", "fedmend", "CPU s", "TrojanZoo", "CPU s", "times", "Spearman", "Commit")
+        ("Method", "Model", "Target", "fedmend", "CPU s", "Other", "CPU s", "times", "Agreement", "Commit")
     ]
     results = load(path)
     for method in METHODS:
         for row in results.get(method, []):
             target = ", ".join(map(str, row["targets"])) or "none"
-            ours, theirs = row["fedmend"], row["trojanzoo"]
+            own, other = row["fedmend"], row["other"]
             rows.append(
                 (
-                    *(method, row["name"], target, _said(ours), f"{ours['cpu_seconds']:.1f}"),
-                    *(
-                        _said(theirs),
-                        f"{theirs['cpu_seconds']:.0f}",
-                        f"{row['ratio']:.1f}",
-                        f"{row['spearman']:.2f}",
-                    ),
-                    f"`{row['commit']}`",
+                    *(_named(method, row), f"{row['cell']} {row['name']}", target),
+                    *(_verdict(own), f"{own['cpu_seconds']:.1f}"),
+                    *(_verdict(other), f"{other['cpu_seconds']:.1f}"),
+                    *(f"{row['ratio']:.1f}", said(row["agreement"]), f"`{row['commit']}`"),
                 )
             )
     return markdown(rows, right="    r rrr ")
 
 
-def _said(found: dict[str, Any]) -> str:
+def _named(method: str, row: dict[str, Any]) -> str:
+    """The method, the other library, and its epochs where they were cut."""
+    library = row["other"]["version"].split()[0]
+    cut = f", {row['epochs']} epochs" if row["epochs"] != FULL else ""
+    return f"{method} ({library}{cut})"
+
+
+def _verdict(found: dict[str, Any]) -> str:
     flagged = ", ".join(map(str, found["flagged"]))
     return f"{found['verdict']} ({flagged})" if flagged else str(found["verdict"])

@@ -23,6 +23,7 @@ from fedmend.repairs import (
     REPAIRS,
     AdversarialNeuronPruning,
     AdversarialUnlearning,
+    BenignFeatureUnlearning,
     Candidate,
     Context,
     ContrastivePaperUnlearning,
@@ -78,9 +79,7 @@ ROWS = {
         "one",
         ({"stamped_fraction": 1.5}, {"epochs": 1}),
     ),
-    "neural-cleanse-pruning": Row(
-        NeuralCleansePruning, NeuralCleansePruning, "one", ({"max_success": -0.1},), trains=False
-    ),
+    "neural-cleanse-pruning": Row(*[NeuralCleansePruning] * 2, "one", ({"max_success": -0.1},), trains=False),
     "fine-pruning": Row(
         partial(FinePruning, training=LocalTraining(epochs=20, batch_size=32, lr=0.01)),
         partial(FinePruning, training=BRIEF),
@@ -102,6 +101,12 @@ ROWS = {
         ({"rounds": 0}, {"strength": -1.0}, {"iterations": -1}),
         unable="other changes raise the loss more than the patch; test_i_bau.py has a net where none does",
     ),
+    "bti-dbf": Row(
+        partial(BenignFeatureUnlearning, rounds=10),
+        partial(BenignFeatureUnlearning, rounds=1, mask_epochs=1, generator_epochs=1),
+        "none",
+        ({"rounds": 0}, {"strength": 0.0}, {"mask_lr": -1.0}),
+    ),
     "ft-sam": Row(
         partial(SharpnessAwareTuning, rho=0.5),
         partial(SharpnessAwareTuning, epochs=1),
@@ -116,14 +121,8 @@ ROWS = {
     ),
 }
 every_row = pytest.mark.parametrize("row", ROWS.values(), ids=ROWS)
-FOUND = Finding(
-    "made up",
-    "backdoored",
-    "Because.",
-    1.0,
-    0.5,
-    targets=(Target(planted.TARGET, 1.0, trigger=planted.patch()),),
-)
+PLANTED = Target(planted.TARGET, 1.0, trigger=planted.patch())
+FOUND = Finding("made up", "backdoored", "Because.", 1.0, 0.5, targets=(PLANTED,))
 
 
 def repaired(

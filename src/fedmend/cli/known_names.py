@@ -21,6 +21,7 @@ REPAIRS = (
     "prune",
     "prune-paper",
     "anp",
+    "bti-dbf",
     "contrastive-paper-unlearning",
     "deep-sweep",
     "fine-pruning",

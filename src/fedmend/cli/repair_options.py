@@ -23,8 +23,8 @@ from fedmend.cli import known_names, options
     show_default=True,
     help="How to repair: unlearn the triggers that a scan of a model file finds, or let the clients of a simulated run "
     "vote on what to prune; prune-paper follows the paper exactly. The others are published methods for a model file. "
-    "Of these, anp, deep-sweep, fine-pruning, ft-sam and i-bau need no trigger, so they also repair a model whose scan "
-    "was inconclusive.",
+    "Of these, anp, bti-dbf, deep-sweep, fine-pruning, ft-sam and i-bau need no trigger, so they also repair a model "
+    "whose scan was inconclusive.",
 )
 @click.option(
     "--scan-method",

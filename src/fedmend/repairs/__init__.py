@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from fedmend.repairs.accuracy_sources import AccuracySource, ValidationSet
     from fedmend.repairs.anp import AdversarialNeuronPruning
     from fedmend.repairs.base import Candidate, Context, Participants, Repair
+    from fedmend.repairs.bti_dbf import BenignFeatureUnlearning
     from fedmend.repairs.contrastive_paper_unlearning import ContrastivePaperUnlearning
     from fedmend.repairs.deep_sweep import AugmentationPolicy, DeepSweep, Preprocessed
     from fedmend.repairs.distillation import Distillation
@@ -48,6 +49,7 @@ _HOMES = {
         "Participants",
         "Repair",
     ),
+    "fedmend.repairs.bti_dbf": ("BenignFeatureUnlearning",),
     "fedmend.repairs.contrastive_paper_unlearning": ("ContrastivePaperUnlearning",),
     "fedmend.repairs.deep_sweep": (
         "AugmentationPolicy",
@@ -110,6 +112,7 @@ __all__ = [
     "AdversarialNeuronPruning",
     "AdversarialUnlearning",
     "AugmentationPolicy",
+    "BenignFeatureUnlearning",
     "Candidate",
     "Context",
     "ContrastivePaperUnlearning",

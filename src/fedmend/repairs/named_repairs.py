@@ -2,6 +2,7 @@
 
 from fedmend.repairs.anp import AdversarialNeuronPruning
 from fedmend.repairs.base import Repair
+from fedmend.repairs.bti_dbf import BenignFeatureUnlearning
 from fedmend.repairs.contrastive_paper_unlearning import ContrastivePaperUnlearning
 from fedmend.repairs.deep_sweep import DeepSweep
 from fedmend.repairs.federated_pruning import PAPER_RECIPE, FederatedPruning
@@ -17,6 +18,7 @@ REPAIRS: dict[str, Repair] = {
     "prune": FederatedPruning(),
     "prune-paper": PAPER_RECIPE,
     "anp": AdversarialNeuronPruning(),
+    "bti-dbf": BenignFeatureUnlearning(),
     "contrastive-paper-unlearning": ContrastivePaperUnlearning(),
     "deep-sweep": DeepSweep(),
     "fine-pruning": FinePruning(),

@@ -44,7 +44,7 @@ class ClassInversion:
 
     rounds: Count = 400
     batches: Count = 1
-    batch_size: Count = 16
+    batch_size: Count = 12
     lr: Positive = 0.2
     schedule: Schedule = Schedule()
 
