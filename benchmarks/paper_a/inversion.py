@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import conv2d, cosine_similarity
+from torch.nn.functional import cosine_similarity
 
 from fedmend.acceleration import accelerate
 
@@ -143,13 +143,10 @@ def features_of(model: nn.Module, images: Tensor, reading: Reading) -> nn.Module
 
 def ssim(images: Tensor, clean: Tensor) -> Tensor:
     """Mean SSIM (Wang et al. 2004) of images (N, C, H, W) in [0, 1]: 11x11 Gaussian windows, sigma 1.5."""
-    offsets = torch.arange(11, dtype=images.dtype) - 5
-    line = torch.exp(-(offsets**2) / 4.5)
-    channels = images.shape[1]
-    window = (line[:, None] * line / line.sum() ** 2).expand(channels, 1, 11, 11)
+    rows, columns = (_windows(side, images) for side in images.shape[-2:])
 
     def blur(values: Tensor) -> Tensor:
-        return conv2d(values, window, groups=channels)
+        return rows @ values @ columns.T
 
     mean, other = blur(images), blur(clean)
     variance, other_variance = blur(images**2) - mean**2, blur(clean**2) - other**2
@@ -158,6 +155,13 @@ def ssim(images: Tensor, clean: Tensor) -> Tensor:
     luminance = (2 * mean * other + first) / (mean**2 + other**2 + first)
     structure = (2 * covariance + second) / (variance + other_variance + second)
     return (luminance * structure).mean()
+
+
+def _windows(side: int, like: Tensor) -> Tensor:
+    """The windows' weights along one side, (side - 10, side)."""
+    line = torch.exp(-((torch.arange(11) - 5) ** 2) / 4.5)
+    rows = [nn.functional.pad(line / line.sum(), (start, side - 11 - start)) for start in range(side - 10)]
+    return torch.stack(rows).to(like)
 
 
 def _started(reading: Reading, images: Tensor, which: int, rng: torch.Generator) -> Tensor:
