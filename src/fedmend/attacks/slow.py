@@ -54,7 +54,8 @@ def turned(honest: Tensor, malicious: Tensor, cosine: float) -> Tensor:
     width = across.norm()
     own = float((malicious @ along) / malicious.norm().clamp(min=1e-30))
     if own >= cosine:
-        return malicious * torch.clamp(size / malicious.norm(), max=1)
+        shortened: Tensor = malicious * torch.clamp(size / malicious.norm(), max=1)
+        return shortened
     if float(width) == 0:
         return honest.clone()
     return size * (cosine * along + (1 - cosine**2) ** 0.5 * across / width)
