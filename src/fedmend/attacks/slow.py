@@ -46,7 +46,7 @@ def turned(honest: Tensor, malicious: Tensor, cosine: float) -> Tensor:
 
     A malicious update within the angle is only scaled down to the honest norm.
     """
-    size = honest.norm()
+    size: Tensor = honest.norm()
     if float(size) == 0:
         return honest.clone()
     along = honest / size
@@ -54,8 +54,7 @@ def turned(honest: Tensor, malicious: Tensor, cosine: float) -> Tensor:
     width = across.norm()
     own = float((malicious @ along) / malicious.norm().clamp(min=1e-30))
     if own >= cosine:
-        shortened: Tensor = malicious * torch.clamp(size / malicious.norm(), max=1)
-        return shortened
+        return malicious * torch.clamp(size / malicious.norm(), max=1)
     if float(width) == 0:
         return honest.clone()
     return size * (cosine * along + (1 - cosine**2) ** 0.5 * across / width)
