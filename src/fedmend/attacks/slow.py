@@ -51,10 +51,11 @@ def turned(honest: Tensor, malicious: Tensor, cosine: float) -> Tensor:
         return honest.clone()
     along = honest / size
     across = malicious - (malicious @ along) * along
-    width = across.norm()
+    width: Tensor = across.norm()
     own = float((malicious @ along) / malicious.norm().clamp(min=1e-30))
     if own >= cosine:
         return malicious * torch.clamp(size / malicious.norm(), max=1)
     if float(width) == 0:
         return honest.clone()
-    return size * (cosine * along + (1 - cosine**2) ** 0.5 * across / width)
+    sideways: float = (1 - cosine**2) ** 0.5
+    return size * (cosine * along + sideways * across / width)
