@@ -9,7 +9,7 @@ from statistics import mean
 from typing import Any
 
 from benchmarks.guard import rounds
-from benchmarks.guard.federations import ATTACKS, PARTITIONS
+from benchmarks.guard.federations import ADAPTIVE, ATTACKS, PARTITIONS
 from benchmarks.guard.rounds import RELEASED, Run
 from benchmarks.guard.targets import RESULTS, read, targets
 from benchmarks.results import markdown, proportion, table
@@ -21,9 +21,11 @@ def tables(results: Path = RESULTS) -> str:
     """The targets, then each measurement."""
     runs, parts = rounds.load(results / RELEASED.name), ["### Targets", table(targets(results))]
     if any(run["attack"] for run in runs):
-        parts += ["### Under attack", _under_attack(runs)]
+        parts += ["### Under attack", _under_attack(runs, ATTACKS)]
     if repairing := rounds.attacked(runs, guarded=True, repairs=True):
         parts += ["### Under attack, with repairs", _with_repairs(repairing, runs)]
+    if any(run["attack"] in ADAPTIVE for run in runs):
+        parts += ["### Adaptive attackers", _under_attack(runs, ADAPTIVE)]
     if honest := rounds.honest(runs, guarded=True):
         parts += ["### Honest federations", _honest(honest)]
     if runs:
@@ -33,7 +35,7 @@ def tables(results: Path = RESULTS) -> str:
     return "\n\n".join(parts)
 
 
-def _under_attack(runs: Sequence[Run]) -> str:
+def _under_attack(runs: Sequence[Run], attacks: Sequence[str]) -> str:
     head = (
         "Federation",
         "attack",
@@ -53,7 +55,7 @@ def _under_attack(runs: Sequence[Run]) -> str:
     federations = sorted({(run["dataset"], run["seed"]) for run in runs}, reverse=True)
     rows = []
     for dataset, seed in federations:
-        for attack in ATTACKS:
+        for attack in attacks:
             alone, guarded = (by_cell.get((dataset, seed, attack, each)) for each in (False, True))
             if alone is None and guarded is None:
                 continue

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.guard import rounds
-from benchmarks.guard.federations import ATTACKS, DATASETS, HONEST_ROUNDS, SEEDS
+from benchmarks.guard.federations import ADAPTIVE, ATTACKS, DATASETS, HONEST_ROUNDS, SEEDS
 from benchmarks.guard.rounds import RELEASED, Run
 from benchmarks.results import Target, judge, proportion
 
@@ -29,7 +29,7 @@ def read(name: str, results: Path = RESULTS) -> dict[str, Any]:
 
 
 def targets(results: Path = RESULTS) -> list[Target]:
-    """A line for each attack, and one each for planted ASR, accuracy, honest rounds, memory and overhead."""
+    """A line for each attack, and those of repairs, adaptive attackers, honest rounds and costs."""
     runs = rounds.load(results / RELEASED.name)
     guarded, repairing = (rounds.attacked(runs, guarded=True, repairs=each) for each in (False, True))
     return [
@@ -38,6 +38,11 @@ def targets(results: Path = RESULTS) -> list[Target]:
         of_accuracy("final accuracy lost under attack", guarded, runs),
         of_released("with repairs", repairing, len(ATTACKS) * FEDERATIONS),
         of_accuracy("with repairs, final accuracy lost under attack", repairing, runs),
+        of_released(
+            "adaptive attackers",
+            rounds.attacked(runs, guarded=True, by=ADAPTIVE),
+            len(ADAPTIVE) * len(DATASETS),
+        ),
         of_honest(rounds.honest(runs, guarded=True)),
         of_overhead(read("overhead", results)),
         of_memory(read("memory", results)),

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 from benchmarks.guard import rounds
 from benchmarks.guard.federations import (
+    ADAPTIVE,
     ATTACKS,
     DATASETS,
     HONEST_ROUNDS,
@@ -140,12 +141,17 @@ def test_tables_hold_each_column(tmp_path: Path) -> None:
 
 def test_every_federation_is_one_that_can_be_simulated() -> None:
     found = list(cells())
-    assert len({cell.name for cell in found}) == len(found) == FEDERATIONS * (3 * len(ATTACKS) + 2)
+    assert (
+        len({cell.name for cell in found})
+        == len(found)
+        == FEDERATIONS * (3 * len(ATTACKS) + 2) + 2 * len(DATASETS) * len(ADAPTIVE)
+    )
     for cell in found:
         config = settings(cell, Path("start.safetensors"))
         assert len(config.attack) == (cell.attack is not None)
         assert (config.guard is not None) is cell.guarded
         if config.guard is not None:
+            assert ("trusted" in config.guard) is (cell.attack != "in-the-reference")
             assert (GuardPolicy.from_table(config.guard).made_repair() is not None) is cell.repairs
 
 
