@@ -35,3 +35,10 @@ def test_the_worst_of_several_findings_decides(verdicts: list[Any], expected: st
     assert why == (
         "Reason 0." if len(verdicts) == 1 else " ".join(f"method {n}: Reason {n}." for n in agreeing)
     )
+
+
+def test_of_many_reasons_only_the_most_suspicious_finding_s_is_given() -> None:
+    strengths = {"a": 1.1, "b": 3.0, "c": 2.0}
+    findings = [Finding(name, "backdoored", f"Reason {name}.", each, 1.0) for name, each in strengths.items()]
+    clean = Finding("d", "clean", "Reason d.", 0.1, 1.0)
+    assert combine([clean, *findings])[1] == "3 of 4 methods say so. b: Reason b."

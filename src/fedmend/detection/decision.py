@@ -19,6 +19,7 @@ WITHOUT_REFERENCE = (
     "earlier, clean model if there is one."
 )
 """What a scan without a reference can tell, and what it can't."""
+_MOST_REASONS = 2
 
 
 def case_warnings(
@@ -48,10 +49,14 @@ def case_warnings(
 def combine(findings: Sequence[Finding]) -> tuple[Verdict, str]:
     """One verdict from several findings: backdoored if any is, else inconclusive if any is, else clean.
 
-    The reason joins those of the findings with this verdict; with several findings, each names its detector.
+    The reason joins those of the findings with this verdict; with several findings, each names its detector. Of more
+    than two it gives the most suspicious one's.
     """
     verdict = most_suspicious(findings).verdict
     if len(findings) == 1:
         return verdict, findings[0].reason
     agreeing = [finding for finding in findings if finding.verdict == verdict]
-    return verdict, " ".join(f"{finding.detector}: {finding.reason}" for finding in agreeing)
+    if len(agreeing) <= _MOST_REASONS:
+        return verdict, " ".join(f"{finding.detector}: {finding.reason}" for finding in agreeing)
+    first = most_suspicious(agreeing)
+    return verdict, f"{len(agreeing)} of {len(findings)} methods say so. {first.detector}: {first.reason}"
