@@ -1,5 +1,6 @@
 """What cases and several findings are said to mean."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -37,8 +38,9 @@ def test_the_worst_of_several_findings_decides(verdicts: list[Any], expected: st
     )
 
 
-def test_of_many_reasons_only_the_most_suspicious_finding_s_is_given() -> None:
-    strengths = {"a": 1.1, "b": 3.0, "c": 2.0}
-    findings = [Finding(name, "backdoored", f"Reason {name}.", each, 1.0) for name, each in strengths.items()]
-    clean = Finding("d", "clean", "Reason d.", 0.1, 1.0)
+def test_of_many_reasons_that_of_the_first_with_a_p_value_is_given() -> None:
+    findings = [Finding(name, "backdoored", f"Reason {name}.", 1.0, 1.0) for name in "abc"]
+    clean = Finding("d", "clean", "Reason d.", 0.1, 1.0, p_value=0.5)
+    assert combine([clean, *findings])[1] == "3 of 4 methods say so. a: Reason a."
+    findings[1] = replace(findings[1], p_value=0.02)
     assert combine([clean, *findings])[1] == "3 of 4 methods say so. b: Reason b."

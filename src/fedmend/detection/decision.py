@@ -50,7 +50,7 @@ def combine(findings: Sequence[Finding]) -> tuple[Verdict, str]:
     """One verdict from several findings: backdoored if any is, else inconclusive if any is, else clean.
 
     The reason joins those of the findings with this verdict; with several findings, each names its detector. Of more
-    than two it gives the most suspicious one's.
+    than two it gives one: the first that has a p-value, if any has.
     """
     verdict = most_suspicious(findings).verdict
     if len(findings) == 1:
@@ -58,5 +58,5 @@ def combine(findings: Sequence[Finding]) -> tuple[Verdict, str]:
     agreeing = [finding for finding in findings if finding.verdict == verdict]
     if len(agreeing) <= _MOST_REASONS:
         return verdict, " ".join(f"{finding.detector}: {finding.reason}" for finding in agreeing)
-    first = most_suspicious(agreeing)
+    first = min(agreeing, key=lambda finding: finding.p_value is None)
     return verdict, f"{len(agreeing)} of {len(findings)} methods say so. {first.detector}: {first.reason}"
