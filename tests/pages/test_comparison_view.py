@@ -9,7 +9,8 @@ from html_page import HtmlPage
 from made_comparison import LIMITS, PLAN, result, rows
 
 from fedmend.comparison import Plan, cells_of, rows_of
-from fedmend.pages import ComparisonContents, render_comparison
+from fedmend.pages.comparison_page import render_comparison
+from fedmend.pages.comparison_view import ComparisonContents
 
 
 def shown(**parts: Any) -> HtmlPage:

@@ -15,7 +15,9 @@ import pytest
 from made_comparison import LIMITS, PLAN, rows
 
 from fedmend.comparison.comparison_plan import Axis
-from fedmend.pages import ComparisonContents, PageContents, render, render_comparison
+from fedmend.pages import PageContents, render
+from fedmend.pages.comparison_page import render_comparison
+from fedmend.pages.comparison_view import ComparisonContents
 
 CHROMIUM = next(
     (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None

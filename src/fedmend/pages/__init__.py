@@ -1,6 +1,7 @@
-"""One self-contained HTML page from the results of a scan, a repair and a federation, or of a comparison.
+"""One self-contained HTML page from the results of a scan, a repair and a federation.
 
-It only displays results; it computes and judges nothing.
+It only displays results; it computes and judges nothing. A comparison's page is in ``comparison_page``, since it needs
+the packages that simulate, which a scan doesn't.
 """
 
 from typing import TYPE_CHECKING
@@ -33,7 +34,6 @@ __getattr__ = on_demand(
 __all__ = [
     "AttackEvaluation",
     "AttackedRound",
-    "ComparisonContents",
     "PageContents",
     "PlantedAttack",
     "PruneEvaluation",
@@ -43,6 +43,5 @@ __all__ = [
     "prune_evaluation_file",
     "read_folder",
     "render",
-    "render_comparison",
     "write_page",
 ]
