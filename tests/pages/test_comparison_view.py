@@ -9,8 +9,7 @@ from html_page import HtmlPage
 from made_comparison import LIMITS, PLAN, result, rows
 
 from fedmend.comparison import Plan, cells_of, rows_of
-from fedmend.pages.comparison_page import render_comparison
-from fedmend.pages.comparison_view import ComparisonContents
+from fedmend.pages import ComparisonContents, render_comparison
 
 
 def shown(**parts: Any) -> HtmlPage:

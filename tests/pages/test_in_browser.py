@@ -15,9 +15,7 @@ import pytest
 from made_comparison import LIMITS, PLAN, rows
 
 from fedmend.comparison.comparison_plan import Axis
-from fedmend.pages import PageContents, render
-from fedmend.pages.comparison_page import render_comparison
-from fedmend.pages.comparison_view import ComparisonContents
+from fedmend.pages import ComparisonContents, PageContents, render, render_comparison
 
 CHROMIUM = next(
     (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None

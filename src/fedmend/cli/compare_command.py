@@ -25,8 +25,7 @@ from fedmend.comparison import compare as run_comparison
 from fedmend.comparison.comparison_tables import as_json, table_files
 from fedmend.federation.frozen_table import plain
 from fedmend.files import write_together
-from fedmend.pages.comparison_page import render_comparison
-from fedmend.pages.comparison_view import ComparisonContents
+from fedmend.pages import ComparisonContents, render_comparison
 from fedmend.version_info import versions
 
 _SHOWN = 5

@@ -1,7 +1,6 @@
-"""One self-contained HTML page from the results of a scan, a repair and a federation.
+"""One self-contained HTML page from the results of a scan, a repair and a federation, or of a comparison.
 
-It only displays results; it computes and judges nothing. A comparison's page is in ``comparison_page``, since it needs
-the packages that simulate, which a scan doesn't.
+It only displays results; it computes and judges nothing.
 """
 
 from typing import TYPE_CHECKING
@@ -34,6 +33,7 @@ __getattr__ = on_demand(
 __all__ = [
     "AttackEvaluation",
     "AttackedRound",
+    "ComparisonContents",
     "PageContents",
     "PlantedAttack",
     "PruneEvaluation",
@@ -43,5 +43,6 @@ __all__ = [
     "prune_evaluation_file",
     "read_folder",
     "render",
+    "render_comparison",
     "write_page",
 ]
