@@ -68,9 +68,15 @@ def test_one_that_diverged_is_a_miss(cells: tuple[Cell, ...]) -> None:
 
 
 def test_misses_come_first_the_largest_asr_at_the_top(cells: tuple[Cell, ...]) -> None:
-    def row(label: str, asr: float) -> Row:
-        found = first(cells, [result(cells[0], 0.9, asr)])
+    def row(label: str, asr: float | None) -> Row:
+        found = first(cells, [result(cells[0], asr if asr is None else 0.9, asr)])
         return Row({"defence": label}, *(getattr(found, name) for name in list(Row.__annotations__)[1:]))
 
-    rows = [row("fine", 0.01), row("bad", 0.4), row("worse", 0.9), row("finer", 0.0)]
-    assert [each.choices["defence"] for each in misses_first(rows)] == ["worse", "bad", "fine", "finer"]
+    rows = [row("fine", 0.01), row("bad", 0.4), row("worse", 0.9), row("finer", 0.0), row("none", None)]
+    assert [each.choices["defence"] for each in misses_first(rows)] == [
+        "worse",
+        "bad",
+        "none",
+        "fine",
+        "finer",
+    ]
