@@ -43,7 +43,7 @@ class Cell:
     effect: Literal["asr", "accuracy lost"] = "asr"
     least: float = 0.8
     aggregation: dict[str, Any] = field(default_factory=lambda: {"kind": "uniform"})
-    rounds: int = 5
+    rounds: int = 4
     compared: bool = False
     alpha: float | None = None
 
@@ -61,9 +61,9 @@ class Cell:
 
 
 def untargeted(kind: str, rule: dict[str, Any], paper: str, least: float, **more: Any) -> Cell:
-    """Three of ten clients that collude to spoil the model under a rule, for eight rounds on non-IID data."""
+    """Three of ten clients that collude to spoil the model under a rule, for six rounds on non-IID data."""
     attack = {"attackers": 3, "collusion": {"kind": kind, **more}}
-    return Cell(attack, paper, "accuracy lost", least, rule, rounds=8, compared=True, alpha=0.3)
+    return Cell(attack, paper, "accuracy lost", least, rule, rounds=6, compared=True, alpha=0.3)
 
 
 CELLS = {
@@ -118,29 +118,29 @@ CELLS = {
             "collusion": {"kind": "a-little-is-enough", "z": 1.5, "backdoor": True, "omniscient": True},
         },
         "backdoors are planted within 1.5 deviations",
-        rounds=10,
+        rounds=6,
         least=0.5,
     ),
     "neurotoxin": Cell(
         {"method": {"kind": "neurotoxin", "fraction": 0.05}},
         "as successful as plain poisoning while the attack lasts, and forgotten later",
-        rounds=10,
+        rounds=6,
     ),
     "clean-label": Cell(
         {"attackers": 4, "poisoned_fraction": 1.0, "poisoning": {"kind": "clean-label", "epsilon": 0.12}},
         "ASR above 70 % with 1.5 % of the images",
-        rounds=10,
+        rounds=6,
         least=0.5,
     ),
     "warp": Cell(
         {"attackers": 4, "poisoned_fraction": 1.0, "trigger": {"kind": "warp", "strength": 1.5}},
         "ASR 99 %",
-        rounds=10,
+        rounds=6,
     ),
     "generated": Cell(
         {"attackers": 4, "poisoned_fraction": 1.0, "trigger": {"kind": "generated", "strength": 0.2}},
         "ASR 99 %",
-        rounds=10,
+        rounds=6,
     ),
     "edge-case": Cell(
         {"trigger": {"kind": "edge-case", "source": "mnist", "classes": [7]}, "poisoned_fraction": 0.3},
@@ -168,7 +168,7 @@ CELLS = {
         {"method": {"kind": "slow", "cosine": 0.9}, "poisoned_fraction": 1.0, "attackers": 3},
         "ours: no update is longer than an honest one, nor turned by more than 26 degrees",
         aggregation={"kind": "norm-clipping"},
-        rounds=12,
+        rounds=8,
         least=0.5,
     ),
 }
