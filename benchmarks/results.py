@@ -32,6 +32,7 @@ BENCHMARKS = (
     "rivals",
     "rival_repairs",
     "aggregation",
+    "attacks",
 )
 BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
 HEADLINES = (  # what the README shows: two of the targets that matter most to a user, and a miss

@@ -84,11 +84,20 @@ CELLS = {
         "backdoor accuracy near 100 % after one round",
     ),
     "stealthy": Cell(
-        {"method": {"kind": "stealthy", "boost": 1.0, "distance": 0.01}},
+        {"method": {"kind": "stealthy", "boost": 2.0, "distance": 0.01}, "attackers": 3},
         "the malicious objective is met with confidence near 1",
     ),
     "alternating": Cell(
-        {"method": {"kind": "alternating", "boost": 1.5, "distance": 0.01}},
+        {
+            "method": {"kind": "alternating", "boost": 1.5, "distance": 0.01},
+            "training": {
+                "epochs": 1,
+                "batch_size": 32,
+                "optimizer": "sgd",
+                "lr": 0.01,
+                "images_per_epoch": 256,
+            },
+        },
         "the malicious objective is met with confidence near 1",
     ),
     "fang-krum": untargeted(
