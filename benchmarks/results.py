@@ -33,6 +33,7 @@ BENCHMARKS = (
     "rival_repairs",
     "aggregation",
     "contest",
+    "attacks",
 )
 BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
 HEADLINES = (  # what the README shows: two of the targets that matter most to a user, and a miss

@@ -64,6 +64,9 @@ def test_every_setting_is_read() -> None:
         lying_clients=2,
         trigger={"kind": "atoms", "shape": "H", "color": True},
         goal={"kind": "one-to-one", "source": 5, "target": 3},
+        poisoning={"kind": "clean-label", "epsilon": 0.1},
+        method={"kind": "neurotoxin", "fraction": 0.1},
+        collusion={"kind": "a-little-is-enough", "backdoor": True},
         update=({"kind": "amplify", "factor": 10.0},),
         training=LocalTraining(epochs=4),
     )

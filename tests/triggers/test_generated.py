@@ -1,4 +1,5 @@
 import torch
+from torch.nn.functional import conv2d
 
 from fedmend.triggers import Generated
 
@@ -21,3 +22,11 @@ def test_a_black_image_has_a_pattern_too() -> None:
 def test_the_seed_draws_another_generator() -> None:
     images = torch.rand(2, *SHAPE)
     assert not torch.equal(Generated(SHAPE).apply(images), Generated(SHAPE, seed=1).apply(images))
+
+
+def test_the_pattern_is_that_of_two_convolutions() -> None:
+    images, trigger = torch.rand(2, *SHAPE, dtype=torch.float64), Generated(SHAPE)
+    first, second = (each.double() for each in trigger.weights)
+    drawn = conv2d(conv2d(images - 0.5, first, padding=1).sin(), second, padding=1)
+    expected = (drawn - drawn.mean((2, 3), keepdim=True)).tanh()
+    torch.testing.assert_close(trigger.pattern(images), expected)

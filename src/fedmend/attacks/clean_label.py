@@ -39,8 +39,8 @@ class CleanLabel:
     trigger: Trigger
     goal: Goal
     fraction: float
-    epsilon: float = 16 / 255
-    steps: int = 10
+    epsilon: Fraction = 16 / 255
+    steps: Count = 10
     model: nn.Module | None = None
 
     def __post_init__(self) -> None:
