@@ -5,18 +5,20 @@ ARGS ?=
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+OLDEST := .venv-oldest-flower
 
 # Through the environment, so that the pins hold for isolated builds too (older pip reads the first, newer the second).
 export PIP_CONSTRAINT := constraints.txt
 export PIP_BUILD_CONSTRAINT := constraints.txt
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help setup demo test check cases docs results wheel clean
+.PHONY: help setup demo test check flower cases docs results wheel clean
 
 help:
 	@echo 'make demo     attack a federation, find the backdoor, repair the model; writes fedmend-demo/'
 	@echo 'make test     run the whole test suite, in two processes'
 	@echo 'make check    format, lint, strict types, import layers, sizes and names'
+	@echo 'make flower   test the Flower integration with the oldest version of Flower that it supports'
 	@echo 'make cases    run a folder of cases: make cases CASES=folder FEDMEND_DATA=datasets'
 	@echo 'make docs     build the documentation into site/, warnings as errors'
 	@echo 'make results  print every benchmark target from the results files: met or missed'
@@ -53,6 +55,13 @@ check: $(READY)
 	$(BIN)/lint-imports
 	$(BIN)/python scripts/check_shape.py
 
+# Without the pins: they are the newest Flower's. The deployment's SuperLink has options that the oldest doesn't know.
+flower: $(READY)
+	@$(PYTHON) -m venv --clear $(OLDEST)
+	@$(OLDEST)/bin/python -m pip install --quiet torch
+	@PIP_CONSTRAINT= $(OLDEST)/bin/python -m pip install --quiet 'flwr[simulation]==1.29.0' pytest pytest-xdist --editable .
+	@$(OLDEST)/bin/python -m pytest tests/integrations/flower --deselect tests/integrations/flower/test_deployment.py $(ARGS)
+
 cases: $(READY)
 	@test -n '$(CASES)' || { echo 'Name the folder of the cases: make cases CASES=folder' >&2; exit 2; }
 	@$(BIN)/python scripts/run_cases.py '$(CASES)' $(ARGS)
@@ -70,5 +79,5 @@ wheel: $(READY)
 	$(BIN)/python scripts/check_wheel.py dist/*.whl
 
 clean:
-	rm -rf $(VENV) dist build site fedmend-demo .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) $(OLDEST) dist build site fedmend-demo .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 	find src tests benchmarks examples scripts -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -17,14 +17,16 @@ SEEDS = (0, 1)
 PARTITIONS = ("iid", "dirichlet")
 """How images are divided among the clients, by seed; Dirichlet with alpha 0.5."""
 ATTACKS = ("sba", "one-to-one", "blended", "dba", "amplified")
-FIRST_ATTACKED, ROUNDS, HONEST_ROUNDS = 3, 8, 50
+ADAPTIVE = ("scan-aware", "slow", "pruning-aware", "in-the-reference")
+"""Attackers that know the guard: see :func:`attack`."""
+FIRST_ATTACKED, ROUNDS, SLOW_ROUNDS, HONEST_ROUNDS = 3, 8, 22, 50
 CLIENTS_PER_ROUND = 6
 TARGETS = {"mnist": tuple(range(10)), "fashion-mnist": (5, 7, 8, 9)}
 """Target classes: shoes and bags, since honest models confuse garments with each other."""
 SOURCES = {"mnist": tuple(range(10)), "fashion-mnist": (0, 2, 3, 4, 6)}
 """Source classes of one-to-one backdoors."""
-POLICY: dict[str, Any] = {"repair": "none"}
-"""The guard's, beside the pre-trained model, for which the operator vouches; otherwise the defaults."""
+ROLLING_BACK: dict[str, Any] = {"repair": "none"}
+"""The policy of a guard that doesn't repair, beside the pre-trained model, for which the operator vouches."""
 
 
 @dataclass(frozen=True)
@@ -36,23 +38,26 @@ class Cell:
         seed: of everything random. It also names the partition, see ``PARTITIONS``.
         attack: one of ``ATTACKS``; None: all clients are honest.
         guarded: whether a guard reviews each round.
+        repairs: whether the guard repairs what isn't clean, as by default, rather than rolling back at once.
     """
 
     dataset: str
     seed: int
     attack: str | None
     guarded: bool
+    repairs: bool = False
 
     @property
     def name(self) -> str:
         """Unique, and its folder."""
-        return (
-            f"{self.dataset}-{self.seed}-{self.attack or 'honest'}-{'guarded' if self.guarded else 'alone'}"
-        )
+        defence = "repairing" if self.repairs else "guarded" if self.guarded else "alone"
+        return f"{self.dataset}-{self.seed}-{self.attack or 'honest'}-{defence}"
 
     @property
     def rounds(self) -> int:
-        """How many. An honest guarded federation counts false alarms, so it is longer."""
+        """How many. Longer: an honest guarded federation, which counts false alarms, and a slow attack."""
+        if self.attack == "slow":
+            return SLOW_ROUNDS
         return HONEST_ROUNDS if self.guarded and self.attack is None else ROUNDS
 
 
@@ -63,6 +68,11 @@ def cells() -> Iterator[Cell]:
             for guarded in (False, True):
                 yield from (Cell(dataset, seed, attack, guarded) for attack in ATTACKS)
             yield from (Cell(dataset, seed, None, guarded) for guarded in (False, True))
+    for seed in SEEDS:
+        for dataset in DATASETS:
+            yield from (Cell(dataset, seed, attack, guarded=True, repairs=True) for attack in ATTACKS)
+    for dataset in DATASETS:
+        yield from (Cell(dataset, SEEDS[0], attack, each) for attack in ADAPTIVE for each in (True, False))
 
 
 def settings(cell: Cell, start: Path) -> SimulationConfig:
@@ -73,9 +83,19 @@ def settings(cell: Cell, start: Path) -> SimulationConfig:
         model=ModelConfig(architecture="convnet", start=start),
         training=LocalTraining(epochs=1, batch_size=32, lr=0.0005, images_per_epoch=600),
         federation=FederationConfig(clients=20, clients_per_round=CLIENTS_PER_ROUND, rounds=cell.rounds),
-        guard=POLICY | {"trusted": str(start)} if cell.guarded else None,
+        guard=policy(cell, start) if cell.guarded else None,
         attack=() if cell.attack is None else (attack(cell),),
     )
+
+
+def policy(cell: Cell, start: Path) -> dict[str, Any]:
+    """The guard's: the default, with or without repairs.
+
+    Against the attacker in the reference, the operator vouches for the first two rounds, which are attacked, rather
+    than for the pre-trained model.
+    """
+    beginning = {"warm_up": 2} if cell.attack == "in-the-reference" else {"trusted": str(start)}
+    return beginning if cell.repairs else ROLLING_BACK | beginning
 
 
 def attack(cell: Cell) -> AttackConfig:
@@ -84,6 +104,10 @@ def attack(cell: Cell) -> AttackConfig:
     SBA: one client, one trigger. One-to-one: of one source class. Blended: faint noise over the image. DBA: three
     clients, each with a part of the trigger. Amplified: one client scales its update by nearly the number of clients;
     the others' updates are scaled, too, but only as far as an attack of six rounds needs to succeed.
+
+    Adaptive attackers are those of SBA that know the guard. Scan-aware: unlearns what its own scan finds. Slow: keeps
+    its update as large as an honest one and at a cosine of 0.9 with it. Pruning-aware: hides in the channels that clean
+    images use. In the reference: attacks from round 1 on, while the operator vouches for the rounds.
     """
     random = Random(seed_of("attack", cell.dataset, cell.seed, cell.attack))
     target = random.choice(TARGETS[cell.dataset])
@@ -104,10 +128,17 @@ def attack(cell: Cell) -> AttackConfig:
         attackers, factor = 3, 1.5
     elif cell.attack == "amplified":
         factor = CLIENTS_PER_ROUND - 1.0
+    method: dict[str, Any] | None = None
+    if cell.attack == "scan-aware":
+        method = {"kind": "benchmarks.guard.scan_aware:ScanAware", "part": factor / CLIENTS_PER_ROUND}
+    elif cell.attack == "slow":
+        method, factor = {"kind": "slow", "cosine": 0.9}, 1.0
     return AttackConfig(
         attackers=attackers,
         chosen="most-source-images",
-        first_round=FIRST_ATTACKED,
+        first_round=1 if cell.attack == "in-the-reference" else FIRST_ATTACKED,
+        pruning_aware=cell.attack == "pruning-aware",
+        method=method,
         distributed=cell.attack == "dba",
         poisoned_fraction=0.8,
         keep_predictions=True,

@@ -96,6 +96,7 @@ def run(cell: Cell) -> dict[str, Any]:
         "seed": cell.seed,
         "attack": cell.attack,
         "guarded": cell.guarded,
+        "repairs": cell.repairs,
         "rounds": rounds(done, History(done.guard).lines() if cell.guarded else ()),
         "settings": _settings(config),
         **told,

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
+
+from benchmarks.guard.federations import ATTACKS
 
 RELEASED = Path(__file__).resolve().parent / "results" / "released.jsonl"
 
@@ -19,9 +21,15 @@ def load(path: Path = RELEASED) -> list[Run]:
     return [json.loads(text) for text in path.read_text(encoding="utf-8").splitlines()]
 
 
-def attacked(runs: Sequence[Run], guarded: bool) -> list[Run]:
-    """The runs under attack, with or without a guard."""
-    return [run for run in runs if run["attack"] is not None and run["guarded"] is guarded]
+def attacked(
+    runs: Sequence[Run], guarded: bool, repairs: bool = False, by: Collection[str] = ATTACKS
+) -> list[Run]:
+    """The runs under some attacks, with or without a guard, and that with or without repairs."""
+    return [
+        run
+        for run in runs
+        if run["attack"] in by and run["guarded"] is guarded and run.get("repairs", False) is repairs
+    ]
 
 
 def honest(runs: Sequence[Run], guarded: bool) -> list[Run]:

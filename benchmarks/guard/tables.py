@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from statistics import mean
 from typing import Any
 
 from benchmarks.guard import rounds
-from benchmarks.guard.federations import ATTACKS, PARTITIONS
+from benchmarks.guard.federations import ADAPTIVE, ATTACKS, PARTITIONS
 from benchmarks.guard.rounds import RELEASED, Run
 from benchmarks.guard.targets import RESULTS, read, targets
 from benchmarks.results import markdown, proportion, table
@@ -20,7 +21,11 @@ def tables(results: Path = RESULTS) -> str:
     """The targets, then each measurement."""
     runs, parts = rounds.load(results / RELEASED.name), ["### Targets", table(targets(results))]
     if any(run["attack"] for run in runs):
-        parts += ["### Under attack", _under_attack(runs)]
+        parts += ["### Under attack", _under_attack(runs, ATTACKS)]
+    if repairing := rounds.attacked(runs, guarded=True, repairs=True):
+        parts += ["### Under attack, with repairs", _with_repairs(repairing, runs)]
+    if any(run["attack"] in ADAPTIVE for run in runs):
+        parts += ["### Adaptive attackers", _under_attack(runs, ADAPTIVE)]
     if honest := rounds.honest(runs, guarded=True):
         parts += ["### Honest federations", _honest(honest)]
     if runs:
@@ -30,7 +35,7 @@ def tables(results: Path = RESULTS) -> str:
     return "\n\n".join(parts)
 
 
-def _under_attack(runs: Sequence[Run]) -> str:
+def _under_attack(runs: Sequence[Run], attacks: Sequence[str]) -> str:
     head = (
         "Federation",
         "attack",
@@ -42,11 +47,15 @@ def _under_attack(runs: Sequence[Run]) -> str:
         "released",
         "rounds 1, 2, …",
     )
-    by_cell = {(run["dataset"], run["seed"], run["attack"], run["guarded"]): run for run in runs}
+    by_cell = {
+        (run["dataset"], run["seed"], run["attack"], run["guarded"]): run
+        for run in runs
+        if not run.get("repairs", False)
+    }
     federations = sorted({(run["dataset"], run["seed"]) for run in runs}, reverse=True)
     rows = []
     for dataset, seed in federations:
-        for attack in ATTACKS:
+        for attack in attacks:
             alone, guarded = (by_cell.get((dataset, seed, attack, each)) for each in (False, True))
             if alone is None and guarded is None:
                 continue
@@ -64,6 +73,31 @@ def _under_attack(runs: Sequence[Run]) -> str:
                 )
             )
     return markdown([head, *rows], right="llrrrrrr")
+
+
+def _with_repairs(repairing: Sequence[Run], runs: Sequence[Run]) -> str:
+    head = (
+        "Federation",
+        "attack",
+        "accuracy: honest",
+        "guarded",
+        "largest ASR: candidate",
+        "released",
+        "rounds",
+    )
+    rows = [
+        (
+            f"{run['dataset']}, {PARTITIONS[run['seed']]}",
+            str(run["attack"]),
+            _percent(rounds.without_attacker(run, runs), rounds.final_accuracy),
+            _percent(run, rounds.final_accuracy),
+            f"{max(row.get('candidate_asr', row['asr']) for row in run['rounds']):.1%}",
+            _percent(run, rounds.largest_asr),
+            _actions(run),
+        )
+        for run in repairing
+    ]
+    return markdown([head, *rows], right="llrrrr")
 
 
 def _actions(run: Run) -> str:
@@ -108,12 +142,13 @@ def _overhead(file: dict[str, Any]) -> str:
             "guard",
             "part",
             "part, clients in parallel",
-            "verdict",
+            "verdicts",
+            "scans",
         )
     ]
     for row in file["rows"]:
         seconds = row["seconds"]
-        guard = seconds["aggregation and guard"] - seconds["aggregation alone"]
+        guard = mean(seconds["reviews"][1:])
         rows.append(
             (
                 row["network"],
@@ -122,7 +157,8 @@ def _overhead(file: dict[str, Any]) -> str:
                 f"{guard:.1f} s",
                 f"{row['share']:.1%}",
                 f"{row['share_of_parallel_round']:.1%}",
-                row["verdict"],
+                ", ".join(f"{count} {verdict}" for verdict, count in Counter(row["verdicts"]).items()),
+                " + ".join(map(str, row["scans"])),
             )
         )
     told = (

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.guard import rounds
-from benchmarks.guard.federations import ATTACKS, DATASETS, HONEST_ROUNDS, SEEDS
+from benchmarks.guard.federations import ADAPTIVE, ATTACKS, DATASETS, HONEST_ROUNDS, SEEDS
 from benchmarks.guard.rounds import RELEASED, Run
 from benchmarks.results import Target, judge, proportion
 
@@ -29,13 +29,20 @@ def read(name: str, results: Path = RESULTS) -> dict[str, Any]:
 
 
 def targets(results: Path = RESULTS) -> list[Target]:
-    """A line for each attack, and one each for planted ASR, accuracy, honest rounds, memory and overhead."""
+    """A line for each attack, and those of repairs, adaptive attackers, honest rounds and costs."""
     runs = rounds.load(results / RELEASED.name)
-    guarded = rounds.attacked(runs, guarded=True)
+    guarded, repairing = (rounds.attacked(runs, guarded=True, repairs=each) for each in (False, True))
     return [
         of_planting(rounds.attacked(runs, guarded=False)),
         *(of_released(name, [run for run in guarded if run["attack"] == name]) for name in ATTACKS),
-        of_accuracy(guarded, runs),
+        of_accuracy("final accuracy lost under attack", guarded, runs),
+        of_released("with repairs", repairing, len(ATTACKS) * FEDERATIONS),
+        of_accuracy("with repairs, final accuracy lost under attack", repairing, runs),
+        of_released(
+            "adaptive attackers",
+            rounds.attacked(runs, guarded=True, by=ADAPTIVE),
+            len(ADAPTIVE) * len(DATASETS),
+        ),
         of_honest(rounds.honest(runs, guarded=True)),
         of_overhead(read("overhead", results)),
         of_memory(read("memory", results)),
@@ -57,7 +64,7 @@ def of_planting(unguarded: Sequence[Run]) -> Target:
     )
 
 
-def of_released(attack: str, guarded: Sequence[Run]) -> Target:
+def of_released(attack: str, guarded: Sequence[Run], planned: int = FEDERATIONS) -> Target:
     """The largest ASR of any model that a guard released, from the start on."""
     largest = [rounds.largest_asr(run) for run in guarded]
     told = NOT_YET
@@ -70,18 +77,18 @@ def of_released(attack: str, guarded: Sequence[Run]) -> Target:
         f"at most {MOST_ASR:.0%}",
         told,
         len(largest),
-        FEDERATIONS,
-        judge(all(each <= MOST_ASR for each in largest), len(largest), FEDERATIONS),
+        planned,
+        judge(all(each <= MOST_ASR for each in largest), len(largest), planned),
     )
 
 
-def of_accuracy(guarded: Sequence[Run], runs: Sequence[Run]) -> Target:
+def of_accuracy(what: str, guarded: Sequence[Run], runs: Sequence[Run]) -> Target:
     """Final accuracy lost against the same federation without attacker and guard, over all attacks."""
     lost = [each for run in guarded if (each := rounds.points_lost(run, runs)) is not None]
     planned = len(ATTACKS) * FEDERATIONS
     return Target(
         "guard",
-        "final accuracy lost under attack",
+        what,
         f"each at most {MOST_LOST:.0f} point",
         f"from {min(lost):+.1f} to {max(lost):+.1f} points" if lost else NOT_YET,
         len(lost),

@@ -15,7 +15,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from benchmarks.results import markdown, table
 from benchmarks.zoo import repair_results
-from benchmarks.zoo.more_tables import ablations, peers, yardstick
+from benchmarks.zoo.more_tables import ablations, peers, places, yardstick
 from benchmarks.zoo.scans import (
     DEFAULT,
     EFFORT,
@@ -64,6 +64,7 @@ def tables(results: Path = RESULTS, split: str = "test") -> str:
         "### Time",
         times(scans),
         *figure(split),
+        *(places(backdoored, results) if split == "test" else []),
         *seeds(every),
         *repair_results.table(results),
         *both(load(path_of(split, DEFAULT, EFFORT, both=True, results=results), seed=0)),

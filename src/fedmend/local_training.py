@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Protocol
 
 import torch
 from pydantic import Field
@@ -17,6 +17,18 @@ from fedmend.pruning import locate
 from fedmend.seeds import seeded
 
 BelowOne = Annotated[float, Field(ge=0, lt=1, strict=True)]
+
+
+class Steering(Protocol):
+    """What an attacker changes in each step of its training."""
+
+    def loss(self, model: nn.Module, loss: Tensor) -> Tensor:
+        """What to minimise, given the batch's loss: a scalar."""
+        ...
+
+    def before_step(self, model: nn.Module) -> None:
+        """Change the parameters' gradients in place, before the optimizer uses them."""
+        ...
 
 
 @settings
@@ -54,7 +66,9 @@ class LocalTraining:
         """This training, for use as a :class:`fedmend.federation.Task`."""
         return self
 
-    def __call__(self, model: nn.Module, images: Tensor, labels: Tensor, seed: int) -> None:
+    def __call__(
+        self, model: nn.Module, images: Tensor, labels: Tensor, seed: int, steering: Steering | None = None
+    ) -> None:
         """Train ``model`` in place.
 
         The global random generators are left as found: dropout and the order of batches depend only on ``seed``. An
@@ -66,6 +80,7 @@ class LocalTraining:
             images: uint8 (N, C, H, W), on the model's device.
             labels: classes, int64 (N,), or soft labels, float (N, classes); on the same device.
             seed: of all randomness.
+            steering: changes the loss and the gradients; None: plain training.
 
         Raises:
             DataError: N is 0. DivergedError: the loss became NaN or infinite.
@@ -91,7 +106,11 @@ class LocalTraining:
                     loss = cross_entropy(_logits(model, pixels), labels[batch])
                     if penalized is not None:
                         loss = loss + self.last_conv_l2 * penalized.square().sum()
+                    if steering is not None:
+                        loss = steering.loss(model, loss)
                     loss.backward()
+                    if steering is not None:
+                        steering.before_step(model)
                     optimizer.step()
         if not bool(loss.isfinite()):
             raise DivergedError(

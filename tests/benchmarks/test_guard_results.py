@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 from benchmarks.guard import rounds
 from benchmarks.guard.federations import (
+    ADAPTIVE,
     ATTACKS,
     DATASETS,
     HONEST_ROUNDS,
@@ -91,9 +92,9 @@ def test_accuracy_is_compared_with_the_same_federation_without_an_attacker(
 ) -> None:
     guarded = run("sba", True, accuracy=accuracy)
     others = [run(None, False, seed=1, accuracy=0.5), run(None, False), run(None, True, accuracy=0.5)]
-    line = of_accuracy([guarded], [*others, guarded])
+    line = of_accuracy("lost", [guarded], [*others, guarded])
     assert line.status == status
-    assert of_accuracy([guarded], [guarded]).n == 0
+    assert of_accuracy("lost", [guarded], [guarded]).n == 0
 
 
 def test_repaired_and_rolled_back_honest_rounds_are_held_back() -> None:
@@ -127,23 +128,31 @@ def test_tables_hold_each_column(tmp_path: Path) -> None:
         run("sba", True, action="rollback", accuracy=0.96),
         run(None, False),
         run(None, True, action="repair", verdict="backdoored"),
+        run("dba", True, action="repair", candidate_asr=0.8, accuracy=0.965) | {"repairs": True},
     ]
     write_text(tmp_path / "released.jsonl", "".join(json.dumps(line) + "\n" for line in lines))
     text = tables(tmp_path)
     assert "| mnist, iid | sba | 97.0% | 90.0% | 96.0% | 1.0% | 95.0% | 1.0% | `AR` |" in text
     assert "| mnist, iid | 97.0% | 97.0% | 1 of 2 (95 % interval 1 to 99 %) | 1 backdoored |" in text
-    assert "`000000000000` (4)" in text
+    assert "| mnist, iid | dba | 97.0% | 96.5% | 80.0% | 1.0% | `AP` |" in text
+    assert "| mnist, iid | dba | 97.0% | –" not in text, "a guard that repairs isn't one that rolls back"
+    assert "`000000000000` (5)" in text
 
 
 def test_every_federation_is_one_that_can_be_simulated() -> None:
     found = list(cells())
-    assert len({cell.name for cell in found}) == len(found) == FEDERATIONS * 2 * (len(ATTACKS) + 1)
+    assert (
+        len({cell.name for cell in found})
+        == len(found)
+        == FEDERATIONS * (3 * len(ATTACKS) + 2) + 2 * len(DATASETS) * len(ADAPTIVE)
+    )
     for cell in found:
         config = settings(cell, Path("start.safetensors"))
         assert len(config.attack) == (cell.attack is not None)
         assert (config.guard is not None) is cell.guarded
         if config.guard is not None:
-            GuardPolicy.from_table(config.guard)
+            assert ("trusted" in config.guard) is (cell.attack != "in-the-reference")
+            assert (GuardPolicy.from_table(config.guard).made_repair() is not None) is cell.repairs
 
 
 def test_with_and_without_a_guard_the_federation_is_the_same() -> None:

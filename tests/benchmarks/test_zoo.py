@@ -1,3 +1,4 @@
+import random
 import sys
 from collections import Counter
 from pathlib import Path
@@ -9,13 +10,14 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks" / "zoo"))
 
 import backdoors
 import pairs
+import places
 from cells import CELLS, settings, small_federations, trunks
 from load import Item
 
 import repairs
 from fedmend.goals import classes_of, goal_from_table
 from fedmend.models import build_model, probe
-from fedmend.triggers import trigger_from_table
+from fedmend.triggers import Patch, trigger_from_table
 
 MAIN = [name for name, cell in CELLS.items() if not cell.classes]
 DRAWN = {(cell, split): backdoors.backdoors(cell, split) for cell in MAIN for split in pairs.splits(cell)}
@@ -127,3 +129,17 @@ def test_the_first_of_each_family_and_cell_is_trained_further() -> None:
         for number in range(2)
     ]
     assert list(repairs.firsts(made)) == made[::2]
+
+
+def test_a_moved_patch_is_whole_and_reaches_every_place() -> None:
+    mask = torch.zeros(1, 6, 5)
+    mask[:, 1:3, 3:5] = 1
+    planted = Patch(mask, mask.expand(3, 6, 5) * 0.5)
+    found = set()
+    for seed in range(200):
+        moved = places.moved(planted, random.Random(seed))
+        rows, columns = (moved.mask[0].any(axis).nonzero().flatten().tolist() for axis in (1, 0))
+        assert len(rows) == len(columns) == rows[1] - rows[0] + 1 == columns[1] - columns[0] + 1 == 2
+        assert torch.equal(moved.pattern, moved.mask.expand(3, 6, 5) * 0.5)
+        found.add((rows[0], columns[0]))
+    assert found == {(top, left) for top in range(5) for left in range(4)}

@@ -234,3 +234,13 @@ def test_calibration_takes_the_largest_lead_of_each_honest_federation() -> None:
 def test_shares_are_of_the_families_that_are_searched() -> None:
     scans = [scan(), scan(family="two", want=[[None, 1], [None, 2]]), scan(family="blend"), honest("a")]
     assert shares(scans) == {"patch, all-to-one": [1, 2], "addition, all-to-one": [1, 1]}
+
+
+def test_the_asr_elsewhere_stands_beside_the_iou(tmp_path: Path) -> None:
+    lines = [
+        {"cell": "mnist-convnet", "name": name, "own": 0.97, "elsewhere": moved, "commit": "0" * 12}
+        for name, moved in (("test-patch-3-0", 0.2), ("not-found", 0.4))
+    ]
+    text = "".join(json.dumps(line) + "\n" for line in lines)
+    (tmp_path / "places.jsonl").write_text(text, encoding="utf-8")
+    assert "| mnist-convnet | 2 | 97% | 30% | 0.60 (n 1) |" in tables(folder(tmp_path, [scan()]))

@@ -40,6 +40,8 @@ ROWS = [
     Row("box", {"color": 0.5, "chequered": True}, drawn=True),
     Row("blend", {"opacity": 0.1}),
     Row("sinusoid", {}, fixed_shape=False),
+    Row("warp", {}),
+    Row("generated", {"strength": 0.2}),
     Row("own_trigger:make", {"strength": 0.5}, fixed_shape=False),
 ]
 every_trigger = pytest.mark.parametrize("row", ROWS, ids=lambda row: row.kind)

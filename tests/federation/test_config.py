@@ -71,7 +71,7 @@ def test_settings_are_frozen_values() -> None:
         (lambda: LocalTraining(optimizer="a" * 10**6), r"optimizer: .{,400}\.\.\.$"),  # type: ignore[arg-type]
         (lambda: FederationConfig(aggregation="krum"), "unknown key aggregation"),  # type: ignore[call-arg]
         (lambda: SimulationConfig(aggregation="krum"), "aggregation: "),  # type: ignore[arg-type]
-        (lambda: SimulationConfig(aggregation={"kind": "krum"}), "no aggregation rule 'krum'"),
+        (lambda: SimulationConfig(aggregation={"kind": "crumb"}), "no aggregation rule 'crumb'"),
         (lambda: AttackConfig(trigger={"kind": "atoms", "shap": "H"}), "shap: did you mean shape"),
         (lambda: AttackConfig(trigger={"kind": "atoms", "shape": "X"}), r"\[attack.trigger\] shape: "),
         (lambda: AttackConfig(trigger={"kind": "blend", "opacity": 2.0}), r"\[attack.trigger\] opacity: "),

@@ -6,7 +6,7 @@ import pytest
 from fedmend.detection import Differential
 from fedmend.errors import ConfigError
 from fedmend.guard import GuardPolicy
-from fedmend.repairs import FIVE_EPOCHS
+from fedmend.repairs import FIVE_EPOCHS, SharpnessAwareTuning
 
 TOML = """
 seed = 3
@@ -54,6 +54,7 @@ def test_a_policy_is_read_from_toml_beside_other_tables(tmp_path: Path) -> None:
 
 def test_a_name_is_a_table_of_its_kind() -> None:
     assert GuardPolicy(repair="none").made_repair() is None  # type: ignore[arg-type]
+    assert isinstance(GuardPolicy(repair="ft-sam").made_repair(), SharpnessAwareTuning)  # type: ignore[arg-type]
     assert GuardPolicy(detectors=("contrastive-paper-mnist",)).to_dict()["detectors"] == [
         {"kind": "contrastive-paper-mnist"}
     ]  # type: ignore[arg-type]
@@ -72,6 +73,7 @@ def test_a_name_is_a_table_of_its_kind() -> None:
         ({"detectors": "differential"}, r"\[guard\] detectors"),
         ({"detectors": [{"kind": "differential", "efort": "quick"}]}, "did you mean effort"),
         ({"repair": "prune"}, "there is no repair 'prune'"),
+        ({"repair": {"kind": "anp", "epoch": 3}}, r"epoch"),
         ({"history_limit": 5}, r"history_limit \(5\) must be above the largest of older_references \(5\)"),
         ({"older_references": [0]}, r"\[guard\] older_references"),
         ({"first_detectors": ["differential"]}, "first_detectors must need no reference; Differential does"),

@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from made_comparison import LIMITS, PLAN, rows
 
-from fedmend.pages import PageContents, render
+from fedmend.comparison.comparison_plan import Axis
+from fedmend.pages import ComparisonContents, PageContents, render, render_comparison
 
 CHROMIUM = next(
     (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None
@@ -126,3 +128,18 @@ def test_fits_every_width_and_draws_every_image(made: Any, tmp_path: Path) -> No
     assert seen["desktop"]["images"] == 4 + 16
     assert seen["phone"]["headline"] == "Backdoor found"
     assert seen["phone"]["height"] > seen["desktop"]["height"] > 1500
+
+
+def test_a_comparison_fits_every_width(tmp_path: Path) -> None:
+    plan = replace(PLAN, axes=(Axis("A" * 40, {"v" * 60: {}}), *PLAN.axes))
+    contents = ComparisonContents("comparison", rows(), LIMITS, 10, 10, settings=PLAN.base)
+    long = replace(contents, title="T" * 90, rows=rows(plan), settings={"S" * 90: "s" * 90})
+    pages = {"usual": render_comparison(contents), "long": render_comparison(long)}
+    seen = _in_browser(
+        tmp_path,
+        {f"{name} {width}": (width, text) for name, text in pages.items() for width in (1280, 768, 390, 320)},
+    )
+    for page in seen.values():
+        assert page["needed"] <= page["width"], page
+        assert page["outside"] == [], page
+    assert seen["usual 390"]["headline"] == "1 of 4 combinations misses a limit"

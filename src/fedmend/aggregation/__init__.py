@@ -3,9 +3,21 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from fedmend.aggregation.base import Aggregator, State, Updates
+from fedmend.aggregation.base import Aggregator, Preparation, State, Updates
+from fedmend.aggregation.bulyan import Bulyan
+from fedmend.aggregation.chain import Chain
+from fedmend.aggregation.columns import mapped_deltas
+from fedmend.aggregation.coordinate_median import CoordinateMedian
 from fedmend.aggregation.fedavg import FedAvg, UniformFedAvg, uniform_mean, weighted_mean
 from fedmend.aggregation.fedavgm import FedAvgM
+from fedmend.aggregation.flame import FLAME
+from fedmend.aggregation.fltrust import FLTrust
+from fedmend.aggregation.foolsgold import FoolsGold
+from fedmend.aggregation.geometric_median import GeometricMedian
+from fedmend.aggregation.krum import Krum, MultiKrum
+from fedmend.aggregation.norm_clipping import Clip, NormClipping
+from fedmend.aggregation.running_mean import RunningMean
+from fedmend.aggregation.spectral import Spectral
 from fedmend.aggregation.trimmed_mean import TrimmedMean, mean_between
 from fedmend.errors import ConfigError
 from fedmend.kinds import from_table
@@ -15,7 +27,25 @@ AGGREGATORS: dict[str, Callable[..., Aggregator]] = {
     "uniform": UniformFedAvg,
     "trimmed-mean": TrimmedMean,
     "fedavgm": FedAvgM,
+    "median": CoordinateMedian,
+    "krum": Krum,
+    "multi-krum": MultiKrum,
+    "bulyan": Bulyan,
+    "rfa": GeometricMedian,
+    "foolsgold": FoolsGold,
+    "norm-clipping": NormClipping,
+    "fltrust": FLTrust,
+    "flame": FLAME,
+    "spectral": Spectral,
+    "chain": Chain,
 }
+
+PREPARATIONS: dict[str, Callable[..., Preparation]] = {
+    "clip": Clip,
+    "multi-krum": MultiKrum,
+    "spectral": Spectral,
+}
+"""Steps before a rule, by the names that a chain's tables use."""
 
 
 def aggregator_from_table(table: Mapping[str, Any]) -> Aggregator:
@@ -34,17 +64,49 @@ def aggregator_from_table(table: Mapping[str, Any]) -> Aggregator:
     return rule  # type: ignore[no-any-return]
 
 
+def preparation_from_table(table: Mapping[str, Any]) -> Preparation:
+    """The step before a rule that a table describes: ``kind`` is a name above or ``package.module:factory``.
+
+    Raises:
+        ConfigError: see :func:`aggregator_from_table`; or there is no method ``prepare``.
+    """
+    step = from_table(table, PREPARATIONS, "step before an aggregation rule")
+    if not callable(getattr(step, "prepare", None)):
+        raise ConfigError(
+            f"the step before an aggregation rule {table['kind']} must have a method prepare(updates); got a "
+            f"{type(step).__name__}"
+        )
+    return step  # type: ignore[no-any-return]
+
+
 __all__ = [
     "AGGREGATORS",
+    "FLAME",
+    "PREPARATIONS",
     "Aggregator",
+    "Bulyan",
+    "Chain",
+    "Clip",
+    "CoordinateMedian",
+    "FLTrust",
     "FedAvg",
     "FedAvgM",
+    "FoolsGold",
+    "GeometricMedian",
+    "Krum",
+    "MultiKrum",
+    "NormClipping",
+    "Preparation",
+    "RunningMean",
+    "Spectral",
     "State",
     "TrimmedMean",
     "UniformFedAvg",
     "Updates",
     "aggregator_from_table",
+    "mapped_deltas",
     "mean_between",
+    "preparation_from_table",
     "uniform_mean",
     "weighted_mean",
 ]

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
-from typing import Protocol, TypeAlias
+from typing import Annotated, Protocol, TypeAlias
 
+from pydantic import Field
 from torch import Tensor
 
 from fedmend.errors import DataError
@@ -16,6 +18,15 @@ MOST_EXAMPLES = 10**9
 """A client that claims more training examples than this is refused."""
 
 
+Minority = Annotated[float, Field(ge=0, lt=0.5, strict=True)]
+"""A fraction of the clients below one half."""
+
+
+def byzantine_count(fraction: float, clients: int) -> int:
+    """How many of the clients a fraction is, rounded up."""
+    return math.ceil(fraction * clients - 1e-9)
+
+
 @dataclass(frozen=True, eq=False)
 class Updates:
     """What the clients of one round sent.
@@ -25,6 +36,8 @@ class Updates:
         num_examples: (clients,), from 1 to 10^9: the number of training examples that each client reports.
         client_ids: the clients' numbers.
         parameters: bool (P,): True for parameters, False for float buffers such as a running variance.
+        server_delta: float (P,), what the server's own training on its root images changes, for a rule that compares
+            the clients with it; None where there are none.
 
     Raises:
         DataError: there is no client, the shapes don't match, the deltas are not floats, or a client's number of
@@ -35,6 +48,7 @@ class Updates:
     num_examples: Tensor
     client_ids: tuple[int, ...]
     parameters: Tensor
+    server_delta: Tensor | None = None
 
     def __post_init__(self) -> None:
         shapes = (tuple(self.deltas.shape), tuple(self.num_examples.shape), tuple(self.parameters.shape))
@@ -53,6 +67,11 @@ class Updates:
                 f"updates need at least one example from each client and at most {MOST_EXAMPLES:,}; got "
                 f"{self.num_examples.tolist()}"
             )
+        if self.server_delta is not None and self.server_delta.shape != self.parameters.shape:
+            raise DataError(
+                f"the server's own delta must be as long as the clients', {shapes[2]}; got "
+                f"{tuple(self.server_delta.shape)}"
+            )
 
 
 class Aggregator(Protocol):
@@ -68,5 +87,17 @@ class Aggregator(Protocol):
 
         Returns:
             The delta of the global model, float (P,), and the state for the next round.
+        """
+        ...
+
+
+class Preparation(Protocol):
+    """What can be done to the updates before a rule: clip them, or leave clients out (see :class:`.Chain`)."""
+
+    def prepare(self, updates: Updates) -> Updates:
+        """The updates that the next step gets; those given are not changed.
+
+        Raises:
+            DataError: no delta is finite.
         """
         ...

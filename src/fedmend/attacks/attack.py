@@ -9,7 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import one_hot
 
-from fedmend.attacks.poisoning import Poisoning
+from fedmend.attacks.collusion import Collusion
+from fedmend.attacks.methods import AttackData, AttackMethod
+from fedmend.attacks.poisoning import Poisoner
 from fedmend.attacks.pruning_aware import without_dormant_channels
 from fedmend.attacks.updates import UpdateContext, UpdateStep
 from fedmend.errors import ConfigError
@@ -25,19 +27,23 @@ class Attack:
     """What one attacker does in a round.
 
     Attributes:
-        poisoning: of its training images.
+        poisoning: of its training images; None: it trains honestly, for what it does to its update.
         update: what is done to its update, one step after the other.
         training: its own settings; None: it trains like the others.
         keep_predictions: clean images get the global model's own predictions as soft labels. Otherwise amplification
             would also amplify what sets the attacker's few classes apart.
         pruning_aware: train without the channels that clean images use least (see :mod:`.pruning_aware`).
+        method: how it trains on clean and poisoned images; None: on all of them together, as on its own.
+        collusion: what the attackers of a round make of their updates together. :meth:`fit` leaves it to the round.
     """
 
-    poisoning: Poisoning
+    poisoning: Poisoner | None
     update: tuple[UpdateStep, ...] = ()
     training: LocalTraining | None = None
     keep_predictions: bool = False
     pruning_aware: bool = False
+    method: AttackMethod | None = None
+    collusion: Collusion | None = None
 
     def fit(
         self, model: nn.Module, images: Tensor, labels: Tensor, training: LocalTraining, seed: int
@@ -59,11 +65,18 @@ class Attack:
             ConfigError: an update step of the user's own failed, or returned something else than an update.
         """
         before = flatten(model.state_dict())
-        mixed, classes = self.poisoning(images, labels, generator(seed, "poison"))
+        mixed, classes = images, labels
+        if self.poisoning is not None:
+            mixed, classes = self.poisoning.against(model)(images, labels, generator(seed, "poison"))
         if self.keep_predictions:
             classes = _with_predictions(model, images, classes)
         with without_dormant_channels(model, images) if self.pruning_aware else nullcontext():
-            (self.training or training)(model, mixed, classes, derive_seed(seed, "train"))
+            count, own, train_seed = len(images), self.training or training, derive_seed(seed, "train")
+            if self.method is None:
+                own(model, mixed, classes, train_seed)
+            else:
+                data = AttackData(mixed[:count], classes[:count], mixed[count:], classes[count:])
+                self.method(model, data, own, train_seed)
         delta = flatten(model.state_dict()) - before
         context = UpdateContext(parameter_mask(model).to(delta.device), before, derive_seed(seed, "update"))
         for step in self.update:

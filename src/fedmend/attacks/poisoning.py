@@ -3,13 +3,26 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from fedmend.checked_settings import PositiveFraction, require
 from fedmend.goals import Goal, attacked, targets_of
 from fedmend.triggers import Trigger, stamp_stored
+
+
+class Poisoner(Protocol):
+    """What an attacker adds to its training images."""
+
+    def against(self, model: nn.Module) -> Poisoner:
+        """The same for a round's global model, which stays as it is; for images made to fool that model."""
+        ...
+
+    def __call__(self, images: Tensor, labels: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Poison a training set (see :class:`Poisoning`): the images given, then those added, with their labels."""
+        ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,6 +46,10 @@ class Poisoning:
 
     def __post_init__(self) -> None:
         require(self.fraction, PositiveFraction, "the poisoned fraction")
+
+    def against(self, model: nn.Module) -> Poisoning:
+        """See :class:`Poisoner`; stamped copies are the same for every model."""
+        return self
 
     def __call__(self, images: Tensor, labels: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Poison a training set.

@@ -12,6 +12,7 @@ import click
 from fedmend.cli.console import InterruptError, run, show
 
 COMMANDS = {
+    "compare": "Compare attacks and defences in many simulated federations.",
     "demo": "Attack a small federation, find the backdoor and repair the model.",
     "repair": "Scan a model and, if it is backdoored, repair it.",
     "report": "Write a page from a folder of results.",

@@ -4,9 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import field, is_dataclass
-from typing import Literal, get_type_hints
+from typing import Any, Literal, get_type_hints
 
-from fedmend.attacks import update_step_from_table
+from fedmend.attacks import (
+    ATTACK_TRIGGERS,
+    POISONERS,
+    attack_method_from_table,
+    collusion_from_table,
+    update_step_from_table,
+)
 from fedmend.checked_settings import (
     Count,
     Flag,
@@ -22,7 +28,6 @@ from fedmend.federation.frozen_table import FrozenTable, Table
 from fedmend.goals import goal_from_table
 from fedmend.kinds import find_kind
 from fedmend.local_training import LocalTraining
-from fedmend.triggers import TRIGGERS
 from fedmend.user_code import is_own
 
 
@@ -44,10 +49,16 @@ class AttackConfig:
         pruning_aware: train without the half of the last convolution's channels that clean images use least, so that
             pruning can't reach the backdoor (federated-pruning paper, 5.5.1).
         lying_clients: number of clients that lie when asked what to prune: the attackers, then their accomplices.
-        trigger, goal: tables with a ``kind`` of ``fedmend.triggers.TRIGGERS`` and ``fedmend.goals.GOALS``, or
+        trigger, goal: tables with a ``kind`` of ``fedmend.attacks.ATTACK_TRIGGERS`` and ``fedmend.goals.GOALS``, or
             ``package.module:factory``, and settings.
         update: the steps applied to the trained update, in order: tables with a ``kind`` of
             ``fedmend.attacks.UPDATE_STEPS``, or ``package.module:factory``.
+        poisoning: what attackers add to their images: a table with a ``kind`` of ``fedmend.attacks.POISONERS``, or
+            ``package.module:factory``.
+        method: how they train: a table with a ``kind`` of ``fedmend.attacks.ATTACK_METHODS``, or
+            ``package.module:factory``; None: on clean and poisoned images together.
+        collusion: what the attackers of a round make of their updates together: a table with a ``kind`` of
+            ``fedmend.attacks.COLLUSIONS``, or ``package.module:factory``; None: each sends its own.
         training: the attackers' local training (None: like honest clients).
     """
 
@@ -63,24 +74,40 @@ class AttackConfig:
     trigger: Table = field(default_factory=lambda: FrozenTable({"kind": "atoms", "shape": "+"}))
     goal: Table = field(default_factory=lambda: FrozenTable({"kind": "all-to-one", "target": 0}))
     update: tuple[Table, ...] = ()
+    poisoning: Table = field(default_factory=lambda: FrozenTable({"kind": "copies"}))
+    method: Table | None = None
+    collusion: Table | None = None
     training: LocalTraining | None = None
 
     def __post_init__(self) -> None:
         """Check what needs no data; the trigger's settings are checked once the images' shape is known."""
         check_table(self.trigger, "[attack.trigger]", _check_trigger)
         check_table(self.goal, "[attack.goal]", goal_from_table)
+        check_table(self.poisoning, "[attack.poisoning]", _check_poisoning)
+        if self.method is not None:
+            check_table(self.method, "[attack.method]", attack_method_from_table)
+        if self.collusion is not None:
+            check_table(self.collusion, "[attack.collusion]", collusion_from_table)
         for number, step in enumerate(self.update, 1):
             which = f" number {number}" if len(self.update) > 1 else ""
             check_table(step, f"[[attack.update]]{which}", update_step_from_table)
 
 
 def _check_trigger(table: Table) -> None:
-    """Check the names of a trigger's settings, and each value by itself."""
-    kind = find_kind(table["kind"], TRIGGERS, "trigger")
+    _check_values(table, find_kind(table["kind"], ATTACK_TRIGGERS, "trigger"), ("image_shape",))
+
+
+def _check_poisoning(table: Table) -> None:
+    given = ("trigger", "goal", "fraction", "model")
+    _check_values(table, find_kind(table["kind"], POISONERS, "poisoning"), given)
+
+
+def _check_values(table: Table, kind: Callable[..., Any], given: tuple[str, ...]) -> None:
+    """Check the names of a kind's settings, and each value by itself, apart from those that fedmend gives it."""
     if not (isinstance(kind, type) and is_dataclass(kind)):
         return
     for name, value in table.items():
-        if name not in ("kind", "image_shape"):
+        if name != "kind" and name not in given:
             if name not in names_of(kind):
                 raise ConfigError(unknown(name, name, kind))
             require(value, get_type_hints(kind, include_extras=True)[name], name)

@@ -9,7 +9,19 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from fedmend.attacks import Attack, Lies, Poisoning, UpdateStep, update_step_from_table
+from fedmend.attacks import (
+    ATTACK_TRIGGERS,
+    Attack,
+    AttackMethod,
+    Collusion,
+    HeldOut,
+    Lies,
+    UpdateStep,
+    attack_method_from_table,
+    collusion_from_table,
+    poisoner_from_table,
+    update_step_from_table,
+)
 from fedmend.data import ImageSet
 from fedmend.errors import ConfigError, DataError
 from fedmend.federation.attack_config import AttackConfig
@@ -31,6 +43,8 @@ class PlannedAttack:
         steps: applied to the update, in order.
         attackers: the attackers' client numbers.
         lying_clients: the numbers of the clients that lie when asked about the model.
+        method: how they train, if in a way of their own.
+        collusion: what they make of their updates together, if anything.
     """
 
     config: AttackConfig
@@ -39,6 +53,8 @@ class PlannedAttack:
     steps: tuple[UpdateStep, ...]
     attackers: tuple[int, ...]
     lying_clients: tuple[int, ...]
+    method: AttackMethod | None = None
+    collusion: Collusion | None = None
 
     def attack_of(self, client_id: int) -> Attack | None:
         """A client's part in this attack; None if it isn't one of the attackers."""
@@ -48,12 +64,19 @@ class PlannedAttack:
         if self.config.distributed:
             parts = _parts(trigger, self.config)
             trigger = parts[self.attackers.index(client_id) % len(parts)]
+        if isinstance(trigger, HeldOut):
+            trigger = trigger.planted()
+        poisoner = poisoner_from_table(
+            self.config.poisoning, trigger, self.goal, self.config.poisoned_fraction
+        )
         return Attack(
-            poisoning=Poisoning(trigger, self.goal, self.config.poisoned_fraction),
+            poisoning=None if self.collusion is not None and self.collusion.untargeted else poisoner,
             update=self.steps,
             training=self.config.training,
             keep_predictions=self.config.keep_predictions,
             pruning_aware=self.config.pruning_aware,
+            method=self.method,
+            collusion=self.collusion,
         )
 
     def lies_of(self, client_id: int) -> Lies | None:
@@ -97,7 +120,7 @@ def plan_attacks(config: SimulationConfig, images: ImageSet) -> tuple[PlannedAtt
     for index, (attack, attackers, lying_clients) in enumerate(numbers):
         seed = derive_seed(config.seed, "attack", index)
         with _under("[attack.trigger]"), seeded(seed):
-            trigger = trigger_from_table(attack.trigger, (channels, height, width))
+            trigger = trigger_from_table(attack.trigger, (channels, height, width), ATTACK_TRIGGERS)
         with _under("[attack.goal]"), seeded(seed):
             goal = goal_from_table(attack.goal)
             beyond = [label for label in classes_of(goal) if label >= images.num_classes]
@@ -112,9 +135,14 @@ def plan_attacks(config: SimulationConfig, images: ImageSet) -> tuple[PlannedAtt
                 )
         with _under("[[attack.update]]"), seeded(seed):
             steps = tuple(update_step_from_table(step) for step in attack.update)
+        with _under("[attack.method]"), seeded(seed):
+            method = None if attack.method is None else attack_method_from_table(attack.method)
+        with _under("[attack.collusion]"), seeded(seed):
+            collusion = None if attack.collusion is None else collusion_from_table(attack.collusion)
         if attack.distributed:
             _parts(trigger, attack)
-        planned.append(PlannedAttack(attack, trigger, goal, steps, attackers, lying_clients))
+        who = (attackers, lying_clients)
+        planned.append(PlannedAttack(attack, trigger, goal, steps, *who, method, collusion))
     return tuple(planned)
 
 

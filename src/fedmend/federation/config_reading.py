@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from pydantic import TypeAdapter, ValidationError
 
 from fedmend.aggregation import AGGREGATORS
-from fedmend.attacks import UPDATE_STEPS
+from fedmend.attacks import ATTACK_METHODS, ATTACK_TRIGGERS, COLLUSIONS, POISONERS, UPDATE_STEPS
 from fedmend.checked_settings import explain, names_of, shown
 from fedmend.errors import ConfigError
 from fedmend.federation.attack_config import AttackConfig
@@ -19,7 +19,6 @@ from fedmend.federation.changes import changed
 from fedmend.federation.config import DataConfig, FederationConfig, ModelConfig, SimulationConfig
 from fedmend.goals import GOALS
 from fedmend.local_training import LocalTraining
-from fedmend.triggers import TRIGGERS
 
 Settings = TypeVar("Settings")
 
@@ -37,9 +36,12 @@ _CLASSES: dict[str, type] = {
 }
 _KINDS: dict[str, Mapping[str, Callable[..., Any]]] = {
     "aggregation": AGGREGATORS,
-    "attack.trigger": TRIGGERS,
+    "attack.trigger": ATTACK_TRIGGERS,
     "attack.goal": GOALS,
     "attack.update": UPDATE_STEPS,
+    "attack.poisoning": POISONERS,
+    "attack.method": ATTACK_METHODS,
+    "attack.collusion": COLLUSIONS,
 }
 _HEADINGS = {"attack": "[[attack]]", "attack.update": "[[attack.update]]"}
 

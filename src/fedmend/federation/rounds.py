@@ -26,6 +26,8 @@ from fedmend.federation.client_fit import (
     fit_one_by_one,
 )
 from fedmend.federation.clients import Client
+from fedmend.federation.colluding import after_collusion
+from fedmend.federation.root_training import with_server_delta
 from fedmend.parameters import flatten, integer_maximum, parameter_mask, unflatten, variance_mask
 from fedmend.pruning import set_to_zero
 from fedmend.user_code import failures_named, is_users, name_of, tensor_in_words
@@ -68,7 +70,7 @@ def collect(
         DivergedError: the training of every client diverged. DataError: there are no clients, or no client's update can
             be used for other reasons too.
     """
-    fitted = fit(model, clients, plan)
+    fitted = after_collusion(fit(model, clients, plan), clients, model, plan)
     taken = [each for each in fitted if not isinstance(each, Refused)]
     refused = tuple(each for each in fitted if isinstance(each, Refused))
     if refused and not taken:
@@ -166,6 +168,7 @@ class Server:
         aggregator: the aggregation rule.
         learning_rate: the federated-pruning paper's eta, by which the aggregated delta of parameters is multiplied.
         state: the rule's state after the rounds so far.
+        root: the server's own images, for a rule that compares clients with its update (see :func:`.root_client`).
 
     Raises:
         ConfigError: the rule can't be called, or the learning rate isn't a positive number.
@@ -174,6 +177,7 @@ class Server:
     aggregator: Aggregator
     learning_rate: float = 1.0
     state: State = field(default_factory=dict)
+    root: Client | None = None
 
     def __post_init__(self) -> None:
         if not callable(self.aggregator):
@@ -203,10 +207,11 @@ def next_model(
         The candidate, a new model (``model`` is left as it was), and the server with its state for the next round.
 
     Raises:
-        ModelError: the candidate's weights aren't finite. DataError: no update can be used. ConfigError: the rule
-            returned something other than a delta and a state.
+        ModelError: the candidate's weights or the server's own update aren't finite. DataError: no update can be used.
+        ConfigError: the rule returned something other than a delta and a state.
     """
-    delta, state = aggregate(server.aggregator, collected.updates, server.state)
+    updates = with_server_delta(collected.updates, model, plan, server.root)
+    delta, state = aggregate(server.aggregator, updates, server.state)
     candidate = deepcopy(model)
     apply_delta(candidate, delta, collected, plan, server.learning_rate)
     return candidate, replace(server, state=state)

@@ -26,6 +26,7 @@ from fedmend.federation.config import SimulationConfig
 from fedmend.federation.frozen_table import plain
 from fedmend.federation.measuring_rounds import Noted, RoundRecords
 from fedmend.federation.reviews import Review, release_all, reviewed_by
+from fedmend.federation.root_training import root_client
 from fedmend.federation.rounds import Server, collect, next_model
 from fedmend.federation.run_folder import RunFolder
 from fedmend.federation.workers import begin_start, can_be_sent, check_workers, client_workers
@@ -127,7 +128,8 @@ def simulate(
         records.fill_up_to(done, model)
         load_checkpoint(run.checkpoint(done), model)
         state = {name: value.to(device) for name, value in run.aggregator_state(done).items()}
-        server = Server(aggregator, config.federation.server_lr, state)
+        root = root_client(aggregator, federation.clients, config.seed)
+        server = Server(aggregator, config.federation.server_lr, state, root)
         progress("federation", done, last)
         for number in range(done + 1, last + 1):
             started = time.perf_counter()

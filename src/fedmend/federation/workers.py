@@ -69,6 +69,21 @@ def client_workers(workers: int) -> Iterator[Fit]:
     if workers == 1:
         yield fit_one_by_one
         return
+    with worker_pool(workers) as (pool, folder):
+        yield _FitAtOnce(pool, folder)
+
+
+@contextmanager
+def worker_pool(workers: int) -> Iterator[tuple[ProcessPoolExecutor, Path]]:
+    """Yields that many processes with one thread each, and a folder for their files.
+
+    They end with this process, even in the middle of a task, and on an error in this context at once. They import from
+    the current folder only what this process has.
+
+    Raises:
+        ConfigError: see :func:`check_workers`.
+    """
+    check_workers(workers)
     start, here = begin_start(), str(Path.cwd())
     with TemporaryDirectory(prefix="fedmend-") as folder, _away_from_the_current_folder() as environment:
         theirs, ours = Pipe(duplex=False)
@@ -81,7 +96,7 @@ def client_workers(workers: int) -> Iterator[Fit]:
         try:
             if start == "spawn":
                 _start_now(pool, workers)
-            yield _FitAtOnce(pool, Path(folder))
+            yield pool, Path(folder)
         except BaseException:
             ours.close()
             raise

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, cast
 
 from pydantic import BeforeValidator, TypeAdapter, ValidationError
 
@@ -17,9 +17,14 @@ from fedmend.detection import DETECTORS, Detector, Need
 from fedmend.errors import ConfigError
 from fedmend.federation.frozen_table import FrozenTable, Table, plain
 from fedmend.kinds import from_table
-from fedmend.repairs import FIVE_EPOCHS, Repair
+from fedmend.repairs import REPAIRS, FederatedPruning, Repair
 
-_REPAIRS = {"unlearn": partial(replace, FIVE_EPOCHS)}
+_REPAIRS = {
+    name: partial(replace, cast(Any, repair))
+    for name, repair in REPAIRS.items()
+    if not isinstance(repair, FederatedPruning)
+}
+"""Repairs on the guard's own images: a review asks no client."""
 
 
 def _as_text(path: object) -> object:
@@ -58,8 +63,8 @@ class GuardPolicy:
         accuracy_drop: nor one that is by more than this below the last accepted one; None: any.
         inconclusive: what follows an inconclusive scan: "rollback", or "repair", which tries to remove what the scan
             found. No model is released on an inconclusive scan.
-        repair: "unlearn", ``package.module:factory`` or such a table, for a candidate with a backdoor; "none": roll
-            back at once.
+        repair: of a candidate with a backdoor: a name of :data:`fedmend.repairs.REPAIRS` that works on the guard's own
+            images, ``package.module:factory``, or such a table; "none": roll back at once.
         stop_after: after so many rejections in succession, decisions say that the federation should stop; None: never.
         history_limit: how many accepted models the history keeps.
 

@@ -30,7 +30,7 @@ def render(contents: PageContents) -> str:
     Raises:
         DataError: the scan's example images have another shape than its trigger.
     """
-    return _environment().get_template("page.html").render(_view(contents))
+    return environment().get_template("page.html").render(_view(contents))
 
 
 def write_page(path: Path, contents: PageContents) -> None:
@@ -43,7 +43,8 @@ def write_page(path: Path, contents: PageContents) -> None:
     write_text(path, render(contents))
 
 
-def _environment() -> Environment:
+def environment() -> Environment:
+    """What every page is rendered with: strict about names, and everything escaped."""
     environment = Environment(
         loader=PackageLoader("fedmend.pages", "templates"),
         autoescape=True,

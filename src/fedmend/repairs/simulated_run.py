@@ -16,6 +16,7 @@ from fedmend.data import ImageSet
 from fedmend.errors import ConfigError
 from fedmend.federation import Federation, RunFolder, Server
 from fedmend.federation.client_fit import Fit, fit_one_by_one
+from fedmend.federation.root_training import root_client
 from fedmend.federation.simulator import initial_model, laid_out
 from fedmend.repairs.base import Participants
 
@@ -61,13 +62,15 @@ def participants_of(run: RunFolder, federation: Federation, fit: Fit = fit_one_b
     device = federation.clients[0].images.device
     state = {name: value.to(device) for name, value in run.aggregator_state(last).items()}
     channels, height, width = federation.clients[0].images.shape[1:]
+    aggregator = aggregator_from_table(config.aggregation)
+    root = root_client(aggregator, federation.clients, config.seed)
     return Participants(
         image_shape=(channels, height, width),
         clients=federation.clients,
         choose=federation.choose,
         last_round=last,
         training=config.training,
-        server=Server(aggregator_from_table(config.aggregation), config.federation.server_lr, state),
+        server=Server(aggregator, config.federation.server_lr, state, root),
         seed=config.seed,
         fit=fit,
     )
