@@ -39,6 +39,11 @@ def test_a_class_that_looks_at_few_pixels_is_found() -> None:
         finding = NeuronInspect()(Case(spread(target), images=images), torch.Generator())
         assert [each.target for each in finding.targets] == ([] if target is None else [target])
         assert finding.verdict == ("clean" if target is None else "backdoored")
+        sums = [measure for measure in finding.measures if measure.key.startswith("class_")]
+        low = [number for number, measure in enumerate(sums) if measure.tone == "suspicious"]
+        assert len(sums) == 10
+        assert low == ([] if target is None else [target])
+        assert all((sums[each].value < sums[each].limit) == (each in low) for each in range(10))
 
 
 def test_one_weight_at_least_is_above_zero() -> None:
