@@ -22,7 +22,17 @@ from typing import Literal
 from scipy.stats import binomtest
 
 ROOT = Path(__file__).resolve().parents[1]
-BENCHMARKS = ("detection", "pruning", "speed", "acceleration", "zoo", "guard", "rivals", "rival_repairs")
+BENCHMARKS = (
+    "detection",
+    "pruning",
+    "speed",
+    "acceleration",
+    "zoo",
+    "guard",
+    "rivals",
+    "rival_repairs",
+    "paper_a",
+)
 BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
 HEADLINES = (  # what the README shows: two of the targets that matter most to a user, and a miss
     "patches up to 8x8 and atoms, ASR at least 80 %",
