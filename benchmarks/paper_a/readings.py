@@ -53,6 +53,7 @@ READINGS = {
     "logits as features": replace(PLAIN, features="logits"),
     "logits, sigmoid, 0.1": OURS,
     "logits, sigmoid, 0.1, L1 mean": replace(OURS, norm="mean"),
+    "sigmoid, 0.1, L1 mean": replace(OURS, features="hidden", norm="mean"),
     "L1 mean": replace(PLAIN, norm="mean"),
     "L1 mean, weights of 1": replace(PLAIN, norm="mean", alpha=1.0, beta=1.0),
     "learning rate 0.1": replace(PLAIN, lr=0.1),
