@@ -43,6 +43,7 @@ MODELS = {
         "dev-1-21-16",
         "dev-2-24-14",
         "dev-patch-3-0",
+        "dev-atoms-0",
     ),
     "fashion-three-conv": ("dev-patch-3-1", "dev-1-24-23", "dev-atoms-1", "dev-1-21-11"),
 }
