@@ -11,7 +11,6 @@ dataset=$1
 state=${STATE:-benchmarks/runs/paper_a/gpu/$dataset}
 out=${OUT:-$state}
 work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
 export PYTHONPATH="$PWD/src${PYTHONPATH:+:$PYTHONPATH}" PAPER_A_RUNS="$work/runs" PYTHONUNBUFFERED=1
 mkdir -p "$state" "$out" "$work/state"
 for file in models.jsonl times.jsonl; do
@@ -31,5 +30,8 @@ if [ -n "${DRY:-}" ]; then
 else
   set -- --device cuda
 fi
-"${PYTHON:-python3}" benchmarks/paper_a/gpu.py "$dataset" --state "$work/state" --minutes "${MINUTES:-9}" "$@" 2>&1 |
-  tee "$out/log.txt"
+status=0
+"${PYTHON:-python3}" benchmarks/paper_a/gpu.py "$dataset" --state "$work/state" --minutes "${MINUTES:-9}" "$@" \
+  >"$out/log.txt" 2>&1 || status=$?
+cat "$out/log.txt"
+exit $status

@@ -11,7 +11,7 @@ from typing import Any
 from scipy.stats import binomtest
 
 RESULTS = Path(__file__).parent / "results"
-PAPER, OURS = "contrastive-paper", "fedmend"
+PAPER, MEAN, OURS = "contrastive-paper", "mean-reading", "fedmend"
 KINDS = ("sba", "dba", "clean")
 PLANNED = 30
 NONE = "–"

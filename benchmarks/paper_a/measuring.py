@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from benchmarks.paper_a.federations import Federation, checkpoint, trunks
+from benchmarks.paper_a.mean_reading import WEIGHTS, MeanReading
 from benchmarks.paper_a.scales import Scale
 from benchmarks.paper_a.training import images_of, network, runs_of, train, weak_reference
 from torch import nn
@@ -31,9 +32,9 @@ MEASURED = 4000
 TRIGGERS = Path(__file__).parent / "results" / "triggers"
 SHOWN = ("sba-plus-0", "dba-plus-0")
 """The models of Figure 3."""
-PAPER, OURS = "contrastive-paper", "fedmend"
+PAPER, MEAN, OURS = "contrastive-paper", "mean-reading", "fedmend"
 RIVALS = ("neural-cleanse", "tabor", "deep-inspect")
-METHODS = (PAPER, OURS, *RIVALS)
+METHODS = (PAPER, MEAN, OURS, *RIVALS)
 
 Line = dict[str, Any]
 
@@ -109,6 +110,9 @@ def detector_of(scale: Scale, method: str) -> tuple[Detector, int]:
     """A method's detector with its default settings, and its number of images: three a class but for fedmend's."""
     if method == OURS:
         return find_detector("differential"), min(40, 600 // scale.num_classes) * scale.num_classes
+    if method == MEAN:
+        alpha, beta = WEIGHTS[scale.dataset]
+        return MeanReading(alpha=alpha, beta=beta), 3 * scale.num_classes
     name = f"{PAPER}-{scale.dataset}" if method == PAPER else method
     return find_detector(name), 3 * scale.num_classes
 

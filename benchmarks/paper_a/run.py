@@ -28,33 +28,34 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from benchmarks.commits import commit
 from benchmarks.paper_a.federations import Federation, branches
-from benchmarks.paper_a.measuring import METHODS, OURS, PAPER, Job, measured
+from benchmarks.paper_a.measuring import MEAN, METHODS, OURS, PAPER, RIVALS, Job, measured
 from benchmarks.paper_a.scales import SCALES, Scale
 from benchmarks.paper_a.training import LEVELS, runs_of, train
 
 RESULTS = Path(__file__).parent / "results"
+MAIN = (PAPER, MEAN, OURS)
 STUDIES = ("sba", "dba", "clean", "reference", "size", "clients", "partition", "from-start")
 
 
 def jobs(scale: Scale) -> Iterator[Job]:
     """Everything that is measured, most decisive first.
 
-    The first three models of each kind are judged by all methods; of the rest, by the paper's method and by fedmend's
-    first.
+    The first three models of each kind are judged by all methods; the rest by the paper's method, its other reading and
+    fedmend's first.
     """
     found = branches(scale, runs_of(scale))
     table, studies = _split(found, lambda each: each.study in ("sba", "dba", "clean"))
     first, rest = table[:9], table[9:]
-    yield from _by(first, (PAPER, OURS))
-    yield from _by(first, METHODS[2:])
+    yield from _by(first, MAIN)
+    yield from _by(first, RIVALS)
     for level in LEVELS[::-1]:
         for each in (first[0], first[2]):
-            yield from (Job(each, method, level) for method in (PAPER, OURS))
+            yield from (Job(each, method, level) for method in MAIN)
     turns, later = studies[: len(studies) // 3], studies[len(studies) // 3 :]
-    yield from _by(turns, (PAPER, OURS))
-    yield from _by(rest, (PAPER, OURS))
-    yield from _by(later, (PAPER, OURS))
-    yield from _by(rest, METHODS[2:])
+    yield from _by(turns, MAIN)
+    yield from _by(rest, MAIN)
+    yield from _by(later, MAIN)
+    yield from _by(rest, RIVALS)
 
 
 def _split(

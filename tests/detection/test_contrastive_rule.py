@@ -86,6 +86,13 @@ def test_a_search_cut_short_is_warned_of() -> None:
     )
 
 
+def test_a_mask_of_less_than_a_pixel_is_warned_of() -> None:
+    assert warnings(replace(FOUND, mask_fraction=1 / 784)) == ()
+    (said,) = warnings(replace(FOUND, mask_fraction=0.9 / 1000))
+    assert said.startswith("The mask shrank to nothing.")
+    assert len(warnings(replace(FOUND, mask_fraction=0.0, converged=False))) == 2
+
+
 @pytest.mark.parametrize("name", ["mse", "reasr"])
 def test_limits_out_of_range_are_refused(name: str) -> None:
     with pytest.raises(ConfigError, match=name):

@@ -26,6 +26,11 @@ class ContrastivePaper:
     Eq. 4 is contrastive loss + ``alpha`` * (-SSIM) + ``beta`` * L1 norm of the mask. The target is the class to which
     most images *of other classes* are sent; the paper uses the most frequent prediction.
 
+    The paper doesn't say how mask and pattern start and stay in [0, 1], nor the optimizer's settings and which outputs
+    are the features. Here they are sigmoids of normal noise, moved by Adam with the betas 0.5 and 0.9, and the features
+    are the logits. With ``beta`` 0.01 a pixel (MNIST) and the sum of Eq. 3, the mask of some backdoored models shrinks
+    to nothing within tens of steps; a warning says so. ``benchmarks/paper_a`` compares other readings of the text.
+
     Attributes:
         alpha: weight of the SSIM term.
         beta: weight of the mask's L1 norm, per pixel.

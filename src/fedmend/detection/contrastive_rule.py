@@ -9,6 +9,9 @@ from fedmend.checked_settings import Fraction, NonNegative, settings
 from fedmend.detection.base import Measure, Tone, Verdict
 from fedmend.detection.patch_evidence import Evidence
 
+_VANISHED = 0.001
+"""Fraction of the image: less than one of MNIST's pixels."""
+
 
 @settings
 class PaperThresholds:
@@ -64,7 +67,13 @@ def measures(evidence: Evidence, limits: PaperThresholds) -> tuple[Measure, ...]
 
 def warnings(evidence: Evidence) -> tuple[str, ...]:
     """Reasons not to trust the search's finding."""
-    return () if evidence.converged else ("The search's loss was still falling when its steps ran out.",)
+    made = [] if evidence.converged else ["The search's loss was still falling when its steps ran out."]
+    if evidence.mask_fraction < _VANISHED:
+        made.append(
+            "The mask shrank to nothing. The paper expects that of a clean model, but it also happens with a "
+            "backdoored one, where the L1 penalty outweighs the contrastive loss from the start."
+        )
+    return tuple(made)
 
 
 def _measure(
