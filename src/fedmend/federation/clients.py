@@ -9,7 +9,7 @@ from typing import Protocol
 from torch import Tensor, nn
 
 from fedmend.attacks import Attack, Lies
-from fedmend.detection import FoundTrigger, few_pixel_triggers
+from fedmend.detection import FoundTrigger, few_pixel_triggers, larger_triggers
 from fedmend.local_training import LocalTraining
 from fedmend.parameters import flatten
 from fedmend.pruning import accuracies_along, mean_activations
@@ -92,16 +92,19 @@ class Client:
         return ClientUpdate(self.client_id, len(self.images), delta)
 
     def triggers(self, model: nn.Module, seed: int) -> list[FoundTrigger]:
-        """The few-pixel triggers that it finds in the model (see :func:`fedmend.detection.few_pixel_triggers`).
+        """The triggers that it finds in the model; an attacker reports none, and a lying client makes some up.
 
-        An attacker reports none; a lying client makes some up.
+        See :func:`fedmend.detection.few_pixel_triggers` and :func:`fedmend.detection.larger_triggers`.
         """
         if self.lies is not None:
             made_up = self.lies.triggers(self.labels, tuple(self.images.shape[1:]), seed)
             return [FoundTrigger(*trigger) for trigger in made_up]
         if self.attack is not None:
             return []
-        return few_pixel_triggers(model, self.images, self.labels, seed=seed)
+        return [
+            *few_pixel_triggers(model, self.images, self.labels, seed=seed),
+            *larger_triggers(model, self.images, self.labels, seed=seed),
+        ]
 
     def activations(self, model: nn.Module, layer: str) -> Tensor:
         """Mean activation of each channel of a layer on its images, (C,), for its ballots."""
