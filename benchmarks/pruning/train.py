@@ -90,13 +90,16 @@ def trained(job: Job, run: RunFolder) -> str:
     return f"{job.name}: round {last.round}, accuracy {last.accuracy:.2%}{asr}"
 
 
-def arguments(description: str | None) -> argparse.Namespace:
-    """Which parts, and in how many processes."""
+def arguments(description: str | None, *, most: bool = False) -> argparse.Namespace:
+    """Which parts, and in how many processes; or, with ``most``, how many models of each."""
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("parts", nargs="*", metavar="part", help=f"of {', '.join(BRANCHES)}; all by default")
-    parser.add_argument("--workers", type=int, default=2)
+    if most:
+        parser.add_argument("--most", type=int, help="models of each part; all by default")
+    else:
+        parser.add_argument("--workers", type=int, default=2)
     options = parser.parse_args()
     options.parts = options.parts or list(BRANCHES)
     if unknown := set(options.parts) - set(BRANCHES):

@@ -132,7 +132,8 @@ class FederatedPruning:
 
 
 PAPER_RECIPE = FederatedPruning(rates=(0.5,), pruning=PAPER_PRUNING, distillation=None)
-"""The paper's recipe: mean ranks, pruning until a step costs more than a point, plain fine-tuning, delta 3.
+"""The paper's recipe: mean ranks, pruning until a step costs more than a point, plain fine-tuning, delta 3 with mean
+and standard deviation over all weights of the layer, pruned ones included.
 
 For the majority vote, the paper recommends rates of 0.3 to 0.7.
 """
