@@ -35,6 +35,7 @@ from fedmend.repairs.pruning_stages import (
     prune_channels,
     tally,
 )
+from fedmend.repairs.trigger_reports import ask_for_successes, reported_checks
 
 Rate = Annotated[float, Field(gt=0, lt=1, strict=True)]
 
@@ -115,9 +116,16 @@ class FederatedPruning:
             work.reached("fine-tuned", clean_accuracy(work.model, tallied, accuracy))
             adjust_extreme_weights(work, "adjusted again", tallied, accuracy, self.pruning)
 
+        # Check, if nobody else can
+        checks = None
+        if pool is not None and validation is None:
+            checks = ask_for_successes(work.model, pool, asking)
+
         warnings = [*accuracy.warnings, *work.refused]
         if pool is not None:
             warnings = [*warnings, *refusals(pool, len(asking.clients), "clients' triggers")]
+        if checks is not None:
+            warnings = [*warnings, *refusals(checks, len(asking.clients), "reports of the triggers' success")]
         if validation is not None:
             warnings = [*warnings, *_doubts(validation[1], work.stages[0].accuracy, self.pruning.max_drop)]
         return Candidate(
@@ -126,6 +134,9 @@ class FederatedPruning:
             details_of(tallied, votes, work, accuracy, () if pool is None else pool.listed()),
             targets=() if pool is None else pool.targets(),
             reported=(work.stages[0].accuracy, work.stages[-1].accuracy),
+            reported_checks=()
+            if pool is None or checks is None
+            else reported_checks([trigger for _, trigger in pool.found], checks.medians()),
             stages=work.models,
             warnings=tuple(dict.fromkeys(warnings)),
         )
