@@ -54,13 +54,13 @@ LYING_CLIENTS = 3
 LYING_CLIENTS_RECIPE = "fedmend, liars"
 NO_IMAGES_RECIPE = "fedmend, no images"
 NO_IMAGES_PAIRS = ("fashion-mnist-2-3/9-0", "fashion-mnist-2-3/9-1", "fashion-mnist-2-3/9-7")
+LIVE_SIGMA = replace(PAPER_RECIPE, pruning=replace(PAPER_RECIPE.pruning, live_only=True))
 RECIPES = {
-    "paper, ranking vote": replace(PAPER_RECIPE, fine_tuning_rounds=0),
-    "paper, mu and sigma over all weights": replace(
-        PAPER_RECIPE, pruning=replace(PAPER_RECIPE.pruning, live_only=False), fine_tuning_rounds=0
-    ),
-    "paper, majority vote": replace(PAPER_RECIPE, vote="majority", fine_tuning_rounds=0),
-    "paper, fine-tuned": PAPER_RECIPE,
+    "paper, ranking vote": replace(LIVE_SIGMA, fine_tuning_rounds=0),
+    "paper, mu and sigma over all weights": replace(PAPER_RECIPE, fine_tuning_rounds=0),
+    "paper, majority vote": replace(LIVE_SIGMA, vote="majority", fine_tuning_rounds=0),
+    "paper, fine-tuned": LIVE_SIGMA,
+    "paper as written, fine-tuned": PAPER_RECIPE,
     "fedmend": FederatedPruning(),
     LYING_CLIENTS_RECIPE: FederatedPruning(),
     NO_IMAGES_RECIPE: FederatedPruning(),

@@ -38,6 +38,7 @@ PATTERNS = ("1px", "3px", "5px", "7px", "9px")
 LABELS = (3, 5, 7, 10)
 PENALTIES = (0.0, 0.003, 0.01, 0.03)
 START_ROUNDS, START_ATTACKER_IMAGES = 40, 2000
+PAPER_SEEDS = (2, 3, 4)
 PENALTY_ROUNDS = 30  # Figure 6
 AWARE = (("mnist", 9, 1), ("mnist", 4, 9), ("fashion-mnist", 9, 0), ("fashion-mnist", 9, 7))
 
@@ -130,10 +131,12 @@ def branch(
     return Job(f"{Path(base.name).parent}/{source}-{target}{suffix}", config)
 
 
-def from_start(world: str, pair: tuple[int, int], *, labels: int = 3, penalty: float | None = None) -> Job:
+def from_start(
+    world: str, pair: tuple[int, int], *, labels: int = 3, penalty: float | None = None, seed: int = SEED
+) -> Job:
     """A federation under attack from its first round; with a penalty, as long as in Figure 6."""
     source, target = pair
-    base = trunk(world, SEED, labels)
+    base = trunk(world, seed, labels)
     training = base.config.training
     federation = replace(base.config.federation, rounds=START_ROUNDS)
     name = f"{Path(base.name).parent}/{source}-{target}-from-start"
@@ -153,6 +156,21 @@ def from_start(world: str, pair: tuple[int, int], *, labels: int = 3, penalty: f
         ),
     )
     return Job(name, replace(base.config, training=training, federation=federation, attack=(attacker,)))
+
+
+def as_in_paper(world: str, pair: tuple[int, int], seed: int = SEED) -> Job:
+    """A federation under attack from its first round, with batch normalisation between the layers (4.3).
+
+    The attacker has the honest clients' learning rate (3.1).
+    """
+    job = from_start(world, pair, seed=seed)
+    config = job.config
+    (attacker,) = config.attack
+    assert attacker.training is not None
+    training = replace(attacker.training, lr=config.training.lr, momentum=config.training.momentum)
+    name = job.name.removesuffix("-from-start") + "-batch-norm"
+    model = replace(config.model, arguments={"batch_norm": True})
+    return Job(name, replace(config, model=model, attack=(replace(attacker, training=training),)))
 
 
 def goes_on(job: Job, records: Sequence[AttackRecord]) -> Job | None:

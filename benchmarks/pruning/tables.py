@@ -8,6 +8,7 @@ from pathlib import Path
 from benchmarks.commits import short
 from benchmarks.pruning.cells import average, measured, middle, told
 from benchmarks.pruning.paper import FASHION, PATTERNS, PRUNED, Pair, Row
+from benchmarks.pruning.part_tables import ablations, batch_norm, by_stage
 from benchmarks.pruning.study_tables import from_curves, honest, tallies, throughput
 from benchmarks.pruning.targets import (
     NAMES,
@@ -56,6 +57,7 @@ def tables(results: Path = RESULTS) -> str:
         if models and part == "mnist":
             parts += ["Pruning alone (Table 5): channels pruned, accuracy / ASR.", pruning_alone(models)]
     parts += [*over_seeds(by_seed(results)), *patterns(results), *no_images(results), *others(results)]
+    parts += [*batch_norm(results), *by_stage(results), *ablations(results)]
     parts += [*from_curves(results), *honest(results), *throughput(results), *tallies(results)]
     return "\n\n".join(parts)
 

@@ -20,9 +20,11 @@ from models import (
     FASHION_PAIRS,
     LABELS,
     MNIST_PAIRS,
+    PAPER_SEEDS,
     PATTERNS,
     PENALTIES,
     Job,
+    as_in_paper,
     branch,
     from_start,
     goes_on,
@@ -56,6 +58,11 @@ BRANCHES = {
     "seeds": [branch("fashion-mnist", pair, RUNS, seed=seed) for seed in (3, 4) for pair in FASHION_PAIRS],
     "aware": [branch(world, (source, target), RUNS, aware=True) for world, source, target in AWARE],
     "start": [from_start("mnist", pair) for pair in ((9, 1), (9, 4), (7, 9))],
+    "batch-norm-mnist": [as_in_paper("mnist", pair, seed) for seed in PAPER_SEEDS for pair in MNIST_PAIRS],
+    "batch-norm-small": [as_in_paper("mnist-small", pair) for pair in MNIST_PAIRS],
+    "batch-norm-fashion": [
+        as_in_paper("fashion-mnist", pair, seed) for seed in PAPER_SEEDS for pair in FASHION_PAIRS
+    ],
     "labels": [from_start("mnist", (9, 1), labels=labels) for labels in LABELS],
     "penalties": [from_start("mnist", (9, 1), penalty=penalty) for penalty in PENALTIES],
 }
@@ -83,13 +90,16 @@ def trained(job: Job, run: RunFolder) -> str:
     return f"{job.name}: round {last.round}, accuracy {last.accuracy:.2%}{asr}"
 
 
-def arguments(description: str | None) -> argparse.Namespace:
-    """Which parts, and in how many processes."""
+def arguments(description: str | None, *, most: bool = False) -> argparse.Namespace:
+    """Which parts, and in how many processes; or, with ``most``, how many models of each."""
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("parts", nargs="*", metavar="part", help=f"of {', '.join(BRANCHES)}; all by default")
-    parser.add_argument("--workers", type=int, default=2)
+    if most:
+        parser.add_argument("--most", type=int, help="models of each part; all by default")
+    else:
+        parser.add_argument("--workers", type=int, default=2)
     options = parser.parse_args()
     options.parts = options.parts or list(BRANCHES)
     if unknown := set(options.parts) - set(BRANCHES):

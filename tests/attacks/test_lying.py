@@ -72,18 +72,28 @@ def test_false_accuracies_say_that_nothing_may_be_pruned() -> None:
     assert lies().accuracies(3).dtype == torch.float64
 
 
+def test_an_update_goes_to_the_suspect_and_as_far_beyond() -> None:
+    now, suspect = torch.tensor([1.0, -2.0, 0.0]), torch.tensor([3.0, -2.0, -1.0])
+    assert lies().update(now, suspect).tolist() == [4.0, 0.0, -2.0]
+    assert (now + lies().update(now, suspect) / 2).tolist() == suspect.tolist()
+
+
+def test_no_trigger_is_said_to_work_any_more() -> None:
+    assert lies().successes(3).tolist() == [0.0, 0.0, 0.0]
+
+
 @pytest.mark.parametrize("fraction", [0.0, -0.1, 1.1, float("nan")])
 def test_a_fraction_out_of_range_is_refused(fraction: float) -> None:
     with pytest.raises(ConfigError, match="fraction of channels"):
         lies(fraction)
 
 
-def test_made_up_triggers_have_eight_hard_pixels_and_the_highest_rate() -> None:
+def test_made_up_triggers_are_as_many_and_as_large_as_a_repair_takes() -> None:
     made_up = lies().triggers(LABELS, (3, 6, 7), seed=4)
-    assert len(made_up) == 3
+    assert len(made_up) == 8
     for each in made_up:
         assert each.trigger.pattern.shape == (3, 6, 7)
-        assert each.trigger.size == 8
+        assert each.trigger.size == 24
         assert set(each.trigger.pattern.unique().tolist()) == {0, 1}
         assert (each.source_class, each.target_class, each.rate) == (2, 5, 1.0)
     assert not torch.equal(made_up[0].trigger.mask, made_up[1].trigger.mask)
@@ -103,5 +113,5 @@ def test_the_seed_alone_decides_on_made_up_triggers() -> None:
     assert torch.equal(masks(1), masks(1))
     assert not torch.equal(masks(1), masks(2))
     assert torch.equal(torch.get_rng_state(), state)
-    first = torch.randperm(81, generator=generator(1, "made up"))[:8]
+    first = torch.randperm(81, generator=generator(1, "made up"))[:24]
     assert bool((masks(1)[0].flatten()[first] == 1).all())

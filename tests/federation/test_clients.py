@@ -1,13 +1,14 @@
 from copy import deepcopy
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import pytest
 import torch
 from tiny_data import image_set
 from tiny_nets import conv
-from torch import nn
+from torch import Tensor, nn
 
 from fedmend.attacks import Amplify, Attack, Lies, Poisoning
+from fedmend.detection import FoundTrigger, moved
 from fedmend.evaluation import accuracy
 from fedmend.federation import Client
 from fedmend.goals import AllToOne
@@ -15,7 +16,7 @@ from fedmend.local_training import LocalTraining
 from fedmend.parameters import flatten
 from fedmend.pruning import pruning_sequence
 from fedmend.seeds import derive_seed
-from fedmend.triggers import Atoms
+from fedmend.triggers import Addition, Atoms, Patch
 
 TRAINING = LocalTraining(epochs=1, batch_size=8, optimizer="sgd", lr=0.05)
 TRIGGER = Atoms("+", (1, 8, 16))
@@ -115,6 +116,48 @@ def test_what_clients_say_that_they_found() -> None:
     model = net().eval()
     assert replace(honest(), attack=ATTACK).triggers(model, seed=1) == []
     made_up = replace(honest(), attack=ATTACK, lies=Lies(TRIGGER)).triggers(model, seed=1)
-    assert len(made_up) == 3
-    assert all(found.rate == 1 and found.trigger.size == 8 for found in made_up)
-    assert all(found.rate < 1 or found.trigger.size <= 8 for found in honest().triggers(model, seed=1))
+    assert len(made_up) == 8
+    assert all(found.rate == 1 and float(vars(found.trigger)["mask"].sum()) == 24 for found in made_up)
+    kinds = [type(found.trigger) for found in honest().triggers(model, seed=1)]
+    assert kinds == [Patch] * 6 + [Addition] * 2
+
+
+@dataclass(frozen=True)
+class Teaching:
+    """A task with a teacher."""
+
+    teacher: nn.Module
+    training: LocalTraining = TRAINING
+
+    def __call__(self, model: nn.Module, images: Tensor, labels: Tensor, seed: int) -> None:
+        """Nothing."""
+
+
+def test_a_lying_client_pulls_a_distilled_model_back_to_the_suspect() -> None:
+    suspect, lying = net(), replace(honest(), lies=Lies(TRIGGER))
+    for parameter in suspect.parameters():
+        parameter.data += 0.5
+    model = net()
+    update = lying.fit(model, Teaching(suspect), seed=4)
+    apart = flatten(suspect.state_dict()) - flatten(net().state_dict())
+    assert torch.equal(update.delta, 2 * apart)
+    assert update.num_examples == len(lying.images)
+    assert torch.equal(honest().fit(net(), Teaching(suspect), seed=4).delta, torch.zeros_like(apart))
+    attacks = replace(lying, attack=ATTACK).fit(net(), Teaching(suspect), seed=4).delta
+    assert torch.equal(attacks, replace(honest(), attack=ATTACK).fit(net(), TRAINING, seed=4).delta)
+
+
+def test_how_well_triggers_work_on_its_own_images() -> None:
+    """NaN where it has no image of the source class."""
+    client, model = honest(), net().eval()
+    source = int(client.labels[0])
+    patch = Patch(torch.ones(1, 8, 16), torch.rand(1, 8, 16))
+    absent = next(label for label in range(5) if not bool((client.labels == label).any()))
+    triggers = [FoundTrigger(patch, source, target, 1.0) for target in range(4) if target != source]
+    triggers.append(FoundTrigger(patch, absent, source, 1.0))
+    own = client.images[client.labels == source]
+    wanted = [moved(model, patch, own, source, each.target_class) for each in triggers[:-1]]
+    said = client.successes(model, triggers)
+    assert said[:-1].tolist() == wanted
+    assert bool(said[-1].isnan())
+    assert replace(client, lies=Lies(TRIGGER)).successes(model, triggers).tolist() == [0.0] * 4

@@ -68,7 +68,8 @@ def test_a_picture_shows_each_pixel_in_its_place(made: Any, pruned_page: Any) ->
         (
             0.79,
             500,
-            "No few-pixel trigger that clients found sends 80% of a class to another: the strongest sends 79.0%.",
+            "No trigger of at most 8 pixels that clients found sends 80% of a class to another; larger ones do so in "
+            "honest models, too.",
         ),
     ],
 )  # fmt: skip
@@ -101,10 +102,10 @@ def test_classes_have_the_scans_names_where_it_knows_them(made: Any, pruned_page
     assert "of <b>dog</b> to owl" in page.text
 
 
-def test_a_trigger_of_no_pixels_or_far_away_does_not_break_the_page(made: Any, pruned_page: Any) -> None:
+def test_a_faint_pattern_or_a_pixel_far_away_does_not_break_the_page(made: Any, pruned_page: Any) -> None:
     page = pruned_page(
         made.pruning(triggers=(made.found(pixels=()), made.found(1, 2, 0.3, pixels=((10**12, 0),))))
     )
-    assert found_rows(page)[0][-1] == "no pixels"
+    assert found_rows(page)[0][-1] == "a faint pattern over the whole image"
     assert found_rows(page)[1][-1] == "1 pixel row 1000000000000 column 0"
     assert 'viewBox="0 0 1 1"' in pruned_page(made.pruning(triggers=(made.found(pixels=()),))).html

@@ -57,7 +57,7 @@ def task(
         for row, column in pixels:
             mask[0, row, column] = 1
     weights = torch.ones(len(places))
-    return DistillationTask(training, settings or Distillation(), lr, teacher, masks, masks.clone(), weights)
+    return DistillationTask(training, settings or Distillation(), lr, teacher, 1 - masks, masks, weights)
 
 
 def distil(model: nn.Module, pixels: Tensor, made: DistillationTask, seed: int = 0) -> None:
@@ -119,7 +119,7 @@ def test_without_triggers_copies_carry_noise() -> None:
     teacher, student = planted(), Seeing()
     student.linear = deepcopy(teacher)
     noise = task(teacher, settings=Distillation(pixel_noise=0.5))
-    assert noise.masks.shape == (0, 1, 8, 16)
+    assert noise.kept.shape == (0, 1, 8, 16)
     distil(student, images(), noise)
     changed = (torch.cat(student.clean) != torch.cat(student.disturbed)).double().mean((1, 2, 3))
     assert 0.15 < float(changed.mean()) < 0.35  # from 0 to one half of the pixels
@@ -238,12 +238,25 @@ def test_the_seed_alone_decides_and_the_global_generator_is_left_alone() -> None
     assert not torch.equal(taught(4), first)
 
 
+def test_a_faint_pattern_is_added_in_part_and_clamped() -> None:
+    teacher, student = planted(), Seeing()
+    student.linear = deepcopy(teacher)
+    made = task(teacher, [CORNER], settings=Distillation(stamped_fraction=1.0))
+    delta = torch.linspace(-0.5, 0.25, 128).view(SHAPE)
+    made = replace(made, kept=torch.ones(1, 1, *SHAPE[1:]), added=delta[None])
+    distil(student, images(), made)
+    clean, disturbed = torch.cat(student.clean), torch.cat(student.disturbed)
+    whole = (clean + delta).clamp(0, 1)
+    assert bool(((disturbed == whole) | (disturbed == clean)).all())
+    assert 0.4 < float((disturbed == whole)[whole != clean].double().mean()) < 0.9
+
+
 def test_images_and_triggers_are_left_as_found() -> None:
     pixels, taught = images(16), task(net(), [CORNER])
-    kept = pixels.clone(), taught.masks.clone(), taught.patterns.clone()
+    before = pixels.clone(), taught.kept.clone(), taught.added.clone()
     distil(net(seed=1), pixels, taught)
-    for now, before in zip((pixels, taught.masks, taught.patterns), kept, strict=True):
-        assert torch.equal(now, before)
+    for now, then in zip((pixels, taught.kept, taught.added), before, strict=True):
+        assert torch.equal(now, then)
 
 
 @pytest.mark.parametrize("mode", [True, False])

@@ -11,6 +11,7 @@ from fedmend.evaluation import accuracy
 from fedmend.parameters import flatten
 from fedmend.pruning import MajorityVote, RankingVote, bits, ranks
 from fedmend.repairs import Pruning, ValidationSet, prune
+from fedmend.repairs.pruning_stages import PAPER_PRUNING
 from fedmend.repairs.repair_report import PruningDetails
 from fedmend.seeds import generator
 
@@ -193,6 +194,30 @@ def test_the_papers_rules_of_a_vote_differ_under_attack() -> None:
         votes.add(client, honest if client >= 3 else torch.tensor([5, 4, 3, 2, 1, 0]))
     assert votes.scores("median").tolist() == [0, 1, 2, 3, 4, 5]
     assert votes.scores("mean")[0] == 1.5
+
+
+def test_the_papers_own_choices_by_hand() -> None:
+    """Mean ranks; a drop between testing points; weights beyond three deviations, over all weights of the layer.
+
+    Half of the 54 weights are of pruned channels. The others are 1 and -1 but for 2.9 and 2.0, so that the deviation is
+    0.8 over all and 1.2 over the live ones: three of these are 2.5 and 3.5.
+    """
+    net = model()
+    signs = (torch.arange(54) % 2 * 2.0 - 1).view(6, 1, 3, 3)
+    signs[3, 0, 0, 0], signs[4, 0, 1, 1] = 2.9, 2.0
+    net[0].weight.data.copy_(signs)
+    votes = RankingVote(6, 3)
+    for ranking in ([0, 1, 2, 3, 4, 5], [0, 1, 2, 3, 4, 5], [5, 0, 1, 2, 3, 4]):
+        assert votes.add(votes.counted, torch.tensor(ranking)) is None
+    assert votes.scores("mean").tolist() != votes.scores("median").tolist()
+    _, _, details = prune(net, votes, Told(0.9, 0.895, 0.89, 0.885, 0.5, 0.4), PAPER_PRUNING)
+    order = votes.scores("mean").argsort(stable=True).tolist()
+    assert list(details.sequence) == order != votes.scores("median").argsort(stable=True).tolist()
+    assert details.pruned == tuple(order[:3])
+    left = signs.clone()
+    left[order[:3]] = 0
+    beyond = (left - left.mean()).abs() > 3 * left.std(correction=0)
+    assert [list(place) for place in details.extreme] == beyond.nonzero().tolist() == [[3, 0, 0, 0]]
 
 
 def test_modes_and_gradients_stay_as_they_were() -> None:

@@ -69,6 +69,16 @@ def test_a_trigger_of_the_clients_that_still_works_is_a_failure(run: RunFolder) 
         assert voted(run, method, lenient)[1].outcome == "unverified"
 
 
+def test_without_images_the_clients_say_whether_their_triggers_still_work(run: RunFolder) -> None:
+    """The limit is a setting of the gate."""
+    method = FederatedPruning(fine_tuning_rounds=1)
+    any_accuracy = replace(VOTING_GATE, max_accuracy_drop=1.0)
+    model, report, _ = voted(run, method, any_accuracy, validated=False)
+    worst = max(report.target_checks, key=lambda check: check.success_after)
+    assert (model, report.outcome) == (None, "failed")
+    assert f"a found trigger still works: it sends {worst.success_after:.0%} of the images" in report.reason
+
+
 def test_a_fall_beyond_the_limit_is_a_failure(run: RunFolder) -> None:
     everything = replace(VOTE_ONLY, pruning=replace(VOTE_ONLY.pruning, max_drop=1.0))
     for validated in (True, False):

@@ -113,6 +113,18 @@ def test_triggers_of_the_same_classes_are_one_move() -> None:
     assert PRUNED.moves == (Move(trigger(2, 5, 0.9), 2), Move(trigger(4, 0, 0.9), 1))
 
 
-@pytest.mark.parametrize(("rate", "telling"), [(0.79, False), (0.8, True)])
-def test_a_move_of_four_fifths_is_telling(rate: float, telling: bool) -> None:
-    assert Move(trigger(0, 0, rate), 1).telling == telling
+@pytest.mark.parametrize(
+    ("rate", "pixels", "telling"),
+    [(0.79, 1, False), (0.8, 1, True), (0.8, 8, True), (1.0, 9, False), (1.0, 0, False)],
+)
+def test_a_few_pixels_that_move_four_fifths_are_telling(rate: float, pixels: int, telling: bool) -> None:
+    found = replace(trigger(0, 0, rate), pixels=tuple((0, column) for column in range(pixels)))
+    assert found.telling == telling
+
+
+def test_a_telling_trigger_comes_before_a_larger_one_that_works_better() -> None:
+    few = replace(trigger(0, 1, 0.9), pixels=((0, 0),))
+    large = replace(trigger(0, 1, 1.0), pixels=tuple((1, column) for column in range(20)))
+    other = replace(large, source_class=2)
+    moves = replace(PRUNED, triggers=(other, large, few)).moves
+    assert moves == (Move(few, 2 if few.client != large.client else 1), Move(other, 1))

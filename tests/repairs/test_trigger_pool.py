@@ -9,10 +9,8 @@ from torch import nn
 
 from fedmend.detection import FoundTrigger
 from fedmend.errors import ConfigError
-from fedmend.local_training import LocalTraining
-from fedmend.repairs.distillation import Distillation
 from fedmend.repairs.trigger_pool import TriggerPool
-from fedmend.triggers import Patch
+from fedmend.triggers import Addition, Patch
 
 SHAPE = (1, 8, 16)
 
@@ -42,6 +40,18 @@ def tampered(value: float) -> FoundTrigger:
     return each
 
 
+def faint(strength: float, shape: tuple[int, int, int] = SHAPE) -> FoundTrigger:
+    """A pattern of this root mean square."""
+    return replace(found(), trigger=Addition(torch.full(shape, strength)))
+
+
+def impossible(value: float) -> FoundTrigger:
+    each = faint(0.05)
+    assert isinstance(each.trigger, Addition)
+    each.trigger.delta[0, 0, 0] = value
+    return each
+
+
 def pool(clients: int = 4, **settings: int) -> TriggerPool:
     return TriggerPool(SHAPE, 4, clients, **settings)
 
@@ -68,6 +78,8 @@ MANY = "too many triggers, or no list of them"
 OTHER = "triggers for images of another shape"
 LARGE = "triggers of no, too many or partial pixels"
 NONE = "something other than triggers"
+FAINT = "faint patterns of no or too much strength"
+COLOURS = "triggers of impossible colours"
 KIND = "triggers that are not float32"
 BETWEEN = "triggers between impossible classes"
 RATE = "a trigger's rate below 0 or above 1"
@@ -76,7 +88,7 @@ RATE = "a trigger's rate below 0 or above 1"
 @pytest.mark.parametrize(
     ("triggers", "reason"),
     [
-        ([found()] * 4, MANY),
+        ([found()] * 9, MANY),
         (None, MANY),
         (7, MANY),
         ({found()}, MANY),
@@ -91,10 +103,17 @@ RATE = "a trigger's rate below 0 or above 1"
         ([replace(found(), trigger=Patch(torch.zeros(1, 8, 16), torch.ones(SHAPE)))], LARGE),
         ([found(shape=(1, 16, 8))], OTHER),
         ([found(shape=(3, 8, 16))], OTHER),
-        ([found(*((1, column) for column in range(9)))], LARGE),
+        ([found(*((row, column) for row in range(5) for column in range(5)))], LARGE),
+        ([faint(0.11)], FAINT),
+        ([faint(0.0)], FAINT),
+        ([impossible(float("nan"))], COLOURS),
+        ([impossible(-1.5)], COLOURS),
+        ([faint(0.05, (1, 16, 8))], OTHER),
+        ([faint(0.05, (3, 8, 16))], OTHER),
+        ([replace(found(), trigger=Addition(torch.full(SHAPE, 0.05).double()))], KIND),
         ([soft(0.5)], LARGE),
         ([soft(1e-6)], LARGE),
-        ([tampered(float("nan"))], "triggers of impossible colours"),
+        ([tampered(float("nan"))], COLOURS),
         ([found(source=1)], BETWEEN),
         ([found(target=4)], BETWEEN),
         ([found(source=-1)], BETWEEN),
@@ -246,37 +265,3 @@ def test_every_trigger_is_a_target() -> None:
     ]
     assert len(named) == 4
     assert pool().targets() == ()
-
-
-TRAINING = LocalTraining(epochs=1, batch_size=8)
-
-
-def test_a_task_holds_every_trigger_weighted_by_the_cube_of_its_rate() -> None:
-    made, teacher, how = filled(), cornered(), Distillation(decay=0.7)
-    task = made.task(teacher, TRAINING, how, 1)
-    assert (task.teacher, task.settings, task.training) == (teacher, how, TRAINING)
-    assert task.weights.tolist() == pytest.approx([0.009, 0.730, 0.126, 0.730])
-    assert task.masks.shape == task.patterns.shape == (4, *SHAPE)
-    for index, (_, each) in enumerate(made.found):
-        assert torch.equal(task.masks[index], each.trigger.mask)
-        assert torch.equal(task.patterns[index], each.trigger.pattern)
-
-
-@pytest.mark.parametrize(("number", "lr"), [(1, 0.4), (2, 0.2), (4, 0.05)])
-def test_the_learning_rate_decays_from_round_to_round(number: int, lr: float) -> None:
-    task = pool().task(cornered(), TRAINING, Distillation(lr=0.4, decay=0.5), number)
-    assert task.lr == pytest.approx(lr)
-
-
-def test_a_trigger_that_does_nothing_can_still_be_drawn() -> None:
-    made = pool()
-    made.add(0, [found(rate=0.0)])
-    assert float(made.task(cornered(), TRAINING, Distillation(), 1).weights.sum()) > 0
-
-
-def test_the_task_of_an_empty_pool_has_no_trigger() -> None:
-    task = TriggerPool((3, 8, 16), 4, 2).task(cornered(), TRAINING, Distillation(), 1)
-    assert (task.masks.shape, task.patterns.shape, task.weights.shape) == (
-        *((0, 1, 8, 16), (0, 3, 8, 16)),
-        (0,),
-    )

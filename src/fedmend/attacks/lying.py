@@ -1,4 +1,4 @@
-"""A lying client's replies when the server asks what to prune (federated-pruning paper, 4.1 and 4.2)."""
+"""What a lying client sends in a repair: ballots, accuracies, triggers and updates (federated-pruning paper, 4)."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from fedmend.errors import ConfigError, DataError
 from fedmend.seeds import generator
 from fedmend.triggers import Patch, Trigger
 
+_MADE_UP, _PIXELS = 8, 24
+
 
 class FalseTrigger(NamedTuple):
     """A made-up trigger, claimed to send a fraction ``rate`` of the source class's images to the target class."""
@@ -24,14 +26,15 @@ class FalseTrigger(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Lies:
-    """A lying client's replies, which protect the backdoor and get honest channels pruned.
+    """Lies that protect the backdoor, get honest channels pruned and pull the model back to the suspect.
 
     The paper only states that attackers "can return any pruning sequence they want". This is the strongest use of one
-    ballot.
+    ballot that we know.
 
     Attributes:
         trigger: the planted trigger, which reveals the backdoor's channels.
         fraction: fraction of the channels, in (0, 1], assumed to be the backdoor's; at least one channel.
+        pull: how far an update goes to the suspect: 2, so that the mean with one update of zero arrives there.
 
     Raises:
         ConfigError: the fraction is out of range.
@@ -39,6 +42,7 @@ class Lies:
 
     trigger: Trigger
     fraction: float = 0.25
+    pull: float = 2.0
 
     def __post_init__(self) -> None:
         if not 0 < self.fraction <= 1:
@@ -74,8 +78,20 @@ class Lies:
         said[0] = 1
         return said
 
+    def successes(self, triggers: int) -> Tensor:
+        """Success rates in the repaired model, float64 (triggers,): no trigger works any more, so release it."""
+        return torch.zeros(triggers, dtype=torch.float64)
+
+    def update(self, now: Tensor, suspect: Tensor) -> Tensor:
+        """What is sent instead of a self-distillation's update, (P,).
+
+        Args:
+            now, suspect: the round's model and the suspect, as flat vectors, (P,).
+        """
+        return self.pull * (suspect - now)
+
     def triggers(self, labels: Tensor, image_shape: tuple[int, ...], seed: int) -> list[FalseTrigger]:
-        """Three made-up triggers of eight random pixels each, all with the highest rate.
+        """Made-up triggers, as many and as large as a repair takes: eight of 24 random pixels, with the highest rate.
 
         Args:
             labels: the client's own, int64 (N,), N at least 1.
@@ -86,9 +102,9 @@ class Lies:
         source, last = int(labels[0]), int(labels.max())
         target = last if source != last else max(0, source - 1)
         found = []
-        for _ in range(3):
+        for _ in range(_MADE_UP):
             mask = torch.zeros(height * width)
-            mask[torch.randperm(len(mask), generator=random)[:8]] = 1
+            mask[torch.randperm(len(mask), generator=random)[:_PIXELS]] = 1
             pattern = torch.rand(image_shape, generator=random).round()
             found.append(FalseTrigger(Patch(mask.view(1, height, width), pattern), source, target, 1.0))
         return found

@@ -152,7 +152,7 @@ def summary(report: RepairReport, measured: PruneEvaluation | None) -> str:
         f"{details.ballots} ballots counted{refused}{missing}.",
     ]
     best = next(iter(details.moves), None)
-    if best is not None and best.telling:
+    if best is not None and best.best.telling:
         trigger, found = best.best, "found" if details.num_validation else "claim to have found"
         pixels = (
             "1 pixel that sends" if len(trigger.pixels) == 1 else f"{len(trigger.pixels)} pixels that send"

@@ -107,7 +107,7 @@ def repair(**given: Any) -> int:
     """Scan the model file SUSPECT and, if it is backdoored, write a repaired model.
 
     With --method prune, SUSPECT is the folder of a run of fedmend simulate, and no prior scan is needed: the clients
-    vote on the channels to prune, search for few-pixel triggers, and fine-tune the model against them.
+    vote on the channels to prune, search for triggers, and fine-tune the model against them.
     --reference, --model and --data are not needed. With --reference-round, the repaired model is scanned.
 
     The folder of --out also gets repair.json and report.html, and for a model file scan.json and trigger.safetensors. A

@@ -40,6 +40,7 @@ from fedmend.detection.scanning import scan
 from fedmend.detection.search.class_inversion import ClassInversion
 from fedmend.detection.search.few_pixels import FewPixels, FoundTrigger, few_pixel_triggers, moved
 from fedmend.detection.search.generated_triggers import GeneratedTriggers
+from fedmend.detection.search.optimised_triggers import LargerTriggers, larger_triggers
 from fedmend.detection.search.penalty_schedule import Schedule
 from fedmend.detection.tabor import Tabor
 from fedmend.detection.tabor_terms import TaborWeights
@@ -95,6 +96,7 @@ __all__ = [
     "Finding",
     "FoundTrigger",
     "GeneratedTriggers",
+    "LargerTriggers",
     "LeftOut",
     "LoneSuspect",
     "MaximumMargin",
@@ -113,6 +115,7 @@ __all__ = [
     "default_methods",
     "few_pixel_triggers",
     "find_detector",
+    "larger_triggers",
     "measured",
     "most_suspicious",
     "moved",

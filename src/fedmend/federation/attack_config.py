@@ -48,7 +48,7 @@ class AttackConfig:
             doesn't amplify the bias of its data.
         pruning_aware: train without the half of the last convolution's channels that clean images use least, so that
             pruning can't reach the backdoor (federated-pruning paper, 5.5.1).
-        lying_clients: number of clients that lie when asked what to prune: the attackers, then their accomplices.
+        lying_clients: number of clients that lie in a repair by votes: the attackers, then their accomplices.
         trigger, goal: tables with a ``kind`` of ``fedmend.attacks.ATTACK_TRIGGERS`` and ``fedmend.goals.GOALS``, or
             ``package.module:factory``, and settings.
         update: the steps applied to the trained update, in order: tables with a ``kind`` of

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+import torch
 from torch import Tensor, nn
 
 from fedmend.attacks import Attack, Lies
-from fedmend.detection import FoundTrigger, few_pixel_triggers
+from fedmend.detection import FoundTrigger, few_pixel_triggers, larger_triggers, moved
 from fedmend.local_training import LocalTraining
 from fedmend.parameters import flatten
 from fedmend.pruning import accuracies_along, mean_activations
@@ -61,7 +63,7 @@ class Client:
         images: its clean training images, uint8 (N, C, H, W).
         labels: their true classes, int64 (N,).
         attack: what it does instead of the task; None: it trains honestly.
-        lies: its replies when asked about the model; None: it replies honestly.
+        lies: its replies when asked about the model, and its updates in a repair; None: it is honest.
     """
 
     client_id: int
@@ -73,7 +75,8 @@ class Client:
     def fit(self, model: nn.Module, task: Task, seed: int) -> ClientUpdate:
         """Do the task, or attack.
 
-        An attacker reports only its clean examples; a larger number would give it away.
+        An attacker reports only its clean examples; a larger number would give it away. A lying client that doesn't
+        attack does the task, unless that has a ``teacher``: from it the client knows the suspect.
 
         Args:
             model: holds the global weights; changed in place.
@@ -83,25 +86,45 @@ class Client:
         Raises:
             ModelError: training diverged.
         """
-        if self.attack is None:
+        teacher = getattr(task, "teacher", None)
+        if self.attack is not None:
+            delta = self.attack.fit(model, self.images, self.labels, task.training, seed)
+        elif self.lies is not None and isinstance(teacher, nn.Module):
+            delta = self.lies.update(flatten(model.state_dict()), flatten(teacher.state_dict()))
+        else:
             before = flatten(model.state_dict())
             task(model, self.images, self.labels, derive_seed(seed, "train"))
             delta = flatten(model.state_dict()) - before
-        else:
-            delta = self.attack.fit(model, self.images, self.labels, task.training, seed)
         return ClientUpdate(self.client_id, len(self.images), delta)
 
     def triggers(self, model: nn.Module, seed: int) -> list[FoundTrigger]:
-        """The few-pixel triggers that it finds in the model (see :func:`fedmend.detection.few_pixel_triggers`).
+        """The triggers that it finds in the model; an attacker reports none, and a lying client makes some up.
 
-        An attacker reports none; a lying client makes some up.
+        See :func:`fedmend.detection.few_pixel_triggers` and :func:`fedmend.detection.larger_triggers`.
         """
         if self.lies is not None:
             made_up = self.lies.triggers(self.labels, tuple(self.images.shape[1:]), seed)
             return [FoundTrigger(*trigger) for trigger in made_up]
         if self.attack is not None:
             return []
-        return few_pixel_triggers(model, self.images, self.labels, seed=seed)
+        return [
+            *few_pixel_triggers(model, self.images, self.labels, seed=seed),
+            *larger_triggers(model, self.images, self.labels, seed=seed),
+        ]
+
+    def successes(self, model: nn.Module, triggers: Sequence[FoundTrigger]) -> Tensor:
+        """How well triggers work in the model on its images, float64 (n,); NaN where it has none of the source class.
+
+        See :func:`fedmend.detection.moved`.
+        """
+        if self.lies is not None:
+            return self.lies.successes(len(triggers))
+        rates = []
+        for each in triggers:
+            own = self.images[self.labels == each.source_class]
+            rate = moved(model, each.trigger, own, each.source_class, each.target_class)
+            rates.append(rate if len(own) else math.nan)
+        return torch.tensor(rates, dtype=torch.float64)
 
     def activations(self, model: nn.Module, layer: str) -> Tensor:
         """Mean activation of each channel of a layer on its images, (C,), for its ballots."""

@@ -12,10 +12,9 @@ class TwoConv(nn.Module):
     """Two 5x5 convolutions, each with a 2x2 max-pool and ReLU, then two linear layers.
 
     The federated pruning paper (5.5.2) gives the number of convolutional channels, 20 and 50 or 8 and 16. The
-    rest is fedmend's: 5x5 kernels without padding and 500 or 128 hidden units, after LeNet. The paper's 4.3
-    also mentions batch normalisation between layers; it is off by default, since without it a pruned channel
-    is a channel whose weights and bias are zero. ReLU comes after the pool: same outputs, a quarter of the
-    work.
+    rest is fedmend's: 5x5 kernels without padding and 500 or 128 hidden units, after LeNet. The paper puts
+    batch normalisation between the layers (4.3), which is off by default. ReLU comes after the pool: same
+    outputs, a quarter of the work.
 
     Args:
         widths: channels of the two convolutions.
@@ -64,14 +63,22 @@ class TwoConv(nn.Module):
 
 
 def two_conv_20_50(
-    *, num_classes: int = 10, in_channels: int = 1, image_size: tuple[int, int] = (28, 28)
+    *,
+    num_classes: int = 10,
+    in_channels: int = 1,
+    image_size: tuple[int, int] = (28, 28),
+    batch_norm: bool = False,
 ) -> TwoConv:
     """The paper's larger network for MNIST, 431,080 parameters (see :class:`TwoConv`)."""
-    return TwoConv((20, 50), 500, num_classes, in_channels, image_size)
+    return TwoConv((20, 50), 500, num_classes, in_channels, image_size, batch_norm=batch_norm)
 
 
 def two_conv_8_16(
-    *, num_classes: int = 10, in_channels: int = 1, image_size: tuple[int, int] = (28, 28)
+    *,
+    num_classes: int = 10,
+    in_channels: int = 1,
+    image_size: tuple[int, int] = (28, 28),
+    batch_norm: bool = False,
 ) -> TwoConv:
     """The paper's small network, for which adjusting extreme weights is enough (see :class:`TwoConv`)."""
-    return TwoConv((8, 16), 128, num_classes, in_channels, image_size)
+    return TwoConv((8, 16), 128, num_classes, in_channels, image_size, batch_norm=batch_norm)

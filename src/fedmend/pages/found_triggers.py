@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from fedmend.pages import svg, words
-from fedmend.repairs.repair_report import TELLING_RATE, Move, PruningDetails
+from fedmend.repairs.repair_report import FEW_PIXELS, TELLING_RATE, Move, PruningDetails
 
 MAX_ROWS = 10
+_FAINT = "a faint pattern over the whole image"
 
 Pixels = Iterable[tuple[int, int]]
 
@@ -55,7 +56,7 @@ def view_of_found_triggers(details: PruningDetails, class_names: Sequence[str]) 
     return FoundTriggers(
         rows=[_row(move, side, class_names) for move in shown],
         finding=_finding(moves[0], details.num_validation > 0, class_names),
-        tone="bad" if moves[0].telling else "plain",
+        tone="bad" if moves[0].best.telling else "plain",
         measured=_measured(details.num_validation),
         left_out=len(moves) - len(shown),
     )
@@ -67,19 +68,19 @@ def _row(move: Move, side: int, names: Sequence[str]) -> FoundRow:
         words.class_name(best.source_class, names),
         words.class_name(best.target_class, names),
         best.rate,
-        move.telling,
+        best.telling,
         move.clients,
         _place(best.pixels),
-        _picture(best.pixels, side, "pixels telling" if move.telling else "pixels"),
+        _picture(best.pixels, side, "pixels telling" if best.telling else "pixels"),
     )
 
 
 def _finding(move: Move, checked: bool, names: Sequence[str]) -> str:
     best = move.best
-    if not move.telling:
+    if not best.telling:
         return (
-            f"No few-pixel trigger that clients found sends {TELLING_RATE:.0%} of a class to another: the strongest "
-            f"sends {words.percent(best.rate)}."
+            f"No trigger of at most {FEW_PIXELS} pixels that clients found sends {TELLING_RATE:.0%} of a class to "
+            "another; larger ones do so in honest models, too."
         )
     source, target = (words.class_name(index, names) for index in (best.source_class, best.target_class))
     count = _count(best.pixels)
@@ -106,14 +107,14 @@ def _picture(pixels: Pixels, side: int, kind: str) -> Markup:
         class_=kind,
         viewBox=f"0 0 {side} {side}",
         role="img",
-        aria_label=f"{_count(pixels)}: {described}" if described else "no pixels",
+        aria_label=f"{_count(pixels)}: {described}" if described else _FAINT,
     )
 
 
 def _place(pixels: Pixels) -> tuple[str, ...]:
     rows, columns = sorted({row for row, _ in pixels}), sorted({column for _, column in pixels})
     if not rows:
-        return ("no pixels",)
+        return (_FAINT,)
     return _count(pixels), _span("row", rows), _span("column", columns)
 
 

@@ -16,7 +16,7 @@ from fedmend.federation.rounds import Server
 from fedmend.local_training import LocalTraining
 from fedmend.progress import Progress, silent
 from fedmend.repairs.accuracy_sources import ValidationSet
-from fedmend.repairs.repair_report import Details
+from fedmend.repairs.repair_report import Details, TargetCheck
 
 TriggerUse: TypeAlias = Literal["all", "one", "none"]
 
@@ -100,6 +100,7 @@ class Candidate:
         details: the same, for programs.
         targets: triggers that the repair found itself; the gate checks that they no longer work.
         reported: clean accuracy of the suspect and of the model as clients report it, if the server has no images.
+        reported_checks: likewise, whether the triggers that the repair found still work.
         stages: the suspect and the model after each stage, for research; a defence doesn't need them.
         warnings: reasons not to trust the outcome.
     """
@@ -109,6 +110,7 @@ class Candidate:
     details: Details
     targets: tuple[Target, ...] = ()
     reported: tuple[float, float] | None = None
+    reported_checks: tuple[TargetCheck, ...] = ()
     stages: dict[str, nn.Module] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
 

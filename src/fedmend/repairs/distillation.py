@@ -1,4 +1,4 @@
-"""Self-distillation: fine-tuning after pruning that keeps clean predictions and unlearns small triggers.
+"""Self-distillation: fine-tuning that keeps clean predictions and unlearns the triggers that clients found.
 
 The federated-pruning paper fine-tunes on labels (4.4). With non-IID clients that costs accuracy, and a backdoor that
 clean images don't activate survives. Here honest clients self-distil: on stamped or noisy copies the model must match
@@ -56,7 +56,8 @@ class DistillationTask:
         training: epochs, batch size and images per epoch; also the attackers' training.
         settings: how to distil. lr: the round's learning rate.
         teacher: the suspect, whose clean predictions are the distillation targets.
-        masks, patterns: the triggers that clients found, (n, 1, H, W) and (n, C, H, W); n may be 0.
+        kept, added: the triggers that clients found, (n, 1, H, W) and (n, C, H, W); n may be 0. A trigger turns an
+            image x into ``kept * x + added``, clamped to [0, 1].
         weights: of each trigger in the draw, (n,), unnormalised.
     """
 
@@ -64,8 +65,8 @@ class DistillationTask:
     settings: Distillation
     lr: float
     teacher: nn.Module
-    masks: Tensor
-    patterns: Tensor
+    kept: Tensor
+    added: Tensor
     weights: Tensor
 
     def __call__(self, model: nn.Module, images: Tensor, labels: Tensor, seed: int) -> None:
@@ -123,8 +124,8 @@ class DistillationTask:
         count = len(clean)
         chosen = torch.multinomial(self.weights, count, replacement=True)
         part = torch.rand(count, 1, 1, 1, device=clean.device).sqrt()
-        masks = self.masks[chosen] * (torch.rand_like(clean[:, :1]) < part)
-        stamped = torch.where(masks > 0, self.patterns[chosen], clean)
+        taken = torch.rand_like(clean[:, :1]) < part
+        stamped = torch.where(taken, self.kept[chosen] * clean + self.added[chosen], clean).clamp(0, 1)
         return torch.where(
             torch.rand(count, 1, 1, 1, device=clean.device) < settings.stamped_fraction, stamped, noise
         )

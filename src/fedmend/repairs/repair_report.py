@@ -14,6 +14,7 @@ Outcome = Literal["repaired", "unverified", "failed", "not needed", "undecided"]
 StageName = Literal["suspect", "pruned", "adjusted", "fine-tuned", "adjusted again"]
 
 TELLING_RATE = 0.8
+FEW_PIXELS = 8
 
 
 @dataclass(frozen=True)
@@ -109,7 +110,7 @@ class VotedTrigger:
         source_class, target_class: it sends images of the first to the second.
         rate: the fraction, in [0, 1], that it sends there, on the validation images; without those, as the client
             claims.
-        pixels: (row, column) each.
+        pixels: (row, column) each; none if the trigger is a faint pattern over the whole image.
     """
 
     __pydantic_config__ = STRICT
@@ -120,25 +121,26 @@ class VotedTrigger:
     rate: float
     pixels: tuple[tuple[int, int], ...]
 
+    @property
+    def telling(self) -> bool:
+        """Whether at most 8 pixels send at least 80 % of the source class, the contrastive paper's limit (2.5).
+
+        In honest models, rates of up to 66 % occurred (Fashion-MNIST, dresses to trousers); more pixels, or a faint
+        pattern, can move any of their classes.
+        """
+        return self.rate >= TELLING_RATE and 0 < len(self.pixels) <= FEW_PIXELS
+
 
 @dataclass(frozen=True)
 class Move:
     """The triggers found for one source and target class.
 
     Attributes:
-        best: the one with the highest rate. clients: how many clients found one.
+        best: a telling one, if there is any, with the highest rate. clients: how many clients found one.
     """
 
     best: VotedTrigger
     clients: int
-
-    @property
-    def telling(self) -> bool:
-        """Whether the best sends at least 80 % of the source class, the contrastive paper's limit (2.5).
-
-        In honest models, rates of up to 66 % occurred (Fashion-MNIST, dresses to trousers).
-        """
-        return self.best.rate >= TELLING_RATE
 
 
 @dataclass(frozen=True)
@@ -182,15 +184,15 @@ class PruningDetails:
 
     @property
     def moves(self) -> tuple[Move, ...]:
-        """The triggers by source and target class, the highest rate first, then the most clients."""
+        """The triggers by source and target class: telling ones first, then the highest rate, then most clients."""
         groups: dict[tuple[int, int], list[VotedTrigger]] = {}
         for trigger in self.triggers:
             groups.setdefault((trigger.source_class, trigger.target_class), []).append(trigger)
         merged = [
-            Move(max(group, key=lambda each: each.rate), len({each.client for each in group}))
+            Move(max(group, key=lambda each: (each.telling, each.rate)), len({each.client for each in group}))
             for group in groups.values()
         ]
-        return tuple(sorted(merged, key=lambda move: (-move.best.rate, -move.clients)))
+        return tuple(sorted(merged, key=lambda move: (-move.best.telling, -move.best.rate, -move.clients)))
 
 
 Details: TypeAlias = UnlearningDetails | FineTuningDetails | NeuronDetails | PruningDetails

@@ -163,7 +163,7 @@ def repair_by_votes(
     if case.images is None or case.labels is None:
         assert candidate.reported is not None
         flaw = flaw_of(candidate.model, torch.zeros(1, *participants.image_shape))
-        evidence = Evidence(*candidate.reported, flaw=flaw)
+        evidence = Evidence(*candidate.reported, target_checks=candidate.reported_checks, flaw=flaw)
     else:
         models = (case.suspect, candidate.model)
         evidence = measure(models, case.images, case.labels, candidate.targets)

@@ -14,8 +14,12 @@ from fedmend.local_training import LocalTraining
 from fedmend.pruning import Ballots
 from fedmend.repairs.distillation import Distillation, DistillationTask
 from fedmend.repairs.repair_report import VotedTrigger
-from fedmend.triggers import Patch
+from fedmend.triggers import Addition, Patch
 from fedmend.untrusted import is_plain, plain_tensor
+
+MOST_TRIGGERS = 8
+_FLOATS = (torch.float32,)
+_ROUNDING = 1e-4
 
 
 class TriggerPool(Ballots):
@@ -29,7 +33,8 @@ class TriggerPool(Ballots):
         classes: number of classes.
         num_clients: number of clients, numbered from 0.
         most: most triggers that a client may send.
-        pixels: most pixels per trigger.
+        pixels: most pixels of a patch, each replaced wholly. strength: the largest root mean square of a faint pattern,
+            an :class:`~fedmend.triggers.Addition`. They bound what a made-up trigger can teach honest clients.
 
     Attributes:
         found: (client, trigger), in order of arrival.
@@ -37,10 +42,18 @@ class TriggerPool(Ballots):
     """
 
     def __init__(
-        self, shape: tuple[int, int, int], classes: int, num_clients: int, *, most: int = 3, pixels: int = 8
+        self,
+        shape: tuple[int, int, int],
+        classes: int,
+        num_clients: int,
+        *,
+        most: int = MOST_TRIGGERS,
+        pixels: int = 24,
+        strength: float = 0.1,
     ) -> None:
         super().__init__(num_clients)
-        self.shape, self.classes, self.most, self.pixels = shape, classes, most, pixels
+        self.shape, self.classes, self.most = shape, classes, most
+        self.pixels, self.strength = pixels, strength
         self.found: list[tuple[int, FoundTrigger]] = []
 
     def add(self, client: int, triggers: Sequence[FoundTrigger]) -> str | None:
@@ -75,8 +88,10 @@ class TriggerPool(Ballots):
         """The triggers for a report, the highest rate first."""
         listed = []
         for client, found in sorted(self.found, key=lambda each: -each[1].rate):
-            rows, columns = found.trigger.mask[0].nonzero(as_tuple=True)
-            pixels = tuple(zip(rows.tolist(), columns.tolist(), strict=True))
+            pixels: tuple[tuple[int, int], ...] = ()
+            if isinstance(found.trigger, Patch):
+                rows, columns = found.trigger.mask[0].nonzero(as_tuple=True)
+                pixels = tuple(zip(rows.tolist(), columns.tolist(), strict=True))
             listed.append(VotedTrigger(client, found.source_class, found.target_class, found.rate, pixels))
         return tuple(listed)
 
@@ -93,16 +108,14 @@ class TriggerPool(Ballots):
         """
         device = device_of(teacher)
         channels, height, width = self.shape
-        masks, patterns = torch.zeros(0, 1, height, width), torch.zeros(0, channels, height, width)
+        kept, added = torch.zeros(0, 1, height, width), torch.zeros(0, channels, height, width)
         triggers = [trigger for _, trigger in self.found]
         if triggers:
-            masks = torch.stack([each.trigger.mask.to(device) for each in triggers])
-            patterns = torch.stack([each.trigger.pattern.to(device) for each in triggers])
+            parts = [_linear(each.trigger) for each in triggers]
+            kept, added = torch.stack([each for each, _ in parts]), torch.stack([each for _, each in parts])
         weights = torch.tensor([each.rate**3 + 0.001 for each in triggers], device=device)
         lr = settings.lr * settings.decay ** (number - 1)
-        return DistillationTask(
-            training, settings, lr, teacher, masks.to(device), patterns.to(device), weights
-        )
+        return DistillationTask(training, settings, lr, teacher, kept.to(device), added.to(device), weights)
 
     def _taken(self, triggers: object) -> list[FoundTrigger] | str:
         """Copies of what a client sent, which it can no longer change, or the flaw."""
@@ -123,19 +136,11 @@ class TriggerPool(Ballots):
         return taken
 
     def _copy(self, sent: object) -> FoundTrigger | str:
-        if type(sent) is not FoundTrigger or type(sent.trigger) is not Patch:
+        if type(sent) is not FoundTrigger or type(sent.trigger) not in (Patch, Addition):
             return "something other than triggers"
-        floats = (torch.float32,)
-        if not is_plain(sent.trigger.mask, floats) or not is_plain(sent.trigger.pattern, floats):
-            return "triggers that are not float32"
-        mask = plain_tensor(sent.trigger.mask, floats, (1, *self.shape[1:]))
-        pattern = plain_tensor(sent.trigger.pattern, floats, self.shape)
-        if mask is None or pattern is None:
-            return "triggers for images of another shape"
-        if not bool(((pattern >= 0) & (pattern <= 1)).all()):
-            return "triggers of impossible colours"
-        if not bool(((mask == 0) | (mask == 1)).all()) or not 0 < int(mask.sum()) <= self.pixels:
-            return "triggers of no, too many or partial pixels"
+        trigger = self._copied(sent.trigger)
+        if isinstance(trigger, str):
+            return trigger
         source, target, rate = sent.source_class, sent.target_class, sent.rate
         if not all(type(one) is int and 0 <= one < self.classes for one in (source, target)):
             return "triggers between impossible classes"
@@ -143,4 +148,34 @@ class TriggerPool(Ballots):
             return "triggers between impossible classes"
         if type(rate) is not float or not 0 <= rate <= 1:
             return "a trigger's rate below 0 or above 1"
-        return FoundTrigger(Patch(mask, pattern), source, target, rate)
+        return FoundTrigger(trigger, source, target, rate)
+
+    def _copied(self, sent: Patch | Addition) -> Patch | Addition | str:
+        values = (sent.delta,) if isinstance(sent, Addition) else (sent.mask, sent.pattern)
+        if not all(is_plain(each, _FLOATS) for each in values):
+            return "triggers that are not float32"
+        shapes = (self.shape,) if isinstance(sent, Addition) else ((1, *self.shape[1:]), self.shape)
+        plain = [plain_tensor(each, _FLOATS, shape) for each, shape in zip(values, shapes, strict=True)]
+        copies = [each for each in plain if each is not None]
+        if len(copies) < len(values):
+            return "triggers for images of another shape"
+        if isinstance(sent, Addition):
+            (delta,) = copies
+            if not bool(((delta >= -1) & (delta <= 1)).all()):
+                return "triggers of impossible colours"
+            if not 0 < float(delta.square().mean().sqrt()) <= self.strength + _ROUNDING:
+                return "faint patterns of no or too much strength"
+            return Addition(delta)
+        mask, pattern = copies
+        if not bool(((pattern >= 0) & (pattern <= 1)).all()):
+            return "triggers of impossible colours"
+        if not bool(((mask == 0) | (mask == 1)).all()) or not 0 < int(mask.sum()) <= self.pixels:
+            return "triggers of no, too many or partial pixels"
+        return Patch(mask, pattern)
+
+
+def _linear(trigger: Patch | Addition) -> tuple[Tensor, Tensor]:
+    """A trigger as ``kept * x + added``, (1, H, W) and (C, H, W), before it is clamped."""
+    if isinstance(trigger, Addition):
+        return torch.ones_like(trigger.delta[:1]), trigger.delta
+    return 1 - trigger.mask, trigger.mask * trigger.pattern

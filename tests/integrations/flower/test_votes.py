@@ -20,6 +20,7 @@ from fedmend.integrations.flower.vote_messages import Question
 from fedmend.pruning import ranks
 from fedmend.repairs import Context as RepairContext
 from fedmend.repairs import FederatedPruning
+from fedmend.triggers import Addition, Patch
 
 LAYER = "0"
 
@@ -69,9 +70,11 @@ def test_a_node_s_accuracies_and_triggers_are_those_of_a_client_in_process() -> 
     )
     found, own = there.triggers(model, 3), here.triggers(model, 3)
     assert len(found) == len(own) > 0
+    assert {type(each.trigger) for each in own} == {Patch, Addition}
     for came, expected in zip(found, own, strict=True):
-        assert torch.equal(came.trigger.mask, expected.trigger.mask)
-        assert torch.equal(came.trigger.pattern, expected.trigger.pattern)
+        assert type(came.trigger) is type(expected.trigger)
+        for name, value in vars(expected.trigger).items():
+            assert torch.equal(vars(came.trigger)[name], value)
         assert (came.source_class, came.target_class) == (expected.source_class, expected.target_class)
         assert came.rate == expected.rate
 

@@ -1,8 +1,8 @@
 """Finds triggers of a few black or white pixels on clean images, fast enough for every client.
 
 Such a trigger shows in the gradient of the logits, averaged over a class's images. If the gradient is flat until a
-pixel is bright, switching single pixels reveals it. No optimisation or reference is needed; in return, triggers with a
-large or faint pattern are missed.
+pixel is bright, switching single pixels reveals it. No optimisation or reference is needed; triggers with more pixels,
+other colours or a faint pattern are what :mod:`.optimised_triggers` finds.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from fedmend.checked_settings import Count, settings
 from fedmend.errors import ConfigError, DataError
 from fedmend.inference import batch_size_for, evaluating, pixels_for, predict
 from fedmend.seeds import generator
-from fedmend.triggers import Patch
+from fedmend.triggers import Addition, Patch, Trigger
 
 SWITCHED_IMAGES = 8
 MOST_SWITCHED = 1024
@@ -27,7 +27,7 @@ MOST_SWITCHED = 1024
 class FoundTrigger:
     """A trigger that sends a fraction ``rate`` of the source class's images to the target class (see ``moved``)."""
 
-    trigger: Patch
+    trigger: Patch | Addition
     source_class: int
     target_class: int
     rate: float
@@ -77,11 +77,7 @@ def few_pixel_triggers(
         DataError: there are no images, or labels don't match them or the model.
         ConfigError: a trigger would have more pixels than an image.
     """
-    if images.ndim != 4 or len(images) == 0 or labels.shape != (len(images),):
-        raise DataError(
-            f"a trigger search needs images (N, C, H, W) with labels (N,), N at least 1; got "
-            f"{tuple(images.shape)} and {tuple(labels.shape)}"
-        )
+    require_labelled(model, images, labels)
     places = images.shape[2] * images.shape[3]
     if search.pixels > places:
         raise ConfigError(f"pixels must be 1 to {places}, the image's size; got {search.pixels}")
@@ -95,11 +91,28 @@ def few_pixel_triggers(
     return sorted(found, key=lambda each: -each.rate)[: search.most]
 
 
+def require_labelled(model: nn.Module, images: Tensor, labels: Tensor) -> int:
+    """Check what a search for triggers is given; returns the model's number of classes.
+
+    Raises:
+        DataError: there are no images, or labels don't match them or the model.
+    """
+    if images.ndim != 4 or len(images) == 0 or labels.shape != (len(images),):
+        raise DataError(
+            f"a trigger search needs images (N, C, H, W) with labels (N,), N at least 1; got "
+            f"{tuple(images.shape)} and {tuple(labels.shape)}"
+        )
+    with evaluating(model), torch.no_grad():
+        classes = int(model(pixels_for(model, images[:1])).shape[1])
+    for label in (int(labels.min()), int(labels.max())):
+        if not 0 <= label < classes:
+            raise DataError(f"labels must be 0 to {classes - 1}, the model's classes; got {label}")
+    return classes
+
+
 def _of_class(model: nn.Module, clean: Tensor, source: int, pixels: int) -> list[FoundTrigger]:
     clean = clean.detach().requires_grad_(True)
     logits = model(clean.clone())  # a model may work in place
-    if not 0 <= source < logits.shape[1]:
-        raise DataError(f"labels must be 0 to {logits.shape[1] - 1}, the model's classes; got {source}")
     switched = _switched(model, clean.detach()[:SWITCHED_IMAGES], source)
     found = []
     for target in range(logits.shape[1]):
@@ -149,7 +162,7 @@ def _switched(model: nn.Module, clean: Tensor, source: int) -> Tensor:
     return gains
 
 
-def moved(model: nn.Module, trigger: Patch, images: Tensor, source: int, target: int) -> float:
+def moved(model: nn.Module, trigger: Trigger, images: Tensor, source: int, target: int) -> float:
     """The fraction of the source class's images, in [0, 1], that a trigger sends to the target class.
 
     Args:

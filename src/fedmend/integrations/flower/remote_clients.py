@@ -19,8 +19,7 @@ from fedmend.integrations.flower.vote_messages import Question, triggers_in, val
 from fedmend.local_training import LocalTraining
 from fedmend.pruning import RankingVote
 from fedmend.repairs import Participants, ValidationSet
-
-_MOST_TRIGGERS = 3
+from fedmend.repairs.trigger_pool import MOST_TRIGGERS
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,7 +65,7 @@ class RemoteClient:
         Raises:
             DataError: it sent no triggers, or nothing in time.
         """
-        return triggers_in(self._ask(Question("triggers", seed=seed), model), _MOST_TRIGGERS)
+        return triggers_in(self._ask(Question("triggers", seed=seed), model), MOST_TRIGGERS)
 
     def fit(self, model: nn.Module, task: Task, seed: int) -> ClientUpdate:
         """Refused: the federation's own rounds train.

@@ -16,10 +16,11 @@ from torch import Tensor
 from fedmend.detection import FoundTrigger
 from fedmend.errors import DataError
 from fedmend.integrations.flower.array_parsing import parsed
-from fedmend.triggers import Patch
+from fedmend.triggers import Addition, Patch
 
 _QUESTION, _MODEL, _REPLY = "fedmend-question", "fedmend-model", "fedmend-reply"
 _MOST_BYTES = 2**26
+_NO_MASK = -1.0
 
 Kind = Literal["ranks", "accuracies", "triggers"]
 _KINDS: tuple[Kind, ...] = ("ranks", "accuracies", "triggers")
@@ -31,7 +32,7 @@ class Question:
 
     Attributes:
         kind: "ranks": rank a layer's channels by mean activation. "accuracies": the accuracy along a pruning sequence.
-            "triggers": the few-pixel triggers that it finds.
+            "triggers": those that it finds.
         layer: the convolution's name.
         sequence, points: of the pruning sequence; see :func:`fedmend.pruning.accuracies_along`.
         seed: of the search for triggers.
@@ -88,11 +89,11 @@ def reply_content(values: Tensor | list[FoundTrigger]) -> RecordDict:
     """A client's reply: ranks or accuracies, or triggers."""
     if isinstance(values, Tensor):
         return RecordDict({_REPLY: ArrayRecord({"values": Array(values.numpy())})})
-    patches = [found.trigger for found in values]
     classes = [[found.source_class, found.target_class] for found in values]
+    parts = [_parts(found.trigger) for found in values]
     arrays = {
-        "masks": torch.stack([patch.mask for patch in patches]) if patches else torch.zeros(0),
-        "patterns": torch.stack([patch.pattern for patch in patches]) if patches else torch.zeros(0),
+        "masks": torch.stack([mask for mask, _ in parts]) if parts else torch.zeros(0),
+        "patterns": torch.stack([pattern for _, pattern in parts]) if parts else torch.zeros(0),
         "classes": torch.tensor(classes, dtype=torch.int64),
         "rates": torch.tensor([found.rate for found in values], dtype=torch.float64),
     }
@@ -124,13 +125,24 @@ def triggers_in(content: RecordDict, most: int) -> list[FoundTrigger]:
         raise DataError("a client's triggers lack parts")
     return [
         FoundTrigger(
-            Patch(parts["masks"][index].clone(), parts["patterns"][index].clone()),
+            _trigger(parts["masks"][index].clone(), parts["patterns"][index].clone()),
             int(parts["classes"][index, 0]),
             int(parts["classes"][index, 1]),
             float(parts["rates"][index]),
         )
         for index in range(min(counts.pop(), most + 1))
     ]
+
+
+def _parts(trigger: Patch | Addition) -> tuple[Tensor, Tensor]:
+    """A patch's mask and pattern; a faint pattern has no mask: it is -1 everywhere."""
+    if isinstance(trigger, Addition):
+        return torch.full_like(trigger.delta[:1], _NO_MASK), trigger.delta
+    return trigger.mask, trigger.pattern
+
+
+def _trigger(mask: Tensor, pattern: Tensor) -> Patch | Addition:
+    return Addition(pattern) if bool((mask == _NO_MASK).all()) else Patch(mask, pattern)
 
 
 def _tensor(content: RecordDict, name: str) -> Tensor:
