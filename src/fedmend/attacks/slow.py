@@ -57,4 +57,5 @@ def turned(honest: Tensor, malicious: Tensor, cosine: float) -> Tensor:
         return malicious * torch.clamp(size / malicious.norm(), max=1)
     if float(width) == 0:
         return honest.clone()
-    return size * (cosine * along + (1 - cosine**2) ** 0.5 * across / width)
+    sent: Tensor = size * (cosine * along + (1 - cosine**2) ** 0.5 * across / width)
+    return sent
