@@ -32,10 +32,10 @@ def test_the_largest_memory_counts(tmp_path: Path) -> None:
     assert targets(file)[0].status == "not run"
     file.write_text(json.dumps({"median": row(90), "krum": row(100)}), encoding="utf-8")
     (line,) = targets(file)
-    assert (line.measured, line.status) == ("at most 10.0% (krum)", "incomplete")
-    file.write_text(json.dumps({name: row(101) for name in RULES}), encoding="utf-8")
+    assert (line.measured, line.status) == ("at most 98 MiB (krum)", "incomplete")
+    file.write_text(json.dumps({name: row(259) for name in RULES}), encoding="utf-8")
     assert targets(file)[0].status == "missed"
-    assert "| krum | 1,000 | 250,000 | 101 | 1 | 1,000 | 12 | `abc` |" in tables(file)
+    assert "| krum | 1,000 | 250,000 | 259 | 1 | 1,000 | 12 | `abc` |" in tables(file)
 
 
 def test_peak_memory_sees_what_is_held_for_a_moment() -> None:
