@@ -58,13 +58,14 @@ def planted(scale: Scale, lines: list[Line]) -> str:
     """Table 2, with the ASR in the clean reference, which the paper gives for one row alone."""
     theirs = paper.PLANTED[scale.dataset]
     rows = [("Table 2", "accuracy, paper", "accuracy", "ASR, paper", "ASR", "ASR in the reference", "n")]
-    attacked = [line for line in of(lines, OURS) if line["study"] in ATTACKS]
+    models = {line["name"]: line for line in lines if line["level"] is None}.values()
+    attacked = [line for line in models if line["study"] in ATTACKS]
     reference = [100 * line["reference_accuracy"] for line in attacked[:1]]
     rows.append(
         ("base model", f"{theirs['reference']:.2f}", spread(reference), NONE, NONE, NONE, str(len(reference)))
     )
     for kind in ATTACKS:
-        some = of(lines, OURS, study=kind)
+        some = [line for line in attacked if line["study"] == kind]
         accuracy, asr = theirs[kind]
         rows.append(
             (
