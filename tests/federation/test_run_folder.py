@@ -72,7 +72,7 @@ def test_the_server_s_settings_hold_no_attack(tmp_path: Path) -> None:
     text = run.config_file.read_text() + run.digests.path.read_text()
     assert all(word not in text for word in ("attack", "trigger", "amplify"))
     run.save_round(1, nn.Linear(2, 2))
-    with pytest.raises(ConfigError, match=r"attack.1.attackers was 1, now None, .* and 11 more"):
+    with pytest.raises(ConfigError, match=r"attack.1.attackers was 1, now None, .* and 12 more"):
         RunFolder.open(tmp_path, CONFIG, resume=True)
 
 

@@ -23,7 +23,7 @@ def test_a_small_client_cannot_get_a_scaled_update_released(
     step = Amplify(factor)(backdoored - honest, UpdateContext(everything, start, 0))
     deltas = torch.stack([honest - start, honest - start + step])
     updates = Updates(deltas, torch.tensor([994, 6]), (0, 1), everything)
-    mean, _ = FedAvg()(updates, {})
+    mean, _ = FedAvg(most=1000.0)(updates, {})  # of two clients, the default would weigh the attacker more
     candidate = unflatten(start + mean, net().state_dict())
     assert float(candidate["mark"]) == pytest.approx(0.006 * factor, rel=1e-3)
     decision = guard().review(candidate, 1)

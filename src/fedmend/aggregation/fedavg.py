@@ -20,8 +20,7 @@ class FedAvg:
     """The mean weighted by number of examples (federated-pruning paper, 3.1, first form).
 
     Deviation: a client weighs at most ``most`` times as much as the client in the middle, so that nobody gets the model
-        by
-    claiming a billion examples. Non-finite deltas are left out. An update's size isn't limited.
+    by claiming a billion examples. Non-finite deltas are left out. An update's size isn't limited.
 
     Attributes:
         most: at least 1; the largest number of examples that counts, as a multiple of the round's lower median.

@@ -234,7 +234,8 @@ def _where(evidence: Evidence) -> str:
 
 
 def _images(evidence: Evidence) -> str:
-    return "images" if evidence.num_heldout < evidence.num_judged else "held-out images"
+    all_held_out = 0 < evidence.num_heldout >= evidence.num_judged
+    return "held-out images" if all_held_out else "images"
 
 
 def _triggers(evidence: Evidence) -> str:
