@@ -17,7 +17,7 @@ SEEDS = (0, 1)
 PARTITIONS = ("iid", "dirichlet")
 """How images are divided among the clients, by seed; Dirichlet with alpha 0.5."""
 ATTACKS = ("sba", "one-to-one", "blended", "dba", "amplified")
-ADAPTIVE = ("scan-aware", "slow", "pruning-aware", "in-the-reference")
+ADAPTIVE = ("scan-aware", "loss-aware", "slow", "pruning-aware", "in-the-reference")
 """Attackers that know the guard: see :func:`attack`."""
 FIRST_ATTACKED, ROUNDS, SLOW_ROUNDS, HONEST_ROUNDS = 3, 8, 22, 50
 CLIENTS_PER_ROUND = 6
@@ -105,9 +105,10 @@ def attack(cell: Cell) -> AttackConfig:
     clients, each with a part of the trigger. Amplified: one client scales its update by nearly the number of clients;
     the others' updates are scaled, too, but only as far as an attack of six rounds needs to succeed.
 
-    Adaptive attackers are those of SBA that know the guard. Scan-aware: unlearns what its own scan finds. Slow: keeps
-    its update as large as an honest one and at a cosine of 0.9 with it. Pruning-aware: hides in the channels that clean
-    images use. In the reference: attacks from round 1 on, while the operator vouches for the rounds.
+    Adaptive attackers are those of SBA that know the guard. Scan-aware: unlearns what its own scan finds. Loss-aware:
+    trains against the scan's loss. Slow: keeps its update as large as an honest one and at a cosine of 0.9 with it.
+    Pruning-aware: hides in the channels that clean images use. In the reference: attacks from round 1 on, while the
+    operator vouches for the rounds.
     """
     random = Random(seed_of("attack", cell.dataset, cell.seed, cell.attack))
     target = random.choice(TARGETS[cell.dataset])
@@ -131,6 +132,8 @@ def attack(cell: Cell) -> AttackConfig:
     method: dict[str, Any] | None = None
     if cell.attack == "scan-aware":
         method = {"kind": "benchmarks.guard.scan_aware:ScanAware", "part": factor / CLIENTS_PER_ROUND}
+    elif cell.attack == "loss-aware":
+        method = {"kind": "benchmarks.guard.loss_aware:LossAware"}
     elif cell.attack == "slow":
         method, factor = {"kind": "slow", "cosine": 0.9}, 1.0
     return AttackConfig(

@@ -2,3 +2,4 @@ import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2]))  # benchmarks isn't installed
+sys.path.insert(0, str(Path(__file__).parent))  # for the attacker beside this file
