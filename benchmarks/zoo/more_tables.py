@@ -27,6 +27,8 @@ PEERS = (
     ("differential, exhaustive", DEFAULT, "exhaustive"),
     ("the paper's", "contrastive-paper", EFFORT),
 )
+LONE = ("mm-bd", "neural-cleanse", "abs", "neuron-inspect", "tabor", "deep-inspect")
+"""Methods that judge the suspect alone."""
 ABLATIONS = {
     "without_aim": "without the aim: candidates get their target from where they have pushed images",
     "without_swap": "without the swapped control",
@@ -54,6 +56,21 @@ def peers(split: str, results: Path) -> list[str]:
         "target and no source, so no pair."
     )
     return ["### Methods and efforts", compared(have), told]
+
+
+def without_a_reference(split: str, results: Path) -> list[str]:
+    """Methods that need no reference, beside the default, on the same models."""
+    have = {
+        name: scans for name in LONE if (scans := load(path_of(split, name, EFFORT, results=results), seed=0))
+    }
+    if not have:
+        return []
+    default = load(path_of(split, DEFAULT, EFFORT, results=results), seed=0)
+    told = (
+        "Methods that judge the suspect alone, with as many images as the default, on the models that all of these "
+        "have scanned. Any of the classes that a method flags counts as named; none names a source."
+    )
+    return ["### Without a reference", compared({"differential, with a reference": default} | have), told]
 
 
 def ablations(split: str, results: Path) -> list[str]:

@@ -15,7 +15,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from benchmarks.results import markdown, table
 from benchmarks.zoo import repair_results
-from benchmarks.zoo.more_tables import ablations, peers, places, yardstick
+from benchmarks.zoo.more_tables import ablations, peers, places, without_a_reference, yardstick
 from benchmarks.zoo.scans import (
     DEFAULT,
     EFFORT,
@@ -69,6 +69,7 @@ def tables(results: Path = RESULTS, split: str = "test") -> str:
         *repair_results.table(results),
         *both(load(path_of(split, DEFAULT, EFFORT, both=True, results=results), seed=0)),
         *peers(split, results),
+        *without_a_reference(split, results),
         *yardstick(results),
         *ablations(split, results),
         "### Where it fails",

@@ -244,3 +244,20 @@ def test_the_asr_elsewhere_stands_beside_the_iou(tmp_path: Path) -> None:
     text = "".join(json.dumps(line) + "\n" for line in lines)
     (tmp_path / "places.jsonl").write_text(text, encoding="utf-8")
     assert "| mnist-convnet | 2 | 97% | 30% | 0.60 (n 1) |" in tables(folder(tmp_path, [scan()]))
+
+
+def test_methods_without_a_reference_stand_beside_the_default_on_the_models_that_all_have(
+    tmp_path: Path,
+) -> None:
+    alone = [
+        scan(verdict="clean"),
+        honest("a", verdict="backdoored"),
+        honest("b"),
+    ]
+    lines = "".join(json.dumps(each) + "\n" for each in alone)
+    (tmp_path / "test-mm-bd-standard.jsonl").write_text(lines, encoding="utf-8")
+    text = tables(folder(tmp_path, [scan(), honest("a"), scan(name="test-patch-3-1")]))
+    text = text[text.index("### Without a reference") :]
+    assert "| differential, with a reference | 1/1 (3 to 100 %) | 0/1 (0 to 98 %) |" in text
+    assert "| mm-bd | 0/1 (0 to 98 %) | 1/1 (3 to 100 %) | 0/1 (0 to 98 %) | 1/1 (3 to 100 %) |" in text
+    assert "2 models." in text
