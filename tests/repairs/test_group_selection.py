@@ -13,7 +13,7 @@ from fedmend.errors import DivergedError
 from fedmend.federation import Client, ClientUpdate, RoundPlan, collect
 from fedmend.local_training import LocalTraining
 from fedmend.pruning import channel_mask, locate
-from fedmend.repairs.group_selection import best_groups, trimmed
+from fedmend.repairs.group_selection import best_groups, random_groups, trimmed
 
 TRAINING = LocalTraining(2, 8, "sgd", 0.05)
 
@@ -117,6 +117,17 @@ def test_updates_that_are_not_finite_leave_the_backdoor_no_room() -> None:
             clients[index] = Sending(index, harm("nan"))
         clients[1] = Sending(1, harm("backdoor"))
         assert counted(clients, images(), number)[1] == 0, number
+
+
+def test_two_finite_updates_whose_mean_is_not_are_left_out() -> None:
+    """Each is finite, so that it isn't refused before; their sum is beyond single precision."""
+    pair = random_groups(6, RoundPlan(1, 5, TRAINING))[0]
+    clients = marked(6)
+    for index in pair:
+        clients[index] = Sending(index, torch.full_like(clients[index].delta, 3e38))
+    parts = counted(clients, images())
+    assert [parts[index] for index in pair] == [0, 0]
+    assert sum(parts) == pytest.approx(1, abs=1e-3)
 
 
 def test_groups_are_drawn_anew_in_every_round() -> None:

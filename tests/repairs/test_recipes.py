@@ -169,6 +169,17 @@ def test_without_images_the_clients_judge_the_repaired_model() -> None:
         assert torch.equal(judged, flatten(candidate.model.state_dict()))
 
 
+def test_without_images_the_clients_try_their_triggers_in_the_reference_as_well() -> None:
+    clients = [Replies(*each) for each in enumerate(RANKINGS)]
+    reference = suspect()
+    torch.nn.init.zeros_(reference[4].bias)
+    context = Context(reference, participants=federation(clients=clients))
+    candidate = FederatedPruning(fine_tuning_rounds=1)(suspect(), (), context)
+    assert candidate.reported_checks == (TargetCheck(1, (0,), 1.0, 0.25, 3, 0.25),)
+    for client in clients:
+        assert torch.equal(client.judged[1], flatten(reference.state_dict()))
+
+
 def test_refused_triggers_and_refused_reports_of_success_are_told() -> None:
     clients = [Replies(*each) for each in enumerate(RANKINGS)]
     clients[0].found, clients[2].success = [None], 1.5
