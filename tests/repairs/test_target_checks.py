@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -128,6 +129,14 @@ def test_votes_have_failed_where_a_trigger_works_on_a_quarter_more_than_in_the_r
     clean = "" if reference is None else f" and {reference:.0%} in the clean reference"
     said = f"it sends {after:.0%} of the held-out images of class 9 to class 1, 99% before{clean};"
     assert (said in reason) == (outcome == "failed")
+
+
+def test_the_trigger_that_exceeds_the_reference_most_is_the_one_named() -> None:
+    found = evidence(TargetCheck(1, (9,), 0.99, 0.9, 1, 0.8))
+    both = replace(found, target_checks=(*found.target_checks, TargetCheck(2, (7,), 0.9, 0.3, 1, 0.01)))
+    outcome, reason = judge(VOTING_GATE, both, "Done")
+    assert outcome == "failed"
+    assert "it sends 30% of the held-out images of class 7 to class 2" in reason
 
 
 def test_other_repairs_are_judged_as_before() -> None:
