@@ -90,7 +90,7 @@ def test_with_a_reference_the_one_that_exceeds_it_most_counts() -> None:
 def test_images_that_are_wrong_without_the_trigger_do_not_count() -> None:
     """The repaired model takes 20 of 100 for class 1 anyway, and the trigger moves 8 of the other 80."""
     (check,) = checks(Moved(1.0), Moved(0.08, wrong=0.2), None, targets(0))
-    assert check.success_after == pytest.approx(0.1)
+    assert check.success_after == pytest.approx(0.08)
 
 
 def test_each_pair_is_checked_and_what_cannot_be_is_left_out() -> None:

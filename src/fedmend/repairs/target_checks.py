@@ -7,9 +7,10 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor, nn
 
-from fedmend.detection import Target, moved
+from fedmend.detection import Target
 from fedmend.evaluation import attack_success_rate
 from fedmend.goals import AllToOne, Goal, Several, attacked
+from fedmend.inference import predict
 from fedmend.repairs.repair_report import TargetCheck
 from fedmend.triggers import Addition, Patch
 
@@ -50,9 +51,9 @@ def checks_beyond_the_reference(
     """The same for triggers of one source class each, against what they do without any backdoor.
 
     Clients also find triggers that move a class in honest models: in a clean MNIST model, 24 pixels moved 89 % of one.
-    Not counted as success are therefore images that a model misclassifies without the trigger (see
-    :func:`fedmend.detection.moved`) and, with a clean reference, the fraction that the trigger moves there. Of a pair's
-    triggers, the one that exceeds the reference most is reported.
+    Success is therefore the fraction of all images of the source class that a model classifies correctly, and with the
+    trigger as the target; a clean reference's success is subtracted. Of a pair's triggers, the one that exceeds the
+    reference most is reported.
 
     Args:
         models, images, labels: see :func:`checks_on_all_images`.
@@ -66,7 +67,8 @@ def checks_beyond_the_reference(
             own = images[labels == source]
             if len(own):
                 rates = [
-                    [moved(model, trigger, own, source, target) for model in judged] for trigger in triggers
+                    [_moved(model, trigger, own, (source, target)) for model in judged]
+                    for trigger in triggers
                 ]
                 tried = [
                     TargetCheck(target, (source,), before, after, len(triggers), *clean)
@@ -75,6 +77,11 @@ def checks_beyond_the_reference(
                 yield max(tried, key=lambda check: check.excess)
 
     return tuple(checks())
+
+
+def _moved(model: nn.Module, trigger: Patch | Addition, images: Tensor, classes: tuple[int, int]) -> float:
+    right, sent = predict(model, images) == classes[0], predict(model, images, trigger) == classes[1]
+    return float((right & sent).double().mean())
 
 
 def _by_target(
