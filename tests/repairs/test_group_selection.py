@@ -119,8 +119,8 @@ def test_updates_that_are_not_finite_leave_the_backdoor_no_room() -> None:
         assert counted(clients, images(), number)[1] == 0, number
 
 
-def test_two_finite_updates_whose_mean_is_not_are_left_out() -> None:
-    """Each is finite, so that it isn't refused before; their sum is beyond single precision."""
+def test_a_group_whose_model_returns_no_numbers_is_left_out() -> None:
+    """The updates are finite, so that they aren't refused before; the logits with them aren't."""
     pair = random_groups(6, RoundPlan(1, 5, TRAINING))[0]
     clients = marked(6)
     for index in pair:

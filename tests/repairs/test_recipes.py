@@ -149,6 +149,12 @@ def test_fedmends_recipe_distils_the_suspect_against_the_clients_triggers() -> N
 
 
 @pytest.mark.parametrize("method", [PAPER_RECIPE, FederatedPruning()], ids=["paper", "fedmend"])
+def test_clients_have_as_long_for_a_round_as_for_a_reply(method: FederatedPruning) -> None:
+    _, fit = repaired(replace(method, fine_tuning_rounds=1, timeout=7.0))
+    assert [plan.timeout for plan in fit.plans] == [7.0]
+
+
+@pytest.mark.parametrize("method", [PAPER_RECIPE, FederatedPruning()], ids=["paper", "fedmend"])
 def test_before_and_after_are_the_suspects_and_the_last_models_accuracies(method: FederatedPruning) -> None:
     """In this order, which the report of a server without images relies on."""
     candidate, _ = repaired(replace(method, fine_tuning_rounds=1))
@@ -161,6 +167,8 @@ def test_without_images_the_clients_judge_the_repaired_model() -> None:
     clients = [Replies(*each) for each in enumerate(RANKINGS)]
     method = FederatedPruning(fine_tuning_rounds=1)
     candidate = method(suspect(), (), Context(participants=federation(clients=clients)))
+    details: Any = candidate.details
+    assert details.num_validation == 0
     assert candidate.reported == pytest.approx((0.9, 0.8))
     assert candidate.reported_checks == (TargetCheck(1, (0,), 1.0, 0.25, triggers=3),)
     assert not torch.equal(flatten(candidate.model.state_dict()), flatten(suspect().state_dict()))
@@ -198,6 +206,7 @@ def test_a_server_with_images_measures_what_clients_claim() -> None:
     assert len(own) > 0
     measured = float((classes(net, white_corner().apply(own)) == 1).double().mean())
     details: Any = candidate.details
+    assert details.num_validation == len(IMAGES)
     assert [each.rate for each in details.triggers] == pytest.approx([measured] * 3)
     assert measured < 1
 
