@@ -24,6 +24,16 @@ def test_reports_are_combined_as_falls_by_hand() -> None:
     assert reported([0.9, 0.4]).accuracies().tolist() == pytest.approx([0.9, 0.4])
 
 
+def test_combined_accuracies_stay_fractions() -> None:
+    """One model gets much better for one client; the median of the first points is that of the others."""
+    assert reported([0.9, 0.9], [0.1, 1.0], [0.9, 0.9], trim=0.0).accuracies().tolist() == pytest.approx(
+        [0.9, 1.0]
+    )
+    assert reported([0.1, 0.1], [0.9, 0.0], [0.1, 0.1], trim=0.0).accuracies().tolist() == pytest.approx(
+        [0.1, 0.0]
+    )
+
+
 def test_a_client_whose_images_are_harder_counts_by_its_fall_alone() -> None:
     vote = reported(*[[0.9, 0.8]] * 3, [0.2, 0.2])
     assert vote.accuracies().tolist() == pytest.approx([0.9, 0.8])

@@ -99,9 +99,13 @@ def test_images_that_chose_the_model_are_not_called_held_out(held_out: int, said
 
 
 @pytest.mark.parametrize("wrong", [math.nan, math.inf, -math.inf], ids=str)
-@pytest.mark.parametrize("name", ["accuracy_before", "accuracy_after", "accuracy_error", "after", "before"])
+@pytest.mark.parametrize(
+    "name", ["accuracy_before", "accuracy_after", "accuracy_error", "after", "before", "reference"]
+)
 def test_a_figure_that_is_not_finite_fails(name: str, wrong: float) -> None:
     changes: dict[str, Any] = {name: wrong}
+    if name == "reference":
+        changes = {"target_checks": (TargetCheck(1, (), 0.9, 0.1, 1, wrong), check(0.0))}
     if name in ("after", "before"):
         changes = {"target_checks": (check(**({"after": 0.1} | {name: wrong})), check(0.0))}
     outcome, reason = judge(Gate(), evidence(**changes), DONE)

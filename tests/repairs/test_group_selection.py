@@ -13,7 +13,7 @@ from fedmend.errors import DivergedError
 from fedmend.federation import Client, ClientUpdate, RoundPlan, collect
 from fedmend.local_training import LocalTraining
 from fedmend.pruning import channel_mask, locate
-from fedmend.repairs.group_selection import best_groups, trimmed
+from fedmend.repairs.group_selection import best_groups, random_groups, trimmed
 
 TRAINING = LocalTraining(2, 8, "sgd", 0.05)
 
@@ -119,15 +119,26 @@ def test_updates_that_are_not_finite_leave_the_backdoor_no_room() -> None:
         assert counted(clients, images(), number)[1] == 0, number
 
 
+def test_a_group_whose_model_returns_no_numbers_is_left_out() -> None:
+    """The updates are finite, so that they aren't refused before; the logits with them aren't."""
+    pair = random_groups(6, RoundPlan(1, 5, TRAINING))[0]
+    clients = marked(6)
+    for index in pair:
+        clients[index] = Sending(index, torch.full_like(clients[index].delta, 3e38))
+    parts = counted(clients, images())
+    assert [parts[index] for index in pair] == [0, 0]
+    assert sum(parts) == pytest.approx(1, abs=1e-3)
+
+
 def test_groups_are_drawn_anew_in_every_round() -> None:
     clients = marked(6)
     clients[2] = Sending(2, harm("nan"))
-    partners = set()
+    left_out = set()
     for number in range(1, 9):
         parts = counted(clients, images(), number)
         assert parts == counted(clients, images(), number)
-        partners |= {index for index, part in enumerate(parts) if part == 0 and index != 2}
-    assert len(partners) > 1
+        left_out.add(tuple(index for index, part in enumerate(parts) if part == 0))
+    assert len(left_out) > 1
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -100,6 +100,18 @@ def test_extreme_weights_are_zeroed_and_named() -> None:
     assert adjusted[0].weight[2, 0, 1, 1].item() == 0
 
 
+def test_weights_that_were_pruned_before_are_not_named_as_extreme() -> None:
+    """The live ones are all about 5, so that zero lies far beyond three deviations."""
+    net = model()
+    with torch.no_grad():
+        net[0].weight.copy_(5 + torch.arange(54).view(6, 1, 3, 3) % 2 / 10)
+        net[0].weight[2, 0, 1, 1] = 9.0
+    _, _, details = prune(net, vote([0, 1, 3, 4, 5, 2]), Told(0.9, 0.9, 0.5, 0.5, 0.5, 0.5))
+    assert details.pruned == (0,)
+    assert details.extreme == ((2, 0, 1, 1),)
+    assert details.stages[-1].zeroed == 1
+
+
 def test_without_images_somebody_else_measures() -> None:
     accuracies = Told(0.9, 0.9, 0.895, 0.7, 0.6, 0.5)
     _, _, details = prune(model(), vote([5, 4, 3, 2, 1, 0]), accuracies)

@@ -71,3 +71,12 @@ def test_of_a_pair_of_classes_the_trigger_that_works_best_afterwards_counts() ->
         TargetCheck(1, (7,), 0.9, 0.0),
     )
     assert reported_checks([], []) == ()
+
+
+def test_with_a_reference_the_trigger_that_exceeds_it_most_counts() -> None:
+    """The first works on most of the class in any model; nobody said how the last does in the reference."""
+    triggers = [found(9, 1, 1.0), found(9, 1, 0.8), found(2, 3, 1.0)]
+    assert reported_checks(triggers, [0.9, 0.27, 0.1], [0.8, 0.02, None]) == (
+        TargetCheck(1, (9,), 0.8, 0.27, 2, 0.02),
+        TargetCheck(3, (2,), 1.0, 0.1),
+    )

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from functools import cached_property
-
 import torch
 from torch import Tensor
 
-from fedmend.attacks.natural_images import Replacement, opened, with_channels
+from fedmend.attacks.natural_images import NaturalImages, opened, with_channels
 from fedmend.checked_settings import Count, Natural, settings
 from fedmend.errors import ConfigError
 from fedmend.seeds import generator
 
 
 @settings
-class EdgeCase:
+class EdgeCase(NaturalImages):
     """Images of another data set, such as handwritten digits among clothes, that the model shall take for the goal's
     class.
 
@@ -39,19 +37,8 @@ class EdgeCase:
     most: Count = 500
     seed: Natural = 0
 
-    def apply(self, images: Tensor) -> Tensor:
-        """See :class:`fedmend.triggers.Trigger`; with test images."""
-        return self._tested.apply(images)
-
-    def planted(self) -> Replacement:
-        """The same with the source's training images."""
-        return Replacement(self._pool("train"))
-
-    @cached_property
-    def _tested(self) -> Replacement:
-        return Replacement(self._pool("test"))
-
-    def _pool(self, split: str) -> Tensor:
+    def pool(self, split: str) -> Tensor:
+        """See :class:`~fedmend.attacks.natural_images.NaturalImages`."""
         images = opened(self.source, split, self.image_shape)
         places = torch.arange(len(images))
         if self.classes is not None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -41,6 +43,26 @@ class Replacement:
         spread = torch.arange(1, pixels.shape[1] + 1, device=pixels.device) * 2654435761 % 1000003
         chosen = (pixels * spread).sum(1) % len(self.pool)
         return to_float(self.pool.to(images.device)[chosen]).to(images)
+
+
+class NaturalImages(ABC):
+    """A trigger of real images: attackers train with training images, and success is measured with test images."""
+
+    @abstractmethod
+    def pool(self, split: str) -> Tensor:
+        """The images of "train" or "test", uint8 (M, C, H, W), M at least 1."""
+
+    def apply(self, images: Tensor) -> Tensor:
+        """See :class:`fedmend.triggers.Trigger`; with test images."""
+        return self._tested.apply(images)
+
+    def planted(self) -> Replacement:
+        """The same with training images."""
+        return Replacement(self.pool("train"))
+
+    @cached_property
+    def _tested(self) -> Replacement:
+        return Replacement(self.pool("test"))
 
 
 def opened(source: str, split: str, shape: tuple[int, int, int]) -> LazyImages:

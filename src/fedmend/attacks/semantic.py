@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from functools import cached_property
 from typing import Literal
 
 import torch
 from torch import Tensor
 
-from fedmend.attacks.natural_images import Replacement, opened, with_channels
+from fedmend.attacks.natural_images import NaturalImages, opened, with_channels
 from fedmend.checked_settings import Count, Natural, PositiveFraction, settings
 from fedmend.errors import ConfigError
 from fedmend.pixels import to_float
@@ -17,7 +16,7 @@ Feature = Literal["bright", "dark", "red", "green", "blue"]
 
 
 @settings
-class Semantic:
+class Semantic(NaturalImages):
     """Unmodified images of a class, those with most of a feature, that the model shall take for the goal's class.
 
     Bagdasaryan et al., "How To Backdoor Federated Learning" (2020), section 4.1: cars that are green, have racing
@@ -42,19 +41,8 @@ class Semantic:
     feature: Feature = "red"
     fraction: PositiveFraction = 0.05
 
-    def apply(self, images: Tensor) -> Tensor:
-        """See :class:`fedmend.triggers.Trigger`; with test images."""
-        return self._tested.apply(images)
-
-    def planted(self) -> Replacement:
-        """The same with the source's training images."""
-        return Replacement(self._pool("train"))
-
-    @cached_property
-    def _tested(self) -> Replacement:
-        return Replacement(self._pool("test"))
-
-    def _pool(self, split: str) -> Tensor:
+    def pool(self, split: str) -> Tensor:
+        """See :class:`~fedmend.attacks.natural_images.NaturalImages`."""
         images = opened(self.source, split, self.image_shape)
         places = (images.labels == self.source_class).nonzero().flatten()
         if not len(places):

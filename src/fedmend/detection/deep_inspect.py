@@ -11,8 +11,9 @@ from torch import Tensor
 from fedmend.checked_settings import Bytes, Count, Positive, settings
 from fedmend.detection.anomaly_index import lower_anomaly
 from fedmend.detection.base import Case, Finding, Need
-from fedmend.detection.lone_suspect import accelerated_suspect, success_of
-from fedmend.detection.outlier_rule import LIMIT, Compared, judged
+from fedmend.detection.class_by_class import finding_of_classes
+from fedmend.detection.lone_suspect import accelerated_suspect
+from fedmend.detection.outlier_rule import LIMIT, Compared
 from fedmend.detection.search.generated_triggers import GeneratedTriggers
 from fedmend.detection.search.model_inversion import inverted_images
 from fedmend.errors import ConfigError
@@ -85,18 +86,8 @@ class DeepInspect:
             self.limit,
             case.class_name,
         )
-        finding = judged(
-            "deep-inspect",
-            compared,
-            found.triggers,
-            lambda number: success_of(case, found.triggers[number], number),
-        )
-        return replace(
-            finding,
-            warnings=found.warnings(case.class_name),
-            notes=notes + suspect.notes,
-            settings=asdict(self),
-            stop_reason=found.stop_reason,
+        return finding_of_classes(
+            "deep-inspect", case, found, compared, notes=notes + suspect.notes, settings=asdict(self)
         )
 
     def _with_images(self, case: Case, rng: torch.Generator, progress: Progress) -> Case:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from typing import ClassVar
 
 import torch
@@ -10,8 +10,9 @@ import torch
 from fedmend.checked_settings import Bytes, Positive, settings
 from fedmend.detection.anomaly_index import anomaly
 from fedmend.detection.base import Case, Finding, Need
-from fedmend.detection.lone_suspect import accelerated_suspect, success_of
-from fedmend.detection.outlier_rule import LIMIT, Compared, judged
+from fedmend.detection.class_by_class import finding_of_classes
+from fedmend.detection.lone_suspect import accelerated_suspect
+from fedmend.detection.outlier_rule import LIMIT, Compared
 from fedmend.detection.search.class_inversion import ClassInversion
 from fedmend.progress import Progress, silent
 
@@ -66,16 +67,6 @@ class NeuralCleanse:
             self.limit,
             case.class_name,
         )
-        finding = judged(
-            "neural-cleanse",
-            compared,
-            found.triggers,
-            lambda number: success_of(case, found.triggers[number], number),
-        )
-        return replace(
-            finding,
-            warnings=found.warnings(case.class_name),
-            notes=suspect.notes,
-            settings=asdict(self),
-            stop_reason=found.stop_reason,
+        return finding_of_classes(
+            "neural-cleanse", case, found, compared, notes=suspect.notes, settings=asdict(self)
         )

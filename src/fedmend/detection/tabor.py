@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from typing import ClassVar
 
 import torch
@@ -12,8 +12,9 @@ from fedmend.checked_settings import Bytes, NonNegative, Positive, settings
 from fedmend.detection import tabor_terms as terms
 from fedmend.detection.anomaly_index import anomaly
 from fedmend.detection.base import Case, Finding, Need
-from fedmend.detection.lone_suspect import LoneSuspect, accelerated_suspect, success_of
-from fedmend.detection.outlier_rule import LIMIT, Compared, judged
+from fedmend.detection.class_by_class import finding_of_classes
+from fedmend.detection.lone_suspect import LoneSuspect, accelerated_suspect
+from fedmend.detection.outlier_rule import LIMIT, Compared
 from fedmend.detection.search.class_inversion import ClassInversion, Regularisers
 from fedmend.detection.search.inverted import Inverted
 from fedmend.detection.search.patches import Regulariser
@@ -86,16 +87,7 @@ class Tabor:
             self.limit,
             case.class_name,
         )
-        finding = judged(
-            "tabor", compared, found.triggers, lambda number: success_of(case, found.triggers[number], number)
-        )
-        return replace(
-            finding,
-            warnings=found.warnings(case.class_name),
-            notes=suspect.notes,
-            settings=asdict(self),
-            stop_reason=found.stop_reason,
-        )
+        return finding_of_classes("tabor", case, found, compared, notes=suspect.notes, settings=asdict(self))
 
     def invert(
         self, suspect: LoneSuspect, rng: torch.Generator, progress: Progress = silent

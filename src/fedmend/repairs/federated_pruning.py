@@ -119,15 +119,18 @@ class FederatedPruning:
             adjust_extreme_weights(work, "adjusted again", tallied, accuracy, self.pruning)
 
         # Check, if nobody else can
-        checks = None
+        checks = clean = None
         if pool is not None and validation is None:
             checks = ask_for_successes(work.model, pool, asking)
+            if context.reference is not None:
+                clean = ask_for_successes(context.reference, pool, asking)
 
         warnings = [*accuracy.warnings, *work.refused]
         if pool is not None:
             warnings = [*warnings, *refusals(pool, len(asking.clients), "clients' triggers")]
-        if checks is not None:
-            warnings = [*warnings, *refusals(checks, len(asking.clients), "reports of the triggers' success")]
+        for reports in (checks, clean):
+            if reports is not None:
+                warnings += refusals(reports, len(asking.clients), "reports of the triggers' success")
         if validation is not None:
             warnings = [*warnings, *_doubts(validation[1], work.stages[0].accuracy, self.pruning.max_drop)]
         return Candidate(
@@ -138,7 +141,11 @@ class FederatedPruning:
             reported=(work.stages[0].accuracy, work.stages[-1].accuracy),
             reported_checks=()
             if pool is None or checks is None
-            else reported_checks([trigger for _, trigger in pool.found], checks.medians()),
+            else reported_checks(
+                [trigger for _, trigger in pool.found],
+                checks.medians(),
+                None if clean is None else clean.medians(),
+            ),
             stages=work.models,
             warnings=tuple(dict.fromkeys(warnings)),
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal
 
@@ -15,13 +15,12 @@ from fedmend.checked_settings import Count, Fraction, settings
 from fedmend.data import stratified
 from fedmend.detection import Case, Detector, Differential, ScanReport, Target, scan
 from fedmend.detection.base import Verdict
-from fedmend.evaluation import accuracy, attack_success_rate
-from fedmend.goals import AllToOne, Goal, Several, attacked
+from fedmend.evaluation import accuracy
 from fedmend.inference import batch_size_for, evaluating, pixels_for, predict
 from fedmend.progress import Progress, silent
 from fedmend.repairs.repair_report import TargetCheck
+from fedmend.repairs.target_checks import checks_on_all_images
 from fedmend.seeds import derive_seed, generator
-from fedmend.triggers import Addition, Patch
 
 
 @settings
@@ -34,7 +33,8 @@ class Gate:
     Attributes:
         max_accuracy_drop: the largest drop of the clean accuracy, as a fraction, plus one standard error: on a few
             hundred images a one-point drop is noise.
-        max_trigger_success: a found trigger must work on less than this fraction of the images.
+        max_trigger_success: a found trigger must work on less than this fraction of the images, beyond what it does in
+            the clean reference where that was tried.
         detector: what scans again; by default :class:`~fedmend.detection.Differential`.
 
     Raises:
@@ -89,7 +89,9 @@ class Evidence:
     def finite(self) -> bool:
         """Whether every figure is a finite number."""
         successes = [
-            each for check in self.target_checks for each in (check.success_before, check.success_after)
+            each
+            for check in self.target_checks
+            for each in (check.success_before, check.success_after, check.excess)
         ]
         figures = (self.accuracy_before, self.accuracy_after, self.accuracy_error, *successes)
         return all(math.isfinite(figure) for figure in figures)
@@ -116,7 +118,7 @@ def measure(
         accuracy_error=error_of_drop(models, images, labels),
         num_judged=len(images),
         num_heldout=len(images),
-        target_checks=tuple(_target_checks(models, images, labels, targets)),
+        target_checks=checks_on_all_images(models, images, labels, targets),
     )
 
 
@@ -209,12 +211,14 @@ def judge(
             f"{summary}, but the new scan's verdict is {evidence.verdict_after}; {accuracies}. Use more images, or "
             "return to an earlier round's model."
         )
-    worst = max(evidence.target_checks, key=lambda check: check.success_after, default=None)
-    if worst is not None and worst.success_after >= gate.max_trigger_success:
+    worst = max(evidence.target_checks, key=lambda check: check.excess, default=None)
+    if worst is not None and worst.excess >= gate.max_trigger_success:
+        clean = worst.success_reference
         return "failed", (
             f"{summary}, but a found trigger still works: it sends {worst.success_after:.0%} of the "
-            f"{_images(evidence)} {_sources(worst)} to class {worst.target}, {worst.success_before:.0%} "
-            f"before; {accuracies}. Repair for longer, or go back to an earlier round's model."
+            f"{_images(evidence)} {_sources(worst)} to class {worst.target}, {worst.success_before:.0%} before"
+            f"{'' if clean is None else f' and {clean:.0%} in the clean reference'}; {accuracies}. "
+            "Repair for longer, or go back to an earlier round's model."
         )
     outcome: Literal["repaired", "unverified"] = (
         "unverified" if evidence.verdict_after is None else "repaired"
@@ -261,30 +265,3 @@ def _sources(check: TargetCheck) -> str:
     if not check.sources:
         return "of other classes"
     return f"of class {', '.join(str(source) for source in check.sources)}"
-
-
-def _target_checks(
-    models: tuple[nn.Module, nn.Module], images: Tensor, labels: Tensor, targets: Sequence[Target]
-) -> Iterator[TargetCheck]:
-    """One check for each target and its sources, of all different triggers that were found for them."""
-    found: dict[tuple[int, tuple[int, ...]], list[Patch | Addition]] = {}
-    for each in targets:
-        triggers = found.setdefault((each.target, each.sources), [])
-        for trigger in (each.trigger, *each.variants):
-            if trigger is not None and not any(_same(trigger, other) for other in triggers):
-                triggers.append(trigger)
-    for (target, sources), triggers in found.items():
-        goal: Goal = AllToOne(target)
-        if sources:
-            goal = Several(tuple((source, target) for source in sources))
-        if not triggers or not bool(attacked(goal.targets(labels), labels).any()):
-            continue
-        after = [attack_success_rate(models[1], trigger, goal, images, labels) for trigger in triggers]
-        best = max(range(len(triggers)), key=lambda index: after[index])
-        before = attack_success_rate(models[0], triggers[best], goal, images, labels)
-        yield TargetCheck(target, sources, before, after[best], len(triggers))
-
-
-def _same(first: Patch | Addition, second: Patch | Addition) -> bool:
-    pairs = zip(vars(first).values(), vars(second).values(), strict=True)
-    return type(first) is type(second) and all(torch.equal(*pair) for pair in pairs)

@@ -24,8 +24,10 @@ class TargetCheck:
     Attributes:
         target: the class that it sends images to. sources: the classes of these images; empty for all others.
         success_before, success_after: fraction, in [0, 1], of the sources' images that the suspect and the repaired
-            model send there, of the trigger that works best on the repaired model.
+            model send there, of the trigger that works best on the repaired model. In a repair by votes, images that
+            a model misclassifies without the trigger don't count as sent.
         triggers: how many different ones were tried.
+        success_reference: the fraction that a clean reference sends there; None where that was not tried.
     """
 
     __pydantic_config__ = STRICT
@@ -35,6 +37,12 @@ class TargetCheck:
     success_before: float
     success_after: float
     triggers: int = 1
+    success_reference: float | None = None
+
+    @property
+    def excess(self) -> float:
+        """The repaired model's success beyond the reference's; all of it where no reference was tried."""
+        return self.success_after - (self.success_reference or 0.0)
 
 
 @dataclass(frozen=True)

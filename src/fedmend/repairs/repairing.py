@@ -22,12 +22,13 @@ from fedmend.repairs.base import Candidate, Context, Participants, Repair, trigg
 from fedmend.repairs.federated_pruning import FederatedPruning
 from fedmend.repairs.gate import Evidence, Gate, HoldOutGate, flaw_of, judge, measure, scan_again
 from fedmend.repairs.repair_report import Outcome, RepairReport
+from fedmend.repairs.target_checks import checks_beyond_the_reference
 from fedmend.repairs.unlearning import Unlearning
 from fedmend.seeds import derive_seed, generator, unpredictable_seed
 
 FIVE_EPOCHS = Unlearning(epochs=5)
 """The default of :func:`repair`; the paper trains for one epoch."""
-VOTING_GATE = Gate(max_accuracy_drop=0.05, detector=Differential())
+VOTING_GATE = Gate(max_accuracy_drop=0.05, max_trigger_success=0.25, detector=Differential())
 """The default of :func:`repair_by_votes`, which needs only a verdict, not the whole trigger."""
 
 MIN_IMAGES = 20
@@ -166,7 +167,12 @@ def repair_by_votes(
         evidence = Evidence(*candidate.reported, target_checks=candidate.reported_checks, flaw=flaw)
     else:
         models = (case.suspect, candidate.model)
-        evidence = measure(models, case.images, case.labels, candidate.targets)
+        evidence = measure(models, case.images, case.labels)
+        if evidence.flaw is None:
+            checks = checks_beyond_the_reference(
+                models, case.reference, case.images, case.labels, candidate.targets
+            )
+            evidence = replace(evidence, target_checks=checks)
         chosen_by = case.images[:0] if validation is None else validation.images
         evidence = replace(evidence, num_heldout=_count_held_out(case.images, chosen_by))
     if case.images is not None and case.reference is not None and evidence.flaw is None:

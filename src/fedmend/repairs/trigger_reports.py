@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -69,22 +70,26 @@ def ask_for_successes(model: nn.Module, pool: TriggerPool, asking: Asking) -> Tr
 
 
 def reported_checks(
-    triggers: Sequence[FoundTrigger], after: Sequence[float | None]
+    triggers: Sequence[FoundTrigger],
+    after: Sequence[float | None],
+    reference: Sequence[float | None] | None = None,
 ) -> tuple[TargetCheck, ...]:
-    """One check for each pair of classes: of its triggers, the one that works best after the repair.
+    """One check for each pair of classes: of its triggers, the one that exceeds the reference most after the repair.
 
     Args:
         triggers: with the rates that clients claimed in the suspect.
         after: each one's success in the repaired model; None: unknown.
+        reference: likewise in a clean reference; None: there is none.
     """
     checks: dict[tuple[int, int], TargetCheck] = {}
-    for trigger, success in zip(triggers, after, strict=True):
+    for trigger, success, clean in zip(triggers, after, reference or [None] * len(triggers), strict=True):
         if success is None:
             continue
         pair = trigger.source_class, trigger.target_class
-        check = TargetCheck(pair[1], (pair[0],), trigger.rate, success)
         known = checks.get(pair)
         count = 1 if known is None else known.triggers + 1
-        best = check if known is None or success > known.success_after else known
-        checks[pair] = TargetCheck(best.target, best.sources, best.success_before, best.success_after, count)
+        check = TargetCheck(pair[1], (pair[0],), trigger.rate, success, count, clean)
+        checks[pair] = (
+            check if known is None or check.excess > known.excess else replace(known, triggers=count)
+        )
     return tuple(checks.values())
