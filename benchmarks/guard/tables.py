@@ -144,6 +144,7 @@ def _overhead(file: dict[str, Any]) -> str:
             "part, clients in parallel",
             "verdicts",
             "scans",
+            "commit",
         )
     ]
     for row in file["rows"]:
@@ -159,20 +160,28 @@ def _overhead(file: dict[str, Any]) -> str:
                 f"{row['share_of_parallel_round']:.1%}",
                 ", ".join(f"{count} {verdict}" for verdict, count in Counter(row["verdicts"]).items()),
                 " + ".join(map(str, row["scans"])),
+                f"`{row['commit']}`",
             )
         )
-    told = (
-        f"{file['clients']} clients, {file['images_per_client']:,} images each, {file['epochs']} epochs; processor "
-        f"seconds; commit `{file['commit']}`, torch {file['versions']['torch']}, {file['machine']}."
+    told = "; ".join(
+        sorted(
+            {
+                f"{row['clients']} clients, {row['images_per_client']:,} images each, {row['epochs']} epochs, torch "
+                f"{row['versions']['torch']}, {row['machine']}"
+                for row in file["rows"]
+            }
+        )
     )
-    return f"{told}\n\n{markdown(rows, right='lrrrrr')}"
+    return f"{told}; processor seconds.\n\n{markdown(rows, right='lrrrrr')}"
 
 
 def _votes(file: dict[str, Any]) -> str:
-    rows = [("Network", "model", "ranks", "accuracies", "triggers")]
+    kinds = ("ranks", "accuracies", "triggers")
+    rows: list[tuple[str, ...]] = [("Network", "model", *kinds)]
     rows += [
         (row["network"], *(f"{each:,}" for each in (row["model_bytes"], *row["vote_bytes"].values())))
         for row in file["rows"]
+        if row["vote_bytes"]
     ]
     return (
         f"Bytes that a client sends, of a model's update and of each vote:\n\n{markdown(rows, right='lrrrr')}"
