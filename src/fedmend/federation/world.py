@@ -38,7 +38,7 @@ class Federation:
     attacks: tuple[PlannedAttack, ...]
 
     def choose(self, round_number: int) -> list[Client]:
-        """The clients of a round, as they behave in it: attackers are honest before their attack starts and after it ends.
+        """The clients of a round, as they behave in it: attackers are honest before and after their attack.
 
         A client without images is left out.
         """
