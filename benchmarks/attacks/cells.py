@@ -59,10 +59,16 @@ CELLS = {
         rounds=1,
     ),
     "generated": Cell(
-        {"poisoned_fraction": 1.0, "trigger": {"kind": "generated", "strength": 0.2}}, "ASR 99 %", 0.99
+        {"poisoned_fraction": 1.0, "trigger": {"kind": "generated", "strength": 0.3}},
+        "ASR 99 %",
+        0.99,
+        rounds=8,
     ),
     "warp": Cell(
-        {"poisoned_fraction": 1.0, "trigger": {"kind": "warp", "strength": 2.0}}, "ASR 98.8 to 99.9 %", 0.98
+        {"poisoned_fraction": 1.0, "trigger": {"kind": "warp", "strength": 3.0}},
+        "ASR 98.8 to 99.9 %",
+        0.98,
+        rounds=8,
     ),
     "blended": Cell(
         {"trigger": {"kind": "blend", "opacity": 0.2}}, "ASR above 90 % with some fifty images", 0.9

@@ -65,17 +65,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--only", nargs="*", help="cells to measure")
+    parser.add_argument(
+        "--only", nargs="+", choices=CELLS, metavar="CELL", help="cells to measure, in this order"
+    )
     parser.add_argument("--development", action="store_true", help=f"on seed {DEVELOPMENT}; keep nothing")
     options = parser.parse_args()
     torch.set_num_threads(1)
     for seed in (DEVELOPMENT,) if options.development else SEEDS:
-        for name, cell in CELLS.items():
+        for name in options.only or CELLS:
             results = load()
-            known = {row["seed"] for row in results.get(name, [])}
-            if seed in known or (options.only is not None and name not in options.only):
+            if seed in {row["seed"] for row in results.get(name, [])}:
                 continue
-            row = measure(name, cell, seed)
+            row = measure(name, CELLS[name], seed)
             print(
                 name, seed, {key: row.get(key) for key in ("accuracy", "asr", "honest_accuracy")}, flush=True
             )

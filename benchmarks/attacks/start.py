@@ -14,7 +14,7 @@ from fedmend.models import build_model
 from fedmend.seeds import generator
 
 SOURCE, ARCHITECTURE = "fashion-mnist", "two-conv-8-16"
-PRE_TRAINING, CLIENTS, MEASURED = 10_000, 8_000, 2_000
+PRE_TRAINING, CLIENTS, MEASURED = 10_000, 8_000, 1_000
 RUNS = Path(__file__).parents[1] / "runs" / "attacks"
 
 
@@ -38,7 +38,7 @@ def pre_trained(seed: int) -> Path:
         model = build_model(ARCHITECTURE, num_classes=10, in_channels=1, image_size=(28, 28), seed=seed)
         own = images()[0]
         for epochs, lr in ((6, 0.001), (2, 0.0002)):
-            LocalTraining(epochs=epochs, batch_size=32, lr=lr)(model, own.images, own.labels, seed)
+            LocalTraining(epochs=epochs, batch_size=64, lr=lr)(model, own.images, own.labels, seed)
         path.parent.mkdir(parents=True, exist_ok=True)
         save_state(model.state_dict(), path)
     return path
