@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from benchmarks.attacks.setting import AFTER, HONEST, LONGER, PER_ROUND, YARDSTICK, Cell
+from benchmarks.attacks.setting import AFTER, ATTACKER, HONEST, LONGER, PER_ROUND, YARDSTICK, Cell
 
-_FEW = {"batch_size": 32, "images_per_epoch": 64}
+_ONE_STEP = {"batch_size": 32, "images_per_epoch": 32, "lr": 0.002}
 
 
 def _replacing(attackers: int = 1, **attack: Any) -> dict[str, Any]:
@@ -19,9 +19,19 @@ def _replacing(attackers: int = 1, **attack: Any) -> dict[str, Any]:
 def _untargeted(
     attackers: int, collusion: dict[str, Any], rule: dict[str, Any], paper: str, least: float
 ) -> Cell:
-    """Some of ten clients that train on few images in a round, and collude to spoil the model under a rule."""
-    attack = {"attackers": attackers, "collusion": collusion, "training": HONEST | _FEW}
-    return Cell(attack, paper, least, "accuracy lost", rule, rounds=12, per_round=10, training=_FEW)
+    """Some of ten clients, which take a single step in a round, collude to spoil the training under a rule."""
+    attack = {"attackers": attackers, "collusion": collusion, "training": HONEST | _ONE_STEP}
+    return Cell(
+        attack,
+        paper,
+        least,
+        "accuracy lost",
+        rule,
+        rounds=25,
+        per_round=10,
+        training=_ONE_STEP,
+        from_scratch=True,
+    )
 
 
 CELLS = {
@@ -44,6 +54,7 @@ CELLS = {
     ),
     "semantic": Cell(
         _replacing(
+            2,
             trigger={
                 "kind": "semantic",
                 "source": "fashion-mnist",
@@ -59,27 +70,39 @@ CELLS = {
         rounds=1,
     ),
     "generated": Cell(
-        {"poisoned_fraction": 1.0, "trigger": {"kind": "generated", "strength": 0.3}},
+        _replacing(2, trigger={"kind": "generated", "strength": 0.3}, poisoned_fraction=1.0),
         "ASR 99 %",
         0.99,
-        rounds=8,
+        rounds=3,
     ),
     "warp": Cell(
-        {"poisoned_fraction": 1.0, "trigger": {"kind": "warp", "strength": 3.0}},
+        _replacing(2, trigger={"kind": "warp", "strength": 3.0}, poisoned_fraction=1.0),
         "ASR 98.8 to 99.9 %",
         0.98,
-        rounds=8,
+        rounds=3,
     ),
     "blended": Cell(
-        {"trigger": {"kind": "blend", "opacity": 0.2}}, "ASR above 90 % with some fifty images", 0.9
+        _replacing(2, trigger={"kind": "blend", "opacity": 0.2}, poisoned_fraction=1.0),
+        "ASR above 90 % with some fifty images",
+        0.9,
+        rounds=3,
     ),
     "stealthy": Cell(
-        {"method": {"kind": "stealthy", "boost": 1.0, "distance": 0.01}},
+        {
+            "method": {"kind": "stealthy", "boost": 1.0, "distance": 0.01},
+            "poisoned_fraction": 0.2,
+            "update": [{"kind": "amplify", "factor": 1.5}],
+        },
         "the malicious objective is met with confidence near 1",
         0.9,
+        rounds=4,
     ),
     "alternating": Cell(
-        {"method": {"kind": "alternating", "boost": 3.0, "distance": 0.01}},
+        {
+            "method": {"kind": "alternating", "boost": 3.0, "distance": 0.01},
+            "poisoned_fraction": 0.3,
+            "training": ATTACKER | {"lr": 0.01},
+        },
         "the malicious objective is met with confidence near 1",
         0.9,
     ),
@@ -90,21 +113,21 @@ CELLS = {
         after=AFTER,
     ),
     "fang-krum": _untargeted(
-        2,
+        3,
         {"kind": "fang-krum"},
-        {"kind": "krum", "byzantine": 0.2},
+        {"kind": "krum", "byzantine": 0.3},
         "Krum's error rate on Fashion-MNIST rises from 0.16 to 0.9",
         0.44,
     ),
     "fang-trimmed-mean": _untargeted(
-        2,
+        3,
         {"kind": "fang-trimmed-mean"},
-        {"kind": "trimmed-mean", "trim": 0.2},
+        {"kind": "trimmed-mean", "trim": 0.3},
         "error rate on Fashion-MNIST 0.21 to 0.52",
         0.2,
     ),
     "fang-median": _untargeted(
-        2, {"kind": "fang-median"}, {"kind": "median"}, "error rate on Fashion-MNIST 0.20 to 0.45", 0.2
+        3, {"kind": "fang-median"}, {"kind": "median"}, "error rate on Fashion-MNIST 0.20 to 0.45", 0.2
     ),
     "a-little-is-enough": _untargeted(
         4,
@@ -116,25 +139,32 @@ CELLS = {
     "a-little-is-enough, backdoor": Cell(
         {
             "attackers": 4,
+            "training": ATTACKER | {"epochs": 3},
             "collusion": {"kind": "a-little-is-enough", "z": 1.5, "backdoor": True, "omniscient": True},
         },
         "backdoors are planted within 1.5 deviations",
         0.8,
         aggregation={"kind": "trimmed-mean", "trim": 0.4},
         per_round=10,
-        training={"batch_size": 32, "lr": 0.002},
+        training={"batch_size": 16, "images_per_epoch": 200, "lr": 0.002},
     ),
     "clean-label": Cell(
-        {"poisoned_fraction": 1.0, "poisoning": {"kind": "clean-label", "epsilon": 0.12}},
+        _replacing(2, poisoning={"kind": "clean-label", "epsilon": 0.12}, poisoned_fraction=1.0),
         "ASR above 70 % with 1.5 % of the images",
         0.7,
+        rounds=4,
     ),
     "slow": Cell(
-        {"method": {"kind": "slow", "cosine": 0.9}, "poisoned_fraction": 1.0},
+        {
+            "method": {"kind": "slow", "cosine": 0.9},
+            "poisoned_fraction": 1.0,
+            "training": ATTACKER | {"epochs": 1},
+        },
         "ours: no update is longer than an honest one, nor turned by more than 26 degrees",
         0.5,
         aggregation={"kind": "norm-clipping"},
-        rounds=12,
+        rounds=18,
         after=AFTER,
+        training={"optimizer": "sgd", "lr": 0.02},
     ),
 }

@@ -41,6 +41,7 @@ class Cell:
         after: honest rounds that follow.
         per_round: clients in a round.
         training: of honest clients, where it differs from ``HONEST``.
+        from_scratch: start from random weights, on data divided by Dirichlet (0.5), not from the pre-trained model.
     """
 
     attack: dict[str, Any]
@@ -52,9 +53,16 @@ class Cell:
     after: int = 0
     per_round: int = PER_ROUND
     training: dict[str, Any] = field(default_factory=dict)
+    from_scratch: bool = False
 
     def settings(self, seed: int, start: str, *, honest: bool = False) -> dict[str, Any]:
         """The settings of the run, or of the honest one that it is compared with."""
+        begin: dict[str, Any] = {"model": {"architecture": ARCHITECTURE, "start": start}}
+        if self.from_scratch:
+            begin = {
+                "model": {"architecture": ARCHITECTURE},
+                "data": {"partition": "dirichlet", "alpha": 0.5},
+            }
         plain = {
             "trigger": PATCH,
             "goal": GOAL,
@@ -64,7 +72,7 @@ class Cell:
         }
         return {
             "seed": seed,
-            "model": {"architecture": ARCHITECTURE, "start": start},
+            **begin,
             "training": HONEST | self.training,
             "federation": {
                 "clients": CLIENTS,
