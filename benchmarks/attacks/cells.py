@@ -116,7 +116,7 @@ CELLS = {
         3,
         {"kind": "fang-krum"},
         {"kind": "krum", "byzantine": 0.3},
-        "Krum's error rate on Fashion-MNIST rises from 0.16 to 0.9",
+        "Krum's error rate rises to 0.6 or more",
         0.44,
     ),
     "fang-trimmed-mean": _untargeted(

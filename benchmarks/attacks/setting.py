@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from benchmarks.attacks.start import ARCHITECTURE
-
 SEEDS = (3,)
 """Those that are recorded."""
 DEVELOPMENT = 300
@@ -18,6 +16,7 @@ AFTER = 10
 YARDSTICK, LASTING = "plain", ("neurotoxin",)
 """The cell that the others are beside, and those that should leave more than it does after honest rounds."""
 
+ARCHITECTURE = "two-conv-8-16"
 PATCH = {"kind": "box", "height": 4, "width": 4}
 GOAL = {"kind": "all-to-one", "target": 8}
 CLIENTS, PER_ROUND = 20, 6

@@ -6,6 +6,7 @@ from functools import cache
 from pathlib import Path
 
 import torch
+from benchmarks.attacks.setting import ARCHITECTURE
 
 from fedmend.checkpoints import save_state
 from fedmend.data import ImageSet, open_images
@@ -13,7 +14,7 @@ from fedmend.local_training import LocalTraining
 from fedmend.models import build_model
 from fedmend.seeds import generator
 
-SOURCE, ARCHITECTURE = "fashion-mnist", "two-conv-8-16"
+SOURCE = "fashion-mnist"
 PRE_TRAINING, CLIENTS, MEASURED = 10_000, 8_000, 1_000
 RUNS = Path(__file__).parents[1] / "runs" / "attacks"
 
