@@ -1,9 +1,10 @@
-"""Does each attack reach, in a setting small enough for a CPU, the kind of effect that its paper reports?
+"""Does each attack reach, in a setting small enough for a CPU, the effect that its paper reports?
 
     python -m benchmarks.attacks.effects [--only neurotoxin fang-krum]     # from the repository's root
 
-Honest rounds first train a model that all cells start from. Writes ``results/effects.json`` beside this file, cell by
-cell; what is there already is not measured again. Runs go to ``runs/``.
+Writes ``results/effects.json`` beside this file, run by run; what is there already is not measured again. With
+``--development``, cells run on the seed that settings are chosen on, and nothing is kept. Runs go to ``runs/``. Set
+FEDMEND_DATA to read the datasets from parquet files instead of the hub.
 """
 
 from __future__ import annotations
@@ -14,79 +15,74 @@ import os
 import platform
 import shutil
 import time
-from pathlib import Path
 from typing import Any
 
-from benchmarks.attacks.cells import CELLS, HONEST_ROUNDS, Cell, base
+import torch
+from benchmarks.attacks.cells import CELLS
+from benchmarks.attacks.setting import DEVELOPMENT, SEEDS, Cell
+from benchmarks.attacks.start import RUNS, images, pre_trained
+from benchmarks.attacks.targets import PATH, load
 from benchmarks.commits import commit
 
 from fedmend import simulate
-from fedmend.data import load_images
 from fedmend.federation import RunFolder, parse_config
 from fedmend.files import write_text
 from fedmend.version_info import versions
 
-HERE = Path(__file__).parent
-RUNS, RESULTS = HERE.parent / "runs" / "attacks", HERE / "results" / "effects.json"
-
-
-def honest_start() -> Path:
-    """The checkpoint that all cells start from."""
-    folder = RUNS / "honest"
-    config = parse_config(base(HONEST_ROUNDS))
-    return simulate(config, folder, resume=True, data=data()).checkpoint(HONEST_ROUNDS)
-
-
-def data() -> Any:
-    return load_images("fashion-mnist-sample", "train"), load_images("fashion-mnist-sample", "test")
-
 
 def run(name: str, settings: dict[str, Any]) -> RunFolder:
+    """A cell's federation, from its first round."""
     folder = RUNS / name
     shutil.rmtree(folder, ignore_errors=True)
-    return simulate(parse_config(settings), folder, data=data())
+    _, clients, measured = images()
+    return simulate(parse_config(settings), folder, data=(clients, measured))
 
 
-def measured(name: str, cell: Cell, start: Path) -> dict[str, Any]:
-    """Accuracy and ASR at the end, and what they are compared with."""
-    started = time.perf_counter()
-    attacked = run(name, cell.settings(start))
-    records, asr = attacked.records(), [record.asr[0] for record in attacked.attacker.records()]
+def measure(name: str, cell: Cell, seed: int) -> dict[str, Any]:
+    """Accuracy and ASR by round, from the pre-trained model on, and the honest federation's if that is compared."""
+    began, start = time.perf_counter(), pre_trained(seed)
+    told = {"seed": seed, "commit": commit(), "versions": versions()}
+    attacked = run(f"{name}-{seed}", cell.settings(seed, str(start)))
     found = {
-        "rounds": len(asr) - 1,
-        "accuracy": records[-1].accuracy,
-        "accuracy_before": records[0].accuracy,
-        "asr": asr[-1],
-        "asr_before": asr[0],
-        "asr_by_round": asr,
+        "accuracy": [record.accuracy for record in attacked.records()],
+        "asr": [record.asr[0] for record in attacked.attacker.records()],
     }
-    if cell.compared:
-        other = run(f"{name}-compared", cell.settings(start, compared=True))
-        found["compared_accuracy"] = other.records()[-1].accuracy
-        found["compared_asr"] = [each.asr[0] for each in other.attacker.records()][-1:]
-    return found | {
-        "settings": cell.settings(Path("honest")),
-        "seconds": round(time.perf_counter() - started, 1),
-        "commit": commit(),
-        "versions": versions(),
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
-    }
+    if cell.effect == "accuracy lost":
+        other = run(f"{name}-{seed}-honest", cell.settings(seed, str(start), honest=True))
+        found["honest_accuracy"] = [record.accuracy for record in other.records()]
+    return (
+        told
+        | found
+        | {
+            "settings": cell.settings(seed, start.name),
+            "seconds": round(time.perf_counter() - began, 1),
+            "machine": f"{platform.machine()}, {os.cpu_count()} cores, one thread",
+        }
+    )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--only", nargs="*", help="cells to measure")
+    parser.add_argument(
+        "--only", nargs="+", choices=CELLS, metavar="CELL", help="cells to measure, in this order"
+    )
+    parser.add_argument("--development", action="store_true", help=f"on seed {DEVELOPMENT}; keep nothing")
     options = parser.parse_args()
-    results = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {}
-    start = honest_start()
-    for name, cell in CELLS.items():
-        if name not in results and (options.only is None or name in options.only):
-            results[name] = measured(name, cell, start)
-            write_text(RESULTS, json.dumps(results, indent=1) + "\n")
-            kept = ("accuracy_before", "accuracy", "asr_before", "asr", "compared_accuracy", "seconds")
-            print(name, {key: results[name].get(key) for key in kept}, flush=True)
+    torch.set_num_threads(1)
+    for seed in (DEVELOPMENT,) if options.development else SEEDS:
+        for name in options.only or CELLS:
+            results = load()
+            if seed in {row["seed"] for row in results.get(name, [])}:
+                continue
+            row = measure(name, CELLS[name], seed)
+            print(
+                name, seed, {key: row.get(key) for key in ("accuracy", "asr", "honest_accuracy")}, flush=True
+            )
+            if not options.development:
+                results.setdefault(name, []).append(row)
+                write_text(PATH, json.dumps(results, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
+from torch.nn.functional import cross_entropy, one_hot
 
 import planted
 from fedmend.attacks import (
@@ -22,6 +22,7 @@ from fedmend.attacks import (
 from fedmend.attacks.methods import length, parameter_vector, scale_change
 from fedmend.attacks.neurotoxin import small_gradients
 from fedmend.attacks.slow import turned
+from fedmend.attacks.stealthy import honest_parameters
 from fedmend.errors import DataError
 from fedmend.local_training import LocalTraining
 from fedmend.parameters import flatten
@@ -43,7 +44,7 @@ def data(clean: int = 16, poisoned: int = 8) -> AttackData:
     images, labels = planted.draw(clean, 0)
     copies, _ = planted.draw(poisoned, 1)
     copies[:, :, :2, :3] = 255
-    return AttackData(images, labels, copies, torch.ones(poisoned, dtype=torch.int64))
+    return AttackData(images, labels, copies, torch.ones(poisoned, dtype=torch.int64), truth=labels)
 
 
 def gradient(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
@@ -133,6 +134,23 @@ def test_a_slow_attack_trains_honestly_and_maliciously() -> None:
     change = moved(Slow(0.95), replace(STEP, epochs=20))
     straight = moved(ConstrainAndScale(1.0), replace(STEP, epochs=20))
     assert not torch.equal(change, straight)
+
+
+def test_what_is_honest_follows_true_classes_even_if_the_attacker_trains_on_predictions() -> None:
+    """The gradient of a model's loss on its own predictions is 0: nothing could be told from it."""
+    given, model = data(), linear()
+    predictions = model(given.images / 255).softmax(1).detach()
+    wanted = one_hot(given.wanted, 4).float()
+    soft = replace(given, labels=predictions, wanted=wanted)
+    free = [small_gradients(model, each, 0.25) for each in (given, soft)]
+    assert all(torch.equal(*pair) for pair in zip(*free, strict=True))
+    start, honest = parameter_vector(model).detach(), gradient(model, given.images, given.labels)
+    torch.testing.assert_close(honest_parameters(model, soft, STEP, 0), start - 0.1 * honest)
+    before = start.clone()
+    Slow(0.9)(model, soft, STEP, 3)
+    sent = parameter_vector(model).detach() - before
+    assert float(torch.cosine_similarity(sent, -honest, dim=0)) >= 0.9 - 1e-4
+    assert float(sent.norm()) == pytest.approx(0.1 * float(honest.norm()), rel=1e-4)
 
 
 @every_method

@@ -23,7 +23,7 @@ def data() -> tuple[AttackData, Patch]:
     mask[:, 3:5, 3:5] = 1
     trigger = Patch(mask, mask.clone())
     stamped = (255 * trigger.apply(to_float(images[40:]))).to(torch.uint8)
-    return AttackData(images, labels, stamped, torch.zeros(120, dtype=torch.int64)), trigger
+    return AttackData(images, labels, stamped, torch.zeros(120, dtype=torch.int64), labels), trigger
 
 
 def net() -> nn.Module:

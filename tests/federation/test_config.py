@@ -98,6 +98,10 @@ def test_settings_made_in_python_are_checked_as_well(make: Any, message: str) ->
         ({"attack": [{"attackers": 21, "every_round": False}]}, "attackers (21) are more than"),
         ({"attack": [{}, {"first_round": 21}]}, "first_round (21) is after the last round (20)"),
         (
+            {"attack": [{"first_round": 3, "last_round": 2}]},
+            "last_round (2) is before first_round (3); leave it out",
+        ),
+        (
             {"attack": [{"goal": {"kind": "one-to-one", "source": 3, "target": 3}}]},
             "[attack.goal] source and target must differ; both are 3",
         ),

@@ -56,6 +56,7 @@ def test_every_setting_is_read() -> None:
         attackers=3,
         chosen="most-source-images",
         first_round=2,
+        last_round=6,
         every_round=False,
         poisoned_fraction=1.0,
         distributed=True,

@@ -50,11 +50,14 @@ def test_attackers_that_do_not_insist_come_when_sampled() -> None:
     )
 
 
-def test_each_attack_begins_in_its_own_round() -> None:
-    config = settings(attack=[{"first_round": 2}, {"first_round": 4, "attackers": 2}], federation=LARGE)
-    assert [attackers_in(config, number) for number in range(1, 6)] == [(), (0,), (0,), (0, 1, 2), (0, 1, 2)]
+def test_each_attack_begins_and_ends_in_its_own_round() -> None:
+    attacks = [{"first_round": 2, "last_round": 4}, {"first_round": 4, "attackers": 2}]
+    config = settings(attack=attacks, federation=LARGE)
+    attackers = [attackers_in(config, number) for number in range(1, 7)]
+    assert attackers == [(), (0,), (0,), (0, 1, 2), (1, 2), (1, 2)]
+    assert any(0 not in choose_clients(config, number) for number in range(5, 40))
     federation = build_federation(config, image_set(80))
-    for number in range(1, 6):
+    for number in range(1, 7):
         attacking = tuple(
             client.client_id for client in federation.choose(number) if client.attack is not None
         )

@@ -75,7 +75,8 @@ class Attack:
             if self.method is None:
                 own(model, mixed, classes, train_seed)
             else:
-                data = AttackData(mixed[:count], classes[:count], mixed[count:], classes[count:])
+                clean, added = (mixed[:count], classes[:count]), (mixed[count:], classes[count:])
+                data = AttackData(*clean, *added, truth=labels)
                 self.method(model, data, own, train_seed)
         delta = flatten(model.state_dict()) - before
         context = UpdateContext(parameter_mask(model).to(delta.device), before, derive_seed(seed, "update"))

@@ -22,12 +22,14 @@ class AttackData:
         labels: their true classes, int64 (N,), or soft labels, float (N, classes).
         poisoned: what the goal wants learned, uint8 (M, C, H, W); M may be 0.
         wanted: their labels, of the same kind.
+        truth: the clean images' true classes, int64 (N,), for what an honest client would do.
     """
 
     images: Tensor
     labels: Tensor
     poisoned: Tensor
     wanted: Tensor
+    truth: Tensor
 
     @property
     def mixed(self) -> tuple[Tensor, Tensor]:

@@ -18,8 +18,9 @@ class Neurotoxin:
     """Train with the gradient projected away from the coordinates in which honest gradients are largest.
 
     Zhang et al., "Neurotoxin: Durable Backdoors in Federated Learning" (2022), Algorithm 1. Deviations: honest
-    gradients are estimated by the gradient of the global model's loss on this attacker's clean images, not by the last
-    round's update; and those coordinates end as they were, whatever the optimizer's weight decay does.
+    gradients are estimated by the gradient of the global model's loss on this attacker's clean images with their true
+    classes, not by the last round's update; and those coordinates end as they were, whatever the optimizer's weight
+    decay does.
 
     Attributes:
         fraction: of the parameters, those with the largest gradients, that stay as they are; the paper's k, 0.05 to
@@ -61,7 +62,7 @@ def small_gradients(model: nn.Module, data: AttackData, fraction: float) -> list
     model.zero_grad()
     with evaluating(model), torch.enable_grad():
         size = batch_size_for(data.images)
-        for images, labels in zip(data.images.split(size), data.labels.split(size), strict=True):
+        for images, labels in zip(data.images.split(size), data.truth.split(size), strict=True):
             cross_entropy(model(to_float(images)), labels, reduction="sum").backward()
     sizes = [
         torch.zeros_like(parameter) if parameter.grad is None else parameter.grad.abs()

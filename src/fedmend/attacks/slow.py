@@ -31,7 +31,7 @@ class Slow:
         """See :class:`fedmend.attacks.AttackMethod`."""
         before, mask = flatten(model.state_dict()), parameter_mask(model)
         honest = deepcopy(model)
-        training(honest, data.images, data.labels, seed)
+        training(honest, data.images, data.truth, seed)
         straight = flatten(honest.state_dict()) - before
         training(model, *data.mixed, seed)
         mask = mask.to(before.device)

@@ -46,7 +46,7 @@ _MOST = 256
 
 
 def honest_parameters(model: nn.Module, data: AttackData, training: LocalTraining, seed: int) -> Tensor:
-    """The parameters after training a copy on the clean images, a vector; the model stays as it is.
+    """The parameters after honest training of a copy, a vector; the model stays as it is.
 
     Raises:
         DataError: there are no clean images. DivergedError: training diverged.
@@ -54,5 +54,5 @@ def honest_parameters(model: nn.Module, data: AttackData, training: LocalTrainin
     if not len(data.images):
         raise DataError("an attacker that imitates honest training needs clean images; got none")
     copy = deepcopy(model)
-    training(copy, data.images, data.labels, seed)
+    training(copy, data.images, data.truth, seed)
     return parameter_vector(copy).detach()

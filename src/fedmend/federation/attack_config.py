@@ -41,7 +41,8 @@ class AttackConfig:
             "most-source-images", the lowest free numbers, each of which swaps its data with the client that holds most
             of the images that the goal attacks.
         first_round: the round of the first attack; the attackers are honest before it.
-        every_round: from then on, the attackers take part in every round, not only when sampled.
+        last_round: the round of the last attack; the attackers are honest after it. None: the attack doesn't end.
+        every_round: while the attack lasts, the attackers take part in every round, not only when sampled.
         poisoned_fraction: of the images that the goal attacks, the fraction in (0, 1] that gets a stamped copy.
         distributed: each attacker stamps only one part of the trigger (DBA, contrastive paper, 3.4).
         keep_predictions: label the attacker's clean images with the global model's predictions, so that amplification
@@ -65,6 +66,7 @@ class AttackConfig:
     attackers: Count = 1
     chosen: Literal["first", "random", "most-source-images"] = "first"
     first_round: Count = 1
+    last_round: Count | None = None
     every_round: Flag = True
     poisoned_fraction: PositiveFraction = 0.5
     distributed: Flag = False
@@ -81,6 +83,11 @@ class AttackConfig:
 
     def __post_init__(self) -> None:
         """Check what needs no data; the trigger's settings are checked once the images' shape is known."""
+        if self.last_round is not None and self.last_round < self.first_round:
+            raise ConfigError(
+                f"[[attack]] last_round ({self.last_round}) is before first_round ({self.first_round}); leave it out "
+                "for an attack that doesn't end"
+            )
         check_table(self.trigger, "[attack.trigger]", _check_trigger)
         check_table(self.goal, "[attack.goal]", goal_from_table)
         check_table(self.poisoning, "[attack.poisoning]", _check_poisoning)
@@ -91,6 +98,10 @@ class AttackConfig:
         for number, step in enumerate(self.update, 1):
             which = f" number {number}" if len(self.update) > 1 else ""
             check_table(step, f"[[attack.update]]{which}", update_step_from_table)
+
+    def lasts(self, round_number: int) -> bool:
+        """Whether the attack goes on in a round."""
+        return self.first_round <= round_number <= (self.last_round or round_number)
 
 
 def _check_trigger(table: Table) -> None:

@@ -38,19 +38,19 @@ class Federation:
     attacks: tuple[PlannedAttack, ...]
 
     def choose(self, round_number: int) -> list[Client]:
-        """The clients of a round, as they behave in it: attackers are honest until their attack starts.
+        """The clients of a round, as they behave in it: attackers are honest before and after their attack.
 
         A client without images is left out.
         """
-        waiting = {
+        honest = {
             number
             for attack in self.attacks
-            if round_number < attack.config.first_round
+            if not attack.config.lasts(round_number)
             for number in attack.attackers
         }
         chosen = [self.clients[number] for number in choose_clients(self.config, round_number)]
         return [
-            replace(client, attack=None) if client.client_id in waiting else client
+            replace(client, attack=None) if client.client_id in honest else client
             for client in chosen
             if len(client.images)
         ]
@@ -131,7 +131,7 @@ def choose_clients(config: SimulationConfig, round_number: int) -> tuple[int, ..
     constant = [
         number
         for attack, attackers in zip(config.attack, attackers_of(config), strict=True)
-        if attack.every_round and round_number >= attack.first_round
+        if attack.every_round and attack.lasts(round_number)
         for number in attackers
     ]
     order = [*constant, *(number for number in order if number not in constant)]
@@ -143,7 +143,7 @@ def attackers_in(config: SimulationConfig, round_number: int) -> tuple[int, ...]
     active = {
         number
         for attack, attackers in zip(config.attack, attackers_of(config), strict=True)
-        if round_number >= attack.first_round
+        if attack.lasts(round_number)
         for number in attackers
     }
     return tuple(number for number in choose_clients(config, round_number) if number in active)
