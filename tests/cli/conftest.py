@@ -15,8 +15,7 @@ import planted
 from fedmend.checkpoints import save_state
 from fedmend.cli import main, progress_display, repair_command
 from fedmend.data import load_images
-from fedmend.detection import Case, ContrastivePaper, Differential, ScanReport, scan
-from fedmend.detection.search.aimed_search import AimedSearch
+from fedmend.detection import DETECTORS, Case, ContrastivePaper, Differential, ScanReport, scan
 from fedmend.repairs import HoldOutGate
 
 
@@ -77,8 +76,13 @@ def _no_lines_of_progress(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(autouse=True)
 def _quick_gate(monkeypatch: pytest.MonkeyPatch) -> None:
     """A repair scans several times; here for patches of one goal alone, in few steps."""
-    quick = Differential(effort="quick", search=AimedSearch(explore_steps=10, refine_steps=4))
-    monkeypatch.setattr(repair_command, "HoldOutGate", partial(HoldOutGate, detector=quick))
+    monkeypatch.setattr(repair_command, "HoldOutGate", partial(HoldOutGate, detector=planted.QUICK))
+
+
+@pytest.fixture
+def short_search(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The search of the default detector, in few steps, for tests of what comes before and after."""
+    monkeypatch.setitem(DETECTORS, "differential", partial(Differential, search=planted.SHORT))
 
 
 @pytest.fixture(scope="session")

@@ -102,10 +102,14 @@ def test_images_that_choose_judge_and_measure_have_none_in_common(
 
 SCRIPT = """
 import sys
+from functools import partial
 from fedmend.cli import main, pruning_command
+from fedmend.detection import LargerTriggers, larger_triggers
 from fedmend.detection.search import few_pixels
+from fedmend.federation import clients
 
 few_pixels.MOST_SWITCHED = 8
+clients.larger_triggers = partial(larger_triggers, search=LargerTriggers(steps=3))
 opened, parts = [], []
 sys.addaudithook(lambda event, args: opened.append(str(args[0])) if event == "open" else None)
 by_votes = pruning_command.repair_by_votes

@@ -9,7 +9,6 @@ import pytest
 import planted
 from fedmend.checkpoints import load_checkpoint
 from fedmend.cli import repair_command as COMMAND
-from fedmend.detection import Differential
 from fedmend.evaluation import accuracy, attack_success_rate
 from fedmend.goals import AllToOne
 from fedmend.local_training import LocalTraining
@@ -28,6 +27,9 @@ FOUR = {"scan.json", "scan.safetensors", "trigger.safetensors", "report.html", "
 
 def names(folder: Path) -> set[str]:
     return {path.name for path in folder.iterdir()}
+
+
+pytestmark = pytest.mark.usefixtures("short_search")
 
 
 @pytest.fixture(autouse=True)
@@ -173,7 +175,7 @@ def test_an_effort_is_that_of_both_scans(
     monkeypatch.setattr(COMMAND, "run_repair", noted)
     arguments = files.repair(files.model("clean"), tmp_path)
     assert run([*arguments, "--effort", "quick"]).code == 4
-    assert seen == ["quick", Differential(effort="quick")]
+    assert seen == ["quick", planted.QUICK]
     assert run(arguments).code == 4
     assert seen[2] == "standard"
 

@@ -4,6 +4,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import planted
 from fedmend.checkpoints import read_trigger
 from fedmend.cli.saving import save_results, scan_files
 from fedmend.cli.scan_text import summary
-from fedmend.detection import Case, Differential, ScanReport, recovered
+from fedmend.detection import DETECTORS, Case, Differential, ScanReport, recovered
 from fedmend.errors import DataError
 from fedmend.evaluation import attack_success_rate
 from fedmend.goals import AllToOne
@@ -82,6 +83,7 @@ def test_an_inconclusive_one(run: Callable[..., Any], files: Any, tmp_path: Path
     assert names(tmp_path / "out") == {"scan.json", "report.html"}
 
 
+@pytest.mark.usefixtures("short_search")
 def test_the_same_command_twice_says_the_same(run: Callable[..., Any], files: Any, tmp_path: Path) -> None:
     arguments = files.scan(files.model("clean"), tmp_path)
     first, second = run(arguments), run(arguments)
@@ -128,9 +130,9 @@ def test_a_process_of_its_own(files: Any, tmp_path: Path) -> None:
     """In the folder of a module that the package doesn't know; nothing but JSON on stdout, nothing on stderr."""
     (tmp_path / "own_net.py").write_text("from planted import small as build\n", encoding="utf-8")
     out = tmp_path / "out"
-    arguments = [*files.scan(files.model("backdoored"), out, model="own_net:build"), "--json"]
+    arguments = files.scan(files.model("backdoored"), out, model="own_net:build", effort="quick")
     done = subprocess.run(
-        [sys.executable, "-c", "from fedmend.cli import main; main()", *arguments],
+        [sys.executable, "-c", "from fedmend.cli import main; main()", *arguments, "--json"],
         cwd=tmp_path,
         env=os.environ | {"PYTHONPATH": str(Path(planted.__file__).parent), "OMP_NUM_THREADS": "1"},
         capture_output=True,
@@ -143,7 +145,11 @@ def test_a_process_of_its_own(files: Any, tmp_path: Path) -> None:
     assert names(out) == FOUR
 
 
-def test_several_methods_make_one_verdict(run: Callable[..., Any], files: Any, tmp_path: Path) -> None:
+def test_several_methods_make_one_verdict(
+    run: Callable[..., Any], files: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("contrastive-paper-mnist", "contrastive-paper-gtsrb"):
+        monkeypatch.setitem(DETECTORS, name, partial(DETECTORS[name], steps=20))
     arguments = files.scan(files.model("clean"), tmp_path)
     methods = ["--method", "contrastive-paper-mnist", "--method", "contrastive_paper_gtsrb"]
     result = run([*arguments, *methods, "--json"])
@@ -165,6 +171,7 @@ def test_earlier_tensors_do_not_stay(run: Callable[..., Any], files: Any, tmp_pa
     assert names(tmp_path) == FOUR - {"trigger.safetensors", "scan.safetensors"}
 
 
+@pytest.mark.usefixtures("short_search")
 def test_effort_is_the_detectors(run: Callable[..., Any], files: Any, tmp_path: Path) -> None:
     result = run([*files.scan(files.model("clean"), tmp_path), "--effort", "quick", "--json"])
     (finding,) = json.loads(result.out)["findings"]

@@ -17,13 +17,11 @@ from fedmend.triggers import Addition, Patch
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-QUICK = Differential(effort="quick")
-
 
 def found(
     suspect: nn.Module,
     world: planted.World,
-    method: Differential = QUICK,
+    method: Differential = planted.QUICK,
     *,
     reference: nn.Module | None = None,
     count: int = 40,
@@ -87,7 +85,7 @@ class Changed(nn.Module):
 
 
 def test_a_backdoor_and_its_target(world: planted.World) -> None:
-    finding = found(world.backdoored, world)
+    finding = found(world.backdoored, world, Differential(effort="quick"))
     assert (finding.detector, finding.verdict, finding.limit) == ("differential", "backdoored", 1.0)
     (target,) = finding.targets
     assert (target.target, target.sources, target.trigger is not None) == (planted.TARGET, (), True)
@@ -108,7 +106,7 @@ def test_a_black_patch(world: planted.World, seed: int) -> None:
     assert (finding.verdict, finding.targets[0].target) == ("backdoored", planted.TARGET)
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))
 def test_an_honest_later_model_is_clean(world: planted.World, seed: int) -> None:
     finding = found(world.clean, world, Differential(), count=80, seed=seed)
     assert finding.verdict == "clean"
@@ -139,7 +137,7 @@ def test_the_order_of_the_classes_changes_no_verdict(world: planted.World) -> No
     ]
     labels = order.argsort()[world.labels[:40]]
     for suspect, verdict in ((turned[0], "backdoored"), (turned[2], "clean")):
-        finding = QUICK(Case(suspect, turned[1], world.images[:40], labels), generator(0, "scan"))
+        finding = planted.QUICK(Case(suspect, turned[1], world.images[:40], labels), generator(0, "scan"))
         assert finding.verdict == verdict
         assert verdict == "clean" or finding.targets[0].target == int(order.argsort()[planted.TARGET])
 
@@ -263,7 +261,9 @@ def test_patches_that_work_at_no_small_size_may_be_of_pairs(world: planted.World
 def test_progress_is_told_and_never_too_far(world: planted.World) -> None:
     steps: list[tuple[str, int, int]] = []
     images, labels = world.images[:40], world.labels[:40]
-    QUICK(Case(world.clean, world.reference, images, labels), generator(0), lambda *step: steps.append(step))
+    planted.QUICK(
+        Case(world.clean, world.reference, images, labels), generator(0), lambda *step: steps.append(step)
+    )
     assert {stage for stage, _, _ in steps} == {"trigger inversion"}
     assert all(0 < done <= total for _, done, total in steps)
     assert [done for _, done, _ in steps] == sorted(done for _, done, _ in steps)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 import planted
-from fedmend.detection import Case, Differential, ScanReport, scan
+from fedmend.detection import Case, ScanReport, scan
 from fedmend.detection.model_pair import ModelPair
 from fedmend.detection.search.aimed_search import AimedSearch, Strength, Task
 from fedmend.detection.search.aims import Aim
@@ -62,7 +62,7 @@ WITHOUT_GRADIENT: dict[str, Callable[[Tensor], Tensor]] = {
 def scanned(world: planted.World, suspect: nn.Module, reference: nn.Module, per_class: int = 6) -> ScanReport:
     count = per_class * planted.CLASSES
     case = Case(suspect, reference, world.images[:count], world.labels[:count], planted.NAMES)
-    return scan(case, Differential(effort="quick"), seed=0)
+    return scan(case, planted.QUICK, seed=0)
 
 
 @pytest.mark.parametrize("change", SCALES.values(), ids=SCALES)

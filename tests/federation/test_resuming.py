@@ -9,11 +9,11 @@ from typing import Any
 import noisy_parts
 import pytest
 import torch
-from every_moment import copied_at_every_moment
 from simulations import Killed, assert_same, busy, run, states, stopping_at, weights
 from tiny_data import settings
 from torch import nn
 
+from every_moment import copied_at_every_moment
 from fedmend.errors import ConfigError
 from fedmend.federation import Client, ClientUpdate, RunFolder, Task
 

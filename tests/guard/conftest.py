@@ -10,7 +10,7 @@ sys.path.insert(0, str(Path(__file__).parent))  # for the networks beside this f
 
 import guarded_nets
 
-from fedmend.guard import Guard, GuardPolicy
+from fedmend.guard import Guard
 
 
 @pytest.fixture(autouse=True, scope="package")
@@ -26,10 +26,6 @@ def guard(tmp_path: Path) -> Callable[..., Guard]:
     """Makes a guard with the detector of marks, one history for all; keywords are of the policy but for ``guard``."""
 
     def make(guard: dict[str, Any] | None = None, **policy: Any) -> Guard:
-        pixels, labels = guarded_nets.images()
-        settings = {"detectors": (guarded_nets.DETECTOR,), "repair": "none", "older_references": ()} | policy
-        given = {"model": guarded_nets.Net, "images": pixels, "labels": labels, "trusted": guarded_nets.net()}
-        options = given | {"history": tmp_path / "history", "seed": 7} | (guard or {})
-        return Guard(GuardPolicy(**settings), **options)
+        return guarded_nets.new_guard(tmp_path / "history", guard, **policy)
 
     return make

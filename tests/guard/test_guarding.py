@@ -169,8 +169,9 @@ def test_a_tiny_attacker_with_an_update_a_thousand_times_as_large(tmp_path: Path
     federation = guarded_federation.built(settings)
     sizes = [len(client.images) for client in federation.clients]
     assert max(sizes) / sum(sizes) < 0.007
-    free = simulate(replace(settings, guard=None), tmp_path / "free", data=data())
-    assert free.attacker.records()[-1].asr[0] > 0.6
     done = run(settings, tmp_path / "guarded")
     assert [each.decision for each in done.records()[1:]] == ["accept", "accept", "rollback"]
-    assert done.attacker.records()[-1].asr[0] < 0.5
+    last = done.attacker.records()[-1]
+    assert last.candidate_asr is not None
+    assert last.candidate_asr[0] > 0.6
+    assert last.asr[0] < 0.5

@@ -7,27 +7,16 @@ from typing import Any
 
 import guarded_nets
 import pytest
-from every_moment import copied_at_every_moment
 
-from fedmend.guard import Guard, GuardPolicy, History
+from every_moment import copied_at_every_moment
+from fedmend.guard import History
 
 MARKS = (0.2, 3.0, 0.9)
 
 
 def review_all(history: Path) -> None:
-    """Decide on three rounds: one accepted, one rejected, one inconclusive; again on the last one decided, as a restarted server asks."""
-    pixels, labels = guarded_nets.images()
-    policy = GuardPolicy(detectors=(guarded_nets.DETECTOR,), repair="none", stop_after=2, history_limit=6)
-    trusted = guarded_nets.net()
-    guard = Guard(
-        policy,
-        model=guarded_nets.Net,
-        images=pixels,
-        labels=labels,
-        history=history,
-        seed=7,
-        trusted=trusted,
-    )
+    """Decide on three rounds, from the last decided on: one accepted, one rejected, one inconclusive."""
+    guard = guarded_nets.new_guard(history, stop_after=2)
     for number in range(guard.last_round or 1, len(MARKS) + 1):
         guard.review(guarded_nets.net(MARKS[number - 1], seed=number), number)
 
