@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
 import planted
 from fedmend.checkpoints import save_state
@@ -57,14 +56,6 @@ class Files:
 
     def repair(self, suspect: str, out: Path, **changes: str) -> list[str]:
         return ["repair", suspect, *self.options(**changes), "--out", str(out / "repaired.safetensors")]
-
-
-@pytest.fixture(autouse=True, scope="package")
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(autouse=True)

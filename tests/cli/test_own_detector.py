@@ -22,7 +22,7 @@ def fedmend(folder: Path, arguments: list[str]) -> subprocess.CompletedProcess[s
     return subprocess.run(
         [sys.executable, "-c", "from fedmend.cli import main; main()", *arguments],
         cwd=folder,
-        env=os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1"},
+        env=os.environ | {"PYTHONPATH": path},
         capture_output=True,
         text=True,
         timeout=120,

@@ -134,7 +134,7 @@ def test_a_process_of_its_own(files: Any, tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-c", "from fedmend.cli import main; main()", *arguments, "--json"],
         cwd=tmp_path,
-        env=os.environ | {"PYTHONPATH": str(Path(planted.__file__).parent), "OMP_NUM_THREADS": "1"},
+        env=os.environ | {"PYTHONPATH": str(Path(planted.__file__).parent)},
         capture_output=True,
         text=True,
         timeout=120,

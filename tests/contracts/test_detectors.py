@@ -28,9 +28,6 @@ from fedmend.goals import AllToOne
 from fedmend.parameters import flatten
 from fedmend.triggers import Addition, Patch
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
-
 every_row = pytest.mark.parametrize("row", ROWS.values(), ids=ROWS)
 
 

@@ -15,8 +15,6 @@ from fedmend.errors import ConfigError
 from fedmend.seeds import generator
 from fedmend.triggers import Addition, Patch
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 
 def found(
     suspect: nn.Module,

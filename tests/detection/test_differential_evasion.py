@@ -18,8 +18,6 @@ from fedmend.detection.search.direction import Direction
 from fedmend.detection.search.families import PATCHES
 from fedmend.seeds import generator
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 
 class Changed(nn.Module):
     """A model with another function of its pixels or logits."""

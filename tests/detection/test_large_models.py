@@ -21,8 +21,6 @@ from fedmend.detection import (
 from fedmend.errors import ConfigError
 from fedmend.seeds import generator
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 QUICK = Differential(effort="quick")
 
 
