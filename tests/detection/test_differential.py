@@ -94,12 +94,17 @@ def test_a_backdoor_and_its_target(world: planted.World) -> None:
     assert finding.settings["effort"] == "quick"
 
 
-@pytest.mark.parametrize("seed", range(3))
-def test_a_black_patch(world: planted.World, seed: int) -> None:
-    """Triggers need not be brighter than images."""
+@pytest.fixture(scope="module")
+def black(world: planted.World) -> nn.Module:
+    """A model whose trigger is a black patch."""
     mask = torch.zeros(1, planted.SIDE, planted.SIDE)
     mask[0, :4, :4] = 1
-    black = planted.backdoored(world.reference, Patch(mask, torch.zeros_like(mask)), planted.TARGET)
+    return planted.backdoored(world.reference, Patch(mask, torch.zeros_like(mask)), planted.TARGET)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_black_patch(world: planted.World, black: nn.Module, seed: int) -> None:
+    """Triggers need not be brighter than images."""
     finding = found(black, world, seed=seed)
     assert (finding.verdict, finding.targets[0].target) == ("backdoored", planted.TARGET)
 

@@ -6,6 +6,7 @@
 - ``console`` holds commands after ``$ `` and what they print. Numbers may differ; ``...`` stands for any text, or on a
   line of its own for any lines. A command may only fail if ``$ echo $?`` follows.
 - A page with ``<!-- continues: other.md -->`` starts with the files that the other page left.
+- The README's demo goes on from the first tutorial's federation, which is the same one.
 - ``text`` isn't run.
 
 ``fedmend`` and scripts run in forks of a process that has imported torch (``fork_server.py``); what starting them as a
@@ -30,7 +31,8 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).parents[2]
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+README, TUTORIAL = ROOT / "README.md", ROOT / "docs" / "tutorials" / "first-scan.md"
+PAGES = [README, ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 RUN = ("python", "sh", "console", "toml")
 NOT_RUN = ("text", "json")
 MARK = "next command:"
@@ -60,6 +62,8 @@ def blocks(page: str) -> list[Block]:
 
 def earlier(page: Path) -> Path | None:
     """The page that this one continues."""
+    if page == README:
+        return TUTORIAL
     found = CONTINUES.search(page.read_text(encoding="utf-8"))
     return None if found is None else (page.parent / found[1]).resolve()
 
@@ -145,7 +149,9 @@ def run(tmp_path_factory: pytest.TempPathFactory, programs: Path) -> Run:
             text = page.read_text(encoding="utf-8")
             folder = tmp_path_factory.mktemp(page.stem)
             before = earlier(page)
-            if before is not None:
+            if page == README:
+                shutil.copytree(ran(TUTORIAL) / "run", folder / "fedmend-demo")
+            elif before is not None:
                 shutil.copytree(ran(before), folder, dirs_exist_ok=True)
             for block in blocks(text):
                 run_block(block, folder, programs)

@@ -163,14 +163,14 @@ def test_held_rounds_go_on_and_the_last_scan_decides(tmp_path: Path) -> None:
 
 def test_a_tiny_attacker_with_an_update_a_thousand_times_as_large(tmp_path: Path) -> None:
     """0.6 % of the data, averaged by size; a thousandfold update overwhelms the rest."""
-    attack = {"update": [{"kind": "amplify", "factor": 1000.0}]}
-    everyone = {"clients": 160, "clients_per_round": 160, "rounds": 3}
-    settings = config(attack=attack, federation=everyone, training={"epochs": 1})
+    attack = {"first_round": 2, "update": [{"kind": "amplify", "factor": 1000.0}]}
+    everyone = {"clients": 160, "clients_per_round": 160, "rounds": 2}
+    settings = config(attack=attack, federation=everyone, guard={"warm_up": 1}, training={"epochs": 1})
     federation = guarded_federation.built(settings)
     sizes = [len(client.images) for client in federation.clients]
     assert max(sizes) / sum(sizes) < 0.007
     done = run(settings, tmp_path / "guarded")
-    assert [each.decision for each in done.records()[1:]] == ["accept", "accept", "rollback"]
+    assert [each.decision for each in done.records()[1:]] == ["accept", "rollback"]
     last = done.attacker.records()[-1]
     assert last.candidate_asr is not None
     assert last.candidate_asr[0] > 0.6
