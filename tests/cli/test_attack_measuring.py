@@ -20,7 +20,7 @@ SETTINGS: dict[str, Any] = {
     "model": {"architecture": "two-conv-8-16"},
     "training": {"epochs": 1, "images_per_epoch": 32},
     "federation": {"clients": 2, "clients_per_round": 2, "rounds": 1},
-    "attack": [{}, {"goal": {"kind": "one-to-one", "source": 9, "target": 2}}],
+    "attack": [{}, {"goal": {"kind": "one-to-one", "source": 3, "target": 2}}],
 }
 
 

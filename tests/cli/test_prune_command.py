@@ -42,7 +42,7 @@ def federation(tmp_path_factory: pytest.TempPathFactory, fewer_images: str) -> R
             "attack": [
                 {
                     "trigger": {"kind": "pixels", "pattern": "3px"},
-                    "goal": {"kind": "one-to-one", "source": 9, "target": 2},
+                    "goal": {"kind": "one-to-one", "source": 3, "target": 2},
                 }
             ],
         }

@@ -122,7 +122,7 @@ def test_what_goes_with_pruning_alone_is_refused(
 def test_another_papers_repair_is_chosen_by_name(
     run: Callable[..., Any], files: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    training = LocalTraining(epochs=10, batch_size=8, lr=0.003)
+    training = LocalTraining(epochs=1, batch_size=8, lr=0.003)
     monkeypatch.setitem(REPAIRS, "neural-cleanse-unlearning", NeuralCleanseUnlearning(training=training))
     arguments = files.repair(files.model("backdoored"), tmp_path, method="neural-cleanse-unlearning")
     result = run([*arguments, "--json", "--max-accuracy-drop", "0.1"])

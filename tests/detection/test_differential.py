@@ -63,7 +63,8 @@ def of_quarters(suspect: nn.Module, reference: nn.Module, count: int, **settings
         top, left = 6 * (label // 2), 6 * (label % 2)
         image[0, top : top + 6, left : left + 6] = 0.5
     images[:, :, 0, 0] = 0
-    return Differential(**settings)(Case(suspect, reference, images, labels), generator(0, "scan"))
+    method = Differential(**({"search": planted.SHORT} | settings))
+    return method(Case(suspect, reference, images, labels), generator(0, "scan"))
 
 
 class Changed(nn.Module):
@@ -154,7 +155,9 @@ def test_two_classes(world: planted.World) -> None:
     models = [Changed(each, halves) for each in (world.backdoored, world.clean, world.reference)]
     labels = world.labels[:40] % 2
     bad, good = (
-        Differential()(Case(each, models[2], world.images[:40], labels), generator(0, "scan"))
+        Differential(search=planted.SHORT)(
+            Case(each, models[2], world.images[:40], labels), generator(0, "scan")
+        )
         for each in models[:2]
     )
     assert (bad.verdict, bad.targets[0].target) == ("backdoored", 1)
@@ -243,7 +246,7 @@ def test_a_faint_trigger_of_the_whole_image() -> None:
 def test_effort_decides_what_is_searched(world: planted.World) -> None:
     quick = found(world.clean, world)
     assert [each.searched for each in quick.coverage] == [True, False, False, False]
-    every = found(world.clean, world, Differential(effort="exhaustive"))
+    every = found(world.clean, world, Differential(effort="exhaustive", search=planted.SHORT))
     assert [each.searched for each in every.coverage] == [True, True, True, True]
     assert every.verdict == "clean"
 
@@ -256,7 +259,7 @@ def test_a_standard_scan_ends_with_the_first_family_that_stands_out() -> None:
 
 
 def test_patches_that_work_at_no_small_size_may_be_of_pairs(world: planted.World) -> None:
-    finding = found(world.backdoored, world, Differential(), count=80)
+    finding = found(world.backdoored, world, Differential(search=planted.SHORT), count=80)
     assert (finding.verdict, len(finding.targets)) == ("backdoored", 1)
     assert [each.searched for each in finding.coverage] == [True, True, False, False]
 
