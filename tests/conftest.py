@@ -1,6 +1,8 @@
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -24,3 +26,25 @@ def world() -> planted.World:
 def nine() -> planted.World:
     """The same with nine classes, for detectors that compare classes with each other."""
     return planted_nine.make_world()
+
+
+_LISTS: list[list[str]] = []
+
+
+@pytest.fixture(scope="session")
+def _audited() -> None:
+    def note(event: str, arguments: tuple[Any, ...]) -> None:
+        if _LISTS and event in ("open", "os.listdir", "os.scandir", "glob.glob"):
+            for paths in _LISTS:
+                paths.append(str(arguments[0]))
+
+    sys.addaudithook(note)  # it can't be removed
+
+
+@pytest.fixture
+def opened(_audited: None) -> Iterator[list[str]]:
+    """The files and folders that this process has opened or listed in this test."""
+    paths: list[str] = []
+    _LISTS.append(paths)
+    yield paths
+    _LISTS.clear()

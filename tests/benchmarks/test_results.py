@@ -1,4 +1,5 @@
 import json
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -17,7 +18,6 @@ from benchmarks.results import (
     collect,
     headlines,
     judge,
-    main,
     markdown,
     proportion,
     sections,
@@ -196,16 +196,23 @@ def test_headlines_are_targets_as_they_are_and_show_a_miss() -> None:
     assert "missed" in {each.status for each in found}
 
 
+def test_the_script_finds_its_package() -> None:
+    """Also where ``benchmarks`` isn't installed."""
+    script = [sys.executable, str(ROOT / "benchmarks" / "results.py"), "--help"]
+    assert subprocess.run(script, capture_output=True, text=True, check=True).stdout.startswith("usage: ")
+
+
 def test_the_script_prints_a_line_a_target_and_the_same_as_json(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    script = [sys.executable, str(ROOT / "benchmarks" / "results.py")]
-    printed = subprocess.run(script, capture_output=True, text=True, check=True).stdout.splitlines()
-    monkeypatch.setattr(sys, "argv", ["results.py", "--json"])
-    main()
-    records = json.loads(capsys.readouterr().out)
-    assert len(printed) == len(records)
-    for line, record in zip(printed, records, strict=True):
+    printed = []
+    for options in ((), ("--json",)):
+        monkeypatch.setattr(sys, "argv", ["results.py", *options])
+        runpy.run_path(str(ROOT / "benchmarks" / "results.py"), run_name="__main__")
+        printed.append(capsys.readouterr().out)
+    lines, records = printed[0].splitlines(), json.loads(printed[1])
+    assert len(lines) == len(records)
+    for line, record in zip(lines, records, strict=True):
         assert line.startswith(f"{record['benchmark']}: {record['name']}")
         assert record["measured"] in line
         assert line.endswith(record["status"])

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+import planted
 from fedmend.checkpoints import read_state
 from fedmend.cli import pruning_command as module
 from fedmend.detection import LargerTriggers, larger_triggers
@@ -17,7 +18,7 @@ from fedmend.repairs import REPAIRS, FederatedPruning, Gate, RepairReport
 from fedmend.repairs.repair_report import PruningDetails, Stage, VotedTrigger
 
 WRITTEN = {"repair.json", "report.html", "repaired.safetensors"}
-LENIENT = Gate(max_accuracy_drop=0.05, max_trigger_success=1.0)
+LENIENT = Gate(max_accuracy_drop=0.05, max_trigger_success=1.0, detector=planted.QUICK)
 
 
 @pytest.fixture(autouse=True)
