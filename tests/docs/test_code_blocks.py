@@ -73,7 +73,7 @@ def with_group(page: Path) -> Any:
     begins = page
     while (before := earlier(begins)) is not None:
         begins = before
-    return pytest.param(page, marks=pytest.mark.xdist_group(str(begins)))
+    return pytest.param(page, marks=pytest.mark.xdist_group(begins.relative_to(ROOT).as_posix()))
 
 
 def run_block(block: Block, folder: Path, programs: Path) -> None:
