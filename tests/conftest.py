@@ -16,6 +16,19 @@ import planted
 import planted_nine
 
 
+@pytest.hookimpl(tryfirst=True)  # xdist reads the groups
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests that share a fixture of their module go to one worker, which makes it once."""
+    for item in items:
+        if _shares(item) and item.get_closest_marker("xdist_group") is None:
+            item.add_marker(pytest.mark.xdist_group(item.path.relative_to(item.config.rootpath).as_posix()))
+
+
+def _shares(item: pytest.Item) -> bool:
+    found = item._fixtureinfo.name2fixturedefs.values() if isinstance(item, pytest.Function) else ()
+    return any(definitions[-1].scope == "module" for definitions in found)
+
+
 @pytest.fixture(scope="session")
 def world() -> planted.World:
     """A clean reference, a backdoored model and its clean twin, trained once; tests leave them as they are."""

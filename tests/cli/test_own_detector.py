@@ -40,17 +40,25 @@ def example() -> str:
 
 
 def test_the_example_of_contributing_runs_as_it_stands(files: Any, tmp_path: Path) -> None:
+    """Beside a network of one's own; nothing but JSON on stdout, nothing on stderr."""
     (tmp_path / "mydetector.py").write_text(example(), encoding="utf-8")
-    done = fedmend(
-        tmp_path, files.scan(files.model("backdoored"), tmp_path / "out", method="mydetector:make")
-    )
+    (tmp_path / "own_net.py").write_text("from planted import small as build\n", encoding="utf-8")
+    own = {"method": "mydetector:make", "model": "own_net:build"}
+    done = fedmend(tmp_path, [*files.scan(files.model("backdoored"), tmp_path / "out", **own), "--json"])
     assert (done.returncode, done.stderr) == (1, "")
-    told = rf"BACKDOORED\. The suspect takes \d\d% more of the noise for {planted.NAMES[planted.TARGET]} than"
-    assert re.match(told, done.stdout)
+    printed = json.loads(done.stdout)
+    assert printed["verdict"] == "backdoored"
+    told = rf"The suspect takes \d\d% more of the noise for {planted.NAMES[planted.TARGET]} than"
+    assert re.match(told, printed["reason"])
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {
+        "scan.json",
+        "scan.safetensors",
+        "report.html",
+    }
     page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
     assert "Shift of noise" in page
-    kept = json.loads((tmp_path / "out" / "scan.json").read_text(encoding="utf-8"))
-    [finding] = kept["findings"]
+    assert json.loads((tmp_path / "out" / "scan.json").read_text(encoding="utf-8")) == printed
+    [finding] = printed["findings"]
     assert finding["detector"] == "noise-shift"
     assert (finding["limit"], finding["settings"]) == (0.3, {"limit": 0.3, "images": 500})
     assert finding["suspicious"] > 0.3

@@ -18,7 +18,7 @@ sys.path.insert(0, str(EXAMPLE))
 
 from deploy import Deployment  # noqa: E402
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("deployment")]
+pytestmark = pytest.mark.slow
 PATIENCE = 600.0
 
 
