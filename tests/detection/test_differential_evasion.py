@@ -42,12 +42,11 @@ def no_grad(images: Tensor) -> Tensor:
 
 
 SCALES: dict[str, Callable[[Tensor], Tensor]] = {
-    "tenth": lambda x: x / 10,
+    "tenth, shifted": lambda x: x / 10 + 100,
     "large": lambda x: x * 1e4,
     "softmax": lambda x: x.softmax(1),
     "log-softmax": lambda x: x.log_softmax(1),
     "cosine": lambda x: x / x.norm(dim=1, keepdim=True),
-    "shifted": lambda x: x + 100,
 }
 WITHOUT_GRADIENT: dict[str, Callable[[Tensor], Tensor]] = {
     "rounded": lambda x: (x * 255).round() / 255,

@@ -17,8 +17,6 @@ from every_moment import copied_at_every_moment
 from fedmend.errors import ConfigError
 from fedmend.federation import Client, ClientUpdate, RunFolder, Task
 
-NETS = ["tiny_nets:linear", "tiny_nets:conv", "tiny_nets:Viewed"]
-
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
@@ -26,8 +24,10 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
     return run(busy(), tmp_path_factory.mktemp("whole") / "run")
 
 
-@pytest.mark.parametrize("net", NETS)
-@pytest.mark.parametrize("round_number", [0, 1, 2, 3])
+@pytest.mark.parametrize(
+    ("net", "round_number"),
+    [*(("tiny_nets:conv", each) for each in range(4)), ("tiny_nets:linear", 2), ("tiny_nets:Viewed", 2)],
+)
 def test_stopped_between_rounds(tmp_path: Path, whole: RunFolder, net: str, round_number: int) -> None:
     expected = whole if net == "tiny_nets:conv" else run(busy(net), tmp_path / "whole")
     with pytest.raises(Killed):
