@@ -50,11 +50,7 @@ def test_the_example_of_contributing_runs_as_it_stands(files: Any, tmp_path: Pat
     assert printed["verdict"] == "backdoored"
     told = rf"The suspect takes \d\d% more of the noise for {planted.NAMES[planted.TARGET]} than"
     assert re.match(told, printed["reason"])
-    assert {path.name for path in (tmp_path / "out").iterdir()} == {
-        "scan.json",
-        "scan.safetensors",
-        "report.html",
-    }
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"scan.json", "report.html"}
     page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
     assert "Shift of noise" in page
     assert json.loads((tmp_path / "out" / "scan.json").read_text(encoding="utf-8")) == printed
