@@ -24,7 +24,9 @@ PATIENCE = 600.0
 
 @pytest.fixture(scope="module")
 def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
-    with Deployment(tmp_path_factory.mktemp("deployment")).running() as running:
+    made = Deployment(tmp_path_factory.mktemp("deployment"))
+    made.environment["FLWR_SUPEREXEC_TASK_POLL_INTERVAL"] = "0.1"  # seconds, in place of 1
+    with made.running() as running:
         yield running
 
 
