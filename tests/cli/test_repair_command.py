@@ -162,7 +162,7 @@ def test_unlearning_needs_a_model_and_data(refused: Callable[..., None], files: 
     refused([*words, "--method", "i-bau"], "--method i-bau needs --model, --data")
 
 
-def test_an_effort_is_that_of_both_scans(
+def test_an_effort_and_a_limit_on_memory_are_those_of_both_scans(
     run: Callable[..., Any], files: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[Any] = []
@@ -174,8 +174,8 @@ def test_an_effort_is_that_of_both_scans(
     original = COMMAND.run_repair
     monkeypatch.setattr(COMMAND, "run_repair", noted)
     arguments = files.repair(files.model("clean"), tmp_path)
-    assert run([*arguments, "--effort", "quick"]).code == 4
-    assert seen == ["quick", planted.QUICK]
+    assert run([*arguments, "--effort", "quick", "--memory", "1GiB"]).code == 4
+    assert seen == ["quick", replace(planted.QUICK, memory=2**30)]
     assert run(arguments).code == 4
     assert seen[2] == "standard"
 
