@@ -58,7 +58,7 @@ PAPER = DETECTORS["contrastive-paper-mnist"]
 ABS, MM_BD, INSPECT = DETECTORS["abs"], DETECTORS["mm-bd"], DETECTORS["neuron-inspect"]
 CLUSTERS = DETECTORS["activation-clustering"]
 INVERTED = ClassInversion(100, batches=1, batch_size=24, schedule=Schedule(0.02, patience=4, stop_after=20))
-GENERATED = GeneratedTriggers(100, batch_size=18, schedule=Schedule(0.02, success=0.95, stop_after=20))
+GENERATED = GeneratedTriggers(150, batch_size=18, schedule=Schedule(0.02, success=0.95, stop_after=20))
 QUICKLY = {"effort": "quick", "search": AimedSearch(explore_steps=4, refine_steps=2)}
 
 
