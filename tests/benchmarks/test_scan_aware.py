@@ -1,18 +1,15 @@
-import pytest
 import torch
-from benchmarks.guard import scan_aware
 from benchmarks.guard.scan_aware import ScanAware
 from tiny_attacker import data, net
 
-import planted
 from fedmend import Case, scan
+from fedmend.detection import Differential
 from fedmend.evaluation import attack_success_rate
 from fedmend.goals import AllToOne
 from fedmend.local_training import LocalTraining
 
 
-def test_it_unlearns_what_its_own_scan_finds_and_keeps_its_trigger(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(scan_aware, "Differential", lambda: planted.QUICK)
+def test_it_unlearns_what_its_own_scan_finds_and_keeps_its_trigger() -> None:
     given, trigger = data()
     training = LocalTraining(epochs=6, batch_size=16, lr=0.005)
     start = net()
@@ -26,7 +23,9 @@ def test_it_unlearns_what_its_own_scan_finds_and_keeps_its_trigger(monkeypatch: 
     for name, model in (("plain", plain), ("aware", aware)):
         asr = attack_success_rate(model.eval(), trigger, AllToOne(0), given.images, given.labels)
         assert asr > 0.9, name
-        report = scan(Case(model, start.eval(), given.images, given.labels), planted.QUICK, seed=0)
+        report = scan(
+            Case(model, start.eval(), given.images, given.labels), Differential(effort="quick"), seed=0
+        )
         lead[name] = report.findings[0].suspicious
     assert lead["aware"] < lead["plain"]
 
