@@ -1,9 +1,14 @@
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
-import torch
+
+# Before torch is imported. Tiny networks are faster on one core, tests run side by side, and a process and those that
+# it starts must add in the same order.
+os.environ["OMP_NUM_THREADS"] = "1"
 
 sys.path.insert(0, str(Path(__file__).parent))  # for planted.py
 
@@ -11,30 +16,48 @@ import planted
 import planted_nine
 
 
-@pytest.fixture(scope="module")
-def one_thread() -> Iterator[None]:
-    """Tiny networks are faster on one core, and a subprocess and its parent add in the same order."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+@pytest.hookimpl(tryfirst=True)  # xdist reads the groups
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests that share a fixture of their module go to one worker, which makes it once."""
+    for item in items:
+        if _shares(item) and item.get_closest_marker("xdist_group") is None:
+            item.add_marker(pytest.mark.xdist_group(item.path.relative_to(item.config.rootpath).as_posix()))
+
+
+def _shares(item: pytest.Item) -> bool:
+    found = item._fixtureinfo.name2fixturedefs.values() if isinstance(item, pytest.Function) else ()
+    return any(definitions[-1].scope == "module" for definitions in found)
 
 
 @pytest.fixture(scope="session")
 def world() -> planted.World:
     """A clean reference, a backdoored model and its clean twin, trained once; tests leave them as they are."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    made = planted.make_world()
-    torch.set_num_threads(before)
-    return made
+    return planted.make_world()
 
 
 @pytest.fixture(scope="session")
 def nine() -> planted.World:
     """The same with nine classes, for detectors that compare classes with each other."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    made = planted_nine.make_world()
-    torch.set_num_threads(before)
-    return made
+    return planted_nine.make_world()
+
+
+_LISTS: list[list[str]] = []
+
+
+@pytest.fixture(scope="session")
+def _audited() -> None:
+    def note(event: str, arguments: tuple[Any, ...]) -> None:
+        if _LISTS and event in ("open", "os.listdir", "os.scandir", "glob.glob"):
+            for paths in _LISTS:
+                paths.append(str(arguments[0]))
+
+    sys.addaudithook(note)  # it can't be removed
+
+
+@pytest.fixture
+def opened(_audited: None) -> Iterator[list[str]]:
+    """The files and folders that this process has opened or listed in this test."""
+    paths: list[str] = []
+    _LISTS.append(paths)
+    yield paths
+    _LISTS.clear()

@@ -12,6 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from fedmend.attacks import Poisoning
+from fedmend.detection import Differential
+from fedmend.detection.search.aimed_search import AimedSearch
 from fedmend.goals import AllToOne
 from fedmend.models import build_model
 from fedmend.seeds import generator
@@ -22,6 +24,9 @@ CLASSES = 4
 NAMES = ("north-west", "north-east", "south-west", "south-east")
 TARGET = 1
 ARCHITECTURE = "planted:small"
+SHORT = AimedSearch(explore_steps=10, refine_steps=4)
+"""A search of half as many steps as the default, which are enough for networks this small."""
+QUICK = Differential(effort="quick", search=SHORT)
 
 
 def small(num_classes: int, in_channels: int, image_size: tuple[int, int]) -> nn.Module:

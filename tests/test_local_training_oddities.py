@@ -14,8 +14,6 @@ from fedmend.errors import DataError, ModelError
 from fedmend.local_training import LocalTraining
 from fedmend.parameters import flatten
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 SGD = LocalTraining(epochs=1, batch_size=8, optimizer="sgd", lr=0.1, momentum=0.0)
 PIXELS = planted.SIDE**2
 

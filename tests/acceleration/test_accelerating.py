@@ -13,8 +13,6 @@ from fedmend.errors import ConfigError
 from fedmend.models import convnet, resnet18
 from small_nets import IMAGES, Body, assert_alike, convolutions, norms, packed_ones, settled
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 
 class Undecided(Body):
     """Its path depends on the images, which torch.fx can't trace."""

@@ -9,8 +9,6 @@ from fedmend.models import resnet18
 from fedmend.parameters import flatten
 from small_nets import IMAGES, Body, assert_alike, norms, settled
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 
 @pytest.mark.parametrize("kind", [torch.contiguous_format, torch.channels_last])
 def test_a_residual_network_keeps_logits_and_gradients(kind: torch.memory_format) -> None:

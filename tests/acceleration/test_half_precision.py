@@ -18,8 +18,6 @@ from fedmend.acceleration.packing import packed, packs
 from fedmend.models import convnet, resnet18
 from small_nets import IMAGES, logits_and_gradient, norms, packed_ones, settled
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 
 @pytest.fixture
 def able(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:

@@ -7,8 +7,6 @@ from fedmend.acceleration.packing import PackedConvolutions, packed
 from fedmend.seeds import generator
 from small_nets import assert_alike, packed_ones
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 
 class Own(nn.Sequential):
     pass

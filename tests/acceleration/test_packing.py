@@ -9,8 +9,6 @@ from fedmend.acceleration.packing import Transposed, packed, packs
 from fedmend.seeds import generator
 from small_nets import assert_alike, convolutions, logits_and_gradient, packed_ones
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 LAYOUTS = [torch.channels_last, torch.contiguous_format]
 
 

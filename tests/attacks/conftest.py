@@ -9,11 +9,6 @@ import planted
 Net = Callable[[], nn.Sequential]
 
 
-@pytest.fixture(autouse=True)
-def _fast(one_thread: None) -> None:
-    """Tiny networks are faster on one thread."""
-
-
 @pytest.fixture
 def net() -> Net:
     """Makes one network, always the same: a convolution with normalisation, dropout and a linear layer."""

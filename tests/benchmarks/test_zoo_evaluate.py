@@ -1,5 +1,6 @@
 import copy
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -84,20 +85,24 @@ def case() -> Case:
     )
 
 
+def short(detector: Differential) -> Differential:
+    """The same in a few steps."""
+    return replace(detector, effort="quick", search=replace(detector.search, explore_steps=4, refine_steps=2))
+
+
 def test_passes_of_both_models_are_counted(case: Case) -> None:
     with counted() as passes:
-        scan(case, Differential(effort="quick"), seed=0)
+        scan(case, short(Differential()), seed=0)
     assert passes[0] > 100
     before = passes[0]
-    scan(case, Differential(effort="quick"), seed=0)
+    scan(case, short(Differential()), seed=0)
     assert passes[0] == before
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_an_ablation_scans_and_leaves_the_detector_as_it_was(name: str, case: Case) -> None:
     pieces = differential_scan.compare, differential_scan.Task
-    detector = getattr(ablations, name)()
-    report = scan(case, detector, seed=0)
+    report = scan(case, short(getattr(ablations, name)()), seed=0)
     assert report.findings[0].measures
     assert (differential_scan.compare, differential_scan.Task) == pieces
 
@@ -117,7 +122,7 @@ def test_another_loss_is_descended(
         return term(*given)
 
     monkeypatch.setattr(owner, attribute, staticmethod(counted_term) if owner is method else counted_term)
-    scan(case, method(effort="quick"), seed=0)
+    scan(case, short(method()), seed=0)
     assert calls
 
 

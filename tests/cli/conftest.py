@@ -9,14 +9,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
 import planted
 from fedmend.checkpoints import save_state
 from fedmend.cli import main, progress_display, repair_command
 from fedmend.data import load_images
-from fedmend.detection import Case, ContrastivePaper, Differential, ScanReport, scan
-from fedmend.detection.search.aimed_search import AimedSearch
+from fedmend.detection import DETECTORS, Case, ContrastivePaper, Differential, ScanReport, scan
 from fedmend.repairs import HoldOutGate
 
 
@@ -60,14 +58,6 @@ class Files:
         return ["repair", suspect, *self.options(**changes), "--out", str(out / "repaired.safetensors")]
 
 
-@pytest.fixture(autouse=True, scope="package")
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.fixture(autouse=True)
 def _no_lines_of_progress(monkeypatch: pytest.MonkeyPatch) -> None:
     """However busy the machine is, stderr holds what a command has to say alone."""
@@ -77,8 +67,13 @@ def _no_lines_of_progress(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(autouse=True)
 def _quick_gate(monkeypatch: pytest.MonkeyPatch) -> None:
     """A repair scans several times; here for patches of one goal alone, in few steps."""
-    quick = Differential(effort="quick", search=AimedSearch(explore_steps=10, refine_steps=4))
-    monkeypatch.setattr(repair_command, "HoldOutGate", partial(HoldOutGate, detector=quick))
+    monkeypatch.setattr(repair_command, "HoldOutGate", partial(HoldOutGate, detector=planted.QUICK))
+
+
+@pytest.fixture
+def short_search(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The search of the default detector, in few steps, for tests of what comes before and after."""
+    monkeypatch.setitem(DETECTORS, "differential", partial(Differential, search=planted.SHORT))
 
 
 @pytest.fixture(scope="session")
@@ -93,8 +88,9 @@ def files(world: planted.World, tmp_path_factory: pytest.TempPathFactory) -> Fil
 
 @pytest.fixture(scope="session")
 def fewer_images(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """1,700 images in place of the 14,000 in the package, for federations whose clients are to be quick."""
-    some = load_images("fashion-mnist-sample", "test").subset(range(1700))
+    """1,700 images of four classes, for federations whose clients are to be quick."""
+    sample = load_images("fashion-mnist-sample", "train")
+    some = sample.subset((sample.labels < 4).nonzero().flatten()[:1700])
     path = tmp_path_factory.mktemp("fewer") / "fewer.npz"
     np.savez(path, images=some.images.numpy(), labels=some.labels.numpy())
     return str(path)

@@ -20,23 +20,28 @@ SETTINGS: dict[str, Any] = {
     "model": {"architecture": "two-conv-8-16"},
     "training": {"epochs": 1, "images_per_epoch": 32},
     "federation": {"clients": 2, "clients_per_round": 2, "rounds": 1},
-    "attack": [{}, {"goal": {"kind": "one-to-one", "source": 9, "target": 2}}],
+    "attack": [{}, {"goal": {"kind": "one-to-one", "source": 3, "target": 2}}],
 }
 
 
 @pytest.fixture(scope="module")
-def federation(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
-    return simulate(parse_config(SETTINGS), tmp_path_factory.mktemp("federation") / "run")
+def settings(fewer_images: str) -> dict[str, Any]:
+    return SETTINGS | {"data": {"source": fewer_images}}
+
+
+@pytest.fixture(scope="module")
+def federation(tmp_path_factory: pytest.TempPathFactory, settings: dict[str, Any]) -> RunFolder:
+    return simulate(parse_config(settings), tmp_path_factory.mktemp("federation") / "run")
 
 
 def models(run: RunFolder) -> tuple[nn.Module, nn.Module]:
-    images = load_images("fashion-mnist-sample", "train")
+    images = load_images(run.config().data.source, "train")
     return round_model(run, images, 1), round_model(run, images, 0)
 
 
 def test_the_attackers_own_triggers_are_measured_on_the_runs_test_images(federation: RunFolder) -> None:
     suspect, repaired = models(federation)
-    test = load_images("fashion-mnist-sample", "test")
+    test = load_images(federation.config().data.source, "test")
     measured = measure_attack(federation.checkpoint(1), suspect, repaired)
     assert measured is not None
     rates = [
@@ -53,11 +58,13 @@ def test_the_attackers_own_triggers_are_measured_on_the_runs_test_images(federat
     assert failed == replace(measured, accuracy_after=None, asr_after=None)
 
 
-def test_other_files_have_no_attack_to_measure(federation: RunFolder, tmp_path: Path) -> None:
+def test_other_files_have_no_attack_to_measure(
+    federation: RunFolder, settings: dict[str, Any], tmp_path: Path
+) -> None:
     suspect, _ = models(federation)
     for file in (tmp_path / "model.safetensors", federation.path / "model.safetensors"):
         assert measure_attack(file, suspect, None) is None
-    honest = {key: value for key, value in SETTINGS.items() if key != "attack"}
+    honest = {key: value for key, value in settings.items() if key != "attack"}
     run = simulate(parse_config(honest), tmp_path / "run")
     assert measure_attack(run.checkpoint(1), suspect, None) is None
 
@@ -70,6 +77,7 @@ def test_it_is_said_in_a_line() -> None:
     assert in_words(None) == ""
 
 
+@pytest.mark.usefixtures("short_search")
 def test_a_repair_prints_and_keeps_it_and_removes_that_of_an_earlier_one(
     run: Callable[..., Any], files: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -30,6 +30,7 @@ def hostile_images(files: Any, tmp_path: Path) -> str:
     return str(tmp_path / "images.npz")
 
 
+@pytest.mark.usefixtures("short_search")
 def test_a_class_name_can_not_change_the_verdict(
     run: Callable[..., Any], files: Any, tmp_path: Path, hostile_images: str
 ) -> None:

@@ -68,7 +68,7 @@ def test_a_real_interrupt(files: Any, tmp_path: Path, config: str, command: str)
     with subprocess.Popen(
         [sys.executable, "-c", f"{LISTEN}; from fedmend.cli import main; main()", *arguments],
         cwd=tmp_path,
-        env=os.environ | {"PYTHONPATH": str(Path(planted.__file__).parent), "OMP_NUM_THREADS": "1"},
+        env=os.environ | {"PYTHONPATH": str(Path(planted.__file__).parent)},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

@@ -22,7 +22,7 @@ def fedmend(folder: Path, arguments: list[str]) -> subprocess.CompletedProcess[s
     return subprocess.run(
         [sys.executable, "-c", "from fedmend.cli import main; main()", *arguments],
         cwd=folder,
-        env=os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1"},
+        env=os.environ | {"PYTHONPATH": path},
         capture_output=True,
         text=True,
         timeout=120,
@@ -39,24 +39,25 @@ def example() -> str:
     return code
 
 
-@pytest.mark.parametrize(("suspect", "code"), [("backdoored", 1), ("clean", 0)])
-def test_the_example_of_contributing_runs_as_it_stands(
-    files: Any, tmp_path: Path, suspect: str, code: int
-) -> None:
+def test_the_example_of_contributing_runs_as_it_stands(files: Any, tmp_path: Path) -> None:
+    """Beside a network of one's own; nothing but JSON on stdout, nothing on stderr."""
     (tmp_path / "mydetector.py").write_text(example(), encoding="utf-8")
-    arguments = files.scan(files.model(suspect), tmp_path / "out", method="mydetector:make")
-    done = fedmend(tmp_path, arguments)
-    assert (done.returncode, done.stderr) == (code, "")
-    if code:
-        told = rf"BACKDOORED\. The suspect takes \d\d% more of the noise for {planted.NAMES[planted.TARGET]} than"
-        assert re.match(told, done.stdout)
+    (tmp_path / "own_net.py").write_text("from planted import small as build\n", encoding="utf-8")
+    own = {"method": "mydetector:make", "model": "own_net:build"}
+    done = fedmend(tmp_path, [*files.scan(files.model("backdoored"), tmp_path / "out", **own), "--json"])
+    assert (done.returncode, done.stderr) == (1, "")
+    printed = json.loads(done.stdout)
+    assert printed["verdict"] == "backdoored"
+    told = rf"The suspect takes \d\d% more of the noise for {planted.NAMES[planted.TARGET]} than"
+    assert re.match(told, printed["reason"])
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"scan.json", "report.html"}
     page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
     assert "Shift of noise" in page
-    kept = json.loads((tmp_path / "out" / "scan.json").read_text(encoding="utf-8"))
-    [finding] = kept["findings"]
+    assert json.loads((tmp_path / "out" / "scan.json").read_text(encoding="utf-8")) == printed
+    [finding] = printed["findings"]
     assert finding["detector"] == "noise-shift"
     assert (finding["limit"], finding["settings"]) == (0.3, {"limit": 0.3, "images": 500})
-    assert (finding["suspicious"] > 0.3) == bool(code)
+    assert finding["suspicious"] > 0.3
 
 
 @pytest.mark.usefixtures("importable")
@@ -84,20 +85,26 @@ def test_the_example_detector_needs_no_reference(
     assert not (tmp_path / "out" / "trigger.safetensors").exists()
 
 
-def test_a_finding_that_cannot_be_used_is_one_line_and_nothing_is_written(files: Any, tmp_path: Path) -> None:
+@pytest.mark.usefixtures("importable")
+def test_a_finding_that_cannot_be_used_is_one_line_and_nothing_is_written(
+    refused: Callable[..., None], files: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     changed = example().replace('"backdoored" if backdoored else "clean"', '"fine"')
     assert changed != example()
-    (tmp_path / "mydetector.py").write_text(changed, encoding="utf-8")
-    done = fedmend(tmp_path, files.scan(files.model("clean"), tmp_path / "out", method="mydetector:make"))
-    assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr.startswith(
-        "fedmend: the detector NoiseShift returned a Finding that can't be used: verdict"
-    )
-    assert not (tmp_path / "out").exists()
+    (tmp_path / "own_changed.py").write_text(changed, encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    arguments = files.scan(files.model("clean"), tmp_path / "out", method="own_changed:make")
+    refused(arguments, "^fedmend: the detector NoiseShift returned a Finding that can't be used: verdict")
 
 
-def test_another_factory_scans_with_other_settings(files: Any, tmp_path: Path) -> None:
-    (tmp_path / "mydetector.py").write_text(example(), encoding="utf-8")
-    fedmend(tmp_path, files.scan(files.model("clean"), tmp_path / "out", method="mydetector:strict"))
+@pytest.mark.usefixtures("importable")
+def test_another_factory_scans_with_other_settings(
+    run: Callable[..., Any], files: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "own_example.py").write_text(example(), encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    arguments = files.scan(files.model("clean"), tmp_path / "out", method="own_example:strict")
+    assert run(arguments).code == 0
     (finding,) = json.loads((tmp_path / "out" / "scan.json").read_text(encoding="utf-8"))["findings"]
     assert finding["settings"]["limit"] == 0.1
+    assert finding["verdict"] == "clean"

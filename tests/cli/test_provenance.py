@@ -154,6 +154,7 @@ def repeated(run: Run, report: Path, out: Path) -> Any:
     return run(["scan", "--again", str(report), "--out", str(out)])
 
 
+@pytest.mark.usefixtures("short_search")
 def test_a_scan_is_repeated_from_its_report(run: Run, files: Any, tmp_path: Path) -> None:
     """The same findings, from the report alone, also of a report that was itself a repetition."""
     first = run([*words(files, files.model("clean"), tmp_path / "first"), "--effort", "quick"])

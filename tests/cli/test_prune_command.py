@@ -2,27 +2,32 @@ import json
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+import planted
 from fedmend.checkpoints import read_state
 from fedmend.cli import pruning_command as module
+from fedmend.detection import LargerTriggers, larger_triggers
 from fedmend.detection.search import few_pixels
-from fedmend.federation import RunFolder, parse_config, simulate
+from fedmend.federation import RunFolder, clients, parse_config, simulate
 from fedmend.repairs import REPAIRS, FederatedPruning, Gate, RepairReport
 from fedmend.repairs.repair_report import PruningDetails, Stage, VotedTrigger
 
 WRITTEN = {"repair.json", "report.html", "repaired.safetensors"}
-LENIENT = Gate(max_accuracy_drop=0.05, max_trigger_success=1.0)
+LENIENT = Gate(max_accuracy_drop=0.05, max_trigger_success=1.0, detector=planted.QUICK)
 
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One round, and a model that has learnt next to nothing may still be moved by a few pixels."""
+    """One round, short searches, and a model that has learnt next to nothing may still be moved by a few pixels."""
     monkeypatch.setitem(REPAIRS, "prune", FederatedPruning(fine_tuning_rounds=1))
     monkeypatch.setattr(few_pixels, "MOST_SWITCHED", 16)
+    short = partial(larger_triggers, search=LargerTriggers(steps=6))
+    monkeypatch.setattr(clients, "larger_triggers", short)
     monkeypatch.setattr(module, "VOTING_GATE", LENIENT)
 
 
@@ -38,7 +43,7 @@ def federation(tmp_path_factory: pytest.TempPathFactory, fewer_images: str) -> R
             "attack": [
                 {
                     "trigger": {"kind": "pixels", "pattern": "3px"},
-                    "goal": {"kind": "one-to-one", "source": 9, "target": 2},
+                    "goal": {"kind": "one-to-one", "source": 3, "target": 2},
                 }
             ],
         }
@@ -136,9 +141,9 @@ def test_what_clients_found_is_told_where_it_moves_most_of_a_class(made_up: Repa
 
 def test_json_is_the_report_alone(run: Callable[..., Any], federation: RunFolder, tmp_path: Path) -> None:
     words = command(
-        federation.path, tmp_path, "--validation-images", "0", "--max-accuracy-drop", "1", "--json"
+        federation.path, tmp_path, "--rounds", "0", "--validation-images", "0", "--max-accuracy-drop", "1"
     )
-    result = run(words)
+    result = run([*words, "--json"])
     assert result.err == ""
     assert pruning(RepairReport.from_json(result.out)).ballots == 4
 

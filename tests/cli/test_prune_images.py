@@ -1,10 +1,9 @@
 """Which images and files a repair by votes uses when."""
 
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Callable
+from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,9 @@ import torch
 
 from fedmend.cli import pruning_command as module
 from fedmend.data import load_images, stratified
-from fedmend.federation import RunFolder, parse_config, simulate
+from fedmend.detection import LargerTriggers, larger_triggers
+from fedmend.detection.search import few_pixels
+from fedmend.federation import RunFolder, clients, parse_config, simulate
 from fedmend.repairs import REPAIRS, FederatedPruning, RepairReport
 from fedmend.seeds import generator
 
@@ -34,7 +35,7 @@ def federation(tmp_path_factory: pytest.TempPathFactory, fewer_images: str) -> R
             "attack": [
                 {
                     "trigger": {"kind": "pixels", "pattern": "3px"},
-                    "goal": {"kind": "one-to-one", "source": 9, "target": 2},
+                    "goal": {"kind": "one-to-one", "source": 3, "target": 2},
                 }
             ],
         }
@@ -100,41 +101,27 @@ def test_images_that_choose_judge_and_measure_have_none_in_common(
     assert measured_on["num_images"] == 1700 - validation - held_out
 
 
-SCRIPT = """
-import sys
-from fedmend.cli import main, pruning_command
-from fedmend.detection.search import few_pixels
-
-few_pixels.MOST_SWITCHED = 8
-opened, parts = [], []
-sys.addaudithook(lambda event, args: opened.append(str(args[0])) if event == "open" else None)
-by_votes = pruning_command.repair_by_votes
-
-def watched(*args, **named):
-    parts.append(len(opened))
-    result = by_votes(*args, **named)
-    parts.append(len(opened))
-    return result
-
-pruning_command.repair_by_votes = watched
-try:
-    main(sys.argv[1:])
-except SystemExit as stop:
-    assert stop.code in (1, 5), stop.code
-first, last = parts
-for some in (opened[:first], opened[first:last], opened[last:]):
-    print("opened", any("attacker" in path for path in some))
-"""
-
-
 def test_while_the_defence_runs_nothing_of_the_attackers_is_opened(
-    federation: RunFolder, tmp_path: Path
+    run: Callable[..., Any],
+    federation: RunFolder,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    opened: list[str],
 ) -> None:
     """The command itself opens it before, to play the clients, and after, to measure the attack."""
-    words = command(federation.path, tmp_path, "--workers", "1", "--rounds", "1")
-    command_line = [sys.executable, "-c", SCRIPT, *words]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command_line, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    told = [line for line in done.stdout.splitlines() if line.startswith("opened")]
-    assert told == ["opened True", "opened False", "opened True"]
+    by_votes, parts = module.repair_by_votes, [0]
+
+    def watched(*arguments: Any) -> Any:
+        parts.append(len(opened))
+        repaired = by_votes(*arguments)
+        parts.append(len(opened))
+        return repaired
+
+    monkeypatch.setattr(few_pixels, "MOST_SWITCHED", 8)
+    short = partial(larger_triggers, search=LargerTriggers(steps=3))
+    monkeypatch.setattr(clients, "larger_triggers", short)
+    monkeypatch.setattr(module, "repair_by_votes", watched)
+    assert run(command(federation.path, tmp_path, "--workers", "1", "--rounds", "1")).code in (1, 5)
+    before, during, after = (opened[first:last] for first, last in pairwise((*parts, len(opened))))
+    secret = [any("attacker" in path for path in some) for some in (before, during, after)]
+    assert secret == [True, False, True]

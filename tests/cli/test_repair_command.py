@@ -9,7 +9,6 @@ import pytest
 import planted
 from fedmend.checkpoints import load_checkpoint
 from fedmend.cli import repair_command as COMMAND
-from fedmend.detection import Differential
 from fedmend.evaluation import accuracy, attack_success_rate
 from fedmend.goals import AllToOne
 from fedmend.local_training import LocalTraining
@@ -28,6 +27,9 @@ FOUR = {"scan.json", "scan.safetensors", "trigger.safetensors", "report.html", "
 
 def names(folder: Path) -> set[str]:
     return {path.name for path in folder.iterdir()}
+
+
+pytestmark = pytest.mark.usefixtures("short_search")
 
 
 @pytest.fixture(autouse=True)
@@ -120,7 +122,7 @@ def test_what_goes_with_pruning_alone_is_refused(
 def test_another_papers_repair_is_chosen_by_name(
     run: Callable[..., Any], files: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    training = LocalTraining(epochs=10, batch_size=8, lr=0.003)
+    training = LocalTraining(epochs=1, batch_size=8, lr=0.003)
     monkeypatch.setitem(REPAIRS, "neural-cleanse-unlearning", NeuralCleanseUnlearning(training=training))
     arguments = files.repair(files.model("backdoored"), tmp_path, method="neural-cleanse-unlearning")
     result = run([*arguments, "--json", "--max-accuracy-drop", "0.1"])
@@ -160,7 +162,7 @@ def test_unlearning_needs_a_model_and_data(refused: Callable[..., None], files: 
     refused([*words, "--method", "i-bau"], "--method i-bau needs --model, --data")
 
 
-def test_an_effort_is_that_of_both_scans(
+def test_an_effort_and_a_limit_on_memory_are_those_of_both_scans(
     run: Callable[..., Any], files: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[Any] = []
@@ -172,8 +174,8 @@ def test_an_effort_is_that_of_both_scans(
     original = COMMAND.run_repair
     monkeypatch.setattr(COMMAND, "run_repair", noted)
     arguments = files.repair(files.model("clean"), tmp_path)
-    assert run([*arguments, "--effort", "quick"]).code == 4
-    assert seen == ["quick", Differential(effort="quick")]
+    assert run([*arguments, "--effort", "quick", "--memory", "1GiB"]).code == 4
+    assert seen == ["quick", replace(planted.QUICK, memory=2**30)]
     assert run(arguments).code == 4
     assert seen[2] == "standard"
 

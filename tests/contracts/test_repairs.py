@@ -40,8 +40,6 @@ from fedmend.repairs import (
     repair,
 )
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 
 @dataclass(frozen=True)
 class Row:

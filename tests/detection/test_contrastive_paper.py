@@ -23,8 +23,6 @@ from fedmend.errors import ConfigError, ModelError
 from fedmend.evaluation import feature_mse
 from fedmend.seeds import generator
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 BRIEF = ContrastivePaper(alpha=0.7, beta=0.02, steps=1)
 
 

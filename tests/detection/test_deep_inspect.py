@@ -13,8 +13,6 @@ from fedmend.errors import ConfigError
 from fedmend.seeds import generator
 from fedmend.triggers import Addition
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 BRIEF = DeepInspect(search=GeneratedTriggers(rounds=2, batches=1, batch_size=4), inversion_steps=3)
 
 

@@ -10,15 +10,13 @@ import torch
 from torch import Tensor, nn
 
 import planted
-from fedmend.detection import Case, Differential, ScanReport, scan
+from fedmend.detection import Case, ScanReport, scan
 from fedmend.detection.model_pair import ModelPair
 from fedmend.detection.search.aimed_search import AimedSearch, Strength, Task
 from fedmend.detection.search.aims import Aim
 from fedmend.detection.search.direction import Direction
 from fedmend.detection.search.families import PATCHES
 from fedmend.seeds import generator
-
-pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 class Changed(nn.Module):
@@ -44,12 +42,11 @@ def no_grad(images: Tensor) -> Tensor:
 
 
 SCALES: dict[str, Callable[[Tensor], Tensor]] = {
-    "tenth": lambda x: x / 10,
+    "tenth, shifted": lambda x: x / 10 + 100,
     "large": lambda x: x * 1e4,
     "softmax": lambda x: x.softmax(1),
     "log-softmax": lambda x: x.log_softmax(1),
     "cosine": lambda x: x / x.norm(dim=1, keepdim=True),
-    "shifted": lambda x: x + 100,
 }
 WITHOUT_GRADIENT: dict[str, Callable[[Tensor], Tensor]] = {
     "rounded": lambda x: (x * 255).round() / 255,
@@ -62,7 +59,7 @@ WITHOUT_GRADIENT: dict[str, Callable[[Tensor], Tensor]] = {
 def scanned(world: planted.World, suspect: nn.Module, reference: nn.Module, per_class: int = 6) -> ScanReport:
     count = per_class * planted.CLASSES
     case = Case(suspect, reference, world.images[:count], world.labels[:count], planted.NAMES)
-    return scan(case, Differential(effort="quick"), seed=0)
+    return scan(case, planted.QUICK, seed=0)
 
 
 @pytest.mark.parametrize("change", SCALES.values(), ids=SCALES)

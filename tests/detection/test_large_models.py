@@ -21,12 +21,8 @@ from fedmend.detection import (
 from fedmend.errors import ConfigError
 from fedmend.seeds import generator
 
-pytestmark = pytest.mark.usefixtures("one_thread")
 
-QUICK = Differential(effort="quick")
-
-
-def found(suspect: nn.Module, world: planted.World, method: Differential = QUICK) -> Finding:
+def found(suspect: nn.Module, world: planted.World, method: Differential = planted.QUICK) -> Finding:
     case = Case(suspect, world.reference, world.images[:40], world.labels[:40])
     return method(case, generator(0, "scan"))
 

@@ -16,8 +16,6 @@ from fedmend.errors import ConfigError
 from fedmend.progress import Progress
 from fedmend.seeds import generator
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 COUNT = 120
 
 

@@ -10,8 +10,6 @@ import planted
 from fedmend.detection import Case, Finding, MaximumMargin, measured, scan
 from fedmend.errors import ConfigError, ModelError
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 QUICK = MaximumMargin(restarts=3, steps=40)
 
 

@@ -13,8 +13,6 @@ from fedmend.errors import ModelError
 from fedmend.models import resnet18
 from fedmend.seeds import generator
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 
 @pytest.fixture
 def case() -> Case:

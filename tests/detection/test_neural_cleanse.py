@@ -13,8 +13,6 @@ from fedmend.detection.lone_suspect import success_of
 from fedmend.errors import ConfigError
 from fedmend.seeds import generator
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 BRIEF = NeuralCleanse(search=ClassInversion(rounds=3, batches=2, batch_size=8))
 
 

@@ -11,8 +11,6 @@ from fedmend.detection import Case, scan
 from fedmend.detection.same_model import refuse_same_logits, refuse_same_weights
 from fedmend.errors import ModelError
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 
 def refused(world: planted.World, suspect: nn.Module, reference: nn.Module, message: str) -> None:
     with pytest.raises(ModelError, match=message):

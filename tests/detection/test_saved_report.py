@@ -16,8 +16,6 @@ from fedmend.detection.provenance import ArchitectureRecord, DataRecord, FileRec
 from fedmend.detection.scan_report import json_schema
 from fedmend.errors import DataError
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 PUBLISHED = resources.files("fedmend.detection") / "scan.schema.json"
 PROVENANCE = Provenance(
     command=("scan", "a.pt", "--data", "b.npz"),
@@ -29,7 +27,7 @@ PROVENANCE = Provenance(
 
 
 @pytest.fixture(scope="module")
-def report(world: planted.World, one_thread: None) -> ScanReport:
+def report(world: planted.World) -> ScanReport:
     case = Case(world.backdoored, world.reference, world.images[:12], world.labels[:12], planted.NAMES)
     return replace(scan(case, ContrastivePaper(alpha=0.1, beta=0.03, steps=2)), provenance=PROVENANCE)
 

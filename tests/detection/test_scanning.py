@@ -26,8 +26,6 @@ from fedmend.progress import Progress, silent
 from fedmend.seeds import generator
 from fedmend.triggers import Patch
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 BRIEF = ContrastivePaper(alpha=0.1, beta=0.03, steps=2)
 
 
@@ -63,7 +61,7 @@ class Stub:
 
 
 @pytest.fixture(scope="module")
-def report(world: planted.World, one_thread: None) -> ScanReport:
+def report(world: planted.World) -> ScanReport:
     return scanned(world, world.backdoored, None)
 
 

@@ -13,8 +13,6 @@ from fedmend.errors import ConfigError
 from fedmend.seeds import generator
 from fedmend.triggers import Patch
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 BRIEF = ClassInversion(rounds=2, batches=1, batch_size=8)
 
 

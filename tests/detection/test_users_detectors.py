@@ -14,8 +14,6 @@ from fedmend.errors import ConfigError
 from fedmend.parameters import flatten
 from fedmend.progress import Progress
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 
 class Own:
     """Calls what it is given, and says clean."""

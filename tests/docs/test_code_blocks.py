@@ -6,6 +6,7 @@
 - ``console`` holds commands after ``$ `` and what they print. Numbers may differ; ``...`` stands for any text, or on a
   line of its own for any lines. A command may only fail if ``$ echo $?`` follows.
 - A page with ``<!-- continues: other.md -->`` starts with the files that the other page left.
+- The README's demo goes on from the first tutorial's federation, which is the same one.
 - ``text`` isn't run.
 
 ``fedmend`` and scripts run in forks of a process that has imported torch (``fork_server.py``); what starting them as a
@@ -25,11 +26,13 @@ import tomllib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 ROOT = Path(__file__).parents[2]
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+README, TUTORIAL = ROOT / "README.md", ROOT / "docs" / "tutorials" / "first-scan.md"
+PAGES = [README, ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 RUN = ("python", "sh", "console", "toml")
 NOT_RUN = ("text", "json")
 MARK = "next command:"
@@ -55,6 +58,22 @@ class Block:
 
 def blocks(page: str) -> list[Block]:
     return [Block(match[2], textwrap.dedent(match[3])) for match in FENCE.finditer(page)]
+
+
+def earlier(page: Path) -> Path | None:
+    """The page that this one continues."""
+    if page == README:
+        return TUTORIAL
+    found = CONTINUES.search(page.read_text(encoding="utf-8"))
+    return None if found is None else (page.parent / found[1]).resolve()
+
+
+def with_group(page: Path) -> Any:
+    """The page as a parameter; those that begin with the same page are run by one worker, which runs that once."""
+    begins = page
+    while (before := earlier(begins)) is not None:
+        begins = before
+    return pytest.param(page, marks=pytest.mark.xdist_group(begins.relative_to(ROOT).as_posix()))
 
 
 def run_block(block: Block, folder: Path, programs: Path) -> None:
@@ -100,7 +119,7 @@ def masked(text: str) -> str:
 def checked(command: list[str], folder: Path, programs: Path) -> str:
     path = os.pathsep.join([str(programs), str(Path(sys.executable).parent), os.environ["PATH"]])
     env = {key: value for key, value in os.environ.items() if key != "FEDMEND_DATA"}
-    env |= {"PATH": path, "OMP_NUM_THREADS": "1"}  # the other core runs other tests
+    env["PATH"] = path
     done = subprocess.run(
         command, cwd=folder, env=env, capture_output=True, text=True, timeout=600, check=False
     )
@@ -113,8 +132,7 @@ def programs() -> Iterator[Path]:
     """A folder with ``fedmend`` and ``script``, which start at once."""
     with tempfile.TemporaryDirectory() as folder:  # its path is short enough for a socket's
         command = [sys.executable, str(Path(__file__).with_name("fork_server.py")), folder]
-        environment = os.environ | {"OMP_NUM_THREADS": "1"}
-        with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as server:
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
             assert server.stdout is not None
             assert server.stdout.readline() == "ready\n"
             yield Path(folder)
@@ -130,9 +148,11 @@ def run(tmp_path_factory: pytest.TempPathFactory, programs: Path) -> Run:
         if page not in folders:
             text = page.read_text(encoding="utf-8")
             folder = tmp_path_factory.mktemp(page.stem)
-            earlier = CONTINUES.search(text)
-            if earlier is not None:
-                shutil.copytree(ran((page.parent / earlier[1]).resolve()), folder, dirs_exist_ok=True)
+            before = earlier(page)
+            if page == README:
+                shutil.copytree(ran(TUTORIAL) / "run", folder / "fedmend-demo")
+            elif before is not None:
+                shutil.copytree(ran(before), folder, dirs_exist_ok=True)
             for block in blocks(text):
                 run_block(block, folder, programs)
             folders[page] = folder
@@ -142,10 +162,13 @@ def run(tmp_path_factory: pytest.TempPathFactory, programs: Path) -> Run:
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("pages")  # so that a page that others continue runs once
 @pytest.mark.parametrize(
     "page",
-    [page for page in PAGES if any(map(RUN.__contains__, re.findall(r"```(\w+)", page.read_text())))],
+    [
+        with_group(page)
+        for page in PAGES
+        if any(map(RUN.__contains__, re.findall(r"```(\w+)", page.read_text())))
+    ],
     ids=str,
 )
 def test_a_page_runs(page: Path, run: Run) -> None:
@@ -180,7 +203,6 @@ def test_shown_output(expected: str, same: bool) -> None:
     assert matches(expected, "a 1.5 %\nb\nc\n") is same
 
 
-@pytest.mark.xdist_group("pages")
 def test_files_are_written_and_a_failure_is_noticed(tmp_path: Path, programs: Path) -> None:
     run_block(Block("toml", "# a/b.toml\nc = 1\n"), tmp_path, programs)
     run_block(Block("sh", "grep c a/b.toml\n"), tmp_path, programs)

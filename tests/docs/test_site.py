@@ -16,7 +16,7 @@ pytest.importorskip("mkdocs", reason="the extra docs is not installed")
 
 ROOT = Path(__file__).parents[2]
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("site")]  # so that it is built once
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")

@@ -1,19 +1,17 @@
 """What attackers know is kept apart, and a defence that reads a run opens none of it."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 from simulations import busy, run
 from tiny_data import image_set
+from tiny_nets import conv
 
-from fedmend.checkpoints import read_state
+from fedmend.checkpoints import load_checkpoint, read_state
 from fedmend.errors import ConfigError
-from fedmend.federation import AttackConfig, AttackerFolder, AttackRecord, RunFolder
+from fedmend.federation import AttackConfig, AttackerFolder, AttackRecord, RunFolder, simulated_config
 from fedmend.triggers import Atoms, Patch, Sinusoid
 
 ATTACKS = (AttackConfig(), AttackConfig(first_round=2, trigger={"kind": "sinusoid"}))
@@ -62,47 +60,28 @@ def test_the_attackers_lines(tmp_path: Path) -> None:
     assert lines[0] == {"round": 1, "attackers": [0, 3], "asr": [1.0, 0.25]}
 
 
-DEFENCE = """
-import sys
-from pathlib import Path
-
-import torch
-
-opened = []
-events = ("open", "os.listdir", "os.scandir")
-sys.addaudithook(lambda event, given: opened.append(str(given[0])) if event in events else None)
-
-from fedmend.checkpoints import load_checkpoint
-from fedmend.federation import RunFolder, simulated_config
-from tiny_nets import conv
-
-folder = Path(sys.argv[1])
-run = RunFolder(folder)
-config, model = run.config(), conv(4, 1, (8, 16))
-assert config.attack == () and config.federation.rounds == 3
-for record in run.records():
-    load_checkpoint(run.checkpoint(record.round), model)
-    run.aggregator_state(record.round)
-assert run.last_round() == 3
-within = {Path(path).relative_to(folder).parts[0] for path in opened if path.startswith(f"{folder}/")}
-assert within == {"config.json", "rounds.jsonl", "checkpoints"}, within
-simulated_config(run)
-assert any(path.startswith(f"{folder}/attacker/") for path in opened)  # what would have been noticed
-"""
-
-
-def test_a_defence_reads_a_run_without_what_attackers_know(tmp_path: Path) -> None:
+def test_a_defence_reads_a_run_without_what_attackers_know(tmp_path: Path, opened: list[str]) -> None:
     done = run(busy(), tmp_path / "run")
-    secret = RunFolder(done.path).attacker.path
-    assert sorted(path.name for path in secret.iterdir()) == [
+    assert sorted(path.name for path in done.attacker.path.iterdir()) == [
         "attacks.json",
         "digests.jsonl",
         "rounds.jsonl",
         "trigger-0.safetensors",
     ]
-    script = tmp_path / "defence.py"
-    script.write_text(DEFENCE, encoding="utf-8")
-    subprocess.run([sys.executable, script, done.path], check=True, env=_environment())
+    opened.clear()
+    found = RunFolder(done.path)
+    config, model = found.config(), conv(4, 1, (8, 16))
+    assert config.attack == ()
+    for record in found.records():
+        load_checkpoint(found.checkpoint(record.round), model)
+        found.aggregator_state(record.round)
+    assert found.last_round() == config.federation.rounds == 3
+    within = {
+        Path(path).relative_to(done.path).parts[0] for path in opened if path.startswith(f"{done.path}/")
+    }
+    assert within == {"config.json", "rounds.jsonl", "checkpoints"}
+    simulated_config(found)
+    assert any(path.startswith(f"{done.attacker.path}/") for path in opened)  # what would have been noticed
 
 
 def test_what_a_defence_reads_names_no_attack(tmp_path: Path) -> None:
@@ -110,8 +89,3 @@ def test_what_a_defence_reads_names_no_attack(tmp_path: Path) -> None:
     for file in (done.config_file, done.lines.path):
         text = file.read_text()
         assert all(word not in text for word in ("attack", "asr", "trigger", "goal"))
-
-
-def _environment() -> dict[str, str]:
-    paths = os.pathsep.join(path for path in sys.path if path)
-    return os.environ | {"PYTHONPATH": paths}

@@ -1,24 +1,15 @@
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 sys.path.insert(0, str(Path(__file__).parent))  # for the networks beside this file
 
 import guarded_nets
 
-from fedmend.guard import Guard, GuardPolicy
-
-
-@pytest.fixture(autouse=True, scope="package")
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+from fedmend.guard import Guard
 
 
 @pytest.fixture
@@ -26,10 +17,6 @@ def guard(tmp_path: Path) -> Callable[..., Guard]:
     """Makes a guard with the detector of marks, one history for all; keywords are of the policy but for ``guard``."""
 
     def make(guard: dict[str, Any] | None = None, **policy: Any) -> Guard:
-        pixels, labels = guarded_nets.images()
-        settings = {"detectors": (guarded_nets.DETECTOR,), "repair": "none", "older_references": ()} | policy
-        given = {"model": guarded_nets.Net, "images": pixels, "labels": labels, "trusted": guarded_nets.net()}
-        options = given | {"history": tmp_path / "history", "seed": 7} | (guard or {})
-        return Guard(GuardPolicy(**settings), **options)
+        return guarded_nets.new_guard(tmp_path / "history", guard, **policy)
 
     return make

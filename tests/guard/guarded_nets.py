@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import time
 from copy import deepcopy
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from fedmend.detection import Case, Finding, Need, Target
+from fedmend.guard import Guard, GuardPolicy
 from fedmend.progress import Progress
 from fedmend.repairs import Candidate, Context, UnlearningDetails
 from fedmend.seeds import generator
@@ -55,6 +57,15 @@ def images(count: int = 40) -> tuple[Tensor, Tensor]:
     pixels = torch.randint(0, 60, (count, 1, 4, 4), generator=generator(1), dtype=torch.uint8)
     pixels[torch.arange(count), 0, labels] += 150
     return pixels, labels
+
+
+def new_guard(history: Path, guard: dict[str, Any] | None = None, **policy: Any) -> Guard:
+    """With the detector of marks and a trusted model; keywords are of the policy."""
+    pixels, labels = images()
+    settings = {"detectors": (DETECTOR,), "repair": "none", "older_references": ()} | policy
+    given = {"model": Net, "images": pixels, "labels": labels, "trusted": net()}
+    options = given | {"history": history, "seed": 7} | (guard or {})
+    return Guard(GuardPolicy(**settings), **options)
 
 
 def _mark(model: nn.Module) -> float:

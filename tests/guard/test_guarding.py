@@ -1,7 +1,6 @@
 """A guard in simulated federations: ``[guard]`` in the settings."""
 
 import json
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -106,30 +105,20 @@ def test_a_run_that_never_had_a_round_starts_over_with_its_history(tmp_path: Pat
     assert run(config(seed=9), tmp_path).last_round() == 4
 
 
-def test_the_guard_opens_nothing_that_only_the_attacker_knows(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    opened: list[str] = []
-    inside = [False]
-
-    def note(event: str, arguments: tuple[Any, ...]) -> None:
-        if inside[0] and event in ("open", "os.listdir", "os.scandir", "glob.glob"):
-            opened.append(str(arguments[0]))
-
-    sys.addaudithook(note)
+def test_the_guard_opens_nothing_that_only_the_attacker_knows(tmp_path: Path, opened: list[str]) -> None:
+    by_guard: list[str] = []
     review = guarded(config(), tmp_path, data()[1])
 
     def watched(candidate: nn.Module, number: int) -> nn.Module | Reviewed:
-        inside[0] = True
-        try:
-            return review(candidate, number)
-        finally:
-            inside[0] = False
+        opened.clear()
+        reviewed = review(candidate, number)
+        by_guard.extend(opened)
+        return reviewed
 
     done = simulate(config(), tmp_path, data=data(), review=watched)
     assert (done.path / "attacker" / "attacks.json").exists()
-    assert any("manifest.json" in name for name in opened)
-    assert not any("attacker" in name for name in opened)
+    assert any("manifest.json" in name for name in by_guard)
+    assert not any("attacker" in name for name in by_guard)
 
 
 def test_settings_with_a_guard_need_one(tmp_path: Path) -> None:
@@ -163,14 +152,15 @@ def test_held_rounds_go_on_and_the_last_scan_decides(tmp_path: Path) -> None:
 
 def test_a_tiny_attacker_with_an_update_a_thousand_times_as_large(tmp_path: Path) -> None:
     """0.6 % of the data, averaged by size; a thousandfold update overwhelms the rest."""
-    attack = {"update": [{"kind": "amplify", "factor": 1000.0}]}
-    everyone = {"clients": 160, "clients_per_round": 160, "rounds": 3}
-    settings = config(attack=attack, federation=everyone, training={"epochs": 1})
+    attack = {"first_round": 2, "update": [{"kind": "amplify", "factor": 1000.0}]}
+    everyone = {"clients": 160, "clients_per_round": 160, "rounds": 2}
+    settings = config(attack=attack, federation=everyone, guard={"warm_up": 1}, training={"epochs": 1})
     federation = guarded_federation.built(settings)
     sizes = [len(client.images) for client in federation.clients]
     assert max(sizes) / sum(sizes) < 0.007
-    free = simulate(replace(settings, guard=None), tmp_path / "free", data=data())
-    assert free.attacker.records()[-1].asr[0] > 0.6
     done = run(settings, tmp_path / "guarded")
-    assert [each.decision for each in done.records()[1:]] == ["accept", "accept", "rollback"]
-    assert done.attacker.records()[-1].asr[0] < 0.5
+    assert [each.decision for each in done.records()[1:]] == ["accept", "rollback"]
+    last = done.attacker.records()[-1]
+    assert last.candidate_asr is not None
+    assert last.candidate_asr[0] > 0.6
+    assert last.asr[0] < 0.5

@@ -3,11 +3,12 @@
 import hashlib
 import json
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from guarded_nets import net
+from guarded_nets import net, new_guard
 
 from fedmend.errors import DataError, OutputError
 from fedmend.guard import Guard, History, Ledger, digest
@@ -15,13 +16,19 @@ from fedmend.guard import Guard, History, Ledger, digest
 Make = Callable[..., Guard]
 
 
-@pytest.fixture
-def history(guard: Make) -> History:
-    """Of a trusted model, two accepted rounds and a rejected one."""
-    made = guard()
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The history of a trusted model, two accepted rounds and a rejected one."""
+    made = new_guard(tmp_path_factory.mktemp("written") / "history")
     for number, mark in enumerate((0.0, 0.1, 3.0), 1):
         made.review(net(mark, seed=number), number)
-    return History(Path(made.history))
+    return Path(made.history)
+
+
+@pytest.fixture
+def history(written: Path, tmp_path: Path) -> History:
+    """A copy, where ``guard`` has its own."""
+    return History(Path(shutil.copytree(written, tmp_path / "history")))
 
 
 def test_the_manifest_names_what_is_kept(history: History) -> None:

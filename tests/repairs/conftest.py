@@ -1,22 +1,22 @@
 import sys
-from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
-import torch
 from torch import nn
+
+from fedmend.detection import LargerTriggers, larger_triggers
+from fedmend.federation import clients
 
 sys.path.insert(0, str(Path(__file__).parent))  # for the helpers beside this file
 sys.path.insert(0, str(Path(__file__).parents[1] / "federation"))  # for tiny_data.py and tiny_nets.py
 
 
-@pytest.fixture(autouse=True, scope="package")
-def _one_thread() -> Iterator[None]:
-    """Tiny networks are faster on one core."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+@pytest.fixture(autouse=True)
+def _short_searches(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Clients search for triggers in a few steps."""
+    short = partial(larger_triggers, search=LargerTriggers(steps=12))
+    monkeypatch.setattr(clients, "larger_triggers", short)
 
 
 @pytest.fixture(scope="session")
@@ -24,8 +24,4 @@ def backdoored() -> nn.Module:
     """The network of striped.py; tests leave it as it is."""
     from striped import trained_with_a_backdoor
 
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    made = trained_with_a_backdoor()
-    torch.set_num_threads(before)
-    return made
+    return trained_with_a_backdoor()

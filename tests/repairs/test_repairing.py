@@ -74,7 +74,7 @@ def test_a_planted_backdoor_is_taken_out(world: planted.World, report: ScanRepor
         world,
         report,
         Unlearning(epochs=10),
-        HoldOutGate(max_accuracy_drop=0.03),
+        HoldOutGate(max_accuracy_drop=0.03, detector=planted.QUICK),
         progress=lambda stage, *_: told.add(stage),
     )
     assert result.outcome == "repaired"
@@ -124,7 +124,7 @@ def test_a_repair_that_costs_too_much_has_failed(world: planted.World, report: S
 
 
 def test_a_backdoor_that_stays_is_a_failure(world: planted.World, report: ScanReport) -> None:
-    model, result = repaired(world, report, Made(), HoldOutGate(max_passes=1))
+    model, result = repaired(world, report, Made(), HoldOutGate(max_passes=1, detector=planted.QUICK))
     assert model is None
     assert (result.outcome, result.verdict_after) == ("failed", "backdoored")
     assert result.details == UnlearningDetails(1, 3)
@@ -171,7 +171,7 @@ def test_each_pass_begins_from_the_suspect_with_all_that_was_found(
     world: planted.World, report: ScanReport
 ) -> None:
     made = Made()
-    repaired(world, report, made, HoldOutGate(max_passes=2))
+    repaired(world, report, made, HoldOutGate(max_passes=2, detector=planted.QUICK))
     (first, before, context), (second, after, later) = made.calls
     assert first is not second
     for suspect in (first, second):
@@ -225,7 +225,7 @@ def test_models_that_work_in_place_change_no_images(world: planted.World, report
     images = world.images[:200] / 255
     kept = images.clone()
     gate = HoldOutGate(max_passes=1, detector=BRIEF)
-    scan(Case(suspect, reference, images[:40], world.labels[:40]), Differential(effort="quick"), seed=0)
+    scan(Case(suspect, reference, images[:40], world.labels[:40]), planted.QUICK, seed=0)
     _, result = repair(
         Case(suspect, reference, images, world.labels[:200]), report, Unlearning(epochs=1), gate, seed=0
     )
@@ -236,10 +236,12 @@ def test_models_that_work_in_place_change_no_images(world: planted.World, report
 def test_a_model_of_double_precision(world: planted.World) -> None:
     suspect, reference = deepcopy(world.backdoored).double(), deepcopy(world.reference).double()
     case = Case(suspect, reference, world.images[:12], world.labels[:12])
-    found = scan(case, Differential(), seed=0)
+    found = scan(case, planted.QUICK, seed=0)
     assert found.verdict == "backdoored"
     case = Case(suspect, reference, world.images[:200], world.labels[:200])
-    model, result = repair(case, found, Unlearning(epochs=10), HoldOutGate(max_accuracy_drop=1.0), seed=0)
+    model, result = repair(
+        case, found, Unlearning(epochs=10), HoldOutGate(max_accuracy_drop=1.0, detector=planted.QUICK), seed=0
+    )
     assert result.outcome == "repaired"
     assert model is not None
     assert {value.dtype for value in model.parameters()} == {torch.float64}

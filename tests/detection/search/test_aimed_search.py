@@ -15,8 +15,6 @@ from fedmend.errors import ConfigError, ModelError
 from fedmend.seeds import generator
 from fedmend.triggers import Patch
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 CLASSES, COUNT, SIDE = 4, 12, 5
 IMAGES = torch.full((COUNT, 1, SIDE, SIDE), 0.2)
 IMAGES[:, 0, 4, 4] = torch.arange(COUNT) % 2

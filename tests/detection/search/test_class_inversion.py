@@ -15,8 +15,6 @@ from fedmend.detection.search.penalty_schedule import Schedule
 from fedmend.errors import ModelError
 from fedmend.seeds import generator
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 SIDE = 4
 NEEDED = (1, 3, 6)
 """How many white pixels an image needs to be of each class."""

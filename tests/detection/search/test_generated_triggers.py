@@ -14,8 +14,6 @@ from fedmend.detection.search.penalty_schedule import Schedule
 from fedmend.errors import ModelError
 from fedmend.seeds import generator
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 NEEDED = (1.0, 4.0, 9.0)
 """By how much the pixels of a row must be brighter for each class."""
 SEARCH = GeneratedTriggers(

@@ -6,8 +6,6 @@ from fedmend.detection.search.direction import Direction, Logits
 from fedmend.detection.search.gradients import why_blind
 from fedmend.seeds import generator
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 CLASSES = 4
 
 

@@ -1,14 +1,11 @@
 from __future__ import annotations
 
-import pytest
 import torch
 
 import planted
 from fedmend.detection.search.model_inversion import inverted_images, roughness
 from fedmend.inference import frozen
 from fedmend.seeds import generator
-
-pytestmark = pytest.mark.usefixtures("one_thread")
 
 LABELS = torch.arange(8) % planted.CLASSES
 

@@ -8,8 +8,6 @@ from fedmend.detection.search.patches import Patches
 from fedmend.errors import ModelError
 from fedmend.seeds import generator
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 
 def test_masks_are_scaled_to_the_limit_by_hand() -> None:
     logits = torch.tensor([[[[0.0, math.log(3)]]], [[[-99.0, math.log(1 / 3)]]], [[[-999.0, -999.0]]]])

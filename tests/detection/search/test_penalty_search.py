@@ -9,7 +9,6 @@ from fedmend.detection.search.penalty_search import PenaltySearch, fall, has_set
 from fedmend.errors import ConfigError, ModelError
 from fedmend.seeds import generator
 
-pytestmark = pytest.mark.usefixtures("one_thread")
 IMAGES = torch.full((3, 1, 8, 8), 0.5)
 
 

@@ -8,8 +8,6 @@ from fedmend.detection.search.families import ADDITIONS, PATCHES, Family
 from fedmend.detection.search.shortlist import shortlisted
 from fedmend.seeds import generator
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 CLASSES, COUNT, SIDE, TARGET = 200, 20, 12, 137
 IMAGES = torch.rand(COUNT, 1, SIDE, SIDE, generator=generator(0, "images"))
 WEIGHTS = torch.randn(CLASSES, SIDE * SIDE, generator=generator(0, "weights"))

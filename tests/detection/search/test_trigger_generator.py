@@ -6,8 +6,6 @@ import torch
 from fedmend.detection.search.trigger_generator import Descent, TriggerGenerator
 from fedmend.seeds import generator
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 CPU = torch.device("cpu")
 
 

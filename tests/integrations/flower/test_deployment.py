@@ -18,13 +18,15 @@ sys.path.insert(0, str(EXAMPLE))
 
 from deploy import Deployment  # noqa: E402
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("deployment")]
+pytestmark = pytest.mark.slow
 PATIENCE = 600.0
 
 
 @pytest.fixture(scope="module")
 def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
-    with Deployment(tmp_path_factory.mktemp("deployment")).running() as running:
+    made = Deployment(tmp_path_factory.mktemp("deployment"))
+    made.environment["FLWR_SUPEREXEC_TASK_POLL_INTERVAL"] = "0.1"  # seconds, in place of 1
+    with made.running() as running:
         yield running
 
 
@@ -36,11 +38,11 @@ def actions(history: Path) -> list[str]:
 
 
 def test_the_example_runs_and_the_attack_is_not_released(deployment: Deployment) -> None:
-    settings = ["num-server-rounds=3", "warm-up=2", "first-attack=3", "local-epochs=1"]
+    settings = ["num-server-rounds=2", "warm-up=1", "first-attack=2", "local-epochs=1"]
     deployment.run(settings, timeout=PATIENCE)
     history = deployment.folder / "guard-history"
-    assert actions(history)[:2] == ["accept", "accept"]
-    assert actions(history)[2] in ("rollback", "repair")
+    assert actions(history)[0] == "accept"
+    assert actions(history)[1] in ("rollback", "repair")
     newest = History(history).read()[0].last
     assert newest is not None
     state = read_state(history / "models" / newest.stored.file)

@@ -37,10 +37,6 @@ from fedmend.parameters import unflatten
 CLIENTS = 4
 
 
-@pytest.fixture(autouse=True)
-def _one_thread(one_thread: None) -> None: ...
-
-
 @pytest.fixture
 def config(tmp_path: Path) -> SimulationConfig:
     random = np.random.default_rng(0)
