@@ -12,7 +12,7 @@ from torch.nn.functional import cross_entropy
 
 from fedmend.attacks import AttackData
 from fedmend.checked_settings import Count, Positive, PositiveFraction, settings
-from fedmend.detection.contrastive_loss import contrast
+from fedmend.detection import contrast
 from fedmend.inference import evaluating
 from fedmend.local_training import LocalTraining
 from fedmend.pixels import to_float

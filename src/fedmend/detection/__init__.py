@@ -25,6 +25,7 @@ from fedmend.detection.base import (
     recovered,
 )
 from fedmend.detection.choosing import DetectorChoice, LeftOut, all_detectors, default_methods
+from fedmend.detection.contrastive_loss import contrast
 from fedmend.detection.contrastive_paper import PAPER_SETTINGS, ContrastivePaper
 from fedmend.detection.contrastive_rule import PaperThresholds
 from fedmend.detection.deep_inspect import DeepInspect
@@ -112,6 +113,7 @@ __all__ = [
     "Target",
     "accelerated_suspect",
     "all_detectors",
+    "contrast",
     "default_methods",
     "few_pixel_triggers",
     "find_detector",
