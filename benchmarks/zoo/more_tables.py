@@ -21,12 +21,16 @@ from benchmarks.zoo.scans import (
     rate,
 )
 
+STANDARD = ("differential, standard", DEFAULT, EFFORT)
 PEERS = (
-    ("differential, quick", DEFAULT, "quick"),
-    ("differential, standard", DEFAULT, "standard"),
-    ("differential, exhaustive", DEFAULT, "exhaustive"),
-    ("the paper's", "contrastive-paper", EFFORT),
+    (
+        ("differential, quick", DEFAULT, "quick"),
+        STANDARD,
+        ("differential, exhaustive", DEFAULT, "exhaustive"),
+    ),
+    (STANDARD, ("the paper's", "contrastive-paper", EFFORT)),
 )
+"""Tables, each with the rows of its methods: name, method, effort."""
 LONE = ("mm-bd", "neural-cleanse", "abs", "neuron-inspect", "tabor", "deep-inspect")
 """Methods that judge the suspect alone."""
 ABLATIONS = {
@@ -38,24 +42,30 @@ ABLATIONS = {
 }
 HEAD = (
     *("found, target named", '"clean" of backdoored', "inconclusive of backdoored"),
-    *("false alarms", "inconclusive of honest", "time"),
+    *("false alarms", "inconclusive of honest", "passes", "time"),
 )
 
 
 def peers(split: str, results: Path) -> list[str]:
     """Other efforts and methods on the same models."""
-    named = {
-        name: load(path_of(split, method, effort, results=results), seed=0) for name, method, effort in PEERS
-    }
-    have = {name: scans for name, scans in named.items() if scans}
-    if len(have) < 2:
+    tables = []
+    for peers in PEERS:
+        named = {
+            name: load(path_of(split, method, effort, results=results), seed=0)
+            for name, method, effort in peers
+        }
+        have = {name: scans for name, scans in named.items() if scans}
+        if len(have) > 1:
+            tables.append(compared(have))
+    if not tables:
         return []
     told = (
-        "Each method on the models that all of these have scanned. The paper's takes three images a class, as in the "
-        "paper, and the paper's settings for MNIST, CIFAR-10 and GTSRB; on Fashion-MNIST those for MNIST. It names one "
-        "target and no source, so no pair."
+        "Each table is of the models that all of its methods have scanned; passes and times are medians, and times are "
+        "of a machine under changing load. The paper's takes three images a class, as in the paper, and the paper's "
+        "settings for MNIST, CIFAR-10 and GTSRB; on Fashion-MNIST those for MNIST. It names one target and no source, "
+        "so no pair."
     )
-    return ["### Methods and efforts", compared(have), told]
+    return ["### Methods and efforts", *tables, told]
 
 
 def without_a_reference(split: str, results: Path) -> list[str]:
@@ -90,7 +100,7 @@ def compared(have: dict[str, list[Scan]]) -> str:
     for name, scans in have.items():
         own = [scan for scan in scans if (scan["cell"], scan["name"]) in shared]
         rows.append((name, *summary(own)))
-    return f"{markdown(rows, right='      r')}\n\n{len(shared)} models."
+    return f"{markdown(rows, right='      rr')}\n\n{len(shared)} models."
 
 
 def summary(scans: Sequence[Scan]) -> tuple[str, ...]:
@@ -102,6 +112,7 @@ def summary(scans: Sequence[Scan]) -> tuple[str, ...]:
         rate(count(backdoored, "inconclusive"), len(backdoored)),
         rate(count(clean, "backdoored"), len(clean)),
         rate(count(clean, "inconclusive"), len(clean)),
+        f"{passes:,.0f}" if (passes := median(scan["passes"] for scan in scans or [{"passes": 0}])) else "–",
         f"{median(scan['seconds'] for scan in scans):.1f} s" if scans else "–",
     )
 
@@ -152,8 +163,10 @@ def yardstick(results: Path) -> list[str]:
                 f"{median(each[name]['seconds'] for each in sample):.1f} s" if sample else "–",
             )
         )
+    cells = len({each["cell"] for each in sample})
     told = (
-        f"{len(sample)} models of five cells, the same images for both, one thread ({file['machine']}, torch "
-        f"{file['torch']}). Neural Cleanse needs no reference, and any of the classes that it flags counts as named."
+        f"{len(sample)} of 20 models, of {cells} of five cells, the same images for both, one thread "
+        f"({file['machine']}, torch {file['torch']}). Neural Cleanse needs no reference, and any of the classes that "
+        "it flags counts as named."
     )
     return ["### Neural Cleanse", markdown(rows, right="   r"), told]
