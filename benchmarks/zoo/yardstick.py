@@ -138,6 +138,7 @@ def main() -> None:
     )
     parser.add_argument("what", choices=("turns", "sample", "scan"))
     parser.add_argument("--split", choices=("dev", "test"), default="test")
+    parser.add_argument("--cells", nargs="+", choices=CELLS, default=list(CELLS))
     parser.add_argument("--out", type=Path, default=PATH)
     parser.add_argument("--item", nargs=2, help=argparse.SUPPRESS)
     parser.add_argument("--seed", type=int, help=argparse.SUPPRESS)
@@ -150,7 +151,10 @@ def main() -> None:
     file: dict[str, Any] = {"turns": {}, "sample": []}
     if options.out.exists():
         file = json.loads(options.out.read_text(encoding="utf-8"))
-    for item, seed in timed(options.split) if options.what == "turns" else sampled(options.split):
+    chosen = timed(options.split) if options.what == "turns" else sampled(options.split)
+    for item, seed in chosen:
+        if item.cell not in options.cells:
+            continue
         own = file["turns"].setdefault(item.cell, []) if options.what == "turns" else file["sample"]
         if (item.cell, item.name, seed) in [(each["cell"], each["name"], each["seed"]) for each in own]:
             continue
