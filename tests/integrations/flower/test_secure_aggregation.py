@@ -118,16 +118,16 @@ def test_the_guard_decides_though_the_server_sees_sums_only() -> None:
     guard = DictatedGuard("accept", "rollback")
     grid, inner, final = run(guard)
     torch.testing.assert_close(
-        guard.candidates[1]["4.bias"], torch.from_numpy(START[BIAS]) + 2, atol=1e-3, rtol=0
+        guard.candidates[1]["4.bias"], torch.from_numpy(START[BIAS]) + 2, atol=3e-3, rtol=0
     )
     torch.testing.assert_close(
-        guard.candidates[2]["4.bias"], torch.from_numpy(START[BIAS]) + 4, atol=1e-3, rtol=0
+        guard.candidates[2]["4.bias"], torch.from_numpy(START[BIAS]) + 4, atol=3e-3, rtol=0
     )
-    np.testing.assert_allclose(final[BIAS], START[BIAS] + 2, atol=1e-3)
+    np.testing.assert_allclose(final[BIAS], START[BIAS] + 2, atol=3e-3)
     sent = [START[BIAS] + step for step in (1.0, 2.0, 3.0)]
     averages = [START[BIAS] + 2, START[BIAS] + 4]
     for model in inner.seen:
-        assert any(np.allclose(model[BIAS], average, atol=1e-3) for average in averages)
+        assert any(np.allclose(model[BIAS], average, atol=3e-3) for average in averages)
     assert any(array.shape == START[BIAS].shape for array in grid.received)
     for array in grid.received:
         assert not any(array.shape == own.shape and np.allclose(array, own, atol=0.5) for own in sent)
