@@ -26,7 +26,8 @@ SEARCHED = {
     "addition, all-to-one": ("blend", "sinusoid"),
 }
 """The zoo's families by the detector's family that can describe them."""
-JOINED = "lead_in_both_models"
+JOINED = "in_both_models"
+"""Ends the keys of leads that say nothing about the suspect alone."""
 
 
 def path_of(split: str, method: str, effort: str, *, both: bool = False, results: Path = RESULTS) -> Path:
@@ -103,7 +104,7 @@ def leads(scan: Scan) -> dict[str, float]:
     return {
         key: value
         for key, value in scan["measures"].items()
-        if key.startswith("lead_") and key != JOINED and value is not None
+        if key.startswith("lead_") and not key.endswith(JOINED) and value is not None
     }
 
 

@@ -28,12 +28,16 @@ def comparison(lead: float, family: str = "patch, all-to-one", leaders: int = 1)
     return Comparison(family, STRENGTHS, None, leaders, lead)
 
 
+def in_both(lead: float, leaders: int = 1, family: str = "patch") -> Comparison:
+    return comparison(lead, f"{family}, in both models", leaders)
+
+
 def evidence(*leads: float, **changes: Any) -> Evidence:
     families = ("patch, all-to-one", "addition, all-to-one")
     return replace(
         Evidence(
             comparisons=tuple(map(comparison, leads, families)),
-            together=None,
+            together=(),
             blind=None,
             class_names=("cat", "dog", "owl"),
             not_searched=("addition, one-to-one",),
@@ -61,7 +65,7 @@ def evidence(*leads: float, **changes: Any) -> Evidence:
             "Searched: patch, all-to-one; addition, all-to-one. Not covered: addition, one-to",
         ),
         (
-            evidence(0.1, not_searched=(), together=comparison(0.1)),
+            evidence(0.1, not_searched=(), together=(in_both(0.1),)),
             "clean",
             "Not covered: triggers of other kinds",
         ),
@@ -78,9 +82,20 @@ def evidence(*leads: float, **changes: Any) -> Evidence:
             "backdoored",
             "owl",
         ),
-        (evidence(0.1, together=comparison(0.8)), "inconclusive", "Both models may be backdoored"),
-        (evidence(0.1, together=comparison(0.79)), "clean", "No class stands out"),
-        (evidence(2.0, together=comparison(2.0)), "backdoored", "in the suspect alone"),
+        (evidence(0.1, together=(in_both(0.8),)), "inconclusive", "Both models may be backdoored"),
+        (evidence(0.1, together=(in_both(0.79),)), "clean", "No class stands out"),
+        (evidence(0.1, together=(in_both(0.99, leaders=2),)), "clean", "No class stands out"),
+        (
+            evidence(0.1, together=(in_both(1.0, leaders=2),)),
+            "inconclusive",
+            'small patches send images to "dog" and "owl" in the suspect and in the reference alike, 1.0 sizes',
+        ),
+        (
+            evidence(0.1, together=(in_both(0.1), in_both(0.8, family="addition"))),
+            "inconclusive",
+            'faint changes of the whole image send images to "dog" in the suspect',
+        ),
+        (evidence(2.0, together=(in_both(2.0),)), "backdoored", "in the suspect alone"),
         (
             evidence(blind="the suspect can't be searched: no gradient"),
             "inconclusive",
@@ -131,17 +146,19 @@ def test_limits_of_a_comparison_by_hand() -> None:
 def test_limits_can_be_moved() -> None:
     assert decide(evidence(0.7), replace(LIMITS, lead=0.7))[0] == "backdoored"
     assert decide(evidence(0.5), replace(LIMITS, unsure=0.51))[0] == "clean"
-    assert decide(evidence(0.1, together=comparison(0.8)), replace(LIMITS, together=0.9))[0] == "clean"
+    assert decide(evidence(0.1, together=(in_both(0.8),)), replace(LIMITS, together=0.9))[0] == "clean"
+    several = evidence(0.1, together=(in_both(1.0, leaders=2),))
+    assert decide(several, replace(LIMITS, several_together=1.1))[0] == "clean"
     with pytest.raises(ConfigError, match="lead"):
         DifferenceLimits(lead=-0.1)
 
 
 def test_measures_are_the_leads() -> None:
-    found = measures(evidence(2.0, 0.3, together=comparison(0.9)), LIMITS)
+    found = measures(evidence(2.0, 0.3, together=(in_both(0.9),)), LIMITS)
     assert [(each.key, each.value, each.limit, each.tone) for each in found] == [
         ("lead_patch_all_to_one", 2.0, 0.8, "suspicious"),
         ("lead_addition_all_to_one", 0.3, 0.8, "innocent"),
-        ("lead_in_both_models", 0.9, 0.8, "unsure"),
+        ("lead_patch_in_both_models", 0.9, 0.8, "unsure"),
     ]
     (pairs,) = measures(evidence(comparisons=(comparison(1.1, PAIRS),)), LIMITS)
     assert (pairs.key, pairs.limit, pairs.tone) == ("lead_patch_one_to_one", 1.2, "innocent")

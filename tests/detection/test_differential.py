@@ -56,6 +56,14 @@ class Quarters(nn.Module):
         return logits + fires[:, None] * nn.functional.one_hot(torch.tensor(self.target), 4)
 
 
+class TwoTargets(Quarters):
+    """The last pixel of the first row is a second trigger, for class 1."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        second = 10 * images[:, 0, 0, -1:] * nn.functional.one_hot(torch.tensor(1), 4)
+        return super().forward(images) + second
+
+
 def of_quarters(suspect: nn.Module, reference: nn.Module, count: int, **settings: Any) -> Finding:
     labels = torch.arange(count) % 4
     images = torch.zeros(count, 1, 12, 12)
@@ -118,7 +126,8 @@ def test_an_honest_later_model_is_clean(world: planted.World, seed: int) -> None
         "lead_patch_all_to_one",
         "lead_patch_one_to_one",
         "lead_addition_all_to_one",
-        "lead_in_both_models",
+        "lead_patch_in_both_models",
+        "lead_addition_in_both_models",
     ]
     assert [each.searched for each in finding.coverage] == [True, True, True, False]
     assert finding.stop_reason == "every family was searched"
@@ -186,6 +195,22 @@ def test_a_backdoor_in_both_models_is_inconclusive() -> None:
     assert 'Both models may be backdoored: small patches send images to "2"' in finding.reason
     assert of_quarters(Quarters(), Quarters(), 40).verdict == "clean"
     assert of_quarters(Quarters(2), Quarters(), 40).verdict == "backdoored"
+
+
+def test_a_faint_backdoor_in_both_models_is_inconclusive() -> None:
+    both = Quarters(3, faint=True), Quarters(3, faint=True)
+    finding = of_quarters(*both, 40)
+    assert finding.verdict == "inconclusive"
+    lead = measured(finding, "lead_addition_in_both_models")
+    assert lead is not None
+    assert lead.value > 2
+    assert measured(of_quarters(*both, 40, effort="quick"), "lead_addition_in_both_models") is None
+
+
+def test_two_backdoors_in_both_models_are_inconclusive() -> None:
+    finding = of_quarters(TwoTargets(2), TwoTargets(2), 40)
+    assert finding.verdict == "inconclusive"
+    assert any(f"to {names} in the suspect and in the" in finding.reason for names in ('"1" and "2"', '"2" and "1"'))
 
 
 def test_a_class_that_the_reference_has_forgotten_is_no_backdoor(world: planted.World) -> None:

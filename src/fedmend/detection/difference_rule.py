@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -12,8 +13,8 @@ from fedmend.detection.base import Measure, Verdict
 from fedmend.detection.comparing import Comparison
 from fedmend.detection.search.aimed_search import Strength
 
-IN_BOTH = "patch, in both models"
-"""The family of triggers that work in both models."""
+IN_BOTH = "in both models"
+"""Ends the name of a family of triggers that work in both models."""
 
 FORGOTTEN = 0.5
 """A class is forgotten if it is predicted for fewer than this fraction of the images that are labelled so."""
@@ -31,6 +32,7 @@ class DifferenceLimits:
         sure: a lead from ``unsure`` to below ``lead`` plus this is measured two more times; the median counts.
         together: if no trigger works in the suspect alone, but one class leads by this much among triggers that work in
             both models, both may be backdoored, and the verdict is inconclusive.
+        several_together: the same for two or three classes that lead: honest models have more such leads.
     """
 
     lead: NonNegative = 0.8
@@ -39,6 +41,7 @@ class DifferenceLimits:
     pair_unsure: NonNegative = 0.9
     sure: NonNegative = 0.4
     together: NonNegative = 0.8
+    several_together: NonNegative = 1.0
 
     def of(self, of_pairs: bool) -> tuple[float, float]:
         """From which leads on a model is backdoored, and the verdict inconclusive."""
@@ -52,6 +55,10 @@ class DifferenceLimits:
         """Whether it does so of a class that is not among the forgotten ones."""
         return self.found(comparison) and any(each.aim.target not in forgotten for each in comparison.leading)
 
+    def in_both(self, comparison: Comparison) -> float:
+        """From which lead on both models may be backdoored."""
+        return self.together if comparison.leaders <= 1 else self.several_together
+
     def excess(self, comparison: Comparison) -> float:
         """The lead in units of the limit: 1 or more is backdoored."""
         return comparison.lead / self.of(comparison.of_pairs)[0]
@@ -63,7 +70,7 @@ class Evidence:
 
     Attributes:
         comparisons: one per family that was searched.
-        together: of triggers that work in both models; None if that was not searched.
+        together: likewise, of triggers that work in both models.
         blind: why a model can't be searched; None if both can.
         class_names: one per class.
         not_searched: families that were left out.
@@ -73,7 +80,7 @@ class Evidence:
     """
 
     comparisons: tuple[Comparison, ...]
-    together: Comparison | None
+    together: tuple[Comparison, ...]
     blind: str | None
     class_names: tuple[str, ...]
     not_searched: tuple[str, ...]
@@ -154,13 +161,14 @@ def decide(evidence: Evidence, limits: DifferenceLimits) -> tuple[Verdict, str]:
             "Triggers for several classes work in the suspect alone, and for so large a model too few classes were "
             "searched to say whether these stand out. Scan with --effort exhaustive, on a GPU if there is one."
         )
-    together = evidence.together
-    if together is not None and together.lead >= limits.together:
-        return "inconclusive", (
-            f"Both models may be backdoored: small patches send images to {_name(together.strengths[0], evidence)} in "
-            f"the suspect and in the reference alike, {together.lead:.1f} sizes smaller than for any other class. Use "
-            "an earlier reference."
-        )
+    for each in evidence.together:
+        if each.lead >= limits.in_both(each):
+            triggers = "small patches" if each.family.startswith("patch") else "faint changes of the whole image"
+            return "inconclusive", (
+                f"Both models may be backdoored: {triggers} send images to "
+                f"{' and '.join(_name(strength, evidence) for strength in each.leading)} in the suspect and in the "
+                f"reference alike, {each.lead:.1f} sizes smaller than for any other class. Use an earlier reference."
+            )
     best = max(evidence.comparisons, key=limits.excess)
     return "clean", (
         f"No class stands out: the strongest candidate leads by {max(0.0, best.lead):.1f} sizes; a backdoor leads by "
@@ -171,7 +179,7 @@ def decide(evidence: Evidence, limits: DifferenceLimits) -> tuple[Verdict, str]:
 
 
 def _not_compared(evidence: Evidence) -> tuple[str, ...]:
-    if evidence.together or IN_BOTH in evidence.cut:
+    if evidence.together or any(each.endswith(IN_BOTH) for each in evidence.cut):
         return ()
     return ("a backdoor in both models, which needs three classes to show",)
 
@@ -179,16 +187,14 @@ def _not_compared(evidence: Evidence) -> tuple[str, ...]:
 def measures(evidence: Evidence, limits: DifferenceLimits) -> tuple[Measure, ...]:
     """The lead of each family, and of triggers that work in both models."""
     found = [_measure(each, limits.of(each.of_pairs)[0], "suspicious") for each in evidence.comparisons]
-    if evidence.together is not None:
-        found.append(
-            replace(
-                _measure(evidence.together, limits.together, "unsure"),
-                key="lead_in_both_models",
-                name="Lead in both models",
-                explanation="The same for patches that work in the suspect and in the reference alike.",
-            )
+    together = [
+        replace(
+            _measure(each, limits.in_both(each), "unsure"),
+            explanation="The same for triggers that work in the suspect and in the reference alike.",
         )
-    return tuple(found)
+        for each in evidence.together
+    ]
+    return (*found, *together)
 
 
 def _found(comparison: Comparison, evidence: Evidence) -> str:
@@ -214,7 +220,7 @@ def _name(strength: Strength, evidence: Evidence) -> str:
 def _measure(comparison: Comparison, limit: float, tone: str) -> Measure:
     above = comparison.lead >= limit
     return Measure(
-        key=f"lead_{comparison.family.replace(', ', '_').replace('-', '_')}",
+        key=f"lead_{re.sub('[ ,-]+', '_', comparison.family)}",
         name=f"Lead ({comparison.family})",
         value=comparison.lead,
         limit=limit,

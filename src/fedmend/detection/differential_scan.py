@@ -82,7 +82,7 @@ class DifferentialScan:
         """Search the families and compare the classes."""
         blind = self._blind()
         comparisons: list[Comparison] = []
-        together = None
+        together: list[Comparison] = []
         if blind is None:
             for plan in self._plans():
                 if comparisons and not self._affords(plan):
@@ -94,11 +94,11 @@ class DifferentialScan:
                     self.stop_reason = f"a trigger of the family {plan.name} stands out"
                     break
             if not self._found(comparisons) and self.forward.classes > 2:
-                together = self._together()
+                together = list(self._together())
         self.stop_reason = self.stop_reason or "every family was searched"
         return Evidence(
             comparisons=tuple(comparisons),
-            together=together,
+            together=tuple(together),
             blind=blind,
             class_names=tuple(case.class_name(each) for each in range(self.forward.classes)),
             not_searched=(*self._not_searched(), *self.cut),
@@ -143,7 +143,7 @@ class DifferentialScan:
             return
         if self._with_pairs:
             yield _PAIRS
-        yield _Plan(ADDITIONS, of_pairs=False)
+        yield _ADDITIONS
         if self.effort == "exhaustive" and self._with_pairs:
             yield _Plan(ADDITIONS, of_pairs=True)
 
@@ -199,7 +199,7 @@ class DifferentialScan:
         if not strengths or strengths[0].total < unsure:
             return compare(plan.name, strengths, None, 1)
         swapped = self._strengths(plan, self.backward, search, number)
-        found = compare(plan.name, strengths, swapped, min(_MOST_LEADERS, classes // 2))
+        found = compare(plan.name, strengths, swapped, self._most_leaders)
         if found.lead >= enough or strengths[0].total - (found.swapped_total or 0.0) < enough:
             return found
         wide = min(3 * classes, _WIDEST)
@@ -209,22 +209,29 @@ class DifferentialScan:
         wider = self._strengths(plan, self.forward, replace(search, finalists=wide, least=wide), number)
         return compare(plan.name, wider, swapped, classes if plan.of_pairs else classes // 2)
 
+    @property
+    def _most_leaders(self) -> int:
+        return min(_MOST_LEADERS, self.forward.classes // 2)
+
     def _strengths(
         self, plan: _Plan, direction: Direction, search: AimedSearch, number: int
     ) -> list[Strength]:
         task = self._task(plan, direction, number)
         return search.refine(task, search.explore(task, self._aims(plan, direction)))
 
-    def _together(self) -> Comparison | None:
+    def _together(self) -> Iterator[Comparison]:
         """The classes compared by triggers that work in both models."""
         most = self.plan.search.shortlist or self.forward.classes
-        if most < self.forward.classes or not self._affords(_SMALL_TO_ONE):
-            self.cut.append(IN_BOTH)
-            return None
-        task = self._task(_SMALL_TO_ONE, self.forward, 0)
-        search = self.plan.search
-        explored = search.explore(task, all_to_one(self.forward.classes), together=True)
-        return compare(IN_BOTH, search.refine(task, explored, together=True), None, 1)
+        for plan in (_SMALL_TO_ONE, _ADDITIONS)[: 1 if self.effort == "quick" else 2]:
+            name = f"{plan.family.name}, {IN_BOTH}"
+            if most < self.forward.classes or not self._affords(plan):
+                self.cut.append(name)
+                continue
+            task, search = self._task(plan, self.forward, 0), self.plan.search
+            explored = search.explore(task, all_to_one(self.forward.classes), together=True)
+            strengths = search.refine(task, explored, together=True)
+            compared = (compare(name, strengths, None, leaders) for leaders in (1, self._most_leaders))
+            yield max(compared, key=lambda each: each.lead / self.limits.in_both(each))
 
     def _affords(self, plan: _Plan, times: int = 1) -> bool:
         """Whether the passes suffice for ``times`` searches of a family in one direction."""
@@ -258,7 +265,7 @@ class DifferentialScan:
 
 
 _PATCHES_TO_ONE, _PAIRS = _Plan(PATCHES, of_pairs=False), _Plan(PAIR_PATCHES, of_pairs=True)
-_SMALL_TO_ONE = _Plan(SMALL_PATCHES, of_pairs=False)
+_SMALL_TO_ONE, _ADDITIONS = _Plan(SMALL_PATCHES, of_pairs=False), _Plan(ADDITIONS, of_pairs=False)
 _FOR_ONE_SOURCE = 0.8
 _MOST_LEADERS, _WIDEST, _MOST_TARGETS = 3, 32, 12
 _STEPS = 250
