@@ -128,6 +128,7 @@ def main() -> None:
     )
     parser.add_argument("--split", choices=("dev", "test"), default="dev")
     parser.add_argument("--cells", nargs="+", choices=list(CELLS), default=list(CELLS))
+    parser.add_argument("--families", nargs="+", help="all by default")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--further", action="store_true", help="train the first of each family further")
     parser.add_argument("--most", type=int, help="at most so many models, spread over cells and families")
@@ -138,7 +139,11 @@ def main() -> None:
     lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
     done = {(line["cell"], line["name"], line["seed"]) for line in map(json.loads, lines)}
     chosen = in_turns(
-        [item for item in items(options.split, kind="backdoored") if item.cell in options.cells]
+        [
+            item
+            for item in items(options.split, kind="backdoored")
+            if item.cell in options.cells and (options.families is None or item.family in options.families)
+        ]
     )[: options.most]
     sample = {(item.cell, item.name) for item in firsts(chosen)} if options.further else set()
     jobs = [
