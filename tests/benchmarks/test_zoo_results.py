@@ -105,7 +105,13 @@ def test_a_backdoor_for_all_classes_may_be_named_as_one_of_a_source_class(
 
 
 def test_the_lead_is_the_largest_in_units_of_its_limit_and_leaves_out_that_in_both_models() -> None:
-    measures = {"lead_a": 0.2, "lead_b": 0.4, "lead_addition_in_both_models": 3.0, "lead_in_both_models": 3.0, "p_value": 1.0}
+    measures = {
+        "lead_a": 0.2,
+        "lead_b": 0.4,
+        "lead_addition_in_both_models": 3.0,
+        "lead_in_both_models": 3.0,
+        "p_value": 1.0,
+    }
     assert lead(scan(measures=measures)) == 0.5  # of 0.8
     assert lead(scan(measures={"lead_a": 0.4, "lead_patch_one_to_one": 0.9})) == pytest.approx(0.75)  # of 1.2
     assert lead(scan(measures={})) == 0.0

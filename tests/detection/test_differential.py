@@ -210,7 +210,9 @@ def test_a_faint_backdoor_in_both_models_is_inconclusive() -> None:
 def test_two_backdoors_in_both_models_are_inconclusive() -> None:
     finding = of_quarters(TwoTargets(2), TwoTargets(2), 40)
     assert finding.verdict == "inconclusive"
-    assert any(f"to {names} in the suspect and in the" in finding.reason for names in ('"1" and "2"', '"2" and "1"'))
+    assert any(
+        f"to {names} in the suspect and in the" in finding.reason for names in ('"1" and "2"', '"2" and "1"')
+    )
 
 
 def test_a_class_that_the_reference_has_forgotten_is_no_backdoor(world: planted.World) -> None:

@@ -163,7 +163,9 @@ def decide(evidence: Evidence, limits: DifferenceLimits) -> tuple[Verdict, str]:
         )
     for each in evidence.together:
         if each.lead >= limits.in_both(each):
-            triggers = "small patches" if each.family.startswith("patch") else "faint changes of the whole image"
+            triggers = (
+                "small patches" if each.family.startswith("patch") else "faint changes of the whole image"
+            )
             return "inconclusive", (
                 f"Both models may be backdoored: {triggers} send images to "
                 f"{' and '.join(_name(strength, evidence) for strength in each.leading)} in the suspect and in the "
