@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 import planted
+import quarters
 from fedmend.detection import DETECTORS, Case, DifferenceLimits, Differential, Finding, measured
 from fedmend.detection.search import aimed_search
 from fedmend.errors import ConfigError
@@ -27,52 +28,6 @@ def found(
 ) -> Finding:
     images, labels = world.images[:count], world.labels[:count]
     return method(Case(suspect, reference or world.reference, images, labels), generator(seed, "scan"))
-
-
-class Quarters(nn.Module):
-    """Of images with one bright quarter, its number is the class; the first pixel, which is black, can be a trigger.
-
-    Args:
-        target: where the trigger sends images; None for an honest model.
-        source: the only class that it works on; None for all.
-        faint: the trigger is not the first pixel but that odd columns are a little brighter than even ones.
-    """
-
-    def __init__(self, target: int | None = None, source: int | None = None, *, faint: bool = False) -> None:
-        super().__init__()
-        self.target, self.source, self.faint = target, source, faint
-        self.unused = nn.Parameter(torch.zeros(1))  # says where the model is
-
-    def forward(self, images: Tensor) -> Tensor:
-        means = images.unfold(2, 6, 6).unfold(3, 6, 6).mean((1, 4, 5)).flatten(1)
-        logits = 10 * means + 0 * self.unused
-        if self.target is None:
-            return logits
-        fires = 10 * images[:, 0, 0, 0]
-        if self.faint:
-            fires = 200 * (images[..., 1::2] - images[..., ::2]).clamp(-0.05, 0.05).mean((1, 2, 3))
-        if self.source is not None:
-            fires = fires * (10 * means[:, self.source] - 4).clamp_min(0)
-        return logits + fires[:, None] * nn.functional.one_hot(torch.tensor(self.target), 4)
-
-
-class TwoTargets(Quarters):
-    """The last pixel of the first row is a second trigger, for class 1."""
-
-    def forward(self, images: Tensor) -> Tensor:
-        second = 10 * images[:, 0, 0, -1:] * nn.functional.one_hot(torch.tensor(1), 4)
-        return super().forward(images) + second
-
-
-def of_quarters(suspect: nn.Module, reference: nn.Module, count: int, **settings: Any) -> Finding:
-    labels = torch.arange(count) % 4
-    images = torch.zeros(count, 1, 12, 12)
-    for image, label in zip(images, labels.tolist(), strict=True):
-        top, left = 6 * (label // 2), 6 * (label % 2)
-        image[0, top : top + 6, left : left + 6] = 0.5
-    images[:, :, 0, 0] = 0
-    method = Differential(**({"search": planted.SHORT} | settings))
-    return method(Case(suspect, reference, images, labels), generator(0, "scan"))
 
 
 class Changed(nn.Module):
@@ -189,32 +144,6 @@ def test_a_model_without_gradient_is_inconclusive(world: planted.World) -> None:
         assert not any(each.searched for each in finding.coverage)
 
 
-def test_a_backdoor_in_both_models_is_inconclusive() -> None:
-    finding = of_quarters(Quarters(2), Quarters(2), 40)
-    assert finding.verdict == "inconclusive"
-    assert 'Both models may be backdoored: small patches send images to "2"' in finding.reason
-    assert of_quarters(Quarters(), Quarters(), 40).verdict == "clean"
-    assert of_quarters(Quarters(2), Quarters(), 40).verdict == "backdoored"
-
-
-def test_a_faint_backdoor_in_both_models_is_inconclusive() -> None:
-    both = Quarters(3, faint=True), Quarters(3, faint=True)
-    finding = of_quarters(*both, 40)
-    assert finding.verdict == "inconclusive"
-    lead = measured(finding, "lead_addition_in_both_models")
-    assert lead is not None
-    assert lead.value > 2
-    assert measured(of_quarters(*both, 40, effort="quick"), "lead_addition_in_both_models") is None
-
-
-def test_two_backdoors_in_both_models_are_inconclusive() -> None:
-    finding = of_quarters(TwoTargets(2), TwoTargets(2), 40)
-    assert finding.verdict == "inconclusive"
-    assert any(
-        f"to {names} in the suspect and in the" in finding.reason for names in ('"1" and "2"', '"2" and "1"')
-    )
-
-
 def test_a_class_that_the_reference_has_forgotten_is_no_backdoor(world: planted.World) -> None:
     never = torch.tensor([0.0, 1000.0, 0.0, 0.0])
     restored = found(world.clean, world, reference=Changed(world.reference, lambda out: out - never))
@@ -226,7 +155,7 @@ def test_a_class_that_the_reference_has_forgotten_is_no_backdoor(world: planted.
 def test_a_backdoor_of_one_source_class() -> None:
     """A trigger for all classes works on a third of the images, for a lead of up to 1.7."""
     limits = DifferenceLimits(lead=2.0, sure=0.0)
-    finding = of_quarters(Quarters(0, source=2), Quarters(), 40, limits=limits)
+    finding = quarters.scanned(quarters.Quarters(0, source=2), quarters.Quarters(), 40, limits=limits)
     assert finding.verdict == "backdoored"
     assert [(each.sources, each.target) for each in finding.targets] == [((2,), 0)]
     assert 'images of "2" to "0"' in finding.reason
@@ -237,11 +166,13 @@ def test_a_class_that_stands_out_by_one_source_is_named_with_it(monkeypatch: pyt
     # A bright quarter costs these models' search less than it would with real ones.
     monkeypatch.setattr(aimed_search, "_CONTRAST", 6.0)
     narrow, quick, wide = (
-        of_quarters(suspect, Quarters(), 40, effort=effort, limits=DifferenceLimits(lead=0.6, sure=0.0))
+        quarters.scanned(
+            suspect, quarters.Quarters(), 40, effort=effort, limits=DifferenceLimits(lead=0.6, sure=0.0)
+        )
         for suspect, effort in (
-            (Quarters(0, source=2), "standard"),
-            (Quarters(0, source=2), "quick"),  # searches no pairs
-            (Quarters(0), "standard"),
+            (quarters.Quarters(0, source=2), "standard"),
+            (quarters.Quarters(0, source=2), "quick"),  # searches no pairs
+            (quarters.Quarters(0), "standard"),
         )
     )
     assert [finding.verdict for finding in (narrow, quick, wide)] == ["backdoored"] * 3
@@ -253,14 +184,14 @@ def test_a_class_that_stands_out_by_one_source_is_named_with_it(monkeypatch: pyt
 
 
 def test_pairs_need_eight_images_of_a_class() -> None:
-    few, enough = (of_quarters(Quarters(), Quarters(), count) for count in (28, 32))
+    few, enough = (quarters.scanned(quarters.Quarters(), quarters.Quarters(), count) for count in (28, 32))
     assert [each.coverage[1].searched for each in (few, enough)] == [False, True]
     assert [len(each.warnings) for each in (few, enough)] == [1, 0]
 
 
 def test_a_faint_trigger_of_the_whole_image() -> None:
     """A faint mask over the whole image is a patch, too; so all families are searched, and several find it."""
-    finding = of_quarters(Quarters(3, faint=True), Quarters(), 40, effort="exhaustive")
+    finding = quarters.scanned(quarters.Quarters(3, faint=True), quarters.Quarters(), 40, effort="exhaustive")
     assert finding.verdict == "backdoored"
     lead = measured(finding, "lead_addition_all_to_one")
     assert lead is not None
@@ -279,7 +210,7 @@ def test_effort_decides_what_is_searched(world: planted.World) -> None:
 
 
 def test_a_standard_scan_ends_with_the_first_family_that_stands_out() -> None:
-    finding = of_quarters(Quarters(0), Quarters(), 40)
+    finding = quarters.scanned(quarters.Quarters(0), quarters.Quarters(), 40)
     assert finding.stop_reason == "a trigger of the family patch, all-to-one stands out"
     assert [each.searched for each in finding.coverage] == [True, False, False, False]
     assert len(finding.measures) == 1
