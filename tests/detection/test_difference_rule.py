@@ -71,6 +71,11 @@ def evidence(*leads: float, **changes: Any) -> Evidence:
         ),
         (evidence(0.1), "clean", "a backdoor in both models, which needs three classes to show"),
         (
+            evidence(0.1, not_searched=("patch, in both models",), cut=("patch, in both models",)),
+            "clean",
+            "Not covered: patch, in both models; triggers of other kinds",
+        ),
+        (
             evidence(2.0, forgotten=frozenset({1})),
             "inconclusive",
             'But the reference has almost forgotten "dog"',
@@ -141,6 +146,12 @@ def test_limits_of_a_comparison_by_hand() -> None:
     assert [limits.found(comparison(lead)) for lead in (1.99, 2.0)] == [False, True]
     assert [limits.found(comparison(lead, PAIRS)) for lead in (3.99, 4.0)] == [False, True]
     assert (limits.excess(comparison(3.0)), limits.excess(comparison(3.0, PAIRS))) == (1.5, 0.75)
+
+
+@pytest.mark.parametrize(("one", "several", "leaders"), [(0.85, 0.95, 1), (0.7, 1.1, 2), (0.4, 0.4, 1)])
+def test_one_or_several_leaders_in_both_models(one: float, several: float, leaders: int) -> None:
+    nearest = LIMITS.nearest([in_both(several, leaders=2), in_both(one)])
+    assert nearest.leaders == leaders
 
 
 def test_limits_can_be_moved() -> None:

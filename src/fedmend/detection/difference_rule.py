@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from torch import Tensor
@@ -58,6 +58,10 @@ class DifferenceLimits:
     def in_both(self, comparison: Comparison) -> float:
         """From which lead on both models may be backdoored."""
         return self.together if comparison.leaders <= 1 else self.several_together
+
+    def nearest(self, in_both: Iterable[Comparison]) -> Comparison:
+        """Of comparisons by triggers that work in both models, the one with the largest lead in units of its limit."""
+        return max(in_both, key=lambda each: each.lead / self.in_both(each))
 
     def excess(self, comparison: Comparison) -> float:
         """The lead in units of the limit: 1 or more is backdoored."""

@@ -221,17 +221,16 @@ class DifferentialScan:
 
     def _together(self) -> Iterator[Comparison]:
         """The classes compared by triggers that work in both models."""
-        most = self.plan.search.shortlist or self.forward.classes
+        explorable = self.plan.search.shortlist or self.forward.classes
         for plan in (_SMALL_TO_ONE, _ADDITIONS)[: 1 if self.effort == "quick" else 2]:
             name = f"{plan.family.name}, {IN_BOTH}"
-            if most < self.forward.classes or not self._affords(plan):
+            if explorable < self.forward.classes or not self._affords(plan):
                 self.cut.append(name)
                 continue
             task, search = self._task(plan, self.forward, 0), self.plan.search
             explored = search.explore(task, all_to_one(self.forward.classes), together=True)
             strengths = search.refine(task, explored, together=True)
-            compared = (compare(name, strengths, None, leaders) for leaders in (1, self._most_leaders))
-            yield max(compared, key=lambda each: each.lead / self.limits.in_both(each))
+            yield self.limits.nearest(compare(name, strengths, None, most) for most in (1, self._most_leaders))
 
     def _affords(self, plan: _Plan, times: int = 1) -> bool:
         """Whether the passes suffice for ``times`` searches of a family in one direction."""
