@@ -230,7 +230,9 @@ class DifferentialScan:
             task, search = self._task(plan, self.forward, 0), self.plan.search
             explored = search.explore(task, all_to_one(self.forward.classes), together=True)
             strengths = search.refine(task, explored, together=True)
-            yield self.limits.nearest(compare(name, strengths, None, most) for most in (1, self._most_leaders))
+            yield self.limits.nearest(
+                compare(name, strengths, None, most) for most in (1, self._most_leaders)
+            )
 
     def _affords(self, plan: _Plan, times: int = 1) -> bool:
         """Whether the passes suffice for ``times`` searches of a family in one direction."""
