@@ -4,7 +4,7 @@
 
 Calibration takes the development split's clean pairs alone, one number a federation: its largest lead, in units of the
 limit. A pair of two federations counts for the suspect's. The measured shares are those of the test split, one scan
-(seed 0) a model.
+(seed 0) a model; of backdoors in both models, those that aren't called clean.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from scans import DEFAULT, EFFORT, SEARCHED, Scan, by, is_backdoored, is_named, lead, load, path_of
+from scans import DEFAULT, EFFORT, IN_BOTH, SEARCHED, Scan, by, is_backdoored, is_named, lead, load, path_of
 
 from fedmend.files import write_text
 
@@ -37,24 +37,32 @@ def calibration(scans: list[Scan]) -> dict[str, Any]:
     }
 
 
-def shares(scans: list[Scan]) -> dict[str, list[int]]:
-    """Of each family that the detector searches: how many were found with their target, and of how many."""
+def shares(scans: list[Scan], both: list[Scan]) -> dict[str, list[int]]:
+    """Of each family that the detector searches: how many were found with their target, and of how many.
+
+    Args:
+        scans: of models against a clean reference.
+        both: of models against a backdoored one.
+    """
     families = by(filter(is_backdoored, scans), "family")
     found: dict[str, list[int]] = {}
     for searched, members in SEARCHED.items():
         own = [scan for member in members for scan in families.get((member,), [])]
         if own:
             found[searched] = [sum(map(is_named, own)), len(own)]
+    if both:
+        found[IN_BOTH] = [sum(scan["verdict"] != "clean" for scan in both), len(both)]
     return found
+
+
+def _of_test(effort: str) -> tuple[list[Scan], list[Scan]]:
+    scans, both = (load(path_of("test", DEFAULT, effort, both=both), seed=0) for both in (False, True))
+    return scans, both
 
 
 def main() -> None:
     dev = load(path_of("dev", DEFAULT, EFFORT), seed=0)
-    measured = {
-        effort: found
-        for effort in EFFORTS
-        if (found := shares(load(path_of("test", DEFAULT, effort), seed=0)))
-    }
+    measured = {effort: found for effort in EFFORTS if (found := shares(*_of_test(effort)))}
     for name, content in (("calibration", calibration(dev) if dev else {}), ("measured", measured)):
         if content:  # without scans, what was measured before stays
             write_text(PACKAGE / f"{name}.json", json.dumps(content, indent=1) + "\n")

@@ -26,6 +26,8 @@ SEARCHED = {
     "addition, all-to-one": ("blend", "sinusoid"),
 }
 """The zoo's families by the detector's family that can describe them."""
+IN_BOTH = "in both models"
+"""The family of backdoors that the reference has, too."""
 JOINED = "in_both_models"
 """Ends the keys of leads that say nothing about the suspect alone."""
 

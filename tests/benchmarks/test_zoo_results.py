@@ -239,7 +239,9 @@ def test_calibration_takes_the_largest_lead_of_each_honest_federation() -> None:
 
 def test_shares_are_of_the_families_that_are_searched() -> None:
     scans = [scan(), scan(family="two", want=[[None, 1], [None, 2]]), scan(family="blend"), honest("a")]
-    assert shares(scans) == {"patch, all-to-one": [1, 2], "addition, all-to-one": [1, 1]}
+    assert shares(scans, []) == {"patch, all-to-one": [1, 2], "addition, all-to-one": [1, 1]}
+    both = [scan(verdict=verdict) for verdict in ("clean", "inconclusive", "backdoored")]
+    assert shares([], both) == {"in both models": [2, 3]}
 
 
 def test_the_asr_elsewhere_stands_beside_the_iou(tmp_path: Path) -> None:

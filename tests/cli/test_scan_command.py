@@ -154,7 +154,10 @@ def test_effort_is_the_detectors(run: Callable[..., Any], files: Any, tmp_path: 
     result = run([*files.scan(files.model("clean"), tmp_path), "--effort", "quick", "--json"])
     (finding,) = json.loads(result.out)["findings"]
     assert finding["settings"]["effort"] == "quick"
-    assert [each["family"] for each in finding["coverage"] if each["searched"]] == ["patch, all-to-one"]
+    assert [each["family"] for each in finding["coverage"] if each["searched"]] == [
+        "patch, all-to-one",
+        "in both models",
+    ]
 
 
 def test_effort_without_a_method_that_has_one(

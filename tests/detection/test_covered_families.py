@@ -1,4 +1,5 @@
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -8,7 +9,8 @@ from fedmend.detection.covered_families import coverage, warnings
 from fedmend.detection.difference_rule import Evidence
 
 FAMILIES = ("patch, all-to-one", "patch, one-to-one", "addition, all-to-one", "addition, one-to-one")
-EMPTY = Evidence((), None, None, ("cat", "dog"), ())
+IN_BOTH = "in both models"
+EMPTY = Evidence((), (), None, ("cat", "dog", "owl"), ())
 
 
 def searched(*numbers: int) -> tuple[Comparison, ...]:
@@ -17,16 +19,20 @@ def searched(*numbers: int) -> tuple[Comparison, ...]:
 
 @pytest.fixture(autouse=True)
 def _measured(monkeypatch: pytest.MonkeyPatch) -> None:
-    shares = {("standard", FAMILIES[0]): (38, 40), ("standard", FAMILIES[3]): (0, 40)}
+    shares = {
+        ("standard", FAMILIES[0]): (38, 40),
+        ("standard", FAMILIES[3]): (0, 40),
+        ("standard", IN_BOTH): (3, 5),
+    }
     monkeypatch.setattr(covered_families, "measured_share", lambda *of: shares.get(of))
 
 
 def test_what_was_searched_with_its_measured_share() -> None:
     covered = coverage(replace(EMPTY, comparisons=searched(0, 1, 2), not_searched=FAMILIES[3:]), "standard")
-    assert tuple(each.family for each in covered) == FAMILIES
-    assert [each.searched for each in covered] == [True, True, True, False]
-    assert [(each.found, each.measured) for each in covered] == [(38, 40), *[(None, None)] * 3]
-    assert [each.why_not for each in covered] == ["", "", "", "only with the effort exhaustive"]
+    assert tuple(each.family for each in covered) == (*FAMILIES, IN_BOTH)
+    assert [each.searched for each in covered[:-1]] == [True, True, True, False]
+    assert [(each.found, each.measured) for each in covered] == [(38, 40), *[(None, None)] * 4]
+    assert [each.why_not for each in covered[:-1]] == ["", "", "", "only with the effort exhaustive"]
     assert [each.sizes for each in covered[:3]] == [
         "up to 30% of the image, with two classes up to 16%",
         "up to 4% of the image",
@@ -45,9 +51,26 @@ def test_why_the_others_were_not() -> None:
     ended = coverage(replace(EMPTY, comparisons=searched(0), not_searched=FAMILIES[3:]), "standard")
     assert ended[1].why_not == ended[2].why_not == "the search ended when another family stood out"
     quick = coverage(replace(EMPTY, comparisons=searched(0), not_searched=FAMILIES[1:]), "quick")
-    assert [each.why_not for each in quick[1:]] == [
+    assert [each.why_not for each in quick[1:-1]] == [
         f"only with the effort {name}" for name in ("standard", "standard", "exhaustive")
     ]
     assert warnings(quick) == ()
     blind = coverage(replace(EMPTY, blind="no gradient"), "standard")
     assert {each.why_not for each in blind} == {"a model can't be searched"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "why_not"),
+    [
+        ({"together": (Comparison(f"patch, {IN_BOTH}", (), None, 1, 0.0),)}, ""),
+        ({}, "the search ended when another family stood out"),
+        ({"class_names": ("cat", "dog")}, "it takes three classes"),
+        ({"cut": (f"patch, {IN_BOTH}",)}, "the model is large, and the passes of one scan were used up"),
+        ({"blind": "no gradient"}, "a model can't be searched"),
+    ],
+)
+def test_whether_what_works_in_both_models_was_searched(changes: dict[str, Any], why_not: str) -> None:
+    both = coverage(replace(EMPTY, **({"comparisons": searched(0)} | changes)), "standard")[-1]
+    assert (both.family, both.searched, both.why_not) == (IN_BOTH, not why_not, why_not)
+    assert (both.found, both.measured) == ((None, None) if why_not else (3, 5))
+    assert "patches up to 16% of the image" in both.sizes

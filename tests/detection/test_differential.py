@@ -84,7 +84,7 @@ def test_an_honest_later_model_is_clean(world: planted.World, seed: int) -> None
         "lead_patch_in_both_models",
         "lead_addition_in_both_models",
     ]
-    assert [each.searched for each in finding.coverage] == [True, True, True, False]
+    assert [each.searched for each in finding.coverage] == [True, True, True, False, True]
     assert finding.stop_reason == "every family was searched"
 
 
@@ -203,23 +203,23 @@ def test_a_faint_trigger_of_the_whole_image() -> None:
 
 def test_effort_decides_what_is_searched(world: planted.World) -> None:
     quick = found(world.clean, world)
-    assert [each.searched for each in quick.coverage] == [True, False, False, False]
+    assert [each.searched for each in quick.coverage] == [True, False, False, False, True]
     every = found(world.clean, world, Differential(effort="exhaustive", search=planted.SHORT))
-    assert [each.searched for each in every.coverage] == [True, True, True, True]
+    assert all(each.searched for each in every.coverage)
     assert every.verdict == "clean"
 
 
 def test_a_standard_scan_ends_with_the_first_family_that_stands_out() -> None:
     finding = quarters.scanned(quarters.Quarters(0), quarters.Quarters(), 40)
     assert finding.stop_reason == "a trigger of the family patch, all-to-one stands out"
-    assert [each.searched for each in finding.coverage] == [True, False, False, False]
+    assert [each.searched for each in finding.coverage] == [True, False, False, False, False]
     assert len(finding.measures) == 1
 
 
 def test_patches_that_work_at_no_small_size_may_be_of_pairs(world: planted.World) -> None:
     finding = found(world.backdoored, world, Differential(search=planted.SHORT), count=80)
     assert (finding.verdict, len(finding.targets)) == ("backdoored", 1)
-    assert [each.searched for each in finding.coverage] == [True, True, False, False]
+    assert [each.searched for each in finding.coverage] == [True, True, False, False, False]
 
 
 def test_progress_is_told_and_never_too_far(world: planted.World) -> None:

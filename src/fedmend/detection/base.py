@@ -162,7 +162,8 @@ class Covered:
         sizes: of the triggers that are searched for, in words.
         searched: whether this scan searched for them.
         why_not: the reason if not, in words.
-        found, measured: in a benchmark, the method found ``found`` of ``measured`` such backdoors; None without one.
+        found, measured: in a benchmark, the method found ``found`` of ``measured`` such backdoors (of those in both
+            models: didn't call them clean); None without one.
     """
 
     __pydantic_config__ = STRICT

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from fedmend.detection.base import Covered
 from fedmend.detection.calibration import measured_share
-from fedmend.detection.difference_rule import Evidence
+from fedmend.detection.difference_rule import IN_BOTH, Evidence
 from fedmend.detection.search.families import ADDITIONS, PAIR_PATCHES, PATCHES, SMALL_PATCHES
 
 _PAIR_SIZES = f"up to {PAIR_PATCHES.sizes[0]:.0%} of the image"
@@ -15,7 +15,14 @@ _PATCH_SIZES = (
 )
 _ADDITION_SIZES = f"changes of at most {ADDITIONS.sizes[0]:.0%} of the pixels' range, root mean square"
 _EFFORTS = ("quick", "standard", "exhaustive")
+_IN_BOTH_SIZES = (
+    f"patches up to {SMALL_PATCHES.sizes[0]:.0%} of the image and such changes, for one to three classes; "
+    "they make a scan inconclusive"
+)
 _TOO_FEW = "too few images of each class, or only two classes"
+_BLIND = "a model can't be searched"
+_USED_UP = "the model is large, and the passes of one scan were used up"
+_ENDED = "the search ended when another family stood out"
 
 
 @dataclass(frozen=True)
@@ -37,7 +44,7 @@ _ROWS = (
 
 def coverage(evidence: Evidence, effort: str, *, calibrated: bool = True) -> tuple[Covered, ...]:
     """Every family, with what was measured of those that were searched; nothing was with a search that is cut."""
-    covered = tuple(_covered(row, evidence, effort) for row in _ROWS)
+    covered = (*(_covered(row, evidence, effort) for row in _ROWS), _covered_in_both(evidence, effort))
     return covered if calibrated else tuple(replace(each, found=None, measured=None) for each in covered)
 
 
@@ -58,13 +65,28 @@ def _covered(row: _Row, evidence: Evidence, effort: str) -> Covered:
     return Covered(row.family, row.sizes, False, _why_not(row, evidence, effort))
 
 
+def _covered_in_both(evidence: Evidence, effort: str) -> Covered:
+    """``found`` counts the models that were not called clean."""
+    if evidence.together:
+        found, measured = measured_share(effort, IN_BOTH) or (None, None)
+        return Covered(IN_BOTH, _IN_BOTH_SIZES, True, found=found, measured=measured)
+    why_not = _ENDED
+    if evidence.blind is not None:
+        why_not = _BLIND
+    elif any(each.endswith(IN_BOTH) for each in evidence.cut):
+        why_not = _USED_UP
+    elif len(evidence.class_names) < 3:
+        why_not = "it takes three classes"
+    return Covered(IN_BOTH, _IN_BOTH_SIZES, False, why_not)
+
+
 def _why_not(row: _Row, evidence: Evidence, effort: str) -> str:
     if evidence.blind is not None:
-        return "a model can't be searched"
+        return _BLIND
     if _EFFORTS.index(effort) < _EFFORTS.index(row.effort):
         return f"only with the effort {row.effort}"
     if row.family in evidence.cut:
-        return "the model is large, and the passes of one scan were used up"
+        return _USED_UP
     if row.family in evidence.not_searched:
         return _TOO_FEW
-    return "the search ended when another family stood out"
+    return _ENDED
