@@ -73,4 +73,19 @@ def test_whether_what_works_in_both_models_was_searched(changes: dict[str, Any],
     both = coverage(replace(EMPTY, **({"comparisons": searched(0)} | changes)), "standard")[-1]
     assert (both.family, both.searched, both.why_not) == (IN_BOTH, not why_not, why_not)
     assert (both.found, both.measured) == ((None, None) if why_not else (3, 5))
-    assert "patches up to 16% of the image" in both.sizes
+    assert both.sizes.startswith("patches up to 16% of the image, ")
+    assert both.sizes.endswith("for at most 1 target class; they make a scan inconclusive")
+
+
+@pytest.mark.parametrize(
+    ("classes", "words"), [(3, "1 target class;"), (5, "2 target classes;"), (43, "3 target classes;")]
+)
+def test_which_triggers_in_both_models_were_searched(classes: int, words: str) -> None:
+    patches, additions = (
+        Comparison(f"{name}, {IN_BOTH}", (), None, 1, 0.0) for name in ("patch", "addition")
+    )
+    names = tuple(map(str, range(classes)))
+    for together, expected in (((patches,), False), ((patches, additions), True)):
+        sizes = coverage(replace(EMPTY, together=together, class_names=names), "standard")[-1].sizes
+        assert ("changes of at most 10%" in sizes) is expected
+        assert words in sizes

@@ -65,7 +65,7 @@ def add_data_options(*, required: bool) -> Callable[[Callable[..., Any]], Callab
             "count",
             type=click.IntRange(min=1),
             help="Images to scan with, at best 8 of a class or more, which backdoors of a single class need.  "
-            "[default: 40 per class, at most 600 in all, at least 3 per class]",
+            "[default: 40 per class, at most 600 in all, but 3 per class up to 1,000]",
         )
         resize = click.option(
             "--resize",

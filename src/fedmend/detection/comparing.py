@@ -78,6 +78,11 @@ class Comparison:
         return None if self.swapped is None else max((each.total for each in self.swapped), default=0.0)
 
 
+def most_leaders(classes: int) -> int:
+    """How many classes may stand out together, as several backdoors in one model do."""
+    return max(1, min(3, classes // 2))
+
+
 def compare(
     family: str, strengths: Sequence[Strength], swapped: Sequence[Strength] | None, most_leaders: int
 ) -> Comparison:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 from fedmend.detection.base import Covered
 from fedmend.detection.calibration import measured_share
+from fedmend.detection.comparing import most_leaders
 from fedmend.detection.difference_rule import IN_BOTH, Evidence
 from fedmend.detection.search.families import ADDITIONS, PAIR_PATCHES, PATCHES, SMALL_PATCHES
 
@@ -15,10 +16,6 @@ _PATCH_SIZES = (
 )
 _ADDITION_SIZES = f"changes of at most {ADDITIONS.sizes[0]:.0%} of the pixels' range, root mean square"
 _EFFORTS = ("quick", "standard", "exhaustive")
-_IN_BOTH_SIZES = (
-    f"patches up to {SMALL_PATCHES.sizes[0]:.0%} of the image and such changes, for one to three classes; "
-    "they make a scan inconclusive"
-)
 _TOO_FEW = "too few images of each class, or only two classes"
 _BLIND = "a model can't be searched"
 _USED_UP = "the model is large, and the passes of one scan were used up"
@@ -69,7 +66,7 @@ def _covered_in_both(evidence: Evidence, effort: str) -> Covered:
     """``found`` counts the models that were not called clean."""
     if evidence.together:
         found, measured = measured_share(effort, IN_BOTH) or (None, None)
-        return Covered(IN_BOTH, _IN_BOTH_SIZES, True, found=found, measured=measured)
+        return Covered(IN_BOTH, _in_both_sizes(evidence), True, found=found, measured=measured)
     why_not = _ENDED
     if evidence.blind is not None:
         why_not = _BLIND
@@ -77,7 +74,15 @@ def _covered_in_both(evidence: Evidence, effort: str) -> Covered:
         why_not = _USED_UP
     elif len(evidence.class_names) < 3:
         why_not = "it takes three classes"
-    return Covered(IN_BOTH, _IN_BOTH_SIZES, False, why_not)
+    return Covered(IN_BOTH, _in_both_sizes(evidence), False, why_not)
+
+
+def _in_both_sizes(evidence: Evidence) -> str:
+    triggers = f"patches up to {SMALL_PATCHES.sizes[0]:.0%} of the image"
+    if not evidence.together or any(each.family.startswith(ADDITIONS.name) for each in evidence.together):
+        triggers += f", {_ADDITION_SIZES}"
+    most = most_leaders(len(evidence.class_names))
+    return f"{triggers}, for at most {most} target {'class' if most == 1 else 'classes'}; they make a scan inconclusive"
 
 
 def _why_not(row: _Row, evidence: Evidence, effort: str) -> str:

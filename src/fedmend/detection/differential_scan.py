@@ -9,7 +9,7 @@ from typing import Literal
 import torch
 
 from fedmend.detection.base import Case, Target
-from fedmend.detection.comparing import Comparison, compare
+from fedmend.detection.comparing import Comparison, compare, most_leaders
 from fedmend.detection.difference_rule import IN_BOTH, DifferenceLimits, Evidence, standing_out
 from fedmend.detection.search.aimed_search import AimedSearch, Strength, Task
 from fedmend.detection.search.aims import Aim, all_to_one, pairs
@@ -199,7 +199,7 @@ class DifferentialScan:
         if not strengths or strengths[0].total < unsure:
             return compare(plan.name, strengths, None, 1)
         swapped = self._strengths(plan, self.backward, search, number)
-        found = compare(plan.name, strengths, swapped, self._most_leaders)
+        found = compare(plan.name, strengths, swapped, most_leaders(classes))
         if found.lead >= enough or strengths[0].total - (found.swapped_total or 0.0) < enough:
             return found
         wide = min(3 * classes, _WIDEST)
@@ -208,10 +208,6 @@ class DifferentialScan:
             return found
         wider = self._strengths(plan, self.forward, replace(search, finalists=wide, least=wide), number)
         return compare(plan.name, wider, swapped, classes if plan.of_pairs else classes // 2)
-
-    @property
-    def _most_leaders(self) -> int:
-        return min(_MOST_LEADERS, self.forward.classes // 2)
 
     def _strengths(
         self, plan: _Plan, direction: Direction, search: AimedSearch, number: int
@@ -231,7 +227,7 @@ class DifferentialScan:
             explored = search.explore(task, all_to_one(self.forward.classes), together=True)
             strengths = search.refine(task, explored, together=True)
             yield self.limits.nearest(
-                compare(name, strengths, None, most) for most in (1, self._most_leaders)
+                compare(name, strengths, None, most) for most in (1, most_leaders(self.forward.classes))
             )
 
     def _affords(self, plan: _Plan, times: int = 1) -> bool:
@@ -268,7 +264,7 @@ class DifferentialScan:
 _PATCHES_TO_ONE, _PAIRS = _Plan(PATCHES, of_pairs=False), _Plan(PAIR_PATCHES, of_pairs=True)
 _SMALL_TO_ONE, _ADDITIONS = _Plan(SMALL_PATCHES, of_pairs=False), _Plan(ADDITIONS, of_pairs=False)
 _FOR_ONE_SOURCE = 0.8
-_MOST_LEADERS, _WIDEST, _MOST_TARGETS = 3, 32, 12
+_WIDEST, _MOST_TARGETS = 32, 12
 _STEPS = 250
 
 
