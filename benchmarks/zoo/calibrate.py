@@ -40,6 +40,8 @@ def calibration(scans: list[Scan]) -> dict[str, Any]:
 def shares(scans: list[Scan], both: list[Scan]) -> dict[str, list[int]]:
     """Of each family that the detector searches: how many were found with their target, and of how many.
 
+    A family of which only some kinds were scanned has no share.
+
     Args:
         scans: of models against a clean reference.
         both: of models against a backdoored one.
@@ -47,9 +49,9 @@ def shares(scans: list[Scan], both: list[Scan]) -> dict[str, list[int]]:
     families = by(filter(is_backdoored, scans), "family")
     found: dict[str, list[int]] = {}
     for searched, members in SEARCHED.items():
-        own = [scan for member in members for scan in families.get((member,), [])]
-        if own:
-            found[searched] = [sum(map(is_named, own)), len(own)]
+        own = [families.get((member,), []) for member in members]
+        if all(own):
+            found[searched] = [sum(is_named(scan) for scans in own for scan in scans), sum(map(len, own))]
     if both:
         found[IN_BOTH] = [sum(scan["verdict"] != "clean" for scan in both), len(both)]
     return found

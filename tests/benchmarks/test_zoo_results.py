@@ -238,8 +238,13 @@ def test_calibration_takes_the_largest_lead_of_each_honest_federation() -> None:
 
 
 def test_shares_are_of_the_families_that_are_searched() -> None:
-    scans = [scan(), scan(family="two", want=[[None, 1], [None, 2]]), scan(family="blend"), honest("a")]
-    assert shares(scans, []) == {"patch, all-to-one": [1, 2], "addition, all-to-one": [1, 1]}
+    patches = [
+        scan(family=family) for family in ("patch-1", "patch-3", "patch-5", "patch-8", "patch-12", "atoms")
+    ]
+    scans = [*patches, scan(family="two", want=[[None, 1], [None, 2]]), scan(family="blend"), honest("a")]
+    assert shares(scans, []) == {"patch, all-to-one": [6, 7]}  # no sinusoid, so nothing on additions
+    scans.append(scan(family="sinusoid"))
+    assert shares(scans, [])["addition, all-to-one"] == [2, 2]
     both = [scan(verdict=verdict) for verdict in ("clean", "inconclusive", "backdoored")]
     assert shares([], both) == {"in both models": [2, 3]}
 
