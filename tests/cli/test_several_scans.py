@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 
+from fedmend.cli.several_scans import planned
 from fedmend.detection import Case, ScanReport
 
 Run = Callable[..., Any]
@@ -103,6 +104,19 @@ def test_files_of_one_name_have_folders_of_their_own(
         )
     )
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"1-clean", "2-clean", "summary.json"}
+
+
+@pytest.mark.parametrize(
+    ("names", "folders"),
+    [
+        (("x/a.pt", "b.pt"), ["a", "b"]),
+        (("x/a.pt", "y/a.pt", "1-a.pt"), ["1-a", "2-a", "3-1-a"]),
+        (("a.pt", "A.pt"), ["1-a", "2-A"]),  # one folder on some disks
+    ],
+)
+def test_each_suspect_has_a_folder_of_its_own(names: tuple[str, ...], folders: list[str]) -> None:
+    scans = planned([Path(name) for name in names], 0, 1, Path("out"))
+    assert [scan.folder.name for scan in scans] == folders
 
 
 def test_one_that_fails_does_not_stop_the_others(

@@ -160,8 +160,9 @@ def test_limits_can_be_moved() -> None:
     assert decide(evidence(0.1, together=(in_both(0.8),)), replace(LIMITS, together=0.9))[0] == "clean"
     several = evidence(0.1, together=(in_both(1.0, leaders=2),))
     assert decide(several, replace(LIMITS, several_together=1.1))[0] == "clean"
-    with pytest.raises(ConfigError, match="lead"):
-        DifferenceLimits(lead=-0.1)
+    for name in ("lead", "pair_lead", "together", "several_together"):  # leads are divided by them
+        with pytest.raises(ConfigError, match=name):
+            replace(LIMITS, **{name: 0.0})
 
 
 def test_measures_are_the_leads() -> None:

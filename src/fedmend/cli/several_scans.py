@@ -5,7 +5,6 @@ from __future__ import annotations
 import glob
 import json
 import os
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,11 +52,12 @@ def expanded(words: Sequence[str], reference: Path | None) -> list[Path]:
 
 
 def planned(suspects: Sequence[Path], seed: int, seeds: int, out: Path) -> list[Scan]:
-    """Each suspect with each seed; the folders are named after both, below ``out``."""
-    stems = Counter(path.stem for path in suspects)
+    """Each suspect with each seed; the folders are named after both, below ``out``, with numbers if names repeat."""
+    stems = [path.stem for path in suspects]
+    numbered = len({stem.casefold() for stem in stems}) < len(stems)  # some disks take a.pt and A.pt for one
     scans = []
     for number, path in enumerate(suspects, start=1):
-        name = path.stem if stems[path.stem] == 1 else f"{number}-{path.stem}"
+        name = f"{number}-{path.stem}" if numbered else path.stem
         for each in range(seed, seed + seeds):
             scans.append(Scan(path, each, out / (name if seeds == 1 else f"{name}-seed-{each}")))
     return scans

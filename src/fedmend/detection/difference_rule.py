@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from torch import Tensor
 
-from fedmend.checked_settings import NonNegative, settings
+from fedmend.checked_settings import NonNegative, Positive, settings
 from fedmend.detection.base import Measure, Verdict
 from fedmend.detection.comparing import Comparison
 from fedmend.detection.search.aimed_search import Strength
@@ -35,13 +35,13 @@ class DifferenceLimits:
         several_together: the same for two or three classes that lead: honest models have more such leads.
     """
 
-    lead: NonNegative = 0.8
+    lead: Positive = 0.8
     unsure: NonNegative = 0.5
-    pair_lead: NonNegative = 1.2
+    pair_lead: Positive = 1.2
     pair_unsure: NonNegative = 0.9
     sure: NonNegative = 0.4
-    together: NonNegative = 0.8
-    several_together: NonNegative = 1.0
+    together: Positive = 0.8
+    several_together: Positive = 1.0
 
     def of(self, of_pairs: bool) -> tuple[float, float]:
         """From which leads on a model is backdoored, and the verdict inconclusive."""
