@@ -38,7 +38,7 @@ def test_what_was_searched_with_its_measured_share() -> None:
         "up to 4% of the image",
         "changes of at most 10% of the pixels' range, root mean square",
     ]
-    assert warnings(covered) == ()
+    assert warnings(covered, EMPTY) == ()
 
 
 def test_why_the_others_were_not() -> None:
@@ -46,7 +46,7 @@ def test_why_the_others_were_not() -> None:
         replace(EMPTY, comparisons=searched(0, 2), not_searched=(FAMILIES[1], FAMILIES[3])), "exhaustive"
     )
     assert few[1].why_not == few[3].why_not == "too few images of each class, or only two classes"
-    (warning,) = warnings(few)
+    (warning,) = warnings(few, EMPTY)
     assert "8 images or more" in warning
     ended = coverage(replace(EMPTY, comparisons=searched(0), not_searched=FAMILIES[3:]), "standard")
     assert ended[1].why_not == ended[2].why_not == "the search ended when another family stood out"
@@ -54,7 +54,7 @@ def test_why_the_others_were_not() -> None:
     assert [each.why_not for each in quick[1:-1]] == [
         f"only with the effort {name}" for name in ("standard", "standard", "exhaustive")
     ]
-    assert warnings(quick) == ()
+    assert warnings(quick, EMPTY) == ()
     blind = coverage(replace(EMPTY, blind="no gradient"), "standard")
     assert {each.why_not for each in blind} == {"a model can't be searched"}
 
@@ -89,3 +89,25 @@ def test_which_triggers_in_both_models_were_searched(classes: int, words: str) -
         sizes = coverage(replace(EMPTY, together=together, class_names=names), "standard")[-1].sizes
         assert ("changes of at most 10%" in sizes) is expected
         assert words in sizes
+
+
+@pytest.mark.parametrize(
+    ("too_rare", "told", "share"),
+    [
+        ((), "", (15, 22)),
+        ((2,), ", from 2 of 3 source classes", (15, 22)),
+        ((0, 2), ", from 1 of 3 source", (None, None)),
+    ],
+)
+def test_source_classes_with_too_few_images_are_named(
+    monkeypatch: pytest.MonkeyPatch, too_rare: tuple[int, ...], told: str, share: Any
+) -> None:
+    monkeypatch.setattr(covered_families, "measured_share", lambda *of: (15, 22))
+    evidence = replace(EMPTY, comparisons=searched(0, 1, 2), too_rare=too_rare)
+    every, pairs, *_ = covered = coverage(evidence, "standard")
+    assert "source classes" not in every.sizes
+    assert pairs.sizes.startswith(f"up to 4% of the image{told}")
+    assert (pairs.found, pairs.measured) == share
+    assert [f"in {len(too_rare)} of 3 classes" in each for each in warnings(covered, evidence)] == [
+        True
+    ] * bool(too_rare)

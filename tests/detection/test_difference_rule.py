@@ -71,6 +71,16 @@ def evidence(*leads: float, **changes: Any) -> Evidence:
         ),
         (evidence(0.1), "clean", "a backdoor in both models, which needs three classes to show"),
         (
+            evidence(0.1, not_searched=(), together=(in_both(0.1),), too_rare=(0, 2)),
+            "clean",
+            'Not covered: one-to-one with the source class "cat", "owl" (too few images); triggers of other kinds',
+        ),
+        (
+            evidence(0.1, class_names=tuple("abcde"), too_rare=(0, 1, 2, 3, 4)),
+            "clean",
+            'with the source class "a", "b", "c" or 2 more (too few images)',
+        ),
+        (
             evidence(0.1, not_searched=("patch, in both models",), cut=("patch, in both models",)),
             "clean",
             "Not covered: patch, in both models; triggers of other kinds",

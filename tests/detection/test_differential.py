@@ -187,6 +187,10 @@ def test_pairs_need_eight_images_of_a_class() -> None:
     few, enough = (quarters.scanned(quarters.Quarters(), quarters.Quarters(), count) for count in (28, 32))
     assert [each.coverage[1].searched for each in (few, enough)] == [False, True]
     assert [len(each.warnings) for each in (few, enough)] == [1, 0]
+    of_two = quarters.scanned(quarters.Quarters(), quarters.Quarters(), 30)
+    assert of_two.coverage[1].sizes.endswith("from 2 of 4 source classes")
+    assert 'one-to-one with the source class "2", "3" (too few images)' in of_two.reason
+    assert "in 2 of 4 classes" in of_two.warnings[0]
 
 
 def test_a_faint_trigger_of_the_whole_image() -> None:

@@ -30,6 +30,10 @@ class _Row:
     sizes: str
     effort: str
 
+    @property
+    def of_pairs(self) -> bool:
+        return self.family.endswith("one-to-one")
+
 
 _ROWS = (
     _Row("patch, all-to-one", _PATCH_SIZES, "quick"),
@@ -45,8 +49,13 @@ def coverage(evidence: Evidence, effort: str, *, calibrated: bool = True) -> tup
     return covered if calibrated else tuple(replace(each, found=None, measured=None) for each in covered)
 
 
-def warnings(covered: tuple[Covered, ...]) -> tuple[str, ...]:
+def warnings(covered: tuple[Covered, ...], evidence: Evidence) -> tuple[str, ...]:
     """That more images would have covered more, if so."""
+    if evidence.too_rare:
+        return (
+            f"Backdoors of one source class were not searched for in {len(evidence.too_rare)} of "
+            f"{len(evidence.class_names)} classes; that takes 8 images or more of a class.",
+        )
     if not any(each.why_not == _TOO_FEW for each in covered):
         return ()
     return (
@@ -58,7 +67,12 @@ def warnings(covered: tuple[Covered, ...]) -> tuple[str, ...]:
 def _covered(row: _Row, evidence: Evidence, effort: str) -> Covered:
     if any(each.family == row.family for each in evidence.comparisons):
         found, measured = measured_share(effort, row.family) or (None, None)
-        return Covered(row.family, row.sizes, True, found=found, measured=measured)
+        sizes, classes = row.sizes, len(evidence.class_names)
+        if row.of_pairs and evidence.too_rare:
+            sizes += f", from {classes - len(evidence.too_rare)} of {classes} source classes"
+            if 2 * len(evidence.too_rare) > classes:
+                found = measured = None
+        return Covered(row.family, sizes, True, found=found, measured=measured)
     return Covered(row.family, row.sizes, False, _why_not(row, evidence, effort))
 
 

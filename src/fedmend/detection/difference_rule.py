@@ -16,6 +16,7 @@ from fedmend.detection.search.aimed_search import Strength
 IN_BOTH = "in both models"
 """Ends the name of a family of triggers that work in both models."""
 
+_OTHERS, _MOST_NAMED = "triggers of other kinds", 3
 FORGOTTEN = 0.5
 """A class is forgotten if it is predicted for fewer than this fraction of the images that are labelled so."""
 
@@ -80,6 +81,7 @@ class Evidence:
         not_searched: families that were left out.
         forgotten: classes that the reference hardly predicts any more, see :func:`forgotten_classes`.
         cut: families that were left out since the model is large.
+        too_rare: source classes of which the images are too few to search pairs; empty if none were searched.
         undecided: whether triggers work in the suspect alone, and too few classes were compared to tell if they lead.
     """
 
@@ -90,6 +92,7 @@ class Evidence:
     not_searched: tuple[str, ...]
     forgotten: frozenset[int] = frozenset()
     cut: tuple[str, ...] = ()
+    too_rare: tuple[int, ...] = ()
     undecided: bool = False
 
 
@@ -180,7 +183,17 @@ def decide(evidence: Evidence, limits: DifferenceLimits) -> tuple[Verdict, str]:
         f"No class stands out: the strongest candidate leads by {max(0.0, best.lead):.1f} sizes; a backdoor leads by "
         f"{limits.of(best.of_pairs)[0]:g} or more. Searched: "
         f"{'; '.join(each.family for each in evidence.comparisons)}. Not covered: "
-        f"{'; '.join((*evidence.not_searched, *_not_compared(evidence), 'triggers of other kinds'))}."
+        f"{'; '.join((*evidence.not_searched, *_rare_sources(evidence), *_not_compared(evidence), _OTHERS))}."
+    )
+
+
+def _rare_sources(evidence: Evidence) -> tuple[str, ...]:
+    if not evidence.too_rare:
+        return ()
+    names = ", ".join(f'"{evidence.class_names[each]}"' for each in evidence.too_rare[:_MOST_NAMED])
+    rest = len(evidence.too_rare) - _MOST_NAMED
+    return (
+        f"one-to-one with the source class {names}{f' or {rest} more' if rest > 0 else ''} (too few images)",
     )
 
 

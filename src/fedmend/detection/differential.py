@@ -96,7 +96,7 @@ class Differential:
             limit=1.0,
             measures=difference_rule.measures(evidence, self.limits),
             targets=targets,
-            warnings=(*warnings(covered), *plan.warnings),
+            warnings=(*warnings(covered, evidence), *plan.warnings),
             notes=(*pair.notes, *plan.notes, *scan.notes),
             settings=asdict(self),
             stop_reason=scan.stop_reason,

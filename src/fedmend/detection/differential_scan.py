@@ -104,6 +104,7 @@ class DifferentialScan:
             not_searched=(*self._not_searched(), *self.cut),
             forgotten=self.forgotten,
             cut=tuple(self.cut),
+            too_rare=self._too_rare if any(each.of_pairs for each in comparisons) else (),
             undecided=self.undecided,
         )
 
@@ -155,6 +156,11 @@ class DifferentialScan:
     def _sources(self, direction: Direction) -> torch.Tensor:
         counts = direction.kept.bincount(minlength=direction.classes)
         return (counts >= FEWEST_PER_SOURCE).nonzero().flatten()
+
+    @property
+    def _too_rare(self) -> tuple[int, ...]:
+        searched = set(self._sources(self.forward).tolist())
+        return tuple(each for each in range(self.forward.classes) if each not in searched)
 
     def _found(self, comparisons: list[Comparison]) -> bool:
         return any(self.limits.convinced(each, self.forgotten) for each in comparisons)
