@@ -1,12 +1,13 @@
 import math
 from dataclasses import fields
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from fedmend.detection import Case, Finding, Target
+from fedmend.detection import Case, Covered, Finding, Target
 from fedmend.errors import ConfigError
 from fedmend.repairs.gate import (
     Evidence,
@@ -16,6 +17,7 @@ from fedmend.repairs.gate import (
     flaw_of,
     judge,
     measure,
+    overlooked,
     scan_again,
 )
 from fedmend.repairs.repair_report import TargetCheck
@@ -57,6 +59,29 @@ def test_the_limit_itself_and_a_standard_error_are_allowed(after: float, error: 
     found, reason = judge(Gate(), evidence(accuracy_after=after, accuracy_error=error), DONE)
     assert found == outcome
     assert ("allowed is 1.0%" in reason) == (outcome == "failed")
+
+
+PAIRS = "patch, one-to-one"
+
+
+@pytest.mark.parametrize(
+    ("sources", "rows", "why"),
+    [
+        ((2,), (Covered(PAIRS, "", False, "too few images"),), "too few images"),
+        ((2,), (Covered(PAIRS, "", True),), ""),
+        ((), (Covered(PAIRS, "", False, "too few images"),), ""),
+        ((2,), (), ""),  # a method without families
+    ],
+)
+def test_what_a_new_scan_overlooks(sources: tuple[int, ...], rows: tuple[Covered, ...], why: str) -> None:
+    report: Any = SimpleNamespace(findings=[SimpleNamespace(coverage=rows)])
+    assert overlooked(report, [Target(1, 0.9, sources)]) == why
+
+
+def test_a_scan_that_overlooks_what_was_found_verifies_nothing() -> None:
+    outcome, reason = judge(Gate(), evidence(overlooked="too few images"), DONE)
+    assert outcome == "unverified"
+    assert "as was found before: too few images. Use more images" in reason
 
 
 @pytest.mark.parametrize("verdict", ["backdoored", "inconclusive"])

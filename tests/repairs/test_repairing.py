@@ -59,6 +59,20 @@ class Made:
         return Candidate(deepcopy(self.model or suspect), "Something was done", details)
 
 
+@pytest.mark.parametrize(("count", "outcome"), [(40, "unverified"), (200, "repaired")])
+def test_a_new_scan_that_cannot_search_for_what_was_found_verifies_nothing(
+    world: planted.World, report: ScanReport, count: int, outcome: str
+) -> None:
+    """Half of 40 images are five of a class."""
+    finding = report.findings[0]
+    pair = replace(finding, targets=tuple(replace(target, sources=(0,)) for target in finding.targets))
+    found = replace(report, num_images=100, findings=(pair,))
+    gate = HoldOutGate(max_accuracy_drop=0.03, detector=Differential(search=planted.SHORT))
+    _, result = repaired(world, found, Made(world.clean), gate, images=world.images[:count])
+    assert result.outcome == outcome
+    assert ("did not search for one of a single source class" in result.reason) == (outcome == "unverified")
+
+
 def constant(model: nn.Module) -> nn.Module:
     """It predicts class 0 for everything."""
     copy: Any = deepcopy(model)

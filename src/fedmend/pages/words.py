@@ -65,8 +65,8 @@ OUTCOMES: dict[Outcome, Wording] = {
         "unsure",
         "unverified",
         "Repair not verified",
-        "The accuracy held within the limit. No scan has checked whether the model had a backdoor, or whether it is "
-        "gone.",
+        "The accuracy held within the limit. No scan has checked whether the model had such a backdoor, or whether "
+        "it is gone.",
     ),
     "failed": Wording("bad", "failed", "Repair failed", "Don’t release the result."),
     "not needed": Wording("good", "not needed", "No repair needed", "The model was not changed."),

@@ -28,7 +28,7 @@ class Gate:
     """What a repair may cost and what it must achieve.
 
     A model passes if its accuracy held, a new scan finds it clean, and no found trigger still works. An inconclusive
-    new scan does not pass; where none is possible, the outcome is "unverified".
+    new scan does not pass; where none is possible, or it overlooks what was found, the outcome is "unverified".
 
     Attributes:
         max_accuracy_drop: the largest drop of the clean accuracy, as a fraction, plus one standard error: on a few
@@ -72,6 +72,7 @@ class Evidence:
         num_judged: images that these were measured on; 0: clients reported them.
         num_heldout: how many of them had no part in the repair.
         verdict_after: of a new scan; None without one.
+        overlooked: why that scan didn't search for what had been found, see :func:`overlooked`; empty if it did.
         target_checks: whether found triggers still work.
         flaw: why the candidate is of no use as a model; None if it is.
     """
@@ -82,6 +83,7 @@ class Evidence:
     num_judged: int = 0
     num_heldout: int = 0
     verdict_after: Verdict | None = None
+    overlooked: str = ""
     target_checks: tuple[TargetCheck, ...] = ()
     flaw: str | None = None
 
@@ -173,6 +175,14 @@ def scan_again(
     return scan(again, detector, seed=derive_seed(seed, "scan", number), progress=progress)
 
 
+def overlooked(report: ScanReport, found: Sequence[Target]) -> str:
+    """Why a scan searched for no backdoor of a single source class, where such a one was found; empty otherwise."""
+    pairs = [row for each in report.findings for row in each.coverage if row.family.endswith("one-to-one")]
+    if any(row.searched for row in pairs) or not any(target.sources for target in found):
+        return ""
+    return pairs[0].why_not if pairs else ""
+
+
 @dataclass(frozen=True, eq=False)
 class _Labels:
     """Labels to draw images by."""
@@ -221,7 +231,7 @@ def judge(
             "Repair for longer, or go back to an earlier round's model."
         )
     outcome: Literal["repaired", "unverified"] = (
-        "unverified" if evidence.verdict_after is None else "repaired"
+        "unverified" if evidence.verdict_after is None or evidence.overlooked else "repaired"
     )
     return outcome, f"{summary}; {accuracies}. {_triggers(evidence)}{_verified(evidence)}"
 
@@ -257,6 +267,11 @@ def _verified(evidence: Evidence) -> str:
         return (
             "No new scan was made, so nothing verified that the backdoor is gone; a new scan needs a clean reference "
             "and the server's own images."
+        )
+    if evidence.overlooked:
+        return (
+            "A new scan finds no backdoor, but did not search for one of a single source class, as was found before: "
+            f"{evidence.overlooked}. Use more images, half of which are held out, or more effort."
         )
     return "A new scan finds no backdoor."
 

@@ -211,10 +211,10 @@ class RepairReport:
     """How a repair went. Fractions are in [0, 1].
 
     Attributes:
-        outcome: "repaired"; "unverified": the accuracy held and no found trigger works, but no scan of the result
-            confirmed that the backdoor is gone; "failed": the model lost too much accuracy, or is still backdoored;
-            "not needed": the scan found no backdoor; "undecided": the scan was inconclusive, or recovered nothing that
-            this method can use.
+        outcome: "repaired"; "unverified": the accuracy held and no found trigger works, but no scan of the result that
+            could see such a backdoor confirmed that it is gone; "failed": the model lost too much accuracy, or is still
+            backdoored; "not needed": the scan found no backdoor; "undecided": the scan was inconclusive, or recovered
+            nothing that this method can use.
         reason: the outcome in a sentence or two.
         method: the name of its class. settings: its settings, the gate's and the seed, by name.
         accuracy_before, accuracy_after: clean accuracy of the suspect and of the repaired model, on the images that the

@@ -20,7 +20,7 @@ from fedmend.pixels import to_uint8
 from fedmend.progress import Progress, silent
 from fedmend.repairs.base import Candidate, Context, Participants, Repair, trigger_use
 from fedmend.repairs.federated_pruning import FederatedPruning
-from fedmend.repairs.gate import Evidence, Gate, HoldOutGate, flaw_of, judge, measure, scan_again
+from fedmend.repairs.gate import Evidence, Gate, HoldOutGate, flaw_of, judge, measure, overlooked, scan_again
 from fedmend.repairs.repair_report import Outcome, RepairReport
 from fedmend.repairs.target_checks import checks_beyond_the_reference
 from fedmend.repairs.unlearning import Unlearning
@@ -94,7 +94,7 @@ def repair(
     for _ in range(SEARCHES if can_scan else 0):
         findings += _incriminating(search(case.suspect))
     verdict: Verdict | None = None
-    flaw = None
+    flaw, missed = None, ""
     for number in range(1, (gate.max_passes if use == "all" and can_scan else 1) + 1):
         context = Context(
             own.reference,
@@ -111,11 +111,14 @@ def repair(
         scanned = search(candidate.model)
         verdict = scanned.verdict
         if verdict == "clean":
+            missed = overlooked(scanned, (*_targets(first), *_targets(findings)))
             break
         findings += _incriminating(scanned)
     found = (*_targets(first), *_targets(findings), *candidate.targets)
     evidence = measure((case.suspect, candidate.model), *held_out, found)
-    return job.judged(candidate, replace(evidence, verdict_after=verdict, flaw=flaw or evidence.flaw))
+    return job.judged(
+        candidate, replace(evidence, verdict_after=verdict, overlooked=missed, flaw=flaw or evidence.flaw)
+    )
 
 
 def repair_by_votes(
