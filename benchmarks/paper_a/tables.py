@@ -31,6 +31,7 @@ from benchmarks.paper_a.targets import targets
 from benchmarks.results import markdown, table
 
 ATTACKS = ("sba", "dba")
+FOLDER = Path(__file__).parent
 
 
 def tables(results: Path = RESULTS) -> str:
@@ -42,8 +43,19 @@ def tables(results: Path = RESULTS) -> str:
             parts.append(f"### {scale.label}\n\n**Not run.**")
             continue
         parts += [f"### {scale.label}", _origin(lines), planted(scale, lines), detected(scale, lines)]
-        parts += [patched(scale, lines), *study_tables.tables(lines)]
+        parts += [patched(scale, lines), *study_tables.tables(lines), *pictures(scale)]
     return "\n\n".join([*parts, gpu_tables.tables(results)])
+
+
+def pictures(scale: Scale) -> list[str]:
+    """Figures 2 and 3, if they were drawn."""
+    shown = {2: "planted triggers", 3: "recovered triggers, mask times pattern: SBA above, DBA below"}
+    names = {number: f"figures/figure-{number}-{scale.name}.svg" for number in shown}
+    return [
+        f"Figure {number}: {shown[number]}.\n\n![Figure {number}: {shown[number]}]({name})"
+        for number, name in names.items()
+        if (FOLDER / name).exists()
+    ]
 
 
 def _origin(lines: list[Line]) -> str:

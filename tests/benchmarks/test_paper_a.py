@@ -6,7 +6,7 @@ import pytest
 from benchmarks.paper_a import federations, readings_table, run, study_tables
 from benchmarks.paper_a.lines import above, asr_after, calibrated, rate
 from benchmarks.paper_a.scales import SCALES
-from benchmarks.paper_a.tables import tables
+from benchmarks.paper_a.tables import pictures, tables
 from benchmarks.paper_a.targets import targets
 
 
@@ -199,3 +199,12 @@ def test_readings_are_told_apart(tmp_path: Path) -> None:
     ]
     text = readings_table.tables(write(tmp_path, lines, "readings.jsonl"))
     assert "| plain | 1/2 | 1/2 | 55.0 | 90 % | 8.0 | 0.50 | 1/1 | 11.0 | 81 % | 8.0 |" in text
+
+
+def test_pictures_are_shown_once_they_are_drawn() -> None:
+    drawn, missing = (pictures(SCALES[name]) for name in ("mnist-short", "mnist"))
+    assert [text.rpartition("(")[2] for text in drawn] == [
+        "figures/figure-2-mnist-short.svg)",
+        "figures/figure-3-mnist-short.svg)",
+    ]
+    assert missing == []
