@@ -91,6 +91,13 @@ def test_which_triggers_in_both_models_were_searched(classes: int, words: str) -
         assert words in sizes
 
 
+@pytest.mark.parametrize(("classes", "told"), [(12, ""), (13, ", to the 12 most promising target classes")])
+def test_of_many_classes_pairs_have_few_targets(classes: int, told: str) -> None:
+    names = tuple(map(str, range(classes)))
+    every, pairs, *_ = coverage(replace(EMPTY, comparisons=searched(0, 1), class_names=names), "standard")
+    assert (pairs.sizes, "target" in every.sizes) == (f"up to 4% of the image{told}", False)
+
+
 @pytest.mark.parametrize(
     ("too_rare", "told", "share"),
     [

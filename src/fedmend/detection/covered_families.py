@@ -8,6 +8,7 @@ from fedmend.detection.base import Covered
 from fedmend.detection.calibration import measured_share
 from fedmend.detection.comparing import most_leaders
 from fedmend.detection.difference_rule import IN_BOTH, Evidence
+from fedmend.detection.differential_scan import MOST_TARGETS
 from fedmend.detection.search.families import ADDITIONS, PAIR_PATCHES, PATCHES, SMALL_PATCHES
 
 _PAIR_SIZES = f"up to {PAIR_PATCHES.sizes[0]:.0%} of the image"
@@ -68,6 +69,8 @@ def _covered(row: _Row, evidence: Evidence, effort: str) -> Covered:
     if any(each.family == row.family for each in evidence.comparisons):
         found, measured = measured_share(effort, row.family) or (None, None)
         sizes, classes = row.sizes, len(evidence.class_names)
+        if row.of_pairs and classes > MOST_TARGETS:
+            sizes += f", to the {MOST_TARGETS} most promising target classes"
         if row.of_pairs and evidence.too_rare:
             sizes += f", from {classes - len(evidence.too_rare)} of {classes} source classes"
             if 2 * len(evidence.too_rare) > classes:

@@ -239,7 +239,7 @@ class DifferentialScan:
     def _affords(self, plan: _Plan, times: int = 1) -> bool:
         """Whether the passes suffice for ``times`` searches of a family in one direction."""
         sources = len(self._sources(self.forward)) if plan.of_pairs else 1
-        aims = sources * min(self.forward.classes, _MOST_TARGETS if plan.of_pairs else self.forward.classes)
+        aims = sources * min(self.forward.classes, MOST_TARGETS if plan.of_pairs else self.forward.classes)
         return self._affords_passes(times * passes_of(self.plan.search, plan.family, aims))
 
     def _affords_passes(self, passes: int) -> bool:
@@ -258,9 +258,9 @@ class DifferentialScan:
         if not plan.of_pairs:
             return all_to_one(direction.classes)
         targets = everyone
-        if direction.classes > _MOST_TARGETS:
+        if direction.classes > MOST_TARGETS:
             task = self._task(_Plan(plan.family, of_pairs=False), direction, 0)
-            explored = replace(self.plan.search, finalists=_MOST_TARGETS).explore(
+            explored = replace(self.plan.search, finalists=MOST_TARGETS).explore(
                 task, all_to_one(direction.classes)
             )
             targets = sorted(aim.target for aim in explored.aims)
@@ -270,7 +270,9 @@ class DifferentialScan:
 _PATCHES_TO_ONE, _PAIRS = _Plan(PATCHES, of_pairs=False), _Plan(PAIR_PATCHES, of_pairs=True)
 _SMALL_TO_ONE, _ADDITIONS = _Plan(SMALL_PATCHES, of_pairs=False), _Plan(ADDITIONS, of_pairs=False)
 _FOR_ONE_SOURCE = 0.8
-_WIDEST, _MOST_TARGETS = 32, 12
+_WIDEST = 32
+MOST_TARGETS = 12
+"""How many targets pairs are searched for, the most promising ones."""
 _STEPS = 250
 
 
