@@ -85,6 +85,11 @@ GARBAGE = {
         with_bias(file_with("{'descr': ('<f4',), 'fortran_order': False, 'shape': (2,)}", bytes(8))),
         MODEL,
     ),
+    "floats of 16 bytes": (
+        with_bias(file_with("{'descr': '<f16', 'fortran_order': False, 'shape': (2,)}", bytes(32))),
+        MODEL,
+    ),
+    "another byte order": (with_bias(Array(OWN.astype(OWN.dtype.newbyteorder()))), MODEL),
     "another way to store": (with_bias(told("float32", (2,), Array(OWN).data, "pickle")), MODEL),
     "an entry too few": (without(BIAS), MODEL),
     "another order": (another_order, MODEL),

@@ -9,10 +9,11 @@ from flwr.app import Array
 
 _LONGEST_HEADER = 1024
 _KINDS = "biuf"
+_MOST_BYTES_EACH = 8  # torch has no longer numbers
 
 
 def parsed(array: object, most_bytes: int) -> np.ndarray | None:
-    """The values of an array of integers, booleans or floats; None if it isn't one.
+    """The values of an array of integers, booleans or floats that torch can take; None if it isn't one.
 
     The header of the stored bytes is read first, so that a small message can't ask for much memory.
 
@@ -31,10 +32,14 @@ def parsed(array: object, most_bytes: int) -> np.ndarray | None:
             return None
         shape, _, dtype = np.lib.format.read_array_header_1_0(stream, max_header_size=_LONGEST_HEADER)
         rest = len(array.data) - stream.tell()
-        if dtype.kind not in _KINDS or rest != int(np.prod(shape, dtype=object)) * dtype.itemsize:
+        if not _in_torch(dtype) or rest != int(np.prod(shape, dtype=object)) * dtype.itemsize:
             return None
         stream.seek(0)
         values: np.ndarray = np.load(stream, allow_pickle=False)
     except Exception:  # a malformed header raises whatever NumPy's and Python's parsers raise
         return None
     return values
+
+
+def _in_torch(dtype: np.dtype) -> bool:
+    return dtype.kind in _KINDS and dtype.itemsize <= _MOST_BYTES_EACH and dtype.isnative
