@@ -7,9 +7,9 @@ from io import BytesIO
 import numpy as np
 from flwr.app import Array
 
+from fedmend.integrations.averaged_weights import in_torch
+
 _LONGEST_HEADER = 1024
-_KINDS = "biuf"
-_MOST_BYTES_EACH = 8  # torch has no longer numbers
 
 
 def parsed(array: object, most_bytes: int) -> np.ndarray | None:
@@ -32,14 +32,10 @@ def parsed(array: object, most_bytes: int) -> np.ndarray | None:
             return None
         shape, _, dtype = np.lib.format.read_array_header_1_0(stream, max_header_size=_LONGEST_HEADER)
         rest = len(array.data) - stream.tell()
-        if not _in_torch(dtype) or rest != int(np.prod(shape, dtype=object)) * dtype.itemsize:
+        if not in_torch(dtype) or rest != int(np.prod(shape, dtype=object)) * dtype.itemsize:
             return None
         stream.seek(0)
         values: np.ndarray = np.load(stream, allow_pickle=False)
     except Exception:  # a malformed header raises whatever NumPy's and Python's parsers raise
         return None
     return values
-
-
-def _in_torch(dtype: np.dtype) -> bool:
-    return dtype.kind in _KINDS and dtype.itemsize <= _MOST_BYTES_EACH and dtype.isnative
