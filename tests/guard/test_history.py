@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import re
 import shutil
 from collections.abc import Callable
@@ -11,6 +12,7 @@ import pytest
 from guarded_nets import net, new_guard
 
 from fedmend.errors import DataError, OutputError
+from fedmend.files import write_bytes
 from fedmend.guard import Guard, History, Ledger, digest
 
 Make = Callable[..., Guard]
@@ -201,6 +203,52 @@ def test_a_full_disk_is_one_error_and_leaves_the_history_intact(
     decision = made.review(net(seed=4), 4)
     assert decision.action == "accept"
     assert history.check().lines == 5
+
+
+def test_a_line_that_the_disk_may_not_hold_is_taken_back(
+    history: History, guard: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The system may say only at the end that there is no space for what it took."""
+    made, before = guard(), history.decisions.read_bytes()
+    fsync, failed = os.fsync, []
+
+    def full(file: int) -> None:
+        if not failed and os.path.samestat(os.fstat(file), history.decisions.stat()):
+            failed.append(file)
+            raise OSError(28, "No space left on device")
+        fsync(file)
+
+    with monkeypatch.context() as patched:
+        patched.setattr("os.fsync", full)
+        with pytest.raises(OutputError, match=r"decisions.jsonl: No space left on device"):
+            made.review(net(seed=4), 4)
+    assert history.decisions.read_bytes() == before
+    assert made.review(net(seed=4), 4).action == "accept"
+
+
+def test_a_decision_without_space_for_the_manifest_stands(
+    history: History, guard: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, noted, candidate = guard(), history.manifest.read_bytes(), net(seed=4)
+
+    def full(path: Path, content: bytes) -> None:
+        if path == history.manifest:
+            raise OutputError(f"can't write {path}")
+        write_bytes(path, content)
+
+    monkeypatch.setattr("fedmend.guard.history.write_bytes", full)
+    decision = made.review(candidate, 4)
+    assert history.manifest.read_bytes() == noted
+    released = made.released()
+    assert decision.action == "accept"
+    assert released is not None
+    assert digest(released) == digest(candidate.state_dict())
+    assert history.check().last_round == 4
+    with pytest.raises(OutputError, match=r"manifest.json"):
+        made.review(net(seed=5), 5)
+    monkeypatch.undo()
+    assert made.review(net(seed=5), 5).action == "accept"
+    assert history.check().lines == 6
 
 
 def test_a_line_that_does_not_follow_the_one_before_is_refused(history: History) -> None:

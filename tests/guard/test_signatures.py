@@ -11,7 +11,7 @@ pytest.importorskip("model_signing", exc_type=ImportError)
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from fedmend.errors import ConfigError, DataError
+from fedmend.errors import ConfigError, DataError, OutputError
 from fedmend.guard import Guard, History, check_signature
 
 Make = Callable[..., Guard]
@@ -73,6 +73,33 @@ def test_a_process_killed_while_it_signs_goes_on(
     history = History(Path(made.history))
     check_signature(history, keys[1])
     assert history.check().lines == 2
+    assert not list(history.path.glob("*.next"))
+
+
+@pytest.mark.parametrize("lacks", ["manifest", "signature"])
+def test_a_signed_decision_stands_where_only_its_line_could_be_written(
+    guard: Make, keys: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch, lacks: str
+) -> None:
+    made = guard({"signing_key": keys[0]})
+    history = History(Path(made.history))
+
+    def full(*_: object) -> None:
+        raise OutputError("No space left on device")
+
+    with monkeypatch.context() as patched:
+        unwritten = "history.History.finish" if lacks == "manifest" else "signatures.Signer.confirm"
+        patched.setattr(f"fedmend.guard.{unwritten}", full)
+        assert made.review(net(seed=1), 1).action == "accept"
+    if lacks == "manifest":
+        check_signature(history, keys[1])
+        with monkeypatch.context() as patched:
+            patched.setattr("fedmend.guard.history.write_bytes", full)
+            with pytest.raises(OutputError):
+                made.review(net(seed=2), 2)
+        check_signature(history, keys[1])
+    assert made.review(net(seed=2), 2).action == "accept"
+    check_signature(history, keys[1])
+    assert history.check().lines == 3
     assert not list(history.path.glob("*.next"))
 
 

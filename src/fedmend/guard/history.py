@@ -7,7 +7,8 @@
     models/round-0007.safetensors        a model that was accepted, in number at most the policy's history_limit
 
 A decision is written in this order: the model's file, whole or not at all; the line; the manifest, whole or not at all.
-So a killed process leaves either nothing of the decision but a file that no line names, or the decision.
+So a killed process leaves either nothing of the decision but a file that no line names, or the decision. It stands once
+its line is on the disk: where the disk is too full for the manifest, the next review writes it.
 
 The digests have no key. Who may write to the folder could write matching ones, unless the manifest is signed (see
 :mod:`fedmend.guard.signatures`) or a copy of it is kept elsewhere.
@@ -112,8 +113,8 @@ class History:
         """Finish what a killed process began, and remove what no line names; only within :meth:`locked`."""
         with naming(self.decisions):
             kept = sum(len(text) + 1 for text in self._texts())
-            if self.decisions.exists() and self.decisions.stat().st_size > kept:
-                os.truncate(self.decisions, kept)
+            if self._size() > kept:
+                self._cut(kept)
         if self._manifest() != ledger:
             write_bytes(self.manifest, self.manifest_of(ledger))
         self._tidy(ledger)
@@ -131,26 +132,40 @@ class History:
         return Stored(number, file, hashlib.sha256(content).hexdigest(), digest(state))
 
     def append(self, line: Line, ledger: Ledger, before: Callable[[bytes], None] | None = None) -> Ledger:
-        """Write a decision, and the manifest with it; only within :meth:`locked`.
+        """Write a decision's line, which :meth:`finish` or :meth:`recover` follows; only within :meth:`locked`.
 
         Args:
             line: the decision. ledger: of the lines so far.
             before: called with the new manifest before anything is written.
 
         Raises:
-            OutputError: it can't be written. What is left of it is removed by :meth:`recover`.
+            OutputError: it can't be written. The lines are as before.
         """
         text = as_text(line)
         after = ledger.add(parsed(text, ledger.lines + 1), text)
         if before is not None:
             before(self.manifest_of(after))
-        with naming(self.decisions), self.decisions.open("ab") as file:
-            file.write(text + b"\n")
-            file.flush()
-            os.fsync(file.fileno())
-        write_bytes(self.manifest, self.manifest_of(after))
-        self._tidy(after)
+        with naming(self.decisions):
+            size = self._size()
+            try:
+                with self.decisions.open("ab") as file:
+                    file.write(text + b"\n")
+                    file.flush()
+                    os.fsync(file.fileno())
+            except OSError:
+                with suppress(OSError):
+                    self._cut(size)
+                raise
         return after
+
+    def finish(self, ledger: Ledger) -> None:
+        """Write the manifest of all lines, and remove models that are no longer kept; only within :meth:`locked`.
+
+        Raises:
+            OutputError: it can't be written.
+        """
+        write_bytes(self.manifest, self.manifest_of(ledger))
+        self._tidy(ledger)
 
     def load(self, accepted: Accepted) -> dict[str, Tensor]:
         """The weights of an accepted model, on the CPU.
@@ -211,6 +226,16 @@ class History:
             return
         except OSError as error:
             raise DataError(f"can't read {self.decisions}: {error.strerror}; restore it") from error
+
+    def _size(self) -> int:
+        """Bytes of the file of decisions."""
+        return self.decisions.stat().st_size if self.decisions.exists() else 0
+
+    def _cut(self, size: int) -> None:
+        """Shorten the file of decisions to this many bytes, on the disk as well."""
+        with self.decisions.open("rb+") as file:
+            file.truncate(size)
+            os.fsync(file.fileno())
 
     def _tidy(self, ledger: Ledger) -> None:
         """Remove the files of models that are no longer kept."""

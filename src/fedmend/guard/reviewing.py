@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from copy import deepcopy
 from dataclasses import KW_ONLY, dataclass, field, replace
 from datetime import UTC, datetime
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 
 from fedmend.checked_settings import Natural, require
 from fedmend.checkpoints import load_checkpoint
-from fedmend.errors import ConfigError, ModelError
+from fedmend.errors import ConfigError, ModelError, OutputError
 from fedmend.guard.decisions import Decision, Line
 from fedmend.guard.evidence_table import evidence, is_about
 from fedmend.guard.history import History
@@ -157,16 +158,19 @@ class Guard:
     def _read(self) -> tuple[Ledger, Line | None]:
         """The history's ledger and last line, after what a killed process began was finished."""
         ledger, last = self._history.read()
-        if self._signer is not None:
-            self._signer.require(self._history, ledger)
+        prepared = self._signer is not None and self._signer.require(self._history, ledger)
         self._history.recover(ledger)
+        if self._signer is not None and prepared:
+            self._signer.confirm(self._history)
         return ledger, last
 
     def _append(self, line: Line, ledger: Ledger) -> Ledger:
-        if self._signer is None:
-            return self._history.append(line, ledger)
-        after = self._history.append(line, ledger, partial(self._signer.prepare, self._history))
-        self._signer.confirm(self._history)
+        sign = None if self._signer is None else partial(self._signer.prepare, self._history)
+        after = self._history.append(line, ledger, sign)
+        with suppress(OutputError):  # the line is written, so the decision stands; _read() does what is left
+            self._history.finish(after)
+            if self._signer is not None:
+                self._signer.confirm(self._history)
         return after
 
     def _given(self) -> nn.Module | State | None:

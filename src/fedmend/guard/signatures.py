@@ -54,27 +54,28 @@ class Signer:
         with naming(signature_of(history)):
             _next(history).replace(signature_of(history))
 
-    def require(self, history: History, ledger: Ledger) -> None:
+    def require(self, history: History, ledger: Ledger) -> bool:
         """Refuse a history that this key didn't sign.
 
         Args:
             history: as it was found.
             ledger: what its lines add up to, to a last one after which a process may have been killed.
 
+        Returns:
+            Whether its signature is the prepared one; :meth:`confirm` puts it in place, after the manifest.
+
         Raises:
             DataError: the signature is missing, or of another manifest or key.
         """
         if not ledger.lines and not signature_of(history).exists():
-            return
+            return False
         with _as_file(self._public) as public, _as_file(history.manifest_of(ledger)) as manifest:
             for signature in (signature_of(history), _next(history)):
                 with suppress(Exception):  # it raises whatever its parts raise
                     self._verifying.Config().use_elliptic_key_verifier(public_key=public).verify(
                         manifest, signature
                     )
-                    if signature == _next(history):
-                        self.confirm(history)
-                    return
+                    return signature == _next(history)
         raise _not_signed(history)
 
 

@@ -1,7 +1,8 @@
-"""Averages of a model's weights, back in the model's own types."""
+"""Weights that clients sent and servers averaged, in the model's own types."""
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -16,9 +17,17 @@ def in_model_type(name: str, value: Tensor, dtype: torch.dtype) -> Tensor:
     Args:
         name: the entry's. value: of any numeric type. dtype: the model's own.
     """
-    if dtype.is_floating_point:
-        floats = value.to(dtype)
-        return floats.clamp(min=0) if name.endswith("running_var") else floats
-    if value.is_floating_point() and not bool(value.isfinite().all()):
-        return value
-    return (value.round() if value.is_floating_point() else value).to(dtype)
+    value = in_type(value, dtype)
+    return value.clamp(min=0) if dtype.is_floating_point and name.endswith("running_var") else value
+
+
+def in_type(value: Tensor, dtype: torch.dtype) -> Tensor:
+    """Numbers in another type, rounded where they were floats; NaN and infinite values stay floats."""
+    if dtype.is_floating_point or not value.is_floating_point():
+        return value.to(dtype)
+    return value.round().to(dtype) if bool(value.isfinite().all()) else value
+
+
+def in_torch(dtype: np.dtype) -> bool:
+    """Whether torch has these numbers: integers, booleans and floats of at most 8 bytes, in the machine's order."""
+    return dtype.kind in "biuf" and dtype.itemsize <= 8 and dtype.isnative

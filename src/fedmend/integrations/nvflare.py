@@ -8,6 +8,7 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from collections.abc import Mapping
+from copy import copy
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,8 +26,9 @@ from torch import Tensor, nn
 
 from fedmend.aggregation.base import MOST_EXAMPLES
 from fedmend.errors import ConfigError
-from fedmend.integrations.averaged_weights import in_model_type
+from fedmend.integrations.averaged_weights import in_model_type, in_torch, in_type
 from fedmend.terminal_text import printable
+from fedmend.untrusted import FLOATS, INTEGERS, is_plain
 from fedmend.user_code import current_folder_importable, load_factory
 
 if TYPE_CHECKING:
@@ -36,7 +38,6 @@ if TYPE_CHECKING:
     from fedmend.guard import Decision, Guard
     from fedmend.guard.weights import State
 
-_NUMBERS = "biuf"
 _KINDS = {ParamsType.FULL: "full weights", ParamsType.DIFF: "differences"}
 
 
@@ -66,11 +67,12 @@ class WeightedMean(ModelAggregator):
 class GuardedAggregator(ModelAggregator):
     """An aggregator whose result a guard reviews before FLARE saves it or any client gets it.
 
-    Clients may send full weights or differences; what fewer of them send in a round is left out. The result is always
-    full weights, those of ``continue_from`` in the guard's decision: adding a difference would round, and the model
-    would no longer be the one that was reviewed. After a rollback, or where no client's model can be used, it is the
-    last accepted model, or, if there is none, the global model as it was. Nothing of a decision but the weights goes
-    into the result, since FLARE sends its metadata to the clients.
+    Clients may send full weights or differences; what fewer of them send in a round is left out. The inner aggregator
+    gets numbers in the model's types, as arrays or tensors like the global model's. The result is always full weights,
+    those of ``continue_from`` in the guard's decision: adding a difference would round, and the model would no longer
+    be the one that was reviewed. After a rollback, or where no client's model can be used, it is the last accepted
+    model, or, if there is none, the global model as it was. Nothing of a decision but the weights goes into the result,
+    since FLARE sends its metadata to the clients.
 
     A job that starts again goes on from the model accepted last, not from the initial one. The guard numbers reviews
     from 1 on, through all jobs with the same history. If the guard says stop, the job ends with FLARE's fatal error;
@@ -98,6 +100,7 @@ class GuardedAggregator(ModelAggregator):
         self._own: dict[str, Tensor] = {}
         self._last: Mapping[str, Any] = {}
         self._models: list[FLModel] = []
+        self._sent_arrays: Counter[bool] = Counter()
         self._stopped = False
         self._lock = threading.Lock()
 
@@ -108,27 +111,32 @@ class GuardedAggregator(ModelAggregator):
             self.fl_ctx = fl_ctx
             released, initial = self._ready().released(), self._global()
             if released is not None and initial:
-                initial.update(_as_sent(released, initial))
+                initial.update(_as_sent(released, _holds_arrays(initial)))
 
     def accept_model(self, model: FLModel) -> None:
         """Keep a client's model for the inner aggregator, unless it can't be of this federation."""
         self._ready()
-        flaw = _flaw(model, self._own)
-        if flaw is None:
-            self._models.append(model)
-        else:
-            self._leave_out(model, flaw)
+        params = _params(model, self._own)
+        if isinstance(params, str):
+            self._leave_out(model, params)
+            return
+        self._sent_arrays[_holds_arrays(model.params)] += 1
+        kept = copy(model)
+        kept.params = params
+        self._models.append(kept)
 
     def aggregate_model(self) -> FLModel:
         """The full weights that the next round starts from, with the inner aggregator's metrics."""
         before = self._global()
         if not self._models or self._stopped:
             return FLModel(params_type=ParamsType.FULL, params=dict(before))
-        self._pass_on()
+        self._pass_on(before)
         result = self.inner.aggregate_model()
         decision = self._review(self._candidate(result, before))
         onwards = decision.continue_from
-        params = dict(before) if onwards is None else _as_sent(onwards, before or result.params)
+        params = (
+            dict(before) if onwards is None else _as_sent(onwards, _holds_arrays(before or result.params))
+        )
         self._last = params
         return FLModel(
             params_type=ParamsType.FULL, params=params, metrics=result.metrics, meta=dict(result.meta or {})
@@ -137,7 +145,7 @@ class GuardedAggregator(ModelAggregator):
     def reset_stats(self) -> None:
         """Begin a round."""
         self._ready()
-        self._models = []
+        self._models, self._sent_arrays = [], Counter()
         self.inner.fl_ctx = self.fl_ctx
         self.inner.reset_stats()
 
@@ -189,12 +197,17 @@ class GuardedAggregator(ModelAggregator):
             self.system_panic(f"the guard stops the federation. {said}", self.fl_ctx)
         return decision
 
-    def _pass_on(self) -> None:
-        """Give the inner aggregator the round's models, of the kind that most clients sent, whoever was first."""
+    def _pass_on(self, before: Mapping[str, Any]) -> None:
+        """Give the inner aggregator the round's models, of the kind that most clients sent, whoever was first.
+
+        All are arrays or all tensors, as the global model is, or, if there is none, as most clients' models are.
+        """
+        arrays = _holds_arrays(before) if before else self._sent_arrays.most_common(1)[0][0]
         ((kind, _),) = Counter(model.params_type for model in self._models).most_common(1)
         self.inner.fl_ctx = self.fl_ctx
         for model in self._models:
             if model.params_type == kind:
+                model.params = _as_sent(model.params, arrays)
                 self.inner.accept_model(model)
             else:
                 self._leave_out(
@@ -232,27 +245,32 @@ def _made(guard: Guard | str) -> Guard:
     return made
 
 
-def _flaw(model: FLModel, own: State) -> str | None:
-    """Why a client's model can't be used: it needs entries of the guard's model, finite and of their shapes."""
+def _params(model: FLModel, own: State) -> dict[str, Tensor] | str:
+    """A client's entries in the types of the guard's model, or why they can't be used.
+
+    They must be entries of that model, finite in its types and of its shapes.
+    """
     if model.params_type not in (ParamsType.FULL, ParamsType.DIFF) or not isinstance(model.params, dict):
         return "it holds no weights"
     steps = (model.meta or {}).get(FLMetaKey.NUM_STEPS_CURRENT_ROUND)
     if steps is not None and not (type(steps) in (int, float) and 0 < steps <= MOST_EXAMPLES):
         return f"its number of steps isn't above 0, at most {MOST_EXAMPLES:,}"
+    params = {}
     for name, value in model.params.items():
         tensor = _tensor(value)
         if name not in own or tensor is None or tensor.shape != own[name].shape:
             return f"it holds {printable(str(name))} in a form that the model has not"
-        if not bool(tensor.isfinite().all()):
+        params[name] = in_type(tensor, own[name].dtype)
+        if not bool(params[name].isfinite().all()):
             return "it holds NaN or infinite values"
-    return None
+    return params
 
 
 def _tensor(value: object) -> Tensor | None:
     """Numbers as FLARE sends them; None for anything else."""
-    if type(value) is Tensor and value.layout == torch.strided and not value.is_complex():
+    if is_plain(value, (torch.bool, *INTEGERS, *FLOATS)):
         return value.detach().cpu()
-    if isinstance(value, np.ndarray | np.generic) and value.dtype.kind in _NUMBERS:
+    if isinstance(value, np.ndarray | np.generic) and in_torch(value.dtype):
         return torch.from_numpy(np.array(value))
     return None
 
@@ -261,7 +279,10 @@ def _sum(before: Tensor | None, difference: Tensor | None) -> Tensor | None:
     return None if before is None or difference is None else before + difference
 
 
-def _as_sent(state: State, like: Mapping[str, Any]) -> dict[str, Any]:
-    """Weights in the model's own types, as arrays where FLARE holds arrays."""
-    arrays = not any(isinstance(value, Tensor) for value in like.values())
+def _holds_arrays(params: Mapping[str, Any]) -> bool:
+    return not any(isinstance(value, Tensor) for value in params.values())
+
+
+def _as_sent(state: State, arrays: bool) -> dict[str, Any]:
+    """Weights in the model's own types, as arrays or as tensors."""
     return {name: value.numpy() if arrays else value for name, value in state.items()}

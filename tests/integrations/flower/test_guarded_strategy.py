@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from flwr.app import ArrayRecord, ConfigRecord
 from flwr.serverapp.strategy import FedAdam, FedAvg, FedAvgM, FedMedian, FedYogi, Krum, Result, Strategy
-from stand_ins import DictatedGuard, LocalGrid, adding, arrays_of, net
+from stand_ins import DictatedGuard, LocalGrid, MarkedNet, adding, arrays_of, dark_and_bright, net
 from torch import Tensor
 
-from fedmend.errors import ConfigError
+from fedmend.errors import ConfigError, OutputError
+from fedmend.files import write_bytes
+from fedmend.guard import Guard, GuardPolicy, History
 from fedmend.integrations.flower import GuardedStrategy
 
 BIAS = "4.bias"
@@ -89,6 +92,32 @@ def test_arrays_of_another_model_are_refused_before_any_round() -> None:
     short = net().state_dict() | {BIAS: torch.zeros(3)}
     with pytest.raises(ConfigError, match=r"4.bias of shape \(2,\), got \(3,\)"):
         GuardedStrategy(FedAvg(), DictatedGuard()).start(LocalGrid(adding(1.0)), ArrayRecord(short), 1)
+
+
+def test_a_disk_too_full_for_a_decision_s_manifest_leaves_no_contradiction(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the strategy says, the model that it ends with and the history agree."""
+    images, labels = dark_and_bright()
+    history = History(tmp_path / "history")
+    guard = Guard(
+        GuardPolicy(warm_up=9), model=MarkedNet(), images=images, labels=labels, history=history.path, seed=1
+    )
+
+    def full(path: Path, content: bytes) -> None:
+        if path == history.manifest:
+            raise OutputError("No space left on device")
+        write_bytes(path, content)
+
+    monkeypatch.setattr("fedmend.guard.history.write_bytes", full)
+    strategy = GuardedStrategy(FedAvg(fraction_evaluate=0.0), guard)
+    result = strategy.start(LocalGrid(adding(1.0, name="mark")), arrays_of(MarkedNet()), 2)
+    recorded = [(line.round, line.action) for line in history.lines()]
+    assert recorded == [(1, "accept")]
+    assert [(each.round, each.action) for each in strategy.decisions] == recorded
+    metrics = result.train_metrics_clientapp
+    assert [metrics[number]["guard-action"] for number in (1, 2)] == [0, 2]
+    assert float(result.arrays.to_torch_state_dict()["mark"]) == 1.0
 
 
 MOMENTUM = {

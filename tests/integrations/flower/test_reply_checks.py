@@ -63,6 +63,12 @@ def header_only(shape: tuple[int, ...]) -> bytes:
     return stream.getvalue()
 
 
+def file_with(header: str, values: bytes = b"") -> Array:
+    """A bias in a NumPy file with this header."""
+    content = header.encode() + b"\n"
+    return told("float32", (2,), b"\x93NUMPY\x01\x00" + len(content).to_bytes(2, "little") + content + values)
+
+
 OWN = net().state_dict()[BIAS].numpy()
 GARBAGE = {
     "another shape": (with_bias(Array(np.zeros(3, np.float32))), MODEL),
@@ -73,6 +79,17 @@ GARBAGE = {
     "text": (with_bias(Array(np.array(["a", "b"]))), MODEL),
     "no NumPy file": (with_bias(told("float32", (2,), b"garbage")), MODEL),
     "a huge array in the header": (with_bias(told("float32", (2,), header_only((2**40,)))), MODEL),
+    "a header cut short": (with_bias(file_with("{'descr': '<f4', 'shape': (2,")), MODEL),
+    "an indented header": (with_bias(file_with("  1\n 2")), MODEL),
+    "an incomplete type": (
+        with_bias(file_with("{'descr': ('<f4',), 'fortran_order': False, 'shape': (2,)}", bytes(8))),
+        MODEL,
+    ),
+    "floats of 16 bytes": (
+        with_bias(file_with("{'descr': '<f16', 'fortran_order': False, 'shape': (2,)}", bytes(32))),
+        MODEL,
+    ),
+    "another byte order": (with_bias(Array(OWN.astype(OWN.dtype.newbyteorder()))), MODEL),
     "another way to store": (with_bias(told("float32", (2,), Array(OWN).data, "pickle")), MODEL),
     "an entry too few": (without(BIAS), MODEL),
     "another order": (another_order, MODEL),

@@ -23,6 +23,7 @@ from fedmend.repairs import FederatedPruning
 from fedmend.triggers import Addition, Patch
 
 LAYER = "0"
+ANOTHER_ORDER = np.dtype(np.float32).newbyteorder()
 
 
 def data_of(index: int) -> tuple[Tensor, Tensor]:
@@ -132,12 +133,15 @@ def test_garbage_is_no_ballot(garbage: Any) -> None:
         {},
         {"values": Array("float32", (2,), "numpy.ndarray", b"x")},
         {"masks": Array(np.zeros((2, 1, 4, 4)))},
+        {"values": Array(np.zeros(2, ANOTHER_ORDER)), "masks": Array(np.zeros((2, 1, 4, 4), ANOTHER_ORDER))},
     ],
-    ids=["empty", "no array", "parts missing"],
+    ids=["empty", "no array", "parts missing", "another byte order"],
 )
 def test_a_reply_without_the_parts_is_refused(arrays: dict[str, Array]) -> None:
     with pytest.raises(DataError, match="a client's reply holds no"):
         remote(replying(arrays)).triggers(net(), 0)
+    with pytest.raises(DataError, match="a client's reply holds no values"):
+        remote(replying(arrays)).activations(net(), LAYER)
 
 
 def test_triggers_whose_parts_differ_in_number_are_refused() -> None:

@@ -93,6 +93,12 @@ GARBAGE = {
     "text": lambda sent: {**sent.params, BIAS: "0 0"},
     "objects": lambda sent: {**sent.params, BIAS: np.array([None, {}], object)},
     "list": lambda sent: [1, 2],
+    "another byte order": lambda sent: {**sent.params, BIAS: np.zeros(2, np.dtype("f4").newbyteorder())},
+    "float8": lambda sent: {**sent.params, BIAS: torch.zeros(2).to(torch.float8_e4m3fn)},
+    "meta": lambda sent: {**sent.params, BIAS: torch.zeros(2, device="meta")},
+    "infinite in float32": lambda sent: {**sent.params, BIAS: np.full(2, 1e300)},
+    "infinite counter": lambda sent: {**sent.params, "1.num_batches_tracked": np.array(np.inf)},
+    "long doubles": lambda sent: {**sent.params, BIAS: np.full(2, np.inf, np.longdouble)},
 }
 
 
@@ -101,6 +107,49 @@ def test_a_client_that_sends_no_model_of_the_federation_is_left_out(kind: Params
     guard = DictatedGuard("accept")
     Job(GuardedAggregator(guard), kind).round(1.0, 5.0, params=params)
     torch.testing.assert_close(guard.candidates[0][BIAS], START[BIAS] + 1)
+
+
+FORMS = {
+    "array": lambda value: value.numpy(),
+    "doubles": lambda value: value.double().numpy(),
+    "tensor": lambda value: value,
+    "bfloat16": lambda value: value.bfloat16(),
+    "with gradient": lambda value: value.clone().requires_grad_(),
+}
+
+
+@pytest.mark.parametrize("first", [True, False], ids=["first", "last"])
+@pytest.mark.parametrize("usual", ["array", "tensor"])
+@pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)
+def test_a_client_may_send_numbers_in_another_form_than_the_rest(
+    kind: ParamsType, form: Any, usual: str, first: bool
+) -> None:
+    guard = DictatedGuard("accept")
+    aggregator = GuardedAggregator(guard)
+    Job(aggregator, kind, initial={name: FORMS[usual](value) for name, value in START.items()})
+    aggregator.reset_stats()
+    forms = [FORMS[usual], FORMS[usual]]
+    forms.insert(0 if first else 2, form)
+    for each in forms:
+        value = torch.ones(2) if kind == ParamsType.DIFF else START[BIAS] + 1
+        aggregator.accept_model(FLModel(params_type=kind, params={BIAS: each(value)}))
+    result = aggregator.aggregate_model()
+    assert result.meta["nr_aggregated"] == 3
+    torch.testing.assert_close(guard.candidates[0][BIAS], START[BIAS] + 1, rtol=0, atol=0.01)
+    assert {type(value) for value in result.params.values()} == {type(FORMS[usual](START[BIAS]))}
+
+
+@pytest.mark.parametrize(("usual", "other"), [("array", "tensor"), ("tensor", "array")])
+def test_without_a_global_model_the_result_is_of_the_form_that_most_clients_sent(
+    usual: str, other: str
+) -> None:
+    aggregator = GuardedAggregator(DictatedGuard("accept"))
+    aggregator.reset_stats()
+    for form in (other, usual, usual):
+        params = {name: FORMS[form](value) for name, value in START.items()}
+        aggregator.accept_model(FLModel(params_type=ParamsType.FULL, params=params))
+    result = aggregator.aggregate_model()
+    assert {type(value) for value in result.params.values()} == {type(FORMS[usual](START[BIAS]))}
 
 
 @pytest.mark.parametrize("steps", [0, -1, 1e12, float("nan"), float("inf"), "many", True])

@@ -7,12 +7,13 @@ from io import BytesIO
 import numpy as np
 from flwr.app import Array
 
+from fedmend.integrations.averaged_weights import in_torch
+
 _LONGEST_HEADER = 1024
-_KINDS = "biuf"
 
 
 def parsed(array: object, most_bytes: int) -> np.ndarray | None:
-    """The values of an array of integers, booleans or floats; None if it isn't one.
+    """The values of an array of integers, booleans or floats that torch can take; None if it isn't one.
 
     The header of the stored bytes is read first, so that a small message can't ask for much memory.
 
@@ -31,10 +32,10 @@ def parsed(array: object, most_bytes: int) -> np.ndarray | None:
             return None
         shape, _, dtype = np.lib.format.read_array_header_1_0(stream, max_header_size=_LONGEST_HEADER)
         rest = len(array.data) - stream.tell()
-        if dtype.kind not in _KINDS or rest != int(np.prod(shape, dtype=object)) * dtype.itemsize:
+        if not in_torch(dtype) or rest != int(np.prod(shape, dtype=object)) * dtype.itemsize:
             return None
         stream.seek(0)
         values: np.ndarray = np.load(stream, allow_pickle=False)
-    except (ValueError, TypeError, OverflowError, MemoryError, EOFError):
+    except Exception:  # a malformed header raises whatever NumPy's and Python's parsers raise
         return None
     return values
