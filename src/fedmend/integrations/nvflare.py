@@ -27,6 +27,7 @@ from torch import Tensor, nn
 from fedmend.aggregation.base import MOST_EXAMPLES
 from fedmend.errors import ConfigError
 from fedmend.integrations.averaged_weights import in_model_type, in_torch, in_type
+from fedmend.integrations.client_metrics import finite_numbers
 from fedmend.terminal_text import printable
 from fedmend.untrusted import FLOATS, INTEGERS, is_plain
 from fedmend.user_code import current_folder_importable, load_factory
@@ -122,7 +123,7 @@ class GuardedAggregator(ModelAggregator):
             return
         self._sent_arrays[_holds_arrays(model.params)] += 1
         kept = copy(model)
-        kept.params = params
+        kept.params, kept.metrics = params, finite_numbers(model.metrics)
         self._models.append(kept)
 
     def aggregate_model(self) -> FLModel:

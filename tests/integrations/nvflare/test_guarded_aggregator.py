@@ -160,6 +160,14 @@ def test_a_number_of_steps_that_would_drown_the_others_is_left_out(steps: Any) -
     torch.testing.assert_close(guard.candidates[0][BIAS], START[BIAS] + 1)
 
 
+@pytest.mark.parametrize("value", [10**400, torch.ones(2, dtype=torch.float8_e4m3fn)], ids=["huge", "float8"])
+def test_metrics_that_can_not_be_averaged_do_not_end_the_job(kind: ParamsType, value: Any) -> None:
+    result = Job(GuardedAggregator(DictatedGuard("accept")), kind).round(
+        1.0, 5.0, metrics={"accuracy": value}
+    )
+    assert result.metrics == {"accuracy": 0.5}
+
+
 def test_the_mean_is_weighted_by_steps() -> None:
     guard = DictatedGuard("accept")
     claim = {"client_name": "site-2", FLMetaKey.NUM_STEPS_CURRENT_ROUND: 30}
