@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
@@ -24,11 +25,10 @@ _TURN = 2
 
 def ruled(of: Round) -> Ruling:
     """Apply the rules: the first that decides, decides. Before them, weights of a wrong shape were rejected."""
-    name = digest(of.candidate)
-    same = next((each for each in of.ledger.models if each.stored.weights == name), None)
-    if same is not None:
-        said = f"The candidate has the weights of {same.said}."
-        return Ruling("accept", "unchanged", said, accuracy=same.accuracy)
+    last = of.ledger.last
+    if last is not None and last.stored.weights == digest(of.candidate):
+        said = f"The candidate has the weights of {last.said}."
+        return Ruling("accept", "unchanged", said, accuracy=last.accuracy)
     model = model_with(of.candidate, of.template)
     if not finite_logits(model, of.images):
         said = "The candidate returns NaN or infinite logits on the guard's images."
@@ -62,12 +62,14 @@ def _references(of: Round) -> list[Reference]:
     """The newest accepted model and, in every second scan, older ones, but for those by which a scan can say little.
 
     Were it in every scan, an older model by which no scan can say anything would hold back every candidate from then
-    on. An older model shows more of a backdoor that is planted slowly, as the newer ones hold a part of it.
+    on. An older model shows more of a backdoor that is planted slowly, as the newer ones hold a part of it. Where the
+    candidate is an older accepted model, it isn't compared with itself.
     """
-    models = of.ledger.models
+    name = digest(of.candidate)
+    models = [each for each in of.ledger.models if each.stored.weights != name]
     if not models:
         return []
-    newest, older = _newest(of), {}
+    newest, older = _newest(of, models), {}
     if of.number // of.policy.every % _TURN == 0:
         chosen = (models[-min(count, len(models))] for count in of.policy.older_references)
         older = {
@@ -83,17 +85,17 @@ def _references(of: Round) -> list[Reference]:
     return [newest, *(each for each in found if _knows_all(of, each))]
 
 
-def _newest(of: Round) -> Reference:
-    """The newest accepted model that has forgotten no class; the last one if all have.
+def _newest(of: Round, models: Sequence[Accepted]) -> Reference:
+    """The newest of the accepted models that has forgotten no class; the last one if all have.
 
     A round can make a model forget a class. Compared with that model, every later one that knows the class again would
     look like a backdoor of it, and be held back. An older reference shows whatever has come in since, too.
     """
-    for accepted in reversed(of.ledger.models):
+    for accepted in reversed(models):
         found = _reference(of, accepted)
         if _knows_all(of, found):
             return found
-    return _reference(of, of.ledger.models[-1])
+    return _reference(of, models[-1])
 
 
 def _knows_all(of: Round, reference: Reference) -> bool:
