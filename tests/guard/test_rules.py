@@ -1,5 +1,6 @@
 """Each rule of the guard, by networks whose backdoor is a number."""
 
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -8,6 +9,7 @@ import torch
 from guarded_nets import net
 from torch import Tensor, nn
 
+from fedmend.errors import DataError
 from fedmend.guard import Decision, Guard
 
 Make = Callable[..., Guard]
@@ -235,6 +237,29 @@ def test_a_scan_that_fails_or_takes_too_long_leaves_the_last_accepted_model(
     decision = made.review(net(seed=1), 1)
     assert_rolled_back(decision, verdict, net())
     assert said in decision.reason
+
+
+def test_choosing_references_is_part_of_the_review_that_must_end(
+    guard: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def endless(*_: object) -> frozenset[int]:
+        while True:
+            time.sleep(0.005)
+
+    monkeypatch.setattr("fedmend.guard.time_limit.GRACE", 0.2)
+    monkeypatch.setattr("fedmend.guard.own_images.OwnImages.forgotten", lambda *_: 1 / 0)
+    assert_rolled_back(guard().review(net(seed=1), 1), "scan failed", net())
+    monkeypatch.setattr("fedmend.guard.own_images.OwnImages.forgotten", endless)
+    assert_rolled_back(guard(time_limit=0.3).review(net(seed=2), 2), "time limit", net())
+
+
+def test_a_damaged_reference_ends_the_review_without_a_decision(guard: Make) -> None:
+    made = guard(time_limit=60)
+    (file,) = (made.history / "models").iterdir()  # type: ignore[operator]
+    file.write_bytes(b"damaged")
+    with pytest.raises(DataError, match="is not as the guard wrote it; restore it"):
+        made.review(net(seed=1), 1)
+    assert made.last_round is None
 
 
 def test_a_repair_that_takes_too_long_leaves_the_scans_verdict(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -57,22 +57,34 @@ def check_logits(case: Case) -> None:
             raise ModelError(
                 f"the {name} returns NaN or infinite logits on clean images; is the file damaged?"
             )
-    classes, labels = shapes[0][1], case.labels
+    check_classes(shapes[0][1], case.labels, case.class_names)
+    if case.labels is None and len(case.truth.unique()) < 2:
+        raise DataError(
+            "a scan needs images of two classes or more, and without labels the classes are predictions: the "
+            "same for all images here"
+        )
+
+
+def check_classes(classes: int, labels: Tensor | None, class_names: Sequence[str] | None) -> None:
+    """Check labels and class names against the number of logits.
+
+    Raises:
+        DataError: labels outside of [0, classes), another number of names, or all images of a single class.
+    """
     if labels is not None and not bool(((labels >= 0) & (labels < classes)).all()):
         raise DataError(
-            f"labels must be in [0, {classes}), the models' classes; got {int(labels.min())} to {int(labels.max())}"
+            f"labels must be in [0, {classes}), the models' classes; got {int(labels.min())} to {int(labels.max())}: "
+            "number them from 0, in the order of the logits"
         )
-    if case.class_names is not None and len(case.class_names) != classes:
+    if class_names is not None and len(class_names) != classes:
         raise DataError(
-            f"the models have {classes} classes, but {len(case.class_names)} class names were given"
+            f"the models have {classes} classes, but {len(class_names)} class names were given; give one per class, "
+            "or none"
         )
-    if len(case.truth.unique()) < 2:
-        if labels is None:
-            raise DataError(
-                "a scan needs images of two classes or more, and without labels the classes are predictions: the "
-                "same for all images here"
-            )
-        raise DataError("a scan needs images of two classes or more; all given ones are of one class")
+    if labels is not None and len(labels.unique()) < 2:
+        raise DataError(
+            "a scan needs images of two classes or more; all given ones are of one class: add images of others"
+        )
 
 
 @contextmanager

@@ -13,7 +13,8 @@ from fedmend.global_settings import generators_kept, settings_kept
 from fedmend.inference import frozen, logits_of
 from fedmend.user_code import failures_as
 
-_IMAGES = 8
+FEW_IMAGES = 8
+"""So many show whether a model predicts as it should."""
 _DIFFERENT = 1e-3
 
 
@@ -30,7 +31,7 @@ def check_predictions(case: Case) -> None:
     if case.reference is not None:
         models["the reference"] = case.reference
     for name, model in models.items():
-        _check(model, case.pixels[:_IMAGES], name)
+        check_model(model, case.pixels[:FEW_IMAGES], name)
 
 
 def require_gradient(model: nn.Module, images: Tensor, name: str, *, required: bool = True) -> None:
@@ -59,7 +60,20 @@ def require_gradient(model: nn.Module, images: Tensor, name: str, *, required: b
         )
 
 
-def _check(model: nn.Module, images: Tensor, name: str) -> None:
+def check_model(model: nn.Module, images: Tensor, name: str) -> int:
+    """Check one model as :func:`check_predictions` does.
+
+    Args:
+        model: left as found.
+        images: float (N, C, H, W), of the model's dtype and on its device.
+        name: of the model, in messages.
+
+    Returns:
+        The number of its classes.
+
+    Raises:
+        ModelError: see :func:`check_predictions`.
+    """
     as_found = {key: value.clone() for key, value in model.named_buffers()}
     with frozen(model), settings_kept() as changed:
         with generators_kept():
@@ -96,6 +110,7 @@ def _check(model: nn.Module, images: Tensor, name: str) -> None:
             f"{difference:.2g}): it draws at random, as with dropout left on in eval mode, or keeps state "
             "between calls; take that out"
         )
+    return logits[0].shape[1]
 
 
 def _same(value: Tensor, before: Tensor | None) -> bool:

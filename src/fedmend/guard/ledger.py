@@ -55,7 +55,9 @@ class Ledger:
         lines: how many there are. head: SHA-256 of the last one, without its end.
         given: digest of the weights of the model that the operator gave, if one was.
         last_round: of the last decision; None before the first.
-        reviews: rounds decided. rejections: how many in succession, up to now, were rolled back.
+        reviews: rounds decided.
+        rejections: how many in succession, up to now, were rolled back; a round that is held, or that brings weights
+            which were accepted before, neither counts nor ends the succession.
         models: the accepted models that are kept, the newest last.
     """
 
@@ -101,7 +103,9 @@ class Ledger:
                 Accepted(line.stored, line.round, parent, accuracy, line.verdict, line.policy, line.versions),
             )
             models = models[-line.policy["history_limit"] :]
-        rejections = {"rollback": self.rejections + 1, "hold": self.rejections}.get(line.action, 0)
+        rejections = self.rejections + 1 if line.action == "rollback" else 0
+        if line.action == "hold" or self._replayed(line):
+            rejections = self.rejections
         return replace(
             self,
             lines=self.lines + 1,
@@ -112,6 +116,12 @@ class Ledger:
             rejections=rejections,
             models=models,
         )
+
+    def _replayed(self, line: Line) -> bool:
+        """Whether a line accepts weights that were accepted before."""
+        if line.action != "accept":
+            return False
+        return line.stored is None or line.stored.weights in {each.stored.weights for each in self.models}
 
 
 def parsed(text: bytes, number: int) -> Line:

@@ -66,6 +66,7 @@ class GuardPolicy:
         repair: of a candidate with a backdoor: a name of :data:`fedmend.repairs.REPAIRS` that works on the guard's own
             images, ``package.module:factory``, or such a table; "none": roll back at once.
         stop_after: after so many rejections in succession, decisions say that the federation should stop; None: never.
+            Rounds that are held, or bring weights which were accepted before, don't end the succession.
         history_limit: how many accepted models the history keeps.
 
     Raises:

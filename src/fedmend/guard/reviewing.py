@@ -57,9 +57,12 @@ class Guard:
         progress: see ``fedmend.progress``.
 
     Raises:
-        ConfigError: the history was begun with another seed or another trusted model.
-        DataError: the images can't be used, or the history is not as the guard wrote it; it names the file.
-        ModelError: the trusted model isn't finite, or of another architecture.
+        ConfigError: the history was begun with another seed or another trusted model, or the policy chooses fewer
+            images than a scan or its repair needs.
+        DataError: the images, labels or class names can't be used, or the history is not as the guard wrote it; it
+            names the file.
+        ModelError: the model fails on the images, or can't be scanned; the trusted model isn't finite, or of another
+            architecture.
         OutputError: the history can't be written, or another guard uses it.
     """
 
@@ -82,8 +85,8 @@ class Guard:
             require(self.seed, Natural, "a guard's seed")
         made = self.model if isinstance(self.model, nn.Module) else self.model()
         self._template = deepcopy(made).eval()
-        self._images = OwnImages(self.images, self.labels, self.class_names)
-        self._images.check(self._template)
+        self._images = OwnImages.checked(self._template, self.images, self.labels, self.class_names)
+        self._images.check_size(self.policy.images_per_class, self.policy.made_repair() is not None)
         self._history = History(Path(self.history))
         self._signer = None if self.signing_key is None else Signer(Path(self.signing_key))
         with self._history.locked():

@@ -8,27 +8,20 @@ import torch
 from torch import nn
 
 from fedmend.detection import Detector, Need
-from fedmend.detection.accuracy_rules import fair_accuracy
-from fedmend.guard.ledger import Accepted
 from fedmend.guard.own_images import OwnImages
 from fedmend.guard.policy import GuardPolicy
 from fedmend.guard.rulings import Round, Ruling
 from fedmend.guard.scan_rules import ruled_by_scans
-from fedmend.guard.scans import Reference
 from fedmend.guard.weights import digest, model_with
 from fedmend.inference import batch_size_for, evaluating, pixels_for
-
-_TURN = 2
-"""In every so many-th scan, a candidate is also compared with older references."""
 
 
 def ruled(of: Round) -> Ruling:
     """Apply the rules: the first that decides, decides. Before them, weights of a wrong shape were rejected."""
-    name = digest(of.candidate)
-    same = next((each for each in of.ledger.models if each.stored.weights == name), None)
-    if same is not None:
-        said = f"The candidate has the weights of {same.said}."
-        return Ruling("accept", "unchanged", said, accuracy=same.accuracy)
+    last = of.ledger.last
+    if last is not None and last.stored.weights == digest(of.candidate):
+        said = f"The candidate has the weights of {last.said}."
+        return Ruling("accept", "unchanged", said, accuracy=last.accuracy)
     model = model_with(of.candidate, of.template)
     if not finite_logits(model, of.images):
         said = "The candidate returns NaN or infinite logits on the guard's images."
@@ -55,53 +48,7 @@ def _ruled_by_policy(of: Round, model: nn.Module, accuracy: float) -> Ruling:
     if of.number % policy.every:
         said = f"The policy scans every {policy.every} rounds; this one is neither scanned nor released."
         return Ruling("hold", "unchecked", said)
-    return ruled_by_scans(of, detectors, _references(of), (model, accuracy))
-
-
-def _references(of: Round) -> list[Reference]:
-    """The newest accepted model and, in every second scan, older ones, but for those by which a scan can say little.
-
-    Were it in every scan, an older model by which no scan can say anything would hold back every candidate from then
-    on. An older model shows more of a backdoor that is planted slowly, as the newer ones hold a part of it.
-    """
-    models = of.ledger.models
-    if not models:
-        return []
-    newest, older = _newest(of), {}
-    if of.number // of.policy.every % _TURN == 0:
-        chosen = (models[-min(count, len(models))] for count in of.policy.older_references)
-        older = {
-            each.stored.number: each
-            for each in chosen
-            if each.accuracy >= fair_accuracy(of.images.num_classes)
-        }
-    found = [
-        _reference(of, older[key])
-        for key in sorted(older, reverse=True)
-        if key < newest.accepted.stored.number
-    ]
-    return [newest, *(each for each in found if _knows_all(of, each))]
-
-
-def _newest(of: Round) -> Reference:
-    """The newest accepted model that has forgotten no class; the last one if all have.
-
-    A round can make a model forget a class. Compared with that model, every later one that knows the class again would
-    look like a backdoor of it, and be held back. An older reference shows whatever has come in since, too.
-    """
-    for accepted in reversed(of.ledger.models):
-        found = _reference(of, accepted)
-        if _knows_all(of, found):
-            return found
-    return _reference(of, of.ledger.models[-1])
-
-
-def _knows_all(of: Round, reference: Reference) -> bool:
-    return not of.images.forgotten(reference.model, of.policy.images_per_class, of.seed)
-
-
-def _reference(of: Round, accepted: Accepted) -> Reference:
-    return Reference(accepted, model_with(of.history.load(accepted), of.template))
+    return ruled_by_scans(of, detectors, (model, accuracy))
 
 
 def _detectors(policy: GuardPolicy, with_reference: bool) -> tuple[Detector, ...]:

@@ -11,6 +11,7 @@ from typing import Any
 from torch import nn
 
 from fedmend.detection import Detector
+from fedmend.guard.references import DamagedHistoryError, references_for
 from fedmend.guard.rulings import Round, Ruling
 from fedmend.guard.scans import Reference, Scanned, Scanner, worst
 from fedmend.guard.time_limit import TimeLimitError, ending_in_time
@@ -27,7 +28,6 @@ _COLLECTED = 10
 def ruled_by_scans(
     of: Round,
     detectors: Sequence[Detector],
-    references: Sequence[Reference],
     measured: tuple[nn.Module, float],
 ) -> Ruling:
     """Scan a candidate, repair it if the policy says so, and decide.
@@ -37,15 +37,19 @@ def ruled_by_scans(
     Args:
         of: the round.
         detectors: one or more.
-        references: the last accepted model first; none for detectors that need none.
         measured: the candidate as a model, and its accuracy.
+
+    Raises:
+        DamagedHistoryError: a model to compare with isn't as the guard wrote it.
     """
-    work = _Work(of, detectors, references, *measured)
+    work = _Work(of, detectors, *measured)
     try:
         return ending_in_time(work.outcome, of.policy.time_limit, of.progress)
     except TimeLimitError:
         limit = of.policy.time_limit
         return work.gave_up("time limit", f"The review took longer than the limit of {limit:g} seconds.")
+    except DamagedHistoryError:
+        raise
     except Exception as error:  # a scan runs models and, maybe, a detector of the user's own
         return work.gave_up("scan failed", f"The scan failed: {in_one_line(error)}.")
     finally:
@@ -59,9 +63,9 @@ class _Work:
 
     of: Round
     detectors: Sequence[Detector]
-    references: Sequence[Reference]
     model: nn.Module
     accuracy: float
+    references: Sequence[Reference] = ()
     scans: list[Scanned] = field(default_factory=list)
     rescans: list[Scanned] = field(default_factory=list)
     repair: dict[str, Any] | None = None
@@ -69,6 +73,7 @@ class _Work:
     def outcome(self, progress: Progress) -> Ruling:
         """Scan and decide."""
         scanner = Scanner(self.of.images, self.of.policy.images_per_class, self.of.seed, progress)
+        self.references = references_for(self.of)
         for scanned in scanner.scans(self.model, self.detectors, self.references):
             self.scans.append(scanned)
         found = worst(self.scans)
