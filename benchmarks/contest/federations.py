@@ -1,11 +1,11 @@
 """The contest's federations: every attack against every aggregation rule and every defence.
 
-Rules and attackers' update steps come from fedmend's registries, so that a new one takes part by its name.
+Rules, and attackers' triggers, update steps and methods, come from fedmend's registries: a new one takes part by its name.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -14,7 +14,12 @@ from typing import Any
 from zlib import crc32
 
 from fedmend.aggregation import AGGREGATORS
-from fedmend.attacks import UPDATE_STEPS, update_step_from_table
+from fedmend.attacks import (
+    ATTACK_METHODS,
+    UPDATE_STEPS,
+    attack_method_from_table,
+    update_step_from_table,
+)
 from fedmend.comparison import Cell, Votes
 from fedmend.errors import FedmendError
 from fedmend.federation import AttackConfig, DataConfig, FederationConfig, ModelConfig, SimulationConfig
@@ -81,7 +86,7 @@ def _patch(dataset: str, random: Random) -> dict[str, Any]:
 
 
 def _joining() -> dict[str, dict[str, Any]]:
-    """Attacks by further triggers and update steps of the registries, as far as they have defaults."""
+    """Attacks by further triggers, update steps and methods of the registries, as far as they have defaults."""
     found: dict[str, dict[str, Any]] = {}
     for kind in TRIGGERS:
         if kind not in ("atoms", "pixels", "box", "blend"):
@@ -92,13 +97,20 @@ def _joining() -> dict[str, dict[str, Any]]:
                 continue
             found[kind] = {"trigger": {"kind": kind}}
     for kind in UPDATE_STEPS:
-        if kind != "amplify":
-            try:
-                update_step_from_table({"kind": kind})
-            except FedmendError:
-                continue
+        if kind != "amplify" and _has_defaults(update_step_from_table, kind):
             found[kind] = {"update": ({"kind": kind},)}
+    for kind in ATTACK_METHODS:
+        if _has_defaults(attack_method_from_table, kind):
+            found[kind] = {"method": {"kind": kind}}
     return found
+
+
+def _has_defaults(made: Callable[[dict[str, Any]], object], kind: str) -> bool:
+    try:
+        made({"kind": kind})
+    except FedmendError:
+        return False
+    return True
 
 
 ATTACKS: dict[str, dict[str, Any]] = {
@@ -107,6 +119,7 @@ ATTACKS: dict[str, dict[str, Any]] = {
     "amplified": {},
     "one-to-one": {},
     "blended": {},
+    "a-little-is-enough": {"collusion": {"kind": "a-little-is-enough", "backdoor": True}, "update": ()},
     **_joining(),
 }
 """What differs from a single backdoor attack (SBA) with one trigger, from every class to one."""
