@@ -1,6 +1,6 @@
 """The contest's federations: every attack against every aggregation rule and every defence.
 
-Rules, and attackers' triggers, update steps and methods, come from fedmend's registries: a new one takes part by its name.
+Rules, triggers, update steps and attack methods come from fedmend's registries: a new one takes part by its name.
 """
 
 from __future__ import annotations
