@@ -20,7 +20,7 @@ def why_blind(direction: Direction, rng: torch.Generator, count: int = 4) -> str
     The search is tried where it can't fail: with patches over nearly the whole image, all from one random pattern,
     for three of the classes that the images have. A class is reached if half of the images go there that the pattern
     leaves at another one. Where most classes aren't reached, the model has no gradient, or a misleading one. With two
-    classes every other misleading one passes.
+    classes a misleading one often passes.
 
     Args:
         direction: the models and the images.
