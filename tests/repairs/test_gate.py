@@ -50,6 +50,12 @@ def test_what_holds_is_released() -> None:
     )
 
 
+@pytest.mark.parametrize(("after", "said"), [(0.95, True), (0.9, True), (0.96, False)])
+def test_a_reference_that_is_as_accurate_is_named(after: float, said: bool) -> None:
+    _, reason = judge(Gate(), evidence(accuracy_before=0.9, accuracy_after=after, accuracy_reference=0.95), DONE)
+    assert ("The reference is as accurate (95.0%), so going back to it loses nothing." in reason) is said
+
+
 @pytest.mark.parametrize(
     ("after", "error", "outcome"),
     [(0.99, 0.0, "repaired"), (0.98, 0.0, "failed"), (0.98, 0.01, "repaired"), (0.97, 0.01, "failed")],
@@ -195,7 +201,9 @@ def test_the_evidence_by_hand() -> None:
     )
     images, labels = torch.zeros(4, 1, 2, 2), torch.tensor([0, 0, 2, 2])
     models = Fixed(0, 0, 2, 2, moved=True), Fixed(0, 0, 2, 0)
-    found = measure(models, images, labels, targets)
+    found = measure(models, images, labels, targets, Fixed(1, 1, 2, 0))
+    assert found.accuracy_reference == 0.25
+    assert measure(models, images, labels).accuracy_reference is None
     assert (found.accuracy_before, found.accuracy_after, found.num_heldout) == (1.0, 0.75, 4)
     assert found.num_judged == 4
     assert found.accuracy_error == pytest.approx((3 / 16) ** 0.5 / 2)

@@ -105,6 +105,8 @@ def test_a_planted_backdoor_is_taken_out(world: planted.World, report: ScanRepor
     assert check.triggers > 1
     assert result.num_judged == result.num_heldout == 100
     assert result.accuracy_after >= result.accuracy_before - 0.03
+    assert result.accuracy_reference is not None
+    assert result.accuracy_reference > 0.95
     assert "A new scan finds no backdoor" in result.reason
     assert f"from {result.accuracy_before:.1%} to {result.accuracy_after:.1%}" in result.reason
     assert isinstance(result.details, UnlearningDetails)

@@ -28,8 +28,8 @@ from fedmend.triggers import Addition
         {"stamped_fraction": 0.0},
         {"stamped_fraction": 1.1},
         {"stamped_fraction": float("nan")},
-        {"reference_weight": -0.1},
-        {"reference_weight": 1.1},
+        {"reference_weights": (0.5, -0.1)},
+        {"reference_weights": (1.1,)},
     ],
 )
 def test_settings_out_of_range_are_refused(changes: dict[str, float]) -> None:
@@ -80,9 +80,32 @@ def test_the_targets_by_hand() -> None:
     assert targets.tolist()[0] == pytest.approx([0.5 * 0.7, 0.5 + 0.5 * 0.3])
 
 
-def test_a_references_predictions_are_averaged_with_the_suspects(backdoored: nn.Module) -> None:
+class Leaning(nn.Module):
+    """Says 0 with this certainty, and 1 otherwise."""
+
+    def __init__(self, certainty: float) -> None:
+        super().__init__()
+        self.logits = nn.Parameter(torch.tensor([certainty, 1 - certainty]).log())
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.logits.expand(len(images), 2)
+
+
+@pytest.mark.parametrize(("label", "wanted"), [(1, 0.4), (0, 0.65)])
+def test_a_less_accurate_reference_teaches_beside_the_suspect(label: int, wanted: float) -> None:
+    """The reference says 0 with 0.4, the suspect with 0.9: one of them is right on every image."""
+    images, labels = torch.zeros(64, 1, 2, 2), torch.full((64,), label)
+    method = Unlearning(epochs=60, soft_targets=1.0, reference_weights=(), lr=0.1, stamped_fraction=1e-9)
+    context = Context(Leaning(0.4), images, labels)
+    taught = method.fine_tuned(Leaning(0.9), [Addition(torch.zeros(1, 2, 2))], context)
+    # Of each 17 images one is a stamped copy, whose target is the reference's.
+    wanted = (16 * wanted + 0.4) / 17
+    assert taught(images[:1]).softmax(1)[0, 0].item() == pytest.approx(wanted, abs=0.01)
+
+
+def test_a_references_predictions_are_learned(backdoored: nn.Module) -> None:
     images = images_and_labels(32)
-    method = replace(THOROUGH, reference_weight=0.0)
+    method = replace(THOROUGH, reference_weights=())
     alone = unlearned(backdoored, planted(), *images, method)
     itself = unlearned(backdoored, planted(), *images, method, reference=backdoored)
     other = unlearned(backdoored, planted(), *images, method, reference=alone)
@@ -104,7 +127,7 @@ def test_a_stamped_images_target_is_what_the_reference_predicts(backdoored: nn.M
             return self.wanted * (1 - stamped) + self.logits * stamped
 
     images, labels = torch.zeros(64, 1, 2, 2), torch.zeros(64, dtype=torch.int64)
-    method = Unlearning(epochs=40, soft_targets=1.0, reference_weight=0.0, lr=0.1)
+    method = Unlearning(epochs=40, soft_targets=1.0, reference_weights=(), lr=0.1)
     white = Addition(torch.ones(1, 2, 2))
     taught = method.fine_tuned(Says(1), [white], Context(Says(0), images, labels))
     alone = method.fine_tuned(Says(1), [white], Context(None, images, labels))
@@ -130,14 +153,19 @@ def moved(model: nn.Module, by: float) -> Any:
 def test_it_starts_between_suspect_and_reference(backdoored: nn.Module) -> None:
     near = moved(backdoored, 0.1)
     for weight in (0.0, 0.5, 1.0):
-        start: Any = started(backdoored, near, reference_weight=weight)
+        start: Any = started(backdoored, near, reference_weights=(weight,))
         assert torch.allclose(start[5].bias, moved(backdoored, 0.1 * weight)[5].bias, atol=1e-6)
+
+
+def test_the_first_start_that_costs_no_accuracy_is_taken(backdoored: nn.Module) -> None:
+    start: Any = started(backdoored, moved(backdoored, 1000.0), reference_weights=(0.9, 1e-4, 0.0))
+    assert torch.allclose(start[5].bias, moved(backdoored, 0.1)[5].bias, atol=1e-4)
 
 
 def test_at_the_reference_nothing_is_left_to_unlearn(backdoored: nn.Module) -> None:
     """The learning rate is multiplied by the suspect's weight in the start."""
     near, images = moved(backdoored, 0.1), images_and_labels(64)
-    method = Unlearning(reference_weight=1.0, lr=0.1)
+    method = Unlearning(reference_weights=(1.0,), lr=0.1)
     start: Any = method.fine_tuned(backdoored, [planted()], Context(near, *images))
     assert torch.equal(flatten(start.state_dict()), flatten(near.state_dict()))
 
@@ -145,7 +173,7 @@ def test_at_the_reference_nothing_is_left_to_unlearn(backdoored: nn.Module) -> N
 def test_a_start_that_costs_accuracy_or_does_not_fit_is_the_suspect(backdoored: nn.Module) -> None:
     other = nn.Sequential(nn.Flatten(), nn.Linear(128, 4))
     for reference in (moved(backdoored, 1000.0), other):
-        start: Any = started(backdoored, reference, reference_weight=0.5)
+        start: Any = started(backdoored, reference, reference_weights=(0.5,))
         assert torch.allclose(start[5].bias, backdoored[5].bias, atol=1e-6)  # type: ignore[index]
 
 
@@ -153,7 +181,7 @@ def test_the_report_says_where_it_started(backdoored: nn.Module) -> None:
     images, labels = images_and_labels(32)
     findings = [finding(Target(TARGET, 1.0, trigger=planted()))]
     context = Context(moved(backdoored, 0.1), images, labels)
-    candidate = Unlearning(reference_weight=0.25)(backdoored, findings, context)
+    candidate = Unlearning(reference_weights=(0.25,))(backdoored, findings, context)
     assert candidate.details == UnlearningDetails(1, 1, reference_weight=0.25)
     assert candidate.summary.endswith("from a start with 25% of the reference's weights")
 

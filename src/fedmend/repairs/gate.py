@@ -69,6 +69,7 @@ class Evidence:
     Attributes:
         accuracy_before, accuracy_after: clean accuracy of the suspect and of the candidate.
         accuracy_error: standard error of the fall.
+        accuracy_reference: clean accuracy of the reference, on the same images; None without one.
         num_judged: images that these were measured on; 0: clients reported them.
         num_heldout: how many of them had no part in the repair.
         verdict_after: of a new scan; None without one.
@@ -80,6 +81,7 @@ class Evidence:
     accuracy_before: float
     accuracy_after: float
     accuracy_error: float = 0.0
+    accuracy_reference: float | None = None
     num_judged: int = 0
     num_heldout: int = 0
     verdict_after: Verdict | None = None
@@ -100,7 +102,11 @@ class Evidence:
 
 
 def measure(
-    models: tuple[nn.Module, nn.Module], images: Tensor, labels: Tensor, targets: Sequence[Target] = ()
+    models: tuple[nn.Module, nn.Module],
+    images: Tensor,
+    labels: Tensor,
+    targets: Sequence[Target] = (),
+    reference: nn.Module | None = None,
 ) -> Evidence:
     """Compare the suspect and the candidate on held-out images, without a new scan.
 
@@ -109,6 +115,7 @@ def measure(
         images: uint8 or float in [0, 1], (N, C, H, W). labels: int64 (N,).
         targets: what to check, variants included; those without a trigger, or without an image of their sources, are
             left out.
+        reference: only its accuracy is measured.
     """
     flaw = flaw_of(models[1], images)
     if flaw is not None:
@@ -118,6 +125,7 @@ def measure(
         accuracy_before=accuracy(models[0], images, labels),
         accuracy_after=accuracy(models[1], images, labels),
         accuracy_error=error_of_drop(models, images, labels),
+        accuracy_reference=None if reference is None else accuracy(reference, images, labels),
         num_judged=len(images),
         num_heldout=len(images),
         target_checks=checks_on_all_images(models, images, labels, targets),
@@ -233,7 +241,7 @@ def judge(
     outcome: Literal["repaired", "unverified"] = (
         "unverified" if evidence.verdict_after is None or evidence.overlooked else "repaired"
     )
-    return outcome, f"{summary}; {accuracies}. {_triggers(evidence)}{_verified(evidence)}"
+    return outcome, f"{summary}; {accuracies}. {_triggers(evidence)}{_verified(evidence)}{_gone_back(evidence)}"
 
 
 def _where(evidence: Evidence) -> str:
@@ -274,6 +282,14 @@ def _verified(evidence: Evidence) -> str:
             f"{evidence.overlooked}. Use more images, half of which are held out, or more effort."
         )
     return "A new scan finds no backdoor."
+
+
+def _gone_back(evidence: Evidence) -> str:
+    """That nothing is gained over the reference, if so."""
+    reference = evidence.accuracy_reference
+    if reference is None or reference < evidence.accuracy_after:
+        return ""
+    return f" The reference is as accurate ({reference:.1%}), so going back to it loses nothing."
 
 
 def _sources(check: TargetCheck) -> str:

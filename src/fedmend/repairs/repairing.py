@@ -115,7 +115,7 @@ def repair(
             break
         findings += _incriminating(scanned)
     found = (*_targets(first), *_targets(findings), *candidate.targets)
-    evidence = measure((case.suspect, candidate.model), *held_out, found)
+    evidence = measure((case.suspect, candidate.model), *held_out, found, case.reference)
     return job.judged(
         candidate, replace(evidence, verdict_after=verdict, overlooked=missed, flaw=flaw or evidence.flaw)
     )
@@ -170,7 +170,7 @@ def repair_by_votes(
         evidence = Evidence(*candidate.reported, target_checks=candidate.reported_checks, flaw=flaw)
     else:
         models = (case.suspect, candidate.model)
-        evidence = measure(models, case.images, case.labels)
+        evidence = measure(models, case.images, case.labels, reference=case.reference)
         if evidence.flaw is None:
             checks = checks_beyond_the_reference(
                 models, case.reference, case.images, case.labels, candidate.targets
@@ -213,6 +213,7 @@ class _Job:
             accuracy_before=evidence.accuracy_before,
             accuracy_after=evidence.accuracy_after,
             accuracy_error=evidence.accuracy_error,
+            accuracy_reference=evidence.accuracy_reference,
             num_judged=evidence.num_judged,
             num_heldout=evidence.num_heldout,
             max_accuracy_drop=self.gate.max_accuracy_drop,

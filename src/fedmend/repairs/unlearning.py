@@ -32,14 +32,14 @@ class Unlearning:
     classes, also if it was found for one source class: few images are of that class. The paper gives neither the
     fraction of stamped copies, the learning rate nor the batch size; those are ours. So are:
 
-    - ``soft_targets``: hard labels of few images make a model overfit, while soft predictions preserve accuracy. On
-      clean images they are the mean of the suspect's and the reference's; on stamped ones the reference's, since a
-      poisoned model leans towards the target class even on clean images.
-    - ``reference_weight``: recovered triggers are never quite the planted ones. A start between reference and suspect
-      also weakens what no trigger shows. It is used only if it is at most 1 % less accurate on the images. Less is left
-      to unlearn there, so the learning rate is multiplied by the suspect's weight.
+    - ``soft_targets``: hard labels of few images make a model overfit, while soft predictions preserve accuracy. They
+      are the reference's, since a poisoned model leans towards the target class even on clean images. If the reference
+      is more than 1 % less accurate on the images than the suspect, those of clean images are the mean of both.
+    - ``reference_weights``: recovered triggers are never quite the planted ones. A start near the reference also
+      weakens what no trigger shows. It is used only if it is at most 1 % less accurate on the images than the suspect.
+      Less is left to unlearn there, so the learning rate is multiplied by the suspect's weight.
 
-    0 for both is the paper's recipe. Dropout is off, and BatchNorm keeps its statistics, since a few stamped images
+    0 and none of them is the paper's recipe. Dropout is off, and BatchNorm keeps its statistics, since a few stamped images
     don't represent the clean data.
 
     Attributes:
@@ -47,7 +47,8 @@ class Unlearning:
         stamped_fraction: fraction of a batch's images, in (0, 1], that get a stamped copy.
         soft_targets: weight in [0, 1] of the models' predictions on the clean images in the targets; the labels have
             the rest.
-        reference_weight: weight in [0, 1] of the reference's parameters in the start; the suspect's have the rest.
+        reference_weights: weights in [0, 1] of the reference's parameters in the start, tried in turn; the suspect's
+            have the rest. If none serves, the start is the suspect.
         lr: Adam's initial learning rate for a start at the suspect; it decays linearly to 0.
         batch_size: clean images per batch.
         memory: bytes that a step may take beside models and images; None for half of what is free. Where a batch would
@@ -60,7 +61,7 @@ class Unlearning:
     epochs: Count = 1
     stamped_fraction: PositiveFraction = 1.0
     soft_targets: Fraction = 0.7
-    reference_weight: Fraction = 0.75
+    reference_weights: tuple[Fraction, ...] = (0.9, 0.75)
     lr: Positive = 0.003
     batch_size: Count = 16
     memory: Bytes | None = None
@@ -113,7 +114,7 @@ class Unlearning:
         batches = -(-len(images) // self.batch_size) * self.epochs
         schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, total_iters=batches)
         done = used = 0
-        teachers = [suspect] if context.reference is None else [suspect, context.reference]
+        teachers = _teachers(suspect, context.reference, images, labels)
         targets, stamped_targets = (
             self._targets(chosen, images, labels) for chosen in (teachers, teachers[-1:])
         )
@@ -146,16 +147,12 @@ class Unlearning:
         self, suspect: nn.Module, reference: nn.Module | None, images: Tensor, labels: Tensor
     ) -> tuple[nn.Module, float]:
         """A copy of the suspect, nearer to the reference if that costs no accuracy, and the latter's weight."""
-        copy = deepcopy(suspect)
-        if reference is None or not self.reference_weight or not _alike(suspect, reference):
-            return copy, 0.0
-        nearer, there = deepcopy(suspect), reference.state_dict()
-        with torch.no_grad():
-            for name, value in nearer.state_dict().items():
-                if value.is_floating_point():
-                    value.lerp_(there[name].to(value), self.reference_weight)
-        lost = accuracy(suspect, images, labels) - accuracy(nearer, images, labels)
-        return (nearer, self.reference_weight) if lost <= _MOST_LOST else (copy, 0.0)
+        if reference is not None and _alike(suspect, reference):
+            for weight in self.reference_weights:
+                nearer = _mean(suspect, reference, weight)
+                if _as_accurate(nearer, suspect, images, labels):
+                    return nearer, weight
+        return deepcopy(suspect), 0.0
 
     def _targets(self, teachers: Sequence[nn.Module], images: Tensor, labels: Tensor) -> Tensor:
         """Target probabilities (N, classes): the labels, mixed with the mean of the teachers' predictions."""
@@ -168,6 +165,30 @@ class Unlearning:
                 )
         soft = torch.stack(predictions).mean(0)
         return (1 - self.soft_targets) * one_hot(labels, soft.shape[1]) + self.soft_targets * soft
+
+
+def _mean(suspect: nn.Module, reference: nn.Module, weight: float) -> nn.Module:
+    """A copy of the suspect whose floating-point tensors are means, in which the reference has this weight."""
+    copy, there = deepcopy(suspect), reference.state_dict()
+    with torch.no_grad():
+        for name, value in copy.state_dict().items():
+            if value.is_floating_point():
+                value.lerp_(there[name].to(value), weight)
+    return copy
+
+
+def _teachers(
+    suspect: nn.Module, reference: nn.Module | None, images: Tensor, labels: Tensor
+) -> list[nn.Module]:
+    """The models whose predictions on clean images are learned; the last one's are on stamped ones, too."""
+    if reference is None:
+        return [suspect]
+    return [reference] if _as_accurate(reference, suspect, images, labels) else [suspect, reference]
+
+
+def _as_accurate(model: nn.Module, suspect: nn.Module, images: Tensor, labels: Tensor) -> bool:
+    """Whether a model is at most 1 % less accurate than the suspect."""
+    return accuracy(suspect, images, labels) - accuracy(model, images, labels) <= _MOST_LOST
 
 
 def _alike(first: nn.Module, second: nn.Module) -> bool:
