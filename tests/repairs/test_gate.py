@@ -52,7 +52,9 @@ def test_what_holds_is_released() -> None:
 
 @pytest.mark.parametrize(("after", "said"), [(0.95, True), (0.9, True), (0.96, False)])
 def test_a_reference_that_is_as_accurate_is_named(after: float, said: bool) -> None:
-    _, reason = judge(Gate(), evidence(accuracy_before=0.9, accuracy_after=after, accuracy_reference=0.95), DONE)
+    _, reason = judge(
+        Gate(), evidence(accuracy_before=0.9, accuracy_after=after, accuracy_reference=0.95), DONE
+    )
     assert ("The reference is as accurate (95.0%), so going back to it loses nothing." in reason) is said
 
 

@@ -241,7 +241,10 @@ def judge(
     outcome: Literal["repaired", "unverified"] = (
         "unverified" if evidence.verdict_after is None or evidence.overlooked else "repaired"
     )
-    return outcome, f"{summary}; {accuracies}. {_triggers(evidence)}{_verified(evidence)}{_gone_back(evidence)}"
+    return (
+        outcome,
+        f"{summary}; {accuracies}. {_triggers(evidence)}{_verified(evidence)}{_gone_back(evidence)}",
+    )
 
 
 def _where(evidence: Evidence) -> str:
