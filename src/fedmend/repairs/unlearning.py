@@ -39,8 +39,8 @@ class Unlearning:
       weakens what no trigger shows. It is used only if it is at most 1 % less accurate on the images than the suspect.
       Less is left to unlearn there, so the learning rate is multiplied by the suspect's weight.
 
-    0 and none of them is the paper's recipe. Dropout is off, and BatchNorm keeps its statistics, since a few stamped images
-    don't represent the clean data.
+    0 and none of them is the paper's recipe. Dropout is off, and BatchNorm keeps its statistics, since a few stamped
+    images don't represent the clean data.
 
     Attributes:
         epochs: passes over the images; the paper's is one.
