@@ -289,10 +289,9 @@ def _verified(evidence: Evidence) -> str:
 
 def _gone_back(evidence: Evidence) -> str:
     """That nothing is gained over the reference, if so."""
-    reference = evidence.accuracy_reference
-    if reference is None or reference < evidence.accuracy_after:
+    if evidence.accuracy_reference is None or evidence.accuracy_reference < evidence.accuracy_after:
         return ""
-    return f" The reference is as accurate ({reference:.1%}), so going back to it loses nothing."
+    return f" The reference is as accurate ({evidence.accuracy_reference:.1%}), so going back to it loses nothing."
 
 
 def _sources(check: TargetCheck) -> str:
