@@ -1,10 +1,11 @@
-"""Draw the ROC curves of the lead from results/ alone, into figures/.
+"""Draw the ROC curves of the lead, and what the limit for both models costs, from results/ alone, into figures/.
 
 python benchmarks/zoo/figures.py
 """
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Sequence
 from itertools import pairwise
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import matplotlib as mpl
 from matplotlib.figure import Figure
+from matplotlib.ticker import PercentFormatter
 
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parents[1]))
@@ -19,6 +21,7 @@ sys.path.insert(0, str(HERE.parents[1]))
 from benchmarks.zoo.scans import (  # noqa: E402
     DEFAULT,
     EFFORT,
+    JOINED,
     LARGE_FAINT,
     SMALL_PATCHES,
     Scan,
@@ -27,6 +30,8 @@ from benchmarks.zoo.scans import (  # noqa: E402
     load,
     path_of,
 )
+
+from fedmend.detection import DifferenceLimits  # noqa: E402
 
 GROUPS = {
     "patches up to 8x8, atoms": SMALL_PATCHES,
@@ -81,6 +86,37 @@ def roc(scans: Sequence[Scan]) -> Figure:
     return figure
 
 
+def joined(scan: Scan) -> float:
+    """The largest lead of what works in both models; 0 if that wasn't searched for."""
+    return max((value for key, value in scan["measures"].items() if key.endswith(JOINED)), default=0.0)
+
+
+def in_both(both: Sequence[Scan], honest: Sequence[Scan]) -> Figure:
+    """Backdoors in both models that a limit notices, against the honest pairs that it leaves inconclusive.
+
+    Those called backdoored, by a difference between the models, count as noticed at every limit.
+    """
+    figure = Figure(figsize=(5.5, 3.6), layout="constrained")
+    panel = figure.subplots()
+    values = [math.inf if scan["verdict"] == "backdoored" else joined(scan) for scan in both]
+    others = [joined(scan) for scan in honest]
+    panel.step(*zip(*curve(values, others), strict=True), where="post", color=COLOURS[0])
+    limit = DifferenceLimits().together
+    here = [sum(value >= limit for value in each) / len(each) for each in (others, values)]
+    panel.plot(*here, "o", color=COLOURS[1])
+    panel.annotate(f"limit {limit:g}", here, (6, -12), textcoords="offset points", fontsize=8)
+    panel.set(
+        xlim=(0, 1),
+        ylim=(0, 1.02),
+        xlabel=f"honest pairs left inconclusive by it (n {len(honest)})",
+        ylabel=f"backdoors in both noticed (n {len(both)})",
+    )
+    for axis in (panel.xaxis, panel.yaxis):
+        axis.set_major_formatter(PercentFormatter(1))
+    panel.grid(alpha=0.3)
+    return figure
+
+
 def main() -> None:
     mpl.rcParams["svg.hashsalt"] = "fedmend"
     (HERE / "figures").mkdir(exist_ok=True)
@@ -88,6 +124,10 @@ def main() -> None:
         scans = load(path_of(split, DEFAULT, EFFORT), seed=0)
         if scans:
             roc(scans).savefig(HERE / "figures" / f"roc-{split}.svg", metadata={"Date": None})
+    honest = [scan for scan in load(path_of("test", DEFAULT, EFFORT), seed=0) if not is_backdoored(scan)]
+    both = load(path_of("test", DEFAULT, EFFORT, both=True), seed=0)
+    if both and honest:
+        in_both(both, honest).savefig(HERE / "figures" / "in-both-test.svg", metadata={"Date": None})
 
 
 if __name__ == "__main__":

@@ -63,7 +63,7 @@ def tables(results: Path = RESULTS, split: str = "test") -> str:
         honest(clean),
         "### Time",
         times(scans),
-        *figure(split),
+        *figures(split),
         *(places(backdoored, results) if split == "test" else []),
         *seeds(every),
         *repair_results.table(results),
@@ -168,12 +168,21 @@ def times(scans: Sequence[Scan]) -> str:
     return f"{markdown(rows, right=' rrrrrrr')}\n\n{told}"
 
 
-def figure(split: str) -> list[str]:
-    """The ROC curve, where figures.py has drawn it."""
-    name = f"roc-{split}.svg"
-    if not (Path(__file__).parent / "figures" / name).exists():
-        return []
-    return ["### ROC of the lead", f"![Detection rate against false alarms](figures/{name})"]
+def figures(split: str) -> list[str]:
+    """What figures.py has drawn."""
+    titles = {
+        "roc": ("ROC of the lead", "Detection rate against false alarms"),
+        "in-both": (
+            "What noticing more backdoors in both models would cost",
+            "Backdoors in both models noticed against honest pairs left inconclusive, by the limit",
+        ),
+    }
+    drawn = []
+    for name, (title, text) in titles.items():
+        path = f"figures/{name}-{split}.svg"
+        if (Path(__file__).parent / path).exists():
+            drawn += [f"### {title}", f"![{text}]({path})"]
+    return drawn
 
 
 def seeds(scans: Sequence[Scan]) -> list[str]:

@@ -7,7 +7,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks" / "zoo"))
 
-from benchmarks.zoo.figures import area, curve
+from benchmarks.zoo.figures import area, curve, in_both
 from benchmarks.zoo.scans import hits, is_named, is_narrowed, is_right, lead, rate, strays
 from benchmarks.zoo.tables import tables
 from benchmarks.zoo.targets import RATIOS, agreeing, targets
@@ -223,6 +223,22 @@ def test_roc() -> None:
     assert perfect == [(0.0, 0.0), (0.0, 0.5), (0.0, 1.0), (0.5, 1.0), (1.0, 1.0)]
     assert area(perfect) == 1.0
     assert area(curve([1.0, 0.0], [1.0, 0.0])) == 0.5
+
+
+def test_what_noticing_more_in_both_models_would_cost() -> None:
+    def measured(lead: float, verdict: str = "clean") -> dict[str, Any]:
+        return scan(
+            verdict=verdict, measures={"lead_patch_in_both_models": lead, "lead_patch_all_to_one": 9.0}
+        )
+
+    drawn = in_both(
+        [measured(0.9), measured(0.1, "backdoored"), measured(0.5)], [measured(0.6), measured(0.1)]
+    )
+    line, point = drawn.axes[0].lines
+    assert line.get_xydata().tolist()[1:4] == [
+        pytest.approx(each) for each in ([0, 1 / 3], [0, 2 / 3], [0.5, 2 / 3])
+    ]
+    assert point.get_xydata().tolist() == [pytest.approx([0, 2 / 3])]
 
 
 def test_calibration_takes_the_largest_lead_of_each_honest_federation() -> None:
