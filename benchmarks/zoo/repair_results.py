@@ -60,9 +60,9 @@ def targets(results: Path, expected: int) -> list[Target]:
     ]
 
 
-def accuracy_lost(line: Line) -> float:
-    """How much lower a repaired model's accuracy is than the suspect's."""
-    return float(line["accuracy"]["suspect"] - line["accuracy"]["repaired"])
+def accuracy_lost(line: Line, than: str = "suspect") -> float:
+    """How much lower a repaired model's accuracy is than that of the suspect, or of the reference."""
+    return float(line["accuracy"][than] - line["accuracy"]["repaired"])
 
 
 def table(results: Path) -> list[str]:
@@ -70,7 +70,15 @@ def table(results: Path) -> list[str]:
     lines = load(results)
     if not lines:
         return []
-    head = ("Family", "outcomes", "ASR before", "after", "of the clean reference", "accuracy lost, points")
+    head = (
+        "Family",
+        "outcomes",
+        "ASR before",
+        "after",
+        "of the clean reference",
+        "accuracy lost, points",
+        "against the reference",
+    )
     rows: list[tuple[str, ...]] = [head]
     for family in (*FAMILIES, None):
         own = [line for line in lines if family in (None, line["family"])]
@@ -86,6 +94,7 @@ def table(results: Path) -> list[str]:
                 spread([max(line["asr"]["repaired"]) for line in done]),
                 spread([max(line["asr"]["reference"]) for line in own]),
                 spread(list(map(accuracy_lost, done)), "{:.1f}"),
+                spread([accuracy_lost(line, "reference") for line in done], "{:.1f}"),
             )
         )
     commits = ", ".join(
@@ -96,7 +105,37 @@ def table(results: Path) -> list[str]:
         "Median and greatest. A model with several backdoors counts by the one with the largest ASR; a model that was "
         f"not repaired has no ASR after. Commits (models): {commits}."
     )
-    return ["### Repairs", markdown(rows, right="  rrrr"), said]
+    return ["### Repairs", markdown(rows, right="  rrrrr"), said, *_further(lines)]
+
+
+def _further(lines: Sequence[Line]) -> list[str]:
+    """A row a family, of the models that were trained on."""
+    rows: list[tuple[str, ...]] = [
+        (
+            "Family",
+            "models",
+            "after an honest round",
+            "never poisoned",
+            "after five with attackers",
+            "never poisoned",
+        )
+    ]
+    for family in FAMILIES:
+        own = [line["further"] for line in lines if line["family"] == family and "further" in line]
+        if own:
+            cells = [
+                spread([max(each[start][rounds]["asr"]) for each in own])
+                for rounds in ("honest", "attacked")
+                for start in ("repaired", "reference")
+            ]
+            rows.append((family, str(len(own)), *cells))
+    if len(rows) == 1:
+        return []
+    said = (
+        "ASR, median and greatest, of repaired models that train on, and of the reference, which was never poisoned, "
+        "after the same rounds."
+    )
+    return ["### After the repair", markdown(rows, right=" rrrrr"), said]
 
 
 def spread(values: Sequence[float], form: str = "{:.1f} %") -> str:

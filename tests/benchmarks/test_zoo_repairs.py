@@ -56,3 +56,23 @@ def test_a_row_a_family(tmp_path: Path) -> None:
     assert "| blend | failed 1 | 90.0 % (to 90.0 %) | – |" in text
     assert "| all | repaired 1, failed 1 |" in text
     assert not table(tmp_path / "none")
+
+
+def test_accuracy_is_compared_with_the_reference_too(tmp_path: Path) -> None:
+    accuracies = {"suspect": 0.8, "reference": 0.9, "repaired": 0.85}
+    text = "\n".join(table(folder(tmp_path, [line(accuracy=accuracies)])))
+    assert "| -5.0 (to -5.0) | 5.0 (to 5.0) |" in text
+    assert "After the repair" not in text
+
+
+def test_what_further_rounds_bring(tmp_path: Path) -> None:
+    further = {
+        start: {"honest": {"asr": [0.0, low]}, "attacked": {"asr": [0.0, low + 0.5]}}
+        for start, low in (("repaired", 0.03), ("reference", 0.01))
+    }
+    text = "\n".join(table(folder(tmp_path, [line(further=further), line("blend")])))
+    assert (
+        "| patch-3 | 1 | 3.0 % (to 3.0 %) | 1.0 % (to 1.0 %) | 53.0 % (to 53.0 %) | 51.0 % (to 51.0 %) |"
+        in text
+    )
+    assert text.count("| blend |") == 1
