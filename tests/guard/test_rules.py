@@ -97,14 +97,41 @@ def test_a_repair_below_the_floor_is_not_released(guard: Make, monkeypatch: pyte
     assert "The repaired model gets 80.0% of the guard's images right; the floor is 90.0%." in decision.reason
 
 
-def test_a_repaired_model_worse_than_both_others_is_not_released(
-    guard: Make, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("after", "action"), [(0.89, "rollback"), (0.9, "repair")])
+def test_a_repaired_model_worse_than_the_last_accepted_one_is_not_released(
+    guard: Make, monkeypatch: pytest.MonkeyPatch, after: float, action: str
 ) -> None:
-    measured = iter([0.9, 0.8, 0.79])
+    """However much better than the candidate it is: going back to the last one gives more."""
+    measured = iter([0.9, 0.8, after])
     monkeypatch.setattr("fedmend.guard.own_images.OwnImages.accuracy", lambda *_: next(measured))
     decision = guard(repair="guarded_nets:Unmark").review(net(BACKDOORED, seed=1), 1)
-    assert_rolled_back(decision, "backdoored", net())
-    assert "less than the candidate (80.0%) and the model given at the start (90.0%)" in decision.reason
+    assert decision.action == action
+    if action == "rollback":
+        assert_rolled_back(decision, "backdoored", net())
+        assert "gets 89.0% of the guard's images right, less than the model given at the start (90.0%)" in (
+            decision.reason
+        )
+
+
+@pytest.mark.parametrize(("per_class", "count"), [(5, 32), (9, 36)])
+def test_a_repair_gets_more_images_than_a_scan(
+    guard: Make, monkeypatch: pytest.MonkeyPatch, per_class: int, count: int
+) -> None:
+    from fedmend.guard import scan_rules
+
+    counts: list[int] = []
+
+    def counted(case: Any, report: Any, *_: Any, **__: Any) -> tuple[nn.Module | None, Any]:
+        counts.append(len(case.images))
+        assert report.num_images == 4 * per_class
+        assert case.reference is not None
+        return real(case, report, *_, **__)
+
+    real = scan_rules.repair
+    monkeypatch.setattr(scan_rules, "repair", counted)
+    monkeypatch.setattr(scan_rules, "_REPAIR_IMAGES", 32)
+    guard(repair="guarded_nets:Unmark", images_per_class=per_class).review(net(BACKDOORED, seed=1), 1)
+    assert counts == [count]
 
 
 def test_the_guards_own_new_scan_counts_too(guard: Make, monkeypatch: pytest.MonkeyPatch) -> None:

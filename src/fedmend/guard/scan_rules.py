@@ -24,6 +24,9 @@ from fedmend.user_code import in_one_line
 _COLLECTED = 10
 """After so many reviews, the cycles that searches leave are collected; else a server's memory grows slowly."""
 
+_REPAIR_IMAGES = 1000
+"""So many of the guard's images, at least as many as a scan looks at, are for a repair to learn and be judged by."""
+
 
 def ruled_by_scans(
     of: Round,
@@ -118,8 +121,10 @@ class _Work:
         )  # an inconclusive scan's triggers are unlearned, too
         gate = HoldOutGate(detector=self.detectors[0])
         seed = derive_seed(self.of.seed, "repair")
+        images = self.of.images
+        per_class = max(self.of.policy.images_per_class, -(-_REPAIR_IMAGES // images.num_classes))
         model, result = repair(
-            replace(found.case, suspect=deepcopy(self.model)),
+            images.case(deepcopy(self.model), found.case.reference, per_class, seed),
             report,
             method,
             gate,
@@ -140,7 +145,7 @@ class _Work:
         if isinstance(state, Fault):
             return None, f"The repair was tried, but its result can't be used: {state.reason}"
         accuracy = self.of.images.accuracy(model)
-        worse = self.of.below_the_floor(accuracy, "The repaired model") or self._worse_than_both(accuracy)
+        worse = self.of.below_the_floor(accuracy, "The repaired model") or self._worse_than_last(accuracy)
         if worse is not None:
             return None, worse
         again = replace(scanner, seed=derive_seed(self.of.seed, "scan of the repaired model"))
@@ -151,11 +156,11 @@ class _Work:
             return None, f"The repaired model was scanned again and isn't clean: {left.said}"
         return (state, accuracy), f"Repaired: {result.reason}"
 
-    def _worse_than_both(self, accuracy: float) -> str | None:
+    def _worse_than_last(self, accuracy: float) -> str | None:
         last = self.of.ledger.last
-        if last is None or accuracy >= min(self.accuracy, last.accuracy):
+        if last is None or accuracy >= last.accuracy:
             return None
         return (
-            f"The repaired model gets {accuracy:.1%} of the guard's images right, less than the candidate "
-            f"({self.accuracy:.1%}) and {last.said} ({last.accuracy:.1%})."
+            f"The repaired model gets {accuracy:.1%} of the guard's images right, less than {last.said} "
+            f"({last.accuracy:.1%}), to which the federation goes back."
         )
