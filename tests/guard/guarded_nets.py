@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from fedmend.detection import Case, Finding, Need, Target
-from fedmend.guard import Guard, GuardPolicy
+from fedmend.guard import Decision, Guard, GuardPolicy
 from fedmend.progress import Progress
 from fedmend.repairs import Candidate, Context, UnlearningDetails
 from fedmend.seeds import generator
@@ -152,3 +152,14 @@ class Unmark:
             model.get_buffer("mark").fill_(self.left)
             model.get_parameter("head.bias")[0] -= 10 * self.wrong
         return Candidate(model, "the mark was taken away", UnlearningDetails(1, 1, 0.0))
+
+
+def same(state: Any, model: nn.Module) -> bool:
+    expected = model.state_dict()
+    return set(state) == set(expected) and all(torch.equal(state[name], expected[name]) for name in expected)
+
+
+def assert_rolled_back(decision: Decision, verdict: str, to: nn.Module) -> None:
+    assert (decision.action, decision.verdict) == ("rollback", verdict)
+    assert same(decision.released, to)
+    assert same(decision.continue_from, to)
