@@ -118,29 +118,44 @@ def summary(scans: Sequence[Scan]) -> tuple[str, ...]:
 
 
 def places(scans: Sequence[Scan], results: Path) -> list[str]:
-    """How well planted patches work elsewhere, beside how much of them is recovered; by cell."""
+    """How well planted patches work at other places, and those of one source on other classes, beside what is found."""
     path = results / "places.jsonl"
     if not path.exists():
         return []
     lines = [json.loads(text) for text in path.read_text(encoding="utf-8").splitlines()]
-    overlap = {(scan["cell"], scan["name"]): scan["iou"][0] for scan in scans if scan["iou"]}
-    rows: list[tuple[str, ...]] = [("Cell", "models", "ASR at its place", "at others", "IoU")]
-    for cell in sorted({line["cell"] for line in lines}):
-        own = [line for line in lines if line["cell"] == cell]
-        found = [each for line in own if (each := overlap.get((cell, line["name"]))) is not None]
-        rows.append(
-            (
-                cell,
-                str(len(own)),
-                *(f"{median(line[key] for line in own):.0%}" for key in ("own", "elsewhere")),
-                f"{median(found):.2f} (n {len(found)})" if found else "–",
-            )
-        )
+    found = {(scan["cell"], scan["name"]): scan for scan in scans}
+    patches: list[tuple[str, ...]] = [("Cell", "models", "ASR at its place", "at others", "IoU")]
+    sources: list[tuple[str, ...]] = [
+        ("Cell", "models", "ASR on its source", "on other classes", "pair named")
+    ]
+    for of_pairs, rows in ((False, patches), (True, sources)):
+        for cell in sorted({line["cell"] for line in lines}):
+            own = [
+                line
+                for line in lines
+                if line["cell"] == cell and (line["family"] == "one-to-one") is of_pairs
+            ]
+            if own:
+                of_own = [scan for line in own if (scan := found.get((cell, line["name"])))]
+                rates = [f"{median(line[key] for line in own):.0%}" for key in ("own", "elsewhere")]
+                rows.append((cell, str(len(own)), *rates, (_pairs if of_pairs else _overlap)(of_own)))
     told = (
-        "Patches for all classes. The ASR is on 300 images, the second the mean of eight places drawn at random; "
-        f"medians. Commit `{lines[-1]['commit']}`."
+        "The first table is of patches for all classes, on 300 images, its second ASR the mean of eight places drawn at "
+        "random; the second of one-to-one backdoors, its second ASR the mean of the other classes. Medians. Commits "
+        + ", ".join(f"`{each}`" for each in sorted({line["commit"] for line in lines}))
+        + "."
     )
-    return ["### Where planted patches work", markdown(rows, right=" rrrr"), told]
+    tables = [markdown(rows, right=" rrrr") for rows in (patches, sources) if len(rows) > 1]
+    return ["### Where planted patches work", *tables, told]
+
+
+def _overlap(scans: Sequence[Scan]) -> str:
+    values = [each for scan in scans if scan["iou"] and (each := scan["iou"][0]) is not None]
+    return f"{median(values):.2f} (n {len(values)})" if values else "–"
+
+
+def _pairs(scans: Sequence[Scan]) -> str:
+    return f"{sum(map(is_named, scans))} of {len(scans)}"
 
 
 def yardstick(results: Path) -> list[str]:

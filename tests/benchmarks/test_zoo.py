@@ -13,9 +13,11 @@ import pairs
 import places
 from cells import CELLS, settings, small_federations, trunks
 from load import Item
+from torch import nn
 
 import repairs
-from fedmend.goals import classes_of, goal_from_table
+from fedmend.data import ImageSet
+from fedmend.goals import OneToOne, classes_of, goal_from_table
 from fedmend.models import build_model, probe
 from fedmend.triggers import Patch, trigger_from_table
 
@@ -143,3 +145,20 @@ def test_a_moved_patch_is_whole_and_reaches_every_place() -> None:
         assert torch.equal(moved.pattern, moved.mask.expand(3, 6, 5) * 0.5)
         found.add((rows[0], columns[0]))
     assert found == {(top, left) for top in range(5) for left in range(4)}
+
+
+def test_a_trigger_of_one_source_is_tried_on_the_other_classes() -> None:
+    """A network that takes an image for class 1 if its first pixel is white, unless the second one is."""
+
+    class Net(nn.Module):
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            first, second = images[:, 0, 0, 0], images[:, 0, 0, 1]
+            return torch.stack([torch.full_like(first, 0.5), first - second, torch.zeros_like(first)], 1)
+
+    mask = torch.zeros(1, 2, 2)
+    mask[0, 0, 0] = 1
+    images = torch.zeros(9, 1, 2, 2, dtype=torch.uint8)
+    labels = torch.arange(9) % 3
+    images[labels == 2, 0, 0, 1] = 255
+    data = ImageSet(images, labels, ("a", "b", "c"))
+    assert places.by_class(Net(), Patch(mask, mask), OneToOne(0, 1), data) == (1.0, [0.0])

@@ -267,12 +267,20 @@ def test_shares_are_of_the_families_that_are_searched() -> None:
 
 def test_the_asr_elsewhere_stands_beside_the_iou(tmp_path: Path) -> None:
     lines = [
-        {"cell": "mnist-convnet", "name": name, "own": 0.97, "elsewhere": moved, "commit": "0" * 12}
-        for name, moved in (("test-patch-3-0", 0.2), ("not-found", 0.4))
+        {"cell": "mnist-convnet", "name": name, "family": family, "own": 0.97, "elsewhere": moved}
+        | {"commit": "0" * 12}
+        for name, family, moved in (
+            ("test-patch-3-0", "patch-3", 0.2),
+            ("not-found", "patch-3", 0.4),
+            ("pair", "one-to-one", 0.5),
+        )
     ]
     text = "".join(json.dumps(line) + "\n" for line in lines)
     (tmp_path / "places.jsonl").write_text(text, encoding="utf-8")
-    assert "| mnist-convnet | 2 | 97% | 30% | 0.60 (n 1) |" in tables(folder(tmp_path, [scan()]))
+    pair = scan(name="pair", family="one-to-one", want=[[2, 4]], found=[[2, 4, 0.9]])
+    text = tables(folder(tmp_path, [scan(), pair]))
+    assert "| mnist-convnet | 2 | 97% | 30% | 0.60 (n 1) |" in text
+    assert "| mnist-convnet | 1 | 97% | 50% | 1 of 1 |" in text
 
 
 def test_methods_without_a_reference_stand_beside_the_default_on_the_models_that_all_have(
