@@ -140,8 +140,8 @@ def places(scans: Sequence[Scan], results: Path) -> list[str]:
                 rates = [f"{median(line[key] for line in own):.0%}" for key in ("own", "elsewhere")]
                 rows.append((cell, str(len(own)), *rates, (_pairs if of_pairs else _overlap)(of_own)))
     told = (
-        "The first table is of patches for all classes, on 300 images, its second ASR the mean of eight places drawn at "
-        "random; the second of one-to-one backdoors, its second ASR the mean of the other classes. Medians. Commits "
+        "The first table is of patches for all classes, on 300 images, its second ASR the mean of eight places drawn "
+        "at random; the second of one-to-one backdoors, its second ASR the mean of the other classes. Medians. Commits "
         + ", ".join(f"`{each}`" for each in sorted({line["commit"] for line in lines}))
         + "."
     )
