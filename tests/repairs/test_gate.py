@@ -209,7 +209,12 @@ def test_the_evidence_by_hand() -> None:
     assert (found.accuracy_before, found.accuracy_after, found.num_heldout) == (1.0, 0.75, 4)
     assert found.num_judged == 4
     assert found.accuracy_error == pytest.approx((3 / 16) ** 0.5 / 2)
-    assert found.target_checks == (TargetCheck(1, (), 1.0, 0.0), TargetCheck(1, (2,), 1.0, 0.0))
+    assert found.target_checks == (
+        TargetCheck(1, (), 1.0, 0.0, 1, 0.5),
+        TargetCheck(1, (2,), 1.0, 0.0, 1, 1.0),
+    )
+    (alone, _) = measure(models, images, labels, targets).target_checks
+    assert alone == TargetCheck(1, (), 1.0, 0.0)
 
 
 def test_of_the_triggers_for_a_target_the_one_that_still_works_counts_wherever_it_is() -> None:

@@ -25,7 +25,7 @@ from fedmend.repairs import (
 )
 from fedmend.repairs.gate import Evidence, Gate, judge
 from fedmend.repairs.repair_report import FineTuningDetails, TargetCheck
-from fedmend.repairs.target_checks import checks_beyond_the_reference
+from fedmend.repairs.target_checks import checks_beyond_the_reference, checks_on_all_images
 from fedmend.triggers import Patch
 
 LABELS = torch.tensor([0] * 100 + [1] * 100)
@@ -72,6 +72,25 @@ def checks(
     suspect: nn.Module, repaired: nn.Module, reference: nn.Module | None, found: Sequence[Target]
 ) -> tuple[TargetCheck, ...]:
     return checks_beyond_the_reference((suspect, repaired), reference, images(), LABELS, found)
+
+
+@pytest.mark.parametrize(
+    ("repaired", "column", "clean"),
+    [
+        ((0.6, 0.5, 0.2), 1, 0.1),  # by excess 0.1, 0.4, 0.2
+        ((0.9, 0.45, 0.3), 0, 0.5),  # 0.4, 0.35, 0.3
+        ((0.0, 0.0, 0.1), 2, 0.0),
+    ],
+)
+def test_a_servers_check_is_of_the_trigger_that_exceeds_the_reference_most(
+    repaired: tuple[float, ...], column: int, clean: float
+) -> None:
+    suspect, reference = Moved(1.0, 0.9, 0.8), Moved(0.5, 0.1, 0.0)
+    (check,) = checks_on_all_images(
+        (suspect, Moved(*repaired)), images(), LABELS, targets(0, 1, 2), reference
+    )
+    before = suspect.fractions[column]
+    assert check == TargetCheck(1, (0,), before, pytest.approx(repaired[column]), 3, pytest.approx(clean))
 
 
 def test_without_a_reference_the_trigger_that_works_best_counts() -> None:

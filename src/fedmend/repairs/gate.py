@@ -115,7 +115,7 @@ def measure(
         images: uint8 or float in [0, 1], (N, C, H, W). labels: int64 (N,).
         targets: what to check, variants included; those without a trigger, or without an image of their sources, are
             left out.
-        reference: only its accuracy is measured.
+        reference: its accuracy is measured, and what the triggers do in it.
     """
     flaw = flaw_of(models[1], images)
     if flaw is not None:
@@ -128,7 +128,7 @@ def measure(
         accuracy_reference=None if reference is None else accuracy(reference, images, labels),
         num_judged=len(images),
         num_heldout=len(images),
-        target_checks=checks_on_all_images(models, images, labels, targets),
+        target_checks=checks_on_all_images(models, images, labels, targets, reference),
     )
 
 

@@ -24,8 +24,8 @@ class TargetCheck:
     Attributes:
         target: the class that it sends images to. sources: the classes of these images; empty for all others.
         success_before, success_after: fraction, in [0, 1], of the sources' images that the suspect and the repaired
-            model send there, of the trigger that works best on the repaired model. In a repair by votes, images that
-            a model misclassifies without the trigger don't count as sent.
+            model send there, of the trigger that works best on the repaired model, beyond what it does in the
+            reference. In a repair by votes, images that a model misclassifies without the trigger don't count as sent.
         triggers: how many different ones were tried.
         success_reference: the fraction that a clean reference sends there; None where that was not tried.
     """
