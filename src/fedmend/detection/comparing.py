@@ -67,6 +67,10 @@ class Comparison:
             lead = fmean(each.total for each in left[:leaders]) - rival
         return replace(self, strengths=tuple(left), leaders=leaders, lead=lead)
 
+    def lead_unswapped(self, classes: int) -> float:
+        """The largest lead beyond the other aims alone, of a model with so many classes."""
+        return compare(self.family, self.strengths, None, most_leaders(classes)).lead
+
     @property
     def others(self) -> float:
         """The strength of the strongest rival; 0 if there is none."""

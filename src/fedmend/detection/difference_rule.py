@@ -12,6 +12,7 @@ from fedmend.checked_settings import NonNegative, Positive, settings
 from fedmend.detection.base import Measure, Verdict
 from fedmend.detection.comparing import Comparison
 from fedmend.detection.search.aimed_search import Strength
+from fedmend.detection.weak_reference import FACTOR
 
 IN_BOTH = "in both models"
 """Ends the name of a family of triggers that work in both models."""
@@ -48,6 +49,10 @@ class DifferenceLimits:
         """From which leads on a model is backdoored, and the verdict inconclusive."""
         return (self.pair_lead, self.pair_unsure) if of_pairs else (self.lead, self.unsure)
 
+    def for_weak_reference(self) -> DifferenceLimits:
+        """Those for a reference that is much less accurate than the suspect."""
+        return replace(self, lead=FACTOR * self.lead, pair_lead=FACTOR * self.pair_lead)
+
     def found(self, comparison: Comparison) -> bool:
         """Whether a comparison says backdoored."""
         return comparison.lead >= self.of(comparison.of_pairs)[0]
@@ -83,6 +88,7 @@ class Evidence:
         cut: families that were left out since the model is large.
         too_rare: source classes of which the images are too few to search pairs; empty if none were searched.
         undecided: whether triggers work in the suspect alone, and too few classes were compared to tell if they lead.
+        weak_reference: the accuracies of reference and suspect if the first is much lower; None if it isn't.
     """
 
     comparisons: tuple[Comparison, ...]
@@ -94,6 +100,7 @@ class Evidence:
     cut: tuple[str, ...] = ()
     too_rare: tuple[int, ...] = ()
     undecided: bool = False
+    weak_reference: tuple[float, float] | None = None
 
 
 def forgotten_classes(predictions: Tensor, labels: Tensor | None, classes: int) -> frozenset[int]:
@@ -163,6 +170,11 @@ def decide(evidence: Evidence, limits: DifferenceLimits) -> tuple[Verdict, str]:
             f"{_found(each, evidence)} That is too little for a backdoor ({enough:g}) and too much to rule one out. "
             "Scan again with more images, a reference closer to the suspect, or more effort."
         )
+    if evidence.weak_reference is not None:
+        for each in evidence.comparisons:
+            ahead = each.lead_unswapped(len(evidence.class_names))
+            if ahead >= limits.of(each.of_pairs)[0] / FACTOR:
+                return "inconclusive", _ahead_of_classes(each, ahead, evidence.weak_reference, evidence)
     if evidence.undecided:
         return "inconclusive", (
             "Triggers for several classes work in the suspect alone, and for so large a model too few classes were "
@@ -184,6 +196,18 @@ def decide(evidence: Evidence, limits: DifferenceLimits) -> tuple[Verdict, str]:
         f"{limits.of(best.of_pairs)[0]:g} or more. Searched: "
         f"{'; '.join(each.family for each in evidence.comparisons)}. Not covered: "
         f"{'; '.join((*evidence.not_searched, *_rare_sources(evidence), *_not_compared(evidence), _OTHERS))}."
+    )
+
+
+def _ahead_of_classes(
+    comparison: Comparison, ahead: float, accuracies: tuple[float, float], evidence: Evidence
+) -> str:
+    lower, higher = accuracies
+    return (
+        f"{_sends(comparison.strengths[0], evidence)} in the suspect alone, {ahead:.1f} sizes ahead of other classes "
+        f"({comparison.family}). As small triggers work in the reference alone; but that gets only {lower:.0%} of the "
+        f"images right, and the suspect {higher:.0%}, so it says little. Use a reference about as accurate as the "
+        "suspect."
     )
 
 

@@ -8,7 +8,7 @@ from typing import ClassVar
 import torch
 
 from fedmend.checked_settings import Bytes, Flag, settings
-from fedmend.detection import difference_rule
+from fedmend.detection import difference_rule, weak_reference
 from fedmend.detection.base import Case, Finding, Need
 from fedmend.detection.calibration import p_value
 from fedmend.detection.covered_families import coverage, warnings
@@ -79,14 +79,16 @@ class Differential:
             work = Work()
             forward, backward = (Direction.of(each, at_once, work) for each in (pair, pair.swapped()))
             forgotten = difference_rule.forgotten_classes(forward.kept, case.labels, forward.classes)
+            weak = weak_reference.accuracies_if_weak(forward.kept, backward.kept, case.labels)
+            limits = self.limits if weak is None else self.limits.for_weak_reference()
             plan = self._planned(case, forward.classes, memory)
             scan = DifferentialScan(
-                self.effort, self.limits, plan, forward, backward, forgotten, rng.initial_seed(), progress
+                self.effort, limits, plan, forward, backward, forgotten, rng.initial_seed(), progress
             )
-            evidence = scan.evidence(case)
+            evidence = replace(scan.evidence(case), weak_reference=weak)
             targets = scan.targets(evidence)
-        verdict, reason = difference_rule.decide(evidence, self.limits)
-        best = max((self.limits.excess(each) for each in evidence.comparisons), default=float("nan"))
+        verdict, reason = difference_rule.decide(evidence, limits)
+        best = max((limits.excess(each) for each in evidence.comparisons), default=float("nan"))
         covered = coverage(evidence, self.effort, calibrated=not plan.limited)
         return Finding(
             detector="differential",
@@ -94,9 +96,9 @@ class Differential:
             reason=reason,
             suspicious=best,
             limit=1.0,
-            measures=difference_rule.measures(evidence, self.limits),
+            measures=difference_rule.measures(evidence, limits),
             targets=targets,
-            warnings=(*warnings(covered, evidence), *plan.warnings),
+            warnings=(*warnings(covered, evidence), *weak_reference.warnings(weak), *plan.warnings),
             notes=(*pair.notes, *plan.notes, *scan.notes),
             settings=asdict(self),
             stop_reason=scan.stop_reason,
