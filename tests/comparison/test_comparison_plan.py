@@ -56,6 +56,7 @@ def test_labels_of_tables_and_lists(tables: Any) -> None:
         pytest.param(
             {"columns": "attack"}, "columns: expected the name of an axis, one of none", id="columns"
         ),
+        pytest.param({"attack": {"dba": {"seed": 3}}}, r"\[compare.attack.dba\] seed: .* \[compare\] seeds", id="seed"),
         pytest.param({"rounds": {"few": {}}}, "rounds is a column of the results", id="column"),
         pytest.param(
             {"a.b": {"x": {}}, "settings": {"a": {"b": [1]}}},
