@@ -118,7 +118,10 @@ def test_a_comparison_that_another_process_runs_keeps_its_plan(tables: Any, tmp_
     compare(plan_from_tables(tables(defence={"nothing": {}}, honest=False)), tmp_path)
     before = (tmp_path / "plan.json").read_bytes()
     more = plan_from_tables(tables(defence=DEFENCES, honest=False))
-    with ComparisonFolder(tmp_path).locked(), pytest.raises(OutputError, match="another fedmend is comparing"):
+    with (
+        ComparisonFolder(tmp_path).locked(),
+        pytest.raises(OutputError, match="another fedmend is comparing"),
+    ):
         compare(more, tmp_path, resume=True)
     assert (tmp_path / "plan.json").read_bytes() == before
 

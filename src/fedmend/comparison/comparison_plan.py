@@ -160,7 +160,7 @@ def _named(given: Mapping[str, Any]) -> Iterator[Axis]:
                 )
             if "seed" in changes:
                 raise ConfigError(
-                    f"[compare.{name}.{label}] seed: every variant runs with the same seeds; give them as [compare] seeds"
+                    f"[compare.{name}.{label}] seed: all variants run with the same seeds; give them as [compare] seeds"
                 )
         yield Axis(name, dict(variants))
 
