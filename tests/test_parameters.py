@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from fedmend.errors import ModelError
-from fedmend.parameters import flatten, float_names, integer_maximum, parameter_mask, unflatten
+from fedmend.parameters import flatten, float_names, integer_median, parameter_mask, unflatten
 
 
 def net() -> nn.Module:
@@ -80,17 +80,19 @@ def test_what_a_vector_cannot_hold_is_refused(value: object) -> None:
         flatten({"a": value})  # type: ignore[dict-item]
 
 
-def test_integers_take_the_maximum() -> None:
-    states = [{"w": torch.ones(1), "n": torch.tensor(n), "b": torch.tensor([n > 4])} for n in (3, 9, 4)]
-    merged = integer_maximum(states)
+def test_integers_take_the_median_so_that_one_participant_cannot_set_them() -> None:
+    sent = (3, 2**63 - 1, 4)
+    states = [{"w": torch.ones(1), "n": torch.tensor(n), "b": torch.tensor([n > 4])} for n in sent]
+    merged = integer_median(states)
     assert set(merged) == {"n", "b"}
-    assert merged["n"].item() == 9
-    assert merged["b"].item() is True
+    assert merged["n"].item() == 4
+    assert merged["b"].item() is False
     assert states[0]["n"].item() == 3
+    assert integer_median(states[:2])["n"].item() == 3
 
 
 def test_integers_of_unlike_states_are_refused() -> None:
     with pytest.raises(ModelError, match="one or more"):
-        integer_maximum([])
+        integer_median([])
     with pytest.raises(ModelError, match="'n'"):
-        integer_maximum([{"n": torch.tensor(1)}, {}])
+        integer_median([{"n": torch.tensor(1)}, {}])

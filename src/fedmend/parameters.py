@@ -4,7 +4,7 @@
   BatchNorm's running mean and variance. A federation averages all of them. An attacker that amplifies its update must
   scale only parameters, since a negative variance breaks a model; :func:`parameter_mask` marks the parameters.
 - **Integer and boolean entries**, such as ``num_batches_tracked``, aren't in the vector. The aggregated model takes
-  the maximum over the participants: :func:`integer_maximum`.
+  the median over the participants: :func:`integer_median`.
 """
 
 from __future__ import annotations
@@ -98,8 +98,10 @@ def _mask(state: Mapping[str, Tensor], chosen: Callable[[str], bool]) -> Tensor:
     return torch.cat(parts) if parts else torch.empty(0, dtype=torch.bool)
 
 
-def integer_maximum(states: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
-    """The integer and boolean entries of the participants' states, each the elementwise maximum over them.
+def integer_median(states: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
+    """The integer and boolean entries of the participants' states, each the elementwise lower median over them.
+
+    So a minority can neither overflow a counter nor point an index beyond its array.
 
     Args:
         states: one or more states of the same architecture.
@@ -110,13 +112,15 @@ def integer_maximum(states: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]
     if not states:
         raise ModelError("expected the states of one or more participants; got none")
     floats = set(float_names(states[0]))
-    merged = {name: entry.clone() for name, entry in states[0].items() if name not in floats}
-    for state in states[1:]:
-        for name, entry in merged.items():
-            other = state.get(name)
-            if other is None or other.shape != entry.shape:
-                raise ModelError(
-                    f"the participants' states differ in {name!r}; all must be of the same architecture"
-                )
-            merged[name] = torch.maximum(entry, other.to(entry))
+    merged = {}
+    for name, first in states[0].items():
+        if name in floats:
+            continue
+        sent = [state[name] for state in states if name in state and state[name].shape == first.shape]
+        if len(sent) < len(states):
+            raise ModelError(
+                f"the participants' states differ in {name!r}; all must be of the same architecture"
+            )
+        numbers = torch.stack([each.to(first).to(torch.int64) for each in sent])
+        merged[name] = numbers.sort(dim=0).values[(len(sent) - 1) // 2].to(first)
     return merged

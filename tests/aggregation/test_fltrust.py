@@ -33,3 +33,11 @@ def test_huge_updates_in_double_precision_are_scaled_like_others() -> None:
     deltas = torch.tensor([[0.0, 1.0, 0.0], [1e300, 1e300, 0.0]], dtype=torch.float64)
     delta, _ = FLTrust()(Updates(deltas, torch.ones(2), (0, 1), UPDATES.parameters, SERVER), {})
     assert float(delta[:2].norm()) <= 2 + 1e-9
+
+
+@pytest.mark.parametrize("size", [1e-45, 1e-40, 1e-30])
+def test_tiny_updates_are_scaled_like_others(size: float) -> None:
+    """In float32 the factor would overflow, and infinity times 0 is NaN: one client could end a federation."""
+    tiny = torch.tensor([[0.0, size, 0.0], [0.0, 3.0, 0.0]])
+    delta, _ = FLTrust()(Updates(tiny, torch.ones(2), (0, 1), UPDATES.parameters, SERVER), {})
+    torch.testing.assert_close(delta, SERVER)

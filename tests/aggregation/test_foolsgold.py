@@ -32,6 +32,12 @@ def test_who_resembles_sybils_less_than_they_do_each_other_is_pardoned() -> None
     # Its own weight before the logit: 1 - 0.36, which is the largest, so 1.
 
 
+def test_who_is_unlike_everybody_keeps_its_weight() -> None:
+    # Pardoning divides its largest cosine by a positive one; were that negative, its cosines would turn into likeness.
+    cosines = [[1.0, 0.1, -0.3], [0.1, 1.0, -0.3], [-0.3, -0.3, 1.0]]
+    assert foolsgold_weights(torch.tensor(cosines, dtype=torch.float64)).tolist() == pytest.approx([1, 1, 1])
+
+
 def test_sybils_are_left_out_and_honest_clients_averaged() -> None:
     deltas = torch.tensor([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [5.0, 5.0, 9.0], [5.0, 5.0, 9.0]])
     delta, _ = FoolsGold()(updates(deltas, (4, 8, 1, 2)), {})

@@ -51,6 +51,11 @@ def test_a_client_that_drops_out_spoils_the_sum_and_is_named() -> None:
         total(replies, GROUP)
 
 
+def test_a_client_that_sends_another_shape_spoils_the_sum() -> None:
+    with pytest.raises(DataError, match=r"different shapes, \(1, 2\) and \(1, 3\)"):
+        total(sent() | {7: torch.tensor([[1, 2]])}, GROUP)
+
+
 @pytest.mark.parametrize(
     "group", [(), (1,), (1, 1), range(MOST_CLIENTS + 1)], ids=["none", "one", "twice", "many"]
 )

@@ -7,7 +7,7 @@ import planted
 from fedmend.attacks import CleanLabel
 from fedmend.attacks.clean_label import adversarial
 from fedmend.errors import ConfigError
-from fedmend.goals import AllToOne, Several
+from fedmend.goals import AllToOne, Goal, Several
 from fedmend.seeds import generator
 
 IMAGES, LABELS = planted.draw(40, 0)
@@ -39,6 +39,22 @@ def test_copies_are_of_the_target_class_and_keep_its_label() -> None:
 def test_each_target_of_several_is_poisoned() -> None:
     _, labels = poisoned(CleanLabel(planted.patch(), Several(((0, 2), (1, 3))), 1.0))
     assert sorted(labels.tolist()) == [2] * 10 + [3] * 10
+
+
+class Looked:
+    """A goal that looks its targets up, and so fails on what is no class."""
+
+    def targets(self, labels: Tensor) -> Tensor:
+        return torch.tensor([-1, 3, -1, -1])[labels]
+
+    def classes(self) -> tuple[int, ...]:
+        return (1, 3)
+
+
+@pytest.mark.parametrize(("goal", "target"), [(Looked(), 3), (AllToOne(0), 0)], ids=["looked-up", "class-0"])
+def test_a_goal_is_asked_about_classes_only(goal: Goal, target: int) -> None:
+    _, labels = poisoned(CleanLabel(planted.patch(), goal, 0.5))
+    assert labels.tolist() == [target] * 5
 
 
 def test_perturbed_images_stay_close_and_have_a_higher_loss() -> None:

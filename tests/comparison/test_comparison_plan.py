@@ -56,6 +56,9 @@ def test_labels_of_tables_and_lists(tables: Any) -> None:
         pytest.param(
             {"columns": "attack"}, "columns: expected the name of an axis, one of none", id="columns"
         ),
+        pytest.param(
+            {"attack": {"dba": {"seed": 3}}}, r"\[compare.attack.dba\] seed: .* \[compare\] seeds", id="seed"
+        ),
         pytest.param({"rounds": {"few": {}}}, "rounds is a column of the results", id="column"),
         pytest.param(
             {"a.b": {"x": {}}, "settings": {"a": {"b": [1]}}},
@@ -90,6 +93,19 @@ def test_without_the_table(tables: Any) -> None:
         pytest.param({"d": {"g": {"guard": {"warmup": 1}}}}, "d g: .*did you mean warm_up", id="guard"),
         pytest.param(
             {"d": {"v": {"votes": {"rounds": 1}}}}, r"d v: unknown key \[votes\] rounds", id="votes"
+        ),
+        pytest.param(
+            {"defence": GUARD, "settings": {"guard.warm_up": [1, 2]}},
+            r"defence nothing, guard.warm_up 1: defence nothing has no \[guard\], and another axis adds one",
+            id="guard-that-comes-back",
+        ),
+        pytest.param(
+            {
+                "more": {"votes": {"votes": {}}},
+                "settings": {"votes.fine_tuning_rounds": [1], "votes.vote": ["x"]},
+            },
+            r"votes.vote x: \[votes\] vote: input should be",
+            id="votes-that-stay",
         ),
     ],
 )

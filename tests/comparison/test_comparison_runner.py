@@ -5,8 +5,17 @@ from typing import Any
 import pytest
 import tiny_federation
 
-from fedmend.comparison import Results, Running, cells_of, compare, plan_from_tables, rows_of
-from fedmend.errors import ConfigError, DataError
+from fedmend.comparison import (
+    ComparisonFolder,
+    Results,
+    Running,
+    cells_of,
+    compare,
+    plan_from_tables,
+    rows_of,
+)
+from fedmend.comparison.comparison_tables import cell_lines
+from fedmend.errors import ConfigError, DataError, OutputError
 from fedmend.federation import RunFolder
 from fedmend.federation.measuring_rounds import RoundRecords
 
@@ -87,6 +96,34 @@ def test_more_seeds_and_variants_may_be_added(tables: Any, tmp_path: Path) -> No
     compare(few, tmp_path)
     more = tables(seeds=[0, 1], defence=DEFENCES, honest=False, limits={"released_asr": 0.1})
     assert len(compare(plan_from_tables(more), tmp_path, resume=True)) == 4
+
+
+def test_complete_cells_are_not_run_again_in_another_order_or_under_another_name(
+    tables: Any, tmp_path: Path
+) -> None:
+    attacks = {"planted": {}, "none": {"attack": []}}
+    before = compare(plan_from_tables(tables(attack={"planted": {}}, defence={"nothing": {}})), tmp_path)
+    after = plan_from_tables(tables(defence={"nothing": {}}, attack=attacks))
+    assert compare(after, tmp_path, resume=True) == before
+    assert len(list((tmp_path / "runs").iterdir())) == 2
+
+
+def test_cells_with_the_same_settings_name_the_one_folder(tables: Any, tmp_path: Path) -> None:
+    plan = plan_from_tables(tables(attack={"one": {}, "other": {}}, honest=False))
+    lines = cell_lines(rows_of(cells_of(plan), compare(plan, tmp_path), plan.limits))
+    assert [line["folder"] for line in lines] == [run.name for run in (tmp_path / "runs").iterdir()] * 2
+
+
+def test_a_comparison_that_another_process_runs_keeps_its_plan(tables: Any, tmp_path: Path) -> None:
+    compare(plan_from_tables(tables(defence={"nothing": {}}, honest=False)), tmp_path)
+    before = (tmp_path / "plan.json").read_bytes()
+    more = plan_from_tables(tables(defence=DEFENCES, honest=False))
+    with (
+        ComparisonFolder(tmp_path).locked(),
+        pytest.raises(OutputError, match="another fedmend is comparing"),
+    ):
+        compare(more, tmp_path, resume=True)
+    assert (tmp_path / "plan.json").read_bytes() == before
 
 
 @pytest.mark.parametrize(

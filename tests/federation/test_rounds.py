@@ -82,7 +82,7 @@ def test_batch_statistics_are_averaged_whatever_the_server_learning_rate(server_
     assert torch.allclose(model[1].running_var, torch.tensor(0.3))
     assert torch.allclose(model[1].running_mean, torch.tensor(-0.7))
     assert torch.allclose(model[1].weight, torch.tensor(1 - 0.7 * server_lr))
-    assert int(model[1].num_batches_tracked) == 20
+    assert int(model[1].num_batches_tracked) == 10
 
 
 def test_every_client_starts_from_the_global_model() -> None:

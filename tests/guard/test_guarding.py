@@ -150,6 +150,12 @@ def test_held_rounds_go_on_and_the_last_scan_decides(tmp_path: Path) -> None:
     assert states[4] == states[2] != states[3]
 
 
+def test_a_rollback_past_held_rounds_forgets_their_momentum(tmp_path: Path) -> None:
+    done = run(config(guard={"every": 2}), tmp_path)
+    velocities = [digest(done.aggregator_state(number)) for number in range(5)]
+    assert velocities[4] == velocities[2] != velocities[3]
+
+
 def test_a_tiny_attacker_with_an_update_a_thousand_times_as_large(tmp_path: Path) -> None:
     """0.6 % of the data, averaged by size; a thousandfold update overwhelms the rest."""
     attack = {"first_round": 2, "update": [{"kind": "amplify", "factor": 1000.0}]}

@@ -201,7 +201,7 @@ def test_clients_train_without_what_is_pruned() -> None:
 
 
 @pytest.mark.parametrize("validated", [True, False])
-def test_counters_take_the_maximum_over_all_clients(validated: bool) -> None:
+def test_counters_take_the_median_over_all_clients(validated: bool) -> None:
     """Batches that BatchNorm has seen: trying groups out leaves no trace in them."""
     data, training = images(32), LocalTraining(1, 4, "sgd", 0.01)
     clients = [
@@ -212,4 +212,4 @@ def test_counters_take_the_maximum_over_all_clients(validated: bool) -> None:
         torch.manual_seed(0)
         model = conv(4, 1, (8, 16))
     model = after(model, clients, data if validated else None, training=training)
-    assert int(model.state_dict()["1.num_batches_tracked"]) == 5
+    assert int(model.state_dict()["1.num_batches_tracked"]) == 2

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from fedmend.aggregation.base import State, Updates
-from fedmend.aggregation.columns import finite_clients, norms_of, weighted_sum
+from fedmend.aggregation.columns import column_wise, finite_clients, norms_of
 from fedmend.checked_settings import Count, settings
 from fedmend.errors import DataError
 
@@ -45,8 +45,9 @@ class FLTrust:
         size, norms = direction.norm(), norms_of(updates, clients).clamp(min=1e-150)
         units = (updates.deltas[place].double() / norm for place, norm in zip(clients, norms, strict=True))
         cosines = torch.stack([unit @ direction for unit in units]) / size.clamp(min=1e-150)
-        weights = trust_weights(cosines) * size / norms
-        return weighted_sum(updates.deltas, clients, weights).where(parameters, own), state
+        weights = trust_weights(cosines) * size / norms  # of a tiny update, beyond float32
+        mean = column_wise(updates.deltas, clients, lambda block: weights @ block.double())
+        return mean.where(parameters, own), state
 
 
 def trust_weights(cosines: Tensor) -> Tensor:

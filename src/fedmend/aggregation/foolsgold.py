@@ -65,10 +65,10 @@ def _remembered(updates: Updates, clients: Tensor, state: State) -> tuple[State,
 def foolsgold_weights(products: Tensor, confidence: float = 1.0) -> Tensor:
     """Each client's weight, float64 (n,) in [0, 1], from the inner products of the histories, (n, n)."""
     norms = products.diagonal().sqrt().clamp(min=1e-150)
-    similar = (products / norms[:, None] / norms[None, :]).fill_diagonal_(-1)
+    similar = (products / norms[:, None] / norms[None, :]).fill_diagonal_(0)
     most = similar.max(dim=1).values
     pardoned = torch.where(most[None, :] > most[:, None], most[:, None] / most[None, :], 1.0)
-    weights = (1 - (similar * pardoned).fill_diagonal_(0).max(dim=1).values).clamp(0, 1)
+    weights = (1 - (similar * pardoned).max(dim=1).values).clamp(0, 1)
     if float(weights.max()) < 1e-9:
         return torch.zeros_like(weights)
     weights = (weights / weights.max()).clamp(max=_LARGEST_WEIGHT)

@@ -51,7 +51,8 @@ def total(sent: Mapping[int, Tensor], group: Sequence[int]) -> Tensor:
         group: of all clients whose masks are in it.
 
     Raises:
-        ConfigError: the group has fewer than two clients, or too many, or one twice. DataError: a client is missing.
+        ConfigError: the group has fewer than two clients, or too many, or one twice.
+        DataError: a client is missing, or their shapes differ.
     """
     if not 2 <= len(group) <= MOST_CLIENTS or len(set(group)) != len(group):
         raise ConfigError(
@@ -61,6 +62,11 @@ def total(sent: Mapping[int, Tensor], group: Sequence[int]) -> Tensor:
     if missing:
         raise DataError(
             f"client {missing[0]} dropped out, and its masks hide the sum of the others; ask the group again without it"
+        )
+    shapes = sorted({tuple(sent[number].shape) for number in group})
+    if len(shapes) > 1:
+        raise DataError(
+            f"the clients of a sum sent different shapes, {' and '.join(map(str, shapes))}; ask smaller groups"
         )
     return torch.stack([sent[number] for number in group]).sum(0) % MODULUS
 

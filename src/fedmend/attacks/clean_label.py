@@ -69,7 +69,7 @@ class CleanLabel:
 def _targets(goal: Goal) -> list[int]:
     """The classes that a goal sends images to."""
     named = classes_of(goal)
-    wanted = goal.targets(torch.arange(max(named) + 2))
+    wanted = goal.targets(torch.arange(max(*named, 1) + 1))
     return sorted(set(wanted.tolist()) & set(named))
 
 

@@ -54,6 +54,7 @@ class CellResult:
         seconds: of the rounds, reviews and votes.
         repair: the outcome of the votes, if any.
         error: why it ended early.
+        folder: the name of the run's folder; None in the folder's own file.
     """
 
     __pydantic_config__ = ConfigDict(extra="forbid")
@@ -66,6 +67,7 @@ class CellResult:
     seconds: float
     repair: Outcome | None = None
     error: str | None = None
+    folder: str | None = None
 
     @property
     def final_asr(self) -> float | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -89,7 +89,7 @@ def run_cell(cell: Cell, folder: Path, settings: CellSettings) -> CellResult:
     """
     earlier = read_result(folder / RESULT)
     if earlier is not None and earlier.key == cell.key:
-        return earlier
+        return replace(earlier, folder=folder.name)
     with settings_kept():
         torch.set_num_threads(1)
         try:
@@ -100,7 +100,7 @@ def run_cell(cell: Cell, folder: Path, settings: CellSettings) -> CellResult:
             result = _ended_early(cell, folder, error)
     if result.ended != "failed":
         save_result(result, folder / RESULT)
-    return result
+    return replace(result, folder=folder.name)
 
 
 def _complete(cell: Cell, folder: Path, settings: CellSettings) -> CellResult:

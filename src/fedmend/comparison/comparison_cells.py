@@ -15,7 +15,7 @@ from pydantic import TypeAdapter, ValidationError
 from fedmend.checked_settings import explain
 from fedmend.comparison.comparison_plan import Plan
 from fedmend.comparison.final_votes import Votes
-from fedmend.comparison.variant_merging import merged
+from fedmend.comparison.variant_merging import OPTIONAL, REMOVED, merged
 from fedmend.errors import ConfigError
 from fedmend.federation import SimulationConfig, parse_config
 from fedmend.guard import GuardPolicy
@@ -66,7 +66,7 @@ def cells_of(plan: Plan) -> tuple[Cell, ...]:
     """Every combination of a plan's variants with each seed; seeds vary fastest.
 
     Raises:
-        ConfigError: a combination's settings are refused; the message names it.
+        ConfigError: a combination's settings are refused, or contradict each other; the message names it.
     """
     found = []
     for labels in product(*(axis.variants for axis in plan.axes)):
@@ -75,11 +75,25 @@ def cells_of(plan: Plan) -> tuple[Cell, ...]:
             tables = dict(plan.base)
             for axis, label in zip(plan.axes, labels, strict=True):
                 tables = merged(tables, axis.variants[label])
+            _require_absent(plan, labels, tables)
             found += [_cell(choices, tables | {"seed": seed}) for seed in plan.seeds]
         except ConfigError as error:
             where = ", ".join(f"{name} {label}" for name, label in choices.items())
             raise ConfigError(f"{where}: {error}" if where else str(error)) from error
     return tuple(found)
+
+
+def _require_absent(plan: Plan, labels: tuple[str, ...], tables: Mapping[str, Any]) -> None:
+    """Refuse a combination in which one axis adds a guard or votes where another's variant has none."""
+    for table in (name for name in OPTIONAL if name in tables):
+        for axis, label in zip(plan.axes, labels, strict=True):
+            own = axis.variants[label].get(table)
+            lacks = own is None and table not in plan.base
+            if own == REMOVED or (lacks and any(table in each for each in axis.variants.values())):
+                raise ConfigError(
+                    f"{axis.name} {label} has no [{table}], and another axis adds one; make a variant of {axis.name} "
+                    f"for each [{table}] instead"
+                )
 
 
 def with_honest(cells: tuple[Cell, ...]) -> tuple[Cell, ...]:

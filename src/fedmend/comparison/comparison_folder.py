@@ -41,14 +41,15 @@ class ComparisonFolder:
         return self.path / "plan.json"
 
     def run(self, cell: Cell) -> Path:
-        """The folder of a cell's run."""
-        return self.path / "runs" / cell.folder
+        """The folder of a cell's run: one with its key, whatever its variants were called then, or a new one."""
+        runs = self.path / "runs"
+        return min(runs.glob(f"*-{cell.key[:8]}"), default=runs / cell.folder)
 
     def open(self, plan: Plan, *, resume: bool) -> None:
         """Start a comparison here, or with ``resume`` go on with the one that is here.
 
-        A comparison that goes on may have more seeds, values and variants than before, and other limits. Everything
-        else must be as it was.
+        A comparison that goes on may have more seeds, values and variants than before, in any order, other limits, and
+        honest federations or none. Everything else must be as it was. Only within :meth:`locked`.
 
         Raises:
             ConfigError: the folder holds a comparison and ``resume`` is false, or its plan was another; the message

@@ -158,6 +158,10 @@ def _named(given: Mapping[str, Any]) -> Iterator[Axis]:
                     f"[compare.{name}] {label}: expected a table, the settings of {label}; got {shown(changes)}. "
                     "Lists of values belong in [compare.settings]"
                 )
+            if "seed" in changes:
+                raise ConfigError(
+                    f"[compare.{name}.{label}] seed: all variants run with the same seeds; give them as [compare] seeds"
+                )
         yield Axis(name, dict(variants))
 
 

@@ -67,8 +67,8 @@ def compare(plan: Plan, out: Path | str, running: Running = Running(), *, resume
         OutputError: ``out`` can't be written.
     """
     cells, folder = cells_of(plan), ComparisonFolder(Path(out))
-    folder.open(plan, resume=resume)
     with folder.locked():
+        folder.open(plan, resume=resume)
         return run_cells(with_honest(cells) if plan.honest else cells, folder, running)
 
 

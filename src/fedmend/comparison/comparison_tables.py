@@ -41,7 +41,7 @@ def cell_lines(rows: Sequence[Row]) -> list[Line]:
             "votes": run.result.repair,
             "seconds": round(run.result.seconds, 2),
             "error": run.result.error,
-            "folder": run.cell.folder,
+            "folder": run.result.folder,
         }
         for row in rows
         for run in row.runs
@@ -102,7 +102,7 @@ def as_json(rows: Sequence[Row], limits: Limits) -> str:
                 )
             },
             "cells": [
-                {"seed": run.cell.config.seed, "folder": run.cell.folder, "settings": run.cell.settings}
+                {"seed": run.cell.config.seed, "settings": run.cell.settings}
                 | asdict(run.result)
                 | {"accuracy_lost": run.accuracy_lost}
                 for run in row.runs

@@ -57,7 +57,7 @@ class Digests:
         Raises:
             OutputError: the file can't be written.
         """
-        digest = "" if content is None else hashlib.sha256(content).hexdigest()
+        digest = "" if content is None else digest_of(content)
         if self.known().get(name, [None])[-1] == digest:
             return
         line = json.dumps({"name": name, "sha256": digest}).encode() + b"\n"
@@ -100,7 +100,7 @@ class Digests:
                 wrong += [f"{name} (missing)"] if digests and digests[-1] else []
             elif not digests:
                 wrong.append(f"{name} (not written by this run)")
-            elif hashlib.sha256(content).hexdigest() not in digests:
+            elif digest_of(content) not in digests:
                 wrong.append(f"{name} (changed)")
         if wrong:
             more = f" and {len(wrong) - _SHOWN} more" if len(wrong) > _SHOWN else ""
@@ -108,3 +108,8 @@ class Digests:
                 f"{self.path.parent} is not as the run wrote it: {', '.join(wrong[:_SHOWN])}{more}; restore it, or "
                 "choose another folder"
             )
+
+
+def digest_of(content: bytes) -> str:
+    """SHA-256, in hexadecimal."""
+    return hashlib.sha256(content).hexdigest()

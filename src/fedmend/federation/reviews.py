@@ -14,8 +14,9 @@ class Reviewed:
     """What a review made of a candidate.
 
     Attributes:
-        model: the next global model; None: that of the round before stays. Unless it is the candidate itself, the
-            aggregation rule's state stays as it was before the round: momentum would bring a rejected update back.
+        model: the next global model; None: that of the round before stays. With that of an earlier round comes the
+            aggregation rule's state after it, since momentum would bring rejected updates back; any other model but the
+            candidate itself leaves the state as it was before the round.
         decision: in a word, for the run's records; None: they name none.
         stop: whether the run ends with this round.
     """

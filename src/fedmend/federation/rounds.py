@@ -28,7 +28,7 @@ from fedmend.federation.client_fit import (
 from fedmend.federation.clients import Client
 from fedmend.federation.colluding import after_collusion
 from fedmend.federation.root_training import with_server_delta
-from fedmend.parameters import flatten, integer_maximum, parameter_mask, unflatten, variance_mask
+from fedmend.parameters import flatten, integer_median, parameter_mask, unflatten, variance_mask
 from fedmend.pruning import set_to_zero
 from fedmend.user_code import failures_named, is_users, name_of, tensor_in_words
 
@@ -140,7 +140,7 @@ def apply_delta(
 
     BatchNorm's running statistics are aggregated like parameters (see ``fedmend.parameters``), but ``server_lr``
     scales only parameters, since a scaled-up step could make a variance negative; one that a rule makes negative
-    becomes 0. Integer buffers take the maximum over the clients. The mask's parameters end at zero, whatever the
+    becomes 0. Integer buffers take the median over the clients. The mask's parameters end at zero, whatever the
     clients sent.
 
     Raises:
@@ -156,7 +156,7 @@ def apply_delta(
             "[federation] server_lr or [[attack.update]] factor; your own aggregation rule or update step, if any, may "
             "be the cause, too"
         )
-    model.load_state_dict(unflatten(after, before) | integer_maximum(collected.buffers))
+    model.load_state_dict(unflatten(after, before) | integer_median(collected.buffers))
     set_to_zero(model, plan.mask)
 
 

@@ -22,7 +22,7 @@ from fedmend.federation.attacker_folder import AttackerFolder
 from fedmend.federation.client_fit import Refused
 from fedmend.federation.config import SimulationConfig
 from fedmend.federation.config_reading import parse_config, read_json
-from fedmend.federation.digests import Digests
+from fedmend.federation.digests import Digests, digest_of
 from fedmend.federation.record_lines import RecordLines, without_none
 from fedmend.federation.same_settings import require_same
 from fedmend.files import naming, remove_leftovers, write_bytes, write_text
@@ -199,6 +199,14 @@ class RunFolder:
         """The number of the newest checkpoint, or None if there is none yet."""
         found = [_CHECKPOINT.fullmatch(file.name) for file in (self.path / "checkpoints").glob("round-*")]
         return max((int(match[1]) for match in found if match), default=None)
+
+    def round_of(self, model: nn.Module) -> int | None:
+        """The newest round after which the global model had these weights; None if there is none."""
+        known, sought = self.digests.known(), digest_of(state_bytes(model.state_dict()))
+        for number in range(self.last_round() or 0, -1, -1):
+            if known.get(self._name(self.checkpoint(number)), [None])[-1] == sought:
+                return number
+        return None
 
     def save_round(
         self, round_number: int, model: nn.Module, state: Mapping[str, Tensor] = _NO_STATE

@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import time
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 from torch import nn
 
-from fedmend.aggregation import aggregator_from_table
+from fedmend.aggregation import State, aggregator_from_table
 from fedmend.checked_settings import Count, require
 from fedmend.checkpoints import load_checkpoint
 from fedmend.data import ImageSet, load_images
@@ -127,8 +127,8 @@ def simulate(
     with run.locked(), _clients_fit(execution.fit, workers if done < last else 1) as fit:
         records.fill_up_to(done, model)
         load_checkpoint(run.checkpoint(done), model)
-        state = {name: value.to(device) for name, value in run.aggregator_state(done).items()}
         root = root_client(aggregator, federation.clients, config.seed)
+        state = _state_after(run, done, device)
         server = Server(aggregator, config.federation.server_lr, state, root)
         progress("federation", done, last)
         for number in range(done + 1, last + 1):
@@ -139,7 +139,7 @@ def simulate(
                 candidate, after = next_model(model, collected, plan, server)
                 reviewed = reviewed_by(review, candidate, number)
             model = model if reviewed.model is None else reviewed.model
-            server = after if model is candidate else server
+            server = after if model is candidate else _server_with(model, server, run, number, device)
             _require_usable(model, test_set, number)
             run.save_round(number, model, server.state)
             noted = Noted(time.perf_counter() - started, collected.refused, candidate, reviewed.decision)
@@ -148,6 +148,24 @@ def simulate(
             if reviewed.stop:
                 break
     return run
+
+
+def _server_with(
+    model: nn.Module, server: Server, run: RunFolder, number: int, device: torch.device | str
+) -> Server:
+    """The server after a review chose another model than the candidate of round ``number``.
+
+    A model of an earlier round comes with the rule's state after that round, so that momentum from the rounds between
+    doesn't bring their updates back; any other model with the state before round ``number``.
+    """
+    earlier = run.round_of(model)
+    if earlier is None or earlier == number - 1:
+        return server
+    return replace(server, state=_state_after(run, earlier, device))
+
+
+def _state_after(run: RunFolder, number: int, device: torch.device | str) -> State:
+    return {name: value.to(device) for name, value in run.aggregator_state(number).items()}
 
 
 def _clients_fit(given: Fit | None, workers: int) -> AbstractContextManager[Fit]:
