@@ -118,7 +118,9 @@ def repair(
             break
         findings += _incriminating(scanned)
     found = (*_targets(first), *_targets(findings), *candidate.targets)
-    evidence = measure((case.suspect, candidate.model), *held_out, found, case.reference)
+    # A scan is also inconclusive where the reference may be backdoored, too.
+    reference = case.reference if report.verdict == "backdoored" else None
+    evidence = measure((case.suspect, candidate.model), *held_out, found, reference)
     return job.judged(
         candidate, replace(evidence, verdict_after=verdict, overlooked=missed, flaw=flaw or evidence.flaw)
     )
