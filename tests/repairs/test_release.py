@@ -147,7 +147,7 @@ class Certain(Net):
     """Another model of the same predictions."""
 
     def forward(self, images: Tensor) -> Tensor:
-        return 2 * super().forward(images)
+        return super().forward(images) * 2
 
 
 @pytest.mark.parametrize(("verdict", "named"), [("backdoored", True), ("inconclusive", False)])

@@ -158,7 +158,7 @@ def test_it_starts_between_suspect_and_reference(backdoored: nn.Module) -> None:
 
 
 def test_weights_that_layers_share_are_averaged_once() -> None:
-    suspect = nn.Sequential(nn.Flatten(), nn.Linear(4, 4), nn.Linear(4, 4))
+    suspect: Any = nn.Sequential(nn.Flatten(), nn.Linear(4, 4), nn.Linear(4, 4))
     suspect[2].weight = suspect[1].weight
     near = deepcopy(suspect)
     with torch.no_grad():
