@@ -87,12 +87,37 @@ def test_it_stays_quiet_on_the_clean_twin(world: planted.World, row: Row) -> Non
     assert not finding.suspicious > finding.limit
 
 
+class Rounding(nn.Module):
+    """A model that rounds its pixels to 8 bits, so that its gradient is zero."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits: Tensor = self.model((images * 255).round() / 255)
+        return logits
+
+
+@every_row
+def test_a_search_that_could_not_search_does_not_say_clean(world: planted.World, row: Row) -> None:
+    if row.judges_images:
+        pytest.skip("it judges images, without a gradient")
+    try:
+        report = scanned(world, Rounding(world.backdoored), row.brief(), count=row.images)
+    except ModelError as error:
+        assert "gradient at the pixels is zero everywhere" in str(error)  # noqa: PT017 - either will do
+    else:
+        assert report.verdict != "clean"
+
+
 @every_row
 def test_the_seed_alone_decides(world: planted.World, row: Row) -> None:
-    def once(seed: int) -> tuple[float, tuple[float, ...], list[Tensor]]:
+    def once(seed: int) -> tuple[str, tuple[float, ...], list[Tensor]]:
         (finding,) = scanned(world, world.backdoored, row.brief(), seed, row.images).findings
         patches = [target.trigger for target in finding.targets if isinstance(target.trigger, Patch)]
-        return finding.suspicious, finding.loss_curve, [each for p in patches for each in (p.mask, p.pattern)]
+        numbers = str([finding.suspicious, *(measure.value for measure in finding.measures)])
+        return numbers, finding.loss_curve, [each for p in patches for each in (p.mask, p.pattern)]
 
     first, other = once(1), once(2)
     torch.rand(3)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.functional import dropout
 
 from fedmend.detection import Case
-from fedmend.detection.model_checks import check_predictions, require_gradient
+from fedmend.detection.model_checks import check_predictions, require_gradient, require_slope
 from fedmend.errors import ModelError
 from fedmend.inference import model_failures_named
 from fedmend.seeds import generator
@@ -131,6 +131,25 @@ def settings() -> tuple[Any, ...]:
 def test_gradients_are_required_of_a_search(does: Any, message: str) -> None:
     with torch.no_grad(), pytest.raises(ModelError, match=message):
         require_gradient(Does(does).requires_grad_(False), IMAGES, "it")
+
+
+@pytest.mark.parametrize(
+    "does",
+    [
+        lambda _, images: (images.flatten(1)[:, :4] * 255).round(),
+        lambda _, images: (images.flatten(1)[:, :4] * 1e6).softmax(1),
+    ],
+    ids=["rounded", "saturated"],
+)
+def test_a_gradient_of_zeros_is_none(does: Any) -> None:
+    model = Does(does).requires_grad_(False)
+    require_gradient(model, IMAGES, "it")
+    with torch.no_grad(), pytest.raises(ModelError, match="it's gradient at the pixels is zero everywhere"):
+        require_slope(model, IMAGES, "it")
+
+
+def test_a_softmaxs_small_gradient_is_one() -> None:
+    require_slope(Does(lambda _, images: images.flatten(1)[:, :4].softmax(1)), IMAGES, "it")
 
 
 def test_a_later_failure_names_the_models_own_line() -> None:

@@ -74,6 +74,16 @@ def test_numbers_that_cannot_be_compared_are_inconclusive_and_say_why() -> None:
     check_finding(finding, "sizes", 5)
 
 
+def test_a_search_that_failed_for_every_class_says_nothing() -> None:
+    finding = judged(
+        "sizes", compared([4.0, 20.0, 22.0, 24.0, 26.0], (False,) * 5), PATCHES, lambda number: 0.0
+    )
+    assert (finding.verdict, finding.targets) == ("inconclusive", ())
+    assert math.isnan(finding.suspicious)
+    assert "no trigger that works was found for any class" in finding.reason
+    assert {measure.tone for measure in finding.measures} == {"unsure"}
+
+
 def test_the_limit_counts() -> None:
     strict = replace(compared([4.0, 20.0, 22.0, 24.0, 26.0]), limit=6.2)
     assert judged("sizes", strict, PATCHES, lambda number: 1.0).verdict == "clean"

@@ -50,7 +50,7 @@ def test_outcomes_without_a_new_scan(made: Any, shown: Any, outcome: str, headli
     page = shown(scan=made.scan(), repair=made.repair(outcome=outcome, verdict_after=None))
     assert f"{headline} The trigger's success fell to 1.2%." in page.text
     assert "New scan not scanned again" in page.text
-    assert "The backdoor is removed" not in page.text
+    assert "A new scan finds no backdoor" not in page.text
 
 
 def test_attacks_are_measured_one_by_one(made: Any, shown: Any) -> None:

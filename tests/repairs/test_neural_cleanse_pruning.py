@@ -1,4 +1,5 @@
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -85,6 +86,17 @@ def test_a_trigger_that_never_stops_is_warned_of() -> None:
     assert candidate.warnings == (  # type: ignore[attr-defined]
         "whatever is pruned, the trigger still sends 100% of the images to class 2",
     )
+
+
+@pytest.mark.parametrize(
+    "computed", [nn.utils.parametrizations.weight_norm, nn.utils.parametrizations.spectral_norm]
+)
+def test_a_last_layer_whose_weight_is_computed_is_refused(computed: Any) -> None:
+    """Zeros in a computed weight are gone at the next prediction, so that nothing would be pruned."""
+    model = Net()
+    computed(model[2])
+    with pytest.raises(ModelError, match="weight of the last layer, 2, is computed from other parameters"):
+        pruned(A, model=model.eval())
 
 
 def test_images_of_the_sources_are_what_counts() -> None:

@@ -64,6 +64,11 @@ def count(made: list[tuple[str, int]], stamp: str) -> int:
     return sum(name == stamp for name, _ in made)
 
 
+def test_neural_cleanses_stamps_the_trigger_of_every_target_however_few_the_images() -> None:
+    made = originals(NeuralCleanseUnlearning(stamped_fraction=0.01), TWO)
+    assert sorted(name for name, _ in made if name != "clean") == ["first", "second"]
+
+
 def test_the_contrastive_papers_adds_copies_with_the_first_trigger_alone() -> None:
     made = originals(ContrastivePaperUnlearning(stamped_fraction=0.2), ONE, TWO)
     assert made[:20] == [("clean", index) for index in range(20)]

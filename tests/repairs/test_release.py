@@ -143,6 +143,24 @@ def test_what_a_repair_uses_of_the_findings_decides_what_it_repairs(
         assert report.outcome == "repaired"
 
 
+class Certain(Net):
+    """Another model of the same predictions."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        return super().forward(images) * 2
+
+
+@pytest.mark.parametrize(("verdict", "named"), [("backdoored", True), ("inconclusive", False)])
+def test_a_reference_that_may_be_backdoored_as_well_is_not_recommended(verdict: str, named: bool) -> None:
+    """A scan is inconclusive where a trigger works in both models."""
+    case = Case(Net(1.0, 1.0, 1.0), Certain(1.0, 0.0, 0.0), IMAGES, LABELS)
+    gate, method = HoldOutGate(detector=Says(*(CLEAN,) * 3)), Returns(lambda *_: Net(0.0, 0.0, 0.0), "none")
+    _, report = repair(case, scan(case, Says(finding(verdict, A))), method, gate, seed=0)
+    assert report.outcome == "repaired"
+    assert ("going back to it loses nothing" in report.reason) is named
+    assert (report.accuracy_reference is not None) is named
+
+
 @pytest.mark.parametrize(("use", "passes"), [("all", 3), ("one", 1), ("none", 1)])
 def test_only_what_new_triggers_change_is_tried_again(use: str, passes: int) -> None:
     tried: list[int] = []

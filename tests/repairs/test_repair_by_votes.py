@@ -6,6 +6,7 @@ import torch
 from voting import TEST, TRAIN, attacked_run, details, voted
 
 from fedmend.detection import Case, Finding, scanning
+from fedmend.detection.base import Covered
 from fedmend.federation import RunFolder, load_federation
 from fedmend.repairs import VOTING_GATE, FederatedPruning, ValidationSet, repair_by_votes
 from fedmend.repairs.simulated_run import participants_of, round_model
@@ -23,12 +24,12 @@ class Says:
 
     needs = frozenset[Any]()
 
-    def __init__(self, verdict: Any) -> None:
-        self.verdict, self.images = verdict, 0
+    def __init__(self, verdict: Any, *coverage: Covered) -> None:
+        self.verdict, self.coverage, self.images = verdict, coverage, 0
 
     def __call__(self, case: Any, rng: torch.Generator, progress: Any) -> Finding:
         self.images = len(case.images)
-        return Finding("says", self.verdict, "Because.", 1.0, 0.5)
+        return Finding("says", self.verdict, "Because.", 1.0, 0.5, coverage=self.coverage)
 
 
 def test_without_a_reference_nothing_is_scanned_and_the_outcome_says_so(run: RunFolder) -> None:
@@ -51,6 +52,22 @@ def test_with_a_reference_a_new_scan_decides(
     assert (model is not None) == (outcome == "repaired")
     assert "pruned" in stages
     assert says.images == 12  # three a class
+
+
+@pytest.mark.parametrize(("searched", "outcome"), [(True, "repaired"), (False, "unverified")])
+def test_a_new_scan_that_did_not_search_for_what_the_clients_found_verifies_nothing(
+    run: RunFolder, monkeypatch: pytest.MonkeyPatch, searched: bool, outcome: str
+) -> None:
+    monkeypatch.setattr(scanning, "doubt", lambda case: None)
+    says = Says(
+        "clean", Covered("patch, one-to-one", "small", searched, "" if searched else "too few images")
+    )
+    gate = replace(VOTING_GATE, detector=says, max_trigger_success=1.0, max_accuracy_drop=1.0)
+    _, report, _ = voted(run, FederatedPruning(fine_tuning_rounds=1), gate, reference_round=0)
+    assert details(report).triggers
+    assert (report.outcome, report.verdict_after) == (outcome, "clean")
+    assert ("did not search for one of a single source class" in report.reason) is not searched
+    assert says.images == 32  # all, since a search for triggers of one class needs many
 
 
 def test_a_trigger_of_the_clients_that_still_works_is_a_failure(run: RunFolder) -> None:

@@ -157,6 +157,43 @@ def test_it_starts_between_suspect_and_reference(backdoored: nn.Module) -> None:
         assert torch.allclose(start[5].bias, moved(backdoored, 0.1 * weight)[5].bias, atol=1e-6)
 
 
+def test_weights_that_layers_share_are_averaged_once() -> None:
+    suspect: Any = nn.Sequential(nn.Flatten(), nn.Linear(4, 4), nn.Linear(4, 4))
+    suspect[2].weight = suspect[1].weight
+    near = deepcopy(suspect)
+    with torch.no_grad():
+        near[1].weight += 0.01
+    images, labels = (
+        torch.rand(32, 1, 2, 2, generator=torch.Generator().manual_seed(0)),
+        torch.zeros(32).long(),
+    )
+    method = Unlearning(lr=1e-12, reference_weights=(0.5,))
+    white = Addition(torch.ones(1, 2, 2))
+    start: Any = method.fine_tuned(suspect.eval(), [white], Context(near.eval(), images, labels))
+    assert torch.allclose(start[1].weight, suspect[1].weight + 0.005, atol=1e-5)
+
+
+class Below(nn.Module):
+    """Says 1 of images darker than its edge, and 0 of others."""
+
+    def __init__(self, edge: float) -> None:
+        super().__init__()
+        self.edge = nn.Parameter(torch.tensor(edge))
+
+    def forward(self, images: Tensor) -> Tensor:
+        bright = images.flatten(1).mean(1) - self.edge
+        return torch.stack([bright, -bright], 1)
+
+
+def test_one_of_a_hundred_images_is_one_per_cent() -> None:
+    """1 - 0.99 is a little more than 0.01."""
+    images = (torch.arange(100) / 100 + 0.005).view(100, 1, 1, 1)
+    context = Context(Below(0.01), images, torch.zeros(100, dtype=torch.int64))
+    nothing = finding(Target(0, 1.0, trigger=Addition(torch.zeros(1, 1, 1))))
+    candidate = Unlearning(reference_weights=(1.0,))(Below(0.0), [nothing], context)
+    assert candidate.details == UnlearningDetails(1, 1, reference_weight=1.0)
+
+
 def test_the_first_start_that_costs_no_accuracy_is_taken(backdoored: nn.Module) -> None:
     start: Any = started(backdoored, moved(backdoored, 1000.0), reference_weights=(0.9, 1e-4, 0.0))
     assert torch.allclose(start[5].bias, moved(backdoored, 0.1)[5].bias, atol=1e-4)

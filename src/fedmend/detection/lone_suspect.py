@@ -11,7 +11,7 @@ from torch import Tensor
 
 from fedmend.acceleration import accelerate
 from fedmend.detection.base import Case
-from fedmend.detection.model_checks import require_gradient
+from fedmend.detection.model_checks import FEW_IMAGES, require_gradient, require_slope
 from fedmend.detection.search.memory import allowed_memory, images_at_once
 from fedmend.inference import frozen, predict
 from fedmend.triggers import Trigger
@@ -52,11 +52,12 @@ def accelerated_suspect(case: Case, memory: int | None = None) -> Iterator[LoneS
         memory: bytes that the search may take beside model and images; None for half of what is free.
 
     Raises:
-        ModelError: the model passes no gradient to its input.
+        ModelError: the model passes no gradient to its input, or zeros.
         ConfigError: not even one image fits into the memory.
     """
     with frozen(case.suspect):
         require_gradient(case.suspect, case.pixels[:2], "the suspect")
+        require_slope(case.suspect, case.pixels[:FEW_IMAGES], "the suspect")
         faster = accelerate(case.suspect, case.pixels)
         with frozen(faster.model):
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -58,6 +58,37 @@ def require_gradient(model: nn.Module, images: Tensor, name: str, *, required: b
             f"{name} passes no gradient to its input, which this detector needs: its code detaches it, turns it into "
             "whole numbers, or runs under torch.no_grad(); take that out, or use a detector without gradients"
         )
+
+
+def require_slope(outputs: Callable[[Tensor], Tensor], images: Tensor, name: str) -> None:
+    """Check that outputs that a search follows change with the pixels, to first order.
+
+    A model may round its pixels and still pass a gradient, of zeros. A search then finds nothing, whatever was planted.
+
+    Args:
+        outputs: of a model that passes no error of :func:`require_gradient`: images to a float tensor (N, ...).
+        images: float (N, C, H, W), of the model's dtype and on its device.
+        name: of the model, in messages.
+
+    Raises:
+        ModelError: the gradient is zero at every pixel of every image.
+    """
+    seen = images.clone().requires_grad_()
+    with torch.enable_grad():
+        values = outputs(seen.clone()).flatten(1)
+        # A softmax's outputs add up to 1, so that their plain sum has no gradient.
+        weights = torch.linspace(-1, 1, values.shape[1]).to(values)
+        (gradient,) = torch.autograd.grad((values * weights).sum(), seen)
+    if not bool(gradient.any()):
+        raise without_slope(name)
+
+
+def without_slope(name: str) -> ModelError:
+    """What to raise where a model's gradient is zero everywhere."""
+    return ModelError(
+        f"{name}'s gradient at the pixels is zero everywhere, so this detector would find nothing whatever was "
+        "planted: the model rounds, or its outputs are saturated; take that out, or use a detector without gradients"
+    )
 
 
 def check_model(model: nn.Module, images: Tensor, name: str) -> int:

@@ -7,11 +7,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from fedmend.acceleration import accelerate
 from fedmend.detection.base import Case
-from fedmend.detection.model_checks import require_gradient
+from fedmend.detection.model_checks import FEW_IMAGES, require_gradient, require_slope
 from fedmend.detection.search.chunking import in_parts
 from fedmend.detection.search.features import FeatureMap, Outputs, about_zero, far_from_zero
 from fedmend.detection.search.memory import images_at_once
@@ -73,15 +73,17 @@ def accelerated_pair(
         case: with a reference and images.
         layer: whose outputs are the features (see :class:`FeatureMap`).
         half: whether the search may use half precision where that is faster.
-        gradient: whether to refuse models that pass no gradient to their input; else the caller must notice.
+        gradient: whether to refuse models that pass no gradient to their input, or zeros; else the caller must notice.
 
     Raises:
-        ModelError: a model has no such layer, or passes no gradient to its input.
+        ModelError: a model has no such layer, or passes no gradient to its input, or zeros.
     """
     assert case.reference is not None
     with frozen(case.suspect, case.reference):
         for name, model in (("the suspect", case.suspect), ("the reference", case.reference)):
             require_gradient(model, case.pixels[:2], name, required=gradient)
+            if gradient:
+                require_slope(_features(model, layer), case.pixels[:FEW_IMAGES], name)
         if layer != "logits":
             suspect, reference = FeatureMap(case.suspect, layer), FeatureMap(case.reference, layer)
             several = batch_size_for(case.pixels)
@@ -104,3 +106,8 @@ def accelerated_pair(
                 FeatureMap(faster[1].exact, centred=centred[1]),
             )
             yield ModelPair(suspect, reference, case.pixels, *clean, notes, exact)
+
+
+def _features(model: nn.Module, layer: str) -> Callable[[Tensor], Tensor]:
+    outputs = FeatureMap(model, layer)
+    return lambda images: outputs(images)[0]

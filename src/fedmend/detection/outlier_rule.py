@@ -39,6 +39,13 @@ class Compared:
     class_name: Callable[[int], str]
 
     @property
+    def unjudged(self) -> str | None:
+        """Why the numbers say nothing, in words; None if they do."""
+        if not bool(self.eligible.any()):
+            return "no trigger that works was found for any class"
+        return self.anomaly.degenerate
+
+    @property
     def scores(self) -> list[float]:
         """How far each class lies below the median, in consistent deviations; negative above it."""
         return [-index for index in self.anomaly.index.tolist()]
@@ -62,6 +69,8 @@ def judged(
 ) -> Finding:
     """The finding: backdoored if a class is flagged, inconclusive if the numbers can't be compared, else clean.
 
+    They can't be where no class's trigger works: then the search has failed, and says nothing of the model.
+
     Args:
         name: the detector's.
         compared: the numbers.
@@ -69,7 +78,6 @@ def judged(
         success: from a class to the fraction of other classes' images that its trigger sends there.
     """
     verdict, reason = _decided(compared)
-    degenerate = compared.anomaly.degenerate is not None
     targets = tuple(
         Target(number, success(number), trigger=triggers[number].to("cpu")) for number in compared.flagged
     )
@@ -77,7 +85,7 @@ def judged(
         detector=name,
         verdict=verdict,
         reason=reason,
-        suspicious=math.nan if degenerate else compared.scores[compared.lowest],
+        suspicious=math.nan if compared.unjudged else compared.scores[compared.lowest],
         limit=compared.limit,
         measures=tuple(_measures(compared)),
         targets=targets,
@@ -86,8 +94,8 @@ def judged(
 
 def _decided(compared: Compared) -> tuple[Verdict, str]:
     anomaly, lowest = compared.anomaly, compared.lowest
-    if anomaly.degenerate is not None:
-        return "inconclusive", f"The classes can't be compared by {compared.what}: {anomaly.degenerate}."
+    if compared.unjudged:
+        return "inconclusive", f"The classes can't be compared by {compared.what}: {compared.unjudged}."
     if compared.flagged:
         named = ", ".join(
             f'"{compared.class_name(number)}" ({_said(compared, number)})' for number in compared.flagged
@@ -116,7 +124,7 @@ def _unit(compared: Compared) -> str:
 def _measures(compared: Compared) -> list[Measure]:
     """The anomaly index by which the verdict falls, and the number of each class."""
     anomaly, lowest = compared.anomaly, compared.lowest
-    unknown = anomaly.degenerate is not None
+    unknown = compared.unjudged is not None
     index = math.nan if unknown else compared.scores[lowest]
     measures = [
         Measure(
@@ -128,7 +136,7 @@ def _measures(compared: Compared) -> list[Measure]:
             scale="plain",
             explanation=f"How far the lowest class lies below the classes' median by {compared.what}, in median "
             "absolute deviations times 1.4826.",
-            reading=f"Not measured: {anomaly.degenerate}."
+            reading=f"Not measured: {compared.unjudged}."
             if unknown
             else f'It is that of "{compared.class_name(lowest)}".',
             tone="unsure" if unknown else "suspicious" if compared.flagged else "innocent",
@@ -158,7 +166,7 @@ def _in(compared: Compared) -> str:
 
 
 def _reading(compared: Compared, number: int) -> tuple[str, Tone]:
-    if compared.anomaly.degenerate is not None:
+    if compared.unjudged:
         return "Not comparable.", "unsure"
     if not bool(compared.eligible[number]):
         return "No trigger that works was found.", "innocent"

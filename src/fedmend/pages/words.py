@@ -60,7 +60,9 @@ WEAKLY_CLEAN = Wording(
 """A clean verdict of a scan without a reference."""
 
 OUTCOMES: dict[Outcome, Wording] = {
-    "repaired": Wording("good", "repaired", "Repaired", "The backdoor is removed, and the accuracy held."),
+    "repaired": Wording(
+        "good", "repaired", "Repaired", "A new scan finds no backdoor, and the accuracy held."
+    ),
     "unverified": Wording(
         "unsure",
         "unverified",
@@ -71,7 +73,10 @@ OUTCOMES: dict[Outcome, Wording] = {
     "failed": Wording("bad", "failed", "Repair failed", "Don’t release the result."),
     "not needed": Wording("good", "not needed", "No repair needed", "The model was not changed."),
     "undecided": Wording(
-        "unsure", "undecided", "Not repaired", "The scan was inconclusive, so the model was not changed."
+        "unsure",
+        "undecided",
+        "Not repaired",
+        "The scan was inconclusive, or recovered no trigger to repair by, so the model was not changed.",
     ),
 }
 

@@ -50,7 +50,7 @@ class NeuralCleansePruning:
         Raises:
             DataError: no finding names a trigger, labels don't match the images, or a label isn't one of the model's
                 classes. ConfigError: the context has no images, or none that the trigger should move.
-            ModelError: the model's last layer is no linear one.
+            ModelError: the model's last layer is no linear one, or its weight is computed from other parameters.
         """
         named = first_targets(findings)
         own = server_images(suspect, context, "neuron pruning")
@@ -59,6 +59,11 @@ class NeuralCleansePruning:
         pruned: list[int] = []
         warnings: list[str] = []
         head = last_layer(model, pixels)
+        if "weight" not in dict(head.layer.named_parameters(recurse=False)):
+            raise ModelError(
+                f"the weight of the last layer, {head.name}, is computed from other parameters, as by weight_norm, so "
+                "that its neurons can't be pruned; remove that first, or choose another repair"
+            )
         clean = head.inputs
         for done, (target, trigger) in enumerate(named, start=1):
             images = _moved(target, own.labels)

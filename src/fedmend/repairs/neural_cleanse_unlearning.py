@@ -31,7 +31,7 @@ class NeuralCleanseUnlearning:
     The paper trains as the model was trained, which a server doesn't know, so the learning rate is ours.
 
     Attributes:
-        stamped_fraction: fraction of the images, in (0, 1], that are stamped.
+        stamped_fraction: fraction of the images, in (0, 1], that are stamped; at least one with each trigger.
         training: of the suspect, on the images after stamping.
 
     Raises:
@@ -55,7 +55,8 @@ class NeuralCleanseUnlearning:
         own = server_images(suspect, context, "unlearning")
         model = deepcopy(suspect)
         pixels = own.pixels(model)
-        count = max(1, round(self.stamped_fraction * len(pixels)))
+        triggers = triggers[: len(pixels)]
+        count = max(len(triggers), round(self.stamped_fraction * len(pixels)))
         order = torch.randperm(len(pixels), generator=generator(context.seed, "stamped"))
         chosen = order[:count].to(pixels.device)
         for turn, trigger in enumerate(triggers):

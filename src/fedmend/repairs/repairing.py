@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from fedmend.detection import Case, Differential, Finding, Need, ScanReport, Target
 from fedmend.detection.base import Verdict
+from fedmend.detection.differential_scan import FEWEST_PER_SOURCE
 from fedmend.errors import DataError
 from fedmend.pixels import to_uint8
 from fedmend.progress import Progress, silent
@@ -34,6 +35,8 @@ VOTING_GATE = Gate(max_accuracy_drop=0.05, max_trigger_success=0.25, detector=Di
 MIN_IMAGES = 20
 SEARCHES = 2
 MIN_SCAN_IMAGES = 10
+_PER_CLASS, _PER_SOURCE = 3, 2 * FEWEST_PER_SOURCE
+"""Images of a class in the new scan after a vote: the latter where clients found triggers of single source classes."""
 
 
 def repair(
@@ -115,7 +118,9 @@ def repair(
             break
         findings += _incriminating(scanned)
     found = (*_targets(first), *_targets(findings), *candidate.targets)
-    evidence = measure((case.suspect, candidate.model), *held_out, found, case.reference)
+    # A scan is also inconclusive where the reference may be backdoored, too.
+    reference = case.reference if report.verdict == "backdoored" else None
+    evidence = measure((case.suspect, candidate.model), *held_out, found, reference)
     return job.judged(
         candidate, replace(evidence, verdict_after=verdict, overlooked=missed, flaw=flaw or evidence.flaw)
     )
@@ -179,10 +184,12 @@ def repair_by_votes(
         chosen_by = case.images[:0] if validation is None else validation.images
         evidence = replace(evidence, num_heldout=_count_held_out(case.images, chosen_by))
     if case.images is not None and case.reference is not None and evidence.flaw is None:
-        size = max(MIN_SCAN_IMAGES, 3 * case.suspect_logits.shape[1])
+        pairs = any(target.sources for target in candidate.targets)
+        size = max(MIN_SCAN_IMAGES, (_PER_SOURCE if pairs else _PER_CLASS) * case.suspect_logits.shape[1])
         repaired = Case(candidate.model, case.reference, case.images, case.labels, case.class_names)
         again = scan_again(gate, repaired, size, (0, participants.seed), progress)
-        evidence = replace(evidence, verdict_after=again.verdict)
+        missed = overlooked(again, candidate.targets) if again.verdict == "clean" else ""
+        evidence = replace(evidence, verdict_after=again.verdict, overlooked=missed)
     return *job.judged(candidate, evidence), candidate.stages
 
 

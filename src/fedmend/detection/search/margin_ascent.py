@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from fedmend.checked_settings import Count, Positive, settings
+from fedmend.detection.model_checks import without_slope
 from fedmend.detection.search.chunking import in_chunks
 from fedmend.detection.search.memory import images_at_once
 from fedmend.errors import ModelError
@@ -64,7 +65,7 @@ class MarginAscent:
 
         Raises:
             ConfigError: not even one image fits into the memory.
-            ModelError: a margin is NaN or infinite.
+            ModelError: a margin is NaN or infinite, or no margin has a gradient other than zeros to begin with.
         """
         with torch.no_grad():
             classes = model(like[:1].clone()).shape[1]
@@ -86,6 +87,8 @@ class MarginAscent:
                     "the suspect returns NaN or infinite logits on random images, where MM-BD begins; is the file "
                     "damaged?"
                 )
+            if step == 0 and not bool(gradient.any()):
+                raise without_slope("the suspect")
             now = -reached.detach().view(classes, self.restarts).amin(1).double().cpu()
             best = torch.maximum(best, now)
             history.append(best)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from fedmend.checked_settings import Count, NonNegative, Positive, PositiveFraction, settings
 from fedmend.detection.hidden_layers import outputs_of
+from fedmend.detection.model_checks import require_slope
 from fedmend.detection.search.patches import Patches
 from fedmend.detection.stimulation import Neuron
 from fedmend.progress import Progress, silent
@@ -56,13 +57,19 @@ class NeuronTriggers:
             progress: called as ``progress("triggers of neurons", step, steps)``.
 
         Raises:
-            ModelError: an activation is NaN or infinite.
+            ModelError: an activation is NaN or infinite, or none of the neurons passes a gradient other than zeros.
         """
         limit = max(1.0, self.size * pixels.shape[2] * pixels.shape[3])
         starts = Patches.random(len(neurons), pixels, rng, _OFFSET)
         group = max(1, at_once // len(pixels))
         layers = list(dict.fromkeys(neuron.layer for neuron in neurons))
         with outputs_of(model, layers) as outputs:
+
+            def activations(images: Tensor) -> Tensor:
+                model(images)
+                return torch.cat([outputs[each.layer][:, each.channel].flatten(1) for each in neurons], 1)
+
+            require_slope(activations, pixels, "the suspect")
             with torch.no_grad():
                 model(pixels.clone())
             scales = {name: float(outputs[name].abs().amax().clamp_min(1e-6)) for name in layers}
