@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from torch import nn
 
 from fedmend.cli import attack_measuring, repair_command
@@ -14,8 +15,10 @@ from fedmend.data import load_images
 from fedmend.evaluation import accuracy, attack_success_rate
 from fedmend.federation import RunFolder, load_attacks, parse_config, simulate
 from fedmend.pages import read_folder
+from fedmend.pixels import to_float
 from fedmend.repairs.simulated_run import round_model
 
+NONE = torch.zeros(0, 1, 28, 28)
 SETTINGS: dict[str, Any] = {
     "model": {"architecture": "two-conv-8-16"},
     "training": {"epochs": 1, "images_per_epoch": 32},
@@ -39,22 +42,26 @@ def models(run: RunFolder) -> tuple[nn.Module, nn.Module]:
     return round_model(run, images, 1), round_model(run, images, 0)
 
 
-def test_the_attackers_own_triggers_are_measured_on_the_runs_test_images(federation: RunFolder) -> None:
+@pytest.mark.parametrize("learned", [0, 20])
+def test_the_attackers_own_triggers_are_measured_on_the_runs_other_test_images(
+    federation: RunFolder, learned: int
+) -> None:
     suspect, repaired = models(federation)
-    test = load_images(federation.config().data.source, "test")
-    measured = measure_attack(federation.checkpoint(1), suspect, repaired)
+    every = load_images(federation.config().data.source, "test")
+    test = every.subset(range(learned, len(every)))
+    measured = measure_attack(federation.checkpoint(1), suspect, repaired, to_float(every.images[:learned]))
     assert measured is not None
     rates = [
         tuple(
             attack_success_rate(model, attack.trigger, attack.goal, test.images, test.labels)
-            for attack in load_attacks(federation, test)
+            for attack in load_attacks(federation, every)
         )
         for model in (suspect, repaired)
     ]
     assert [measured.asr_before, measured.asr_after] == rates
     assert measured.accuracy_after == accuracy(repaired, test.images, test.labels)
     assert measured.num_images == len(test)
-    failed = measure_attack(federation.checkpoint(1), suspect, None)
+    failed = measure_attack(federation.checkpoint(1), suspect, None, every.images[:learned])
     assert failed == replace(measured, accuracy_after=None, asr_after=None)
 
 
@@ -63,10 +70,17 @@ def test_other_files_have_no_attack_to_measure(
 ) -> None:
     suspect, _ = models(federation)
     for file in (tmp_path / "model.safetensors", federation.path / "model.safetensors"):
-        assert measure_attack(file, suspect, None) is None
+        assert measure_attack(file, suspect, None, NONE) is None
     honest = {key: value for key, value in settings.items() if key != "attack"}
     run = simulate(parse_config(honest), tmp_path / "run")
-    assert measure_attack(run.checkpoint(1), suspect, None) is None
+    assert measure_attack(run.checkpoint(1), suspect, None, NONE) is None
+
+
+def test_without_other_images_of_a_source_class_nothing_is_measured(federation: RunFolder) -> None:
+    suspect, repaired = models(federation)
+    test = load_images(federation.config().data.source, "test")
+    for learned in (test.images, test.images[test.labels == 3]):
+        assert measure_attack(federation.checkpoint(1), suspect, repaired, learned) is None
 
 
 def test_it_is_said_in_a_line() -> None:

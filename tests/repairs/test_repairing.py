@@ -16,6 +16,7 @@ from fedmend.goals import AllToOne
 from fedmend.parameters import flatten
 from fedmend.repairs import FIVE_EPOCHS, Candidate, Context, HoldOutGate, RepairReport, Unlearning, repair
 from fedmend.repairs.repair_report import UnlearningDetails
+from fedmend.repairs.repairing import images_learned_from
 
 BRIEF = ContrastivePaper(alpha=0.1, beta=0.03, steps=2)
 
@@ -275,3 +276,21 @@ def test_too_few_images_are_refused(world: planted.World, report: ScanReport) ->
 
 def test_the_default_is_unlearning_for_five_epochs() -> None:
     assert replace(Unlearning(), epochs=5) == FIVE_EPOCHS
+
+
+def test_what_a_repair_learned_from_is_what_did_not_judge_it(
+    world: planted.World, report: ScanReport
+) -> None:
+    seen: list[Tensor] = []
+
+    class Spy:
+        def __call__(self, suspect: nn.Module, findings: Any, context: Any) -> Candidate:
+            seen.append(context.images)
+            return Candidate(suspect, "Nothing was done", UnlearningDetails(1, 1))
+
+    gate = HoldOutGate(held_out_fraction=0.25, detector=planted.QUICK)
+    case = Case(world.backdoored, world.reference, world.images[:80], world.labels[:80])
+    _, result = repair(case, report, Spy(), gate)
+    learned = images_learned_from(case, gate, result)
+    assert len(learned) == 60
+    assert torch.equal(learned, seen[0])

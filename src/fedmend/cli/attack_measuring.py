@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from torch import nn
+from torch import Tensor, nn
 
 from fedmend.data import load_images
+from fedmend.data.same_images import among
 from fedmend.errors import FedmendError
 from fedmend.evaluation import accuracy, attack_success_rate
 from fedmend.federation import RunFolder, load_attacks
@@ -14,9 +15,9 @@ from fedmend.pages import AttackEvaluation
 
 
 def measure_attack(
-    suspect_file: Path, suspect: nn.Module, repaired: nn.Module | None
+    suspect_file: Path, suspect: nn.Module, repaired: nn.Module | None, learned: Tensor
 ) -> AttackEvaluation | None:
-    """Measure with the attackers' own triggers, on the run's test images.
+    """Measure with the attackers' own triggers, on the run's test images but for those that the repair learned from.
 
     Call it when the repair is over: it opens the run's folder ``attacker/``, which no defence may.
 
@@ -24,9 +25,10 @@ def measure_attack(
         suspect_file: the suspect's model file.
         suspect: the model in it.
         repaired: None if the repair failed.
+        learned: images that the repair may have learned from, (N, C, H, W).
 
     Returns:
-        None if the file isn't a checkpoint in the folder of a run, or the run is honest, damaged, or without its test
+        None if the file isn't a checkpoint in the folder of a run, or the run is honest, damaged, or without other test
         images.
     """
     checkpoint = suspect_file.resolve()
@@ -36,23 +38,25 @@ def measure_attack(
     try:
         test = load_images(run.config().data.source, "test")
         attacks = load_attacks(run, test)
+        others = (~among(test.images, learned)).nonzero().flatten()
+        images, labels = test.images[others], test.labels[others]
+        if not attacks or not len(others):
+            return None
+        models = (suspect,) if repaired is None else (suspect, repaired)
+        rates = [
+            tuple(
+                attack_success_rate(model, attack.trigger, attack.goal, images, labels) for attack in attacks
+            )
+            for model in models
+        ]
     except FedmendError:  # the repair's own results are no less true
         return None
-    if not attacks:
-        return None
-    images, labels = test.images, test.labels
-
-    def success(model: nn.Module) -> tuple[float, ...]:
-        return tuple(
-            attack_success_rate(model, attack.trigger, attack.goal, images, labels) for attack in attacks
-        )
-
     return AttackEvaluation(
-        num_images=len(test),
+        num_images=len(others),
         accuracy_before=accuracy(suspect, images, labels),
-        asr_before=success(suspect),
+        asr_before=rates[0],
         accuracy_after=None if repaired is None else accuracy(repaired, images, labels),
-        asr_after=None if repaired is None else success(repaired),
+        asr_after=None if repaired is None else rates[1],
     )
 
 

@@ -29,7 +29,7 @@ from fedmend.errors import ConfigError
 from fedmend.pages import evaluation_file
 from fedmend.repairs import REPAIRS, FederatedPruning, HoldOutGate, RepairReport, Unlearning
 from fedmend.repairs import repair as run_repair
-from fedmend.repairs.repairing import SEARCHES
+from fedmend.repairs.repairing import SEARCHES, images_learned_from
 
 HELD_OUT_IMAGES = 500
 EXIT_CODES = {"repaired": 0, "failed": 1, "undecided": 3, "not needed": 4, "unverified": 5}
@@ -137,15 +137,17 @@ def repair(
     case = loaded.to_scan()
     with progress_bars(stages=1 + SEARCHES + 2 * gate.max_passes) as progress:
         found = run_scan(case, detector, seed=seed, progress=progress)
+        to_repair = replace(case, images=own.images, labels=own.labels)
         repaired, report = run_repair(
-            replace(case, images=own.images, labels=own.labels),
+            to_repair,
             found,
             repairer,
             gate,
             seed=seed,
             progress=progress,
         )
-    measured = measure_attack(suspect, case.suspect, repaired)
+    learned = images_learned_from(to_repair, gate, report)
+    measured = measure_attack(suspect, case.suspect, repaired, learned)
     repair_file = {"repair.json": report.to_json() + "\n"}
     results = {
         **scan_files(loaded.recorded(found), out.parent),

@@ -13,11 +13,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from fedmend.data.same_images import among
 from fedmend.detection import Case, Differential, Finding, Need, ScanReport, Target
 from fedmend.detection.base import Verdict
 from fedmend.detection.differential_scan import FEWEST_PER_SOURCE
 from fedmend.errors import DataError
-from fedmend.pixels import to_uint8
 from fedmend.progress import Progress, silent
 from fedmend.repairs.base import Candidate, Context, Participants, Repair, trigger_use
 from fedmend.repairs.federated_pruning import FederatedPruning
@@ -182,7 +182,8 @@ def repair_by_votes(
             )
             evidence = replace(evidence, target_checks=checks)
         chosen_by = case.images[:0] if validation is None else validation.images
-        evidence = replace(evidence, num_heldout=_count_held_out(case.images, chosen_by))
+        held_out = ~among(case.images, chosen_by)
+        evidence = replace(evidence, num_heldout=int(held_out.sum()))
     if case.images is not None and case.reference is not None and evidence.flaw is None:
         pairs = any(target.sources for target in candidate.targets)
         size = max(MIN_SCAN_IMAGES, (_PER_SOURCE if pairs else _PER_CLASS) * case.suspect_logits.shape[1])
@@ -240,6 +241,13 @@ class _Job:
         return plain
 
 
+def images_learned_from(case: Case, gate: HoldOutGate, report: RepairReport) -> Tensor:
+    """The images of a case that its repair by :func:`repair` could learn from, (N, C, H, W); the others judged it."""
+    own, _ = _split(case, gate.held_out_fraction, report.settings["seed"])
+    assert own.images is not None
+    return own.images
+
+
 def _split(case: Case, fraction: float, seed: int) -> tuple[Case, tuple[Tensor, Tensor]]:
     """The case with the repair's own images, and the held-out images and labels."""
     images, labels = case.images, case.labels
@@ -253,17 +261,6 @@ def _split(case: Case, fraction: float, seed: int) -> tuple[Case, tuple[Tensor, 
     order = torch.randperm(len(images), generator=generator(seed, "held out"))
     held_out, own = order.tensor_split([max(1, round(fraction * len(images)))])
     return replace(case, images=images[own], labels=labels[own]), (images[held_out], labels[held_out])
-
-
-def _count_held_out(images: Tensor, others: Tensor) -> int:
-    """How many of the images are not among the others."""
-    known = set(_contents(others))
-    return sum(each not in known for each in _contents(images))
-
-
-def _contents(images: Tensor) -> list[bytes]:
-    pixels = images if images.dtype == torch.uint8 else to_uint8(images)
-    return [row.numpy().tobytes() for row in pixels.cpu()]
 
 
 def _targets(findings: Sequence[Finding]) -> list[Target]:
