@@ -8,6 +8,7 @@ from guarded_nets import assert_rolled_back, net, same
 from torch import nn
 
 from fedmend.guard import Guard
+from fedmend.guard.own_images import OwnImages
 
 Make = Callable[..., Guard]
 BACKDOORED, CLEAN = 2.0, 0.0
@@ -53,14 +54,17 @@ def test_a_repaired_model_worse_than_the_last_accepted_one_is_not_released(
     guard: Make, monkeypatch: pytest.MonkeyPatch, after: float, action: str
 ) -> None:
     """However much better than the candidate it is: going back to the last one gives more."""
-    measured = iter([0.9, 0.8, after])
+    measured = iter(
+        [0.9, 0.8, after, 0.9]
+    )  # the trusted model, the candidate, the repaired one, the first again
     monkeypatch.setattr("fedmend.guard.own_images.OwnImages.accuracy", lambda *_: next(measured))
     decision = guard(repair="guarded_nets:Unmark").review(net(BACKDOORED, seed=1), 1)
     assert decision.action == action
     if action == "rollback":
         assert_rolled_back(decision, "backdoored", net())
-        assert "gets 89.0% of the guard's images right, less than the model given at the start (90.0%)" in (
-            decision.reason
+        assert (
+            "gets 89.0% of the guard's other images right, less than the model given at the start (90.0%)"
+            in (decision.reason)
         )
 
 
@@ -103,3 +107,19 @@ def test_the_guards_own_new_scan_counts_too(guard: Make, monkeypatch: pytest.Mon
     assert passed == ["backdoored"]
     assert_rolled_back(decision, "backdoored", net())
     assert "The repaired model was scanned again and isn't clean" in decision.reason
+
+
+def test_a_repaired_model_is_judged_by_images_that_it_did_not_learn_from(
+    guard: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The repair gets all 40 images, and learns from half of them."""
+    counts: list[int] = []
+
+    def counted(images: OwnImages, model: nn.Module) -> float:
+        counts.append(len(images.images))
+        return 1.0
+
+    monkeypatch.setattr(OwnImages, "accuracy", counted)
+    decision = guard(repair="guarded_nets:Unmark").review(net(BACKDOORED, seed=1), 1)
+    assert decision.action == "repair"
+    assert counts == [40, 40, 20, 20]

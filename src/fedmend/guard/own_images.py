@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import Tensor, nn
 
 from fedmend.data import stratified
+from fedmend.data.same_images import among
 from fedmend.detection import Case
 from fedmend.detection.case_checks import check_case, check_classes
 from fedmend.detection.decision import MIN_IMAGES
@@ -89,6 +90,11 @@ class OwnImages:
         """
         chosen = self._drawn(per_class, seed)
         return forgotten_classes(predict(model, self.images[chosen]), self.labels[chosen], self.num_classes)
+
+    def without(self, learned: Tensor) -> OwnImages:
+        """Those that are not among these, (N, C, H, W): a model knows the images that it learned from."""
+        others = ~among(self.images, learned)
+        return replace(self, images=self.images[others], labels=self.labels[others])
 
     def accuracy(self, model: nn.Module) -> float:
         """The fraction of all images that a model classifies as labelled."""

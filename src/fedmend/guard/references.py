@@ -42,7 +42,7 @@ def references_for(of: Round) -> list[Reference]:
             if each.accuracy >= fair_accuracy(of.images.num_classes)
         }
     found = [
-        _reference(of, older[key])
+        reference_of(of, older[key])
         for key in sorted(older, reverse=True)
         if key < newest.accepted.stored.number
     ]
@@ -56,17 +56,22 @@ def _newest(of: Round, models: Sequence[Accepted]) -> Reference:
     look like a backdoor of it, and be held back. An older reference shows whatever has come in since, too.
     """
     for accepted in reversed(models):
-        found = _reference(of, accepted)
+        found = reference_of(of, accepted)
         if _knows_all(of, found):
             return found
-    return _reference(of, models[-1])
+    return reference_of(of, models[-1])
 
 
 def _knows_all(of: Round, reference: Reference) -> bool:
     return not of.images.forgotten(reference.model, of.policy.images_per_class, of.seed)
 
 
-def _reference(of: Round, accepted: Accepted) -> Reference:
+def reference_of(of: Round, accepted: Accepted) -> Reference:
+    """An accepted model, read from the history.
+
+    Raises:
+        DamagedHistoryError: its file isn't as the guard wrote it.
+    """
     try:
         state = of.history.load(accepted)
     except DataError as error:

@@ -11,13 +11,15 @@ from typing import Any
 from torch import nn
 
 from fedmend.detection import Detector
-from fedmend.guard.references import DamagedHistoryError, references_for
+from fedmend.guard.own_images import OwnImages
+from fedmend.guard.references import DamagedHistoryError, reference_of, references_for
 from fedmend.guard.rulings import Round, Ruling
 from fedmend.guard.scans import Reference, Scanned, Scanner, worst
 from fedmend.guard.time_limit import TimeLimitError, ending_in_time
 from fedmend.guard.weights import Fault, State, received
 from fedmend.progress import Progress
 from fedmend.repairs import HoldOutGate, repair
+from fedmend.repairs.repairing import images_learned_from
 from fedmend.seeds import derive_seed
 from fedmend.user_code import in_one_line
 
@@ -123,8 +125,9 @@ class _Work:
         seed = derive_seed(self.of.seed, "repair")
         images = self.of.images
         per_class = max(self.of.policy.images_per_class, -(-_REPAIR_IMAGES // images.num_classes))
+        case = images.case(deepcopy(self.model), found.case.reference, per_class, seed)
         model, result = repair(
-            images.case(deepcopy(self.model), found.case.reference, per_class, seed),
+            case,
             report,
             method,
             gate,
@@ -144,8 +147,11 @@ class _Work:
         state = received(model, self.of.template)
         if isinstance(state, Fault):
             return None, f"The repair was tried, but its result can't be used: {state.reason}"
-        accuracy = self.of.images.accuracy(model)
-        worse = self.of.below_the_floor(accuracy, "The repaired model") or self._worse_than_last(accuracy)
+        others = images.without(images_learned_from(case, gate, result))
+        accuracy = others.accuracy(model)
+        worse = self.of.below_the_floor(accuracy, "The repaired model") or self._worse_than_last(
+            accuracy, others
+        )
         if worse is not None:
             return None, worse
         again = replace(scanner, seed=derive_seed(self.of.seed, "scan of the repaired model"))
@@ -156,11 +162,12 @@ class _Work:
             return None, f"The repaired model was scanned again and isn't clean: {left.said}"
         return (state, accuracy), f"Repaired: {result.reason}"
 
-    def _worse_than_last(self, accuracy: float) -> str | None:
+    def _worse_than_last(self, accuracy: float, others: OwnImages) -> str | None:
+        """Why a repaired model is worse than the last accepted one, by images that it didn't learn from."""
         last = self.of.ledger.last
-        if last is None or accuracy >= last.accuracy:
+        if last is None or accuracy >= (there := others.accuracy(reference_of(self.of, last).model)):
             return None
         return (
-            f"The repaired model gets {accuracy:.1%} of the guard's images right, less than {last.said} "
-            f"({last.accuracy:.1%}), to which the federation goes back."
+            f"The repaired model gets {accuracy:.1%} of the guard's other images right, less than {last.said} "
+            f"({there:.1%}), to which the federation goes back."
         )
