@@ -54,9 +54,7 @@ def test_a_repaired_model_worse_than_the_last_accepted_one_is_not_released(
     guard: Make, monkeypatch: pytest.MonkeyPatch, after: float, action: str
 ) -> None:
     """However much better than the candidate it is: going back to the last one gives more."""
-    measured = iter(
-        [0.9, 0.8, after, 0.9]
-    )  # the trusted model, the candidate, the repaired one, the first again
+    measured = iter([0.9, 0.8, after, 0.9])  # the first two, the repaired one, the first again
     monkeypatch.setattr("fedmend.guard.own_images.OwnImages.accuracy", lambda *_: next(measured))
     decision = guard(repair="guarded_nets:Unmark").review(net(BACKDOORED, seed=1), 1)
     assert decision.action == action

@@ -27,7 +27,7 @@ class DifferenceLimits:
     """Limits of the rule, in sizes (see :class:`~fedmend.detection.comparing.Comparison`).
 
     Attributes:
-        lead: from this lead on, a model is backdoored.
+        lead: from this lead on, a model is backdoored; from twice as much if the reference is much less accurate.
         unsure: from this lead on, the verdict is inconclusive.
         pair_lead, pair_unsure: the same for pairs of classes: there are many more pairs, and a few images of one class
             differ less from each other, so that honest models differ more.

@@ -221,8 +221,8 @@ class RepairReport:
             gate judged by or, without any, as the clients report it; NaN if the model is of no use.
         accuracy_error: standard error of the fall, from the images on which the two models differ; 0 without
             images.
-        accuracy_reference: clean accuracy of the reference on the same images; None without a reference or images, and
-            where the scan was inconclusive, since the reference may then be backdoored as well.
+        accuracy_reference: clean accuracy of the reference on the same images; None if there is none or nothing
+            was repaired, and where the scan was inconclusive, since the reference may then be backdoored as well.
         num_judged: images that the gate judged by; 0: the clients reported accuracies.
         num_heldout: how many of these had no part in the repair.
         max_accuracy_drop: the largest fall that is allowed, beside one standard error.

@@ -119,7 +119,8 @@ def repair(
         findings += _incriminating(scanned)
     found = (*_targets(first), *_targets(findings), *candidate.targets)
     # A scan is also inconclusive where the reference may be backdoored, too.
-    reference = case.reference if report.verdict == "backdoored" else None
+    sure = any(finding.verdict == "backdoored" for finding in report.findings)
+    reference = case.reference if sure else None
     evidence = measure((case.suspect, candidate.model), *held_out, found, reference)
     return job.judged(
         candidate, replace(evidence, verdict_after=verdict, overlooked=missed, flaw=flaw or evidence.flaw)

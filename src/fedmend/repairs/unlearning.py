@@ -34,9 +34,10 @@ class Unlearning:
 
     - ``soft_targets``: hard labels of few images make a model overfit, while soft predictions preserve accuracy. They
       are the reference's, since a poisoned model leans towards the target class even on clean images. If the reference
-      is more than 1 % less accurate on the images than the suspect, those of clean images are the mean of both.
+      is more than a point less accurate on the images than the suspect, those of clean images are the mean of both;
+      without a reference all are the suspect's.
     - ``reference_weights``: recovered triggers are never quite the planted ones. A start near the reference also
-      weakens what no trigger shows. It is used only if it is at most 1 % less accurate on the images than the suspect.
+      weakens what no trigger shows. It is used only if it is at most a point less accurate on the images.
       Less is left to unlearn there, so the learning rate is multiplied by the suspect's weight.
 
     0 and none of them is the paper's recipe. Dropout is off, and BatchNorm keeps its statistics, since a few stamped
@@ -189,7 +190,7 @@ def _teachers(
 
 
 def _as_accurate(model: nn.Module, suspect: nn.Module, images: Tensor, labels: Tensor) -> bool:
-    """Whether a model is at most 1 % less accurate than the suspect."""
+    """Whether a model is at most a point less accurate than the suspect."""
     lost = accuracy(suspect, images, labels) - accuracy(model, images, labels)
     return lost <= _MOST_LOST + 1e-9  # 1.0 - 0.99 is a little more than 0.01
 
