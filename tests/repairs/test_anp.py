@@ -1,4 +1,4 @@
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from copy import deepcopy
 
 import pytest
@@ -15,9 +15,16 @@ PIXELS = torch.rand(6, 1, 4, 4, generator=torch.Generator().manual_seed(0))
 LABELS = torch.arange(6) % 2
 
 
+def seeded(make: Callable[[], nn.Sequential]) -> nn.Sequential:
+    """A network with the same initial weights in every run."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return make()
+
+
 def plain() -> nn.Sequential:
     """Two channels: the first keeps a pixel, the second doubles it."""
-    net = nn.Sequential(nn.Conv2d(1, 2, 1), nn.ReLU(), nn.Flatten(), nn.Linear(32, 2))
+    net = seeded(lambda: nn.Sequential(nn.Conv2d(1, 2, 1), nn.ReLU(), nn.Flatten(), nn.Linear(32, 2)))
     with torch.no_grad():
         net[0].weight.copy_(torch.tensor([1.0, 2.0]).view(2, 1, 1, 1))
         net[0].bias.copy_(torch.tensor([0.5, -1.0]))
@@ -25,13 +32,15 @@ def plain() -> nn.Sequential:
 
 
 def normalised() -> nn.Sequential:
-    return nn.Sequential(
-        nn.Conv2d(1, 2, 1, bias=False),
-        nn.BatchNorm2d(2),
-        nn.ReLU(),
-        nn.Conv2d(2, 3, 1),
-        nn.Flatten(),
-        nn.Linear(48, 2),
+    return seeded(
+        lambda: nn.Sequential(
+            nn.Conv2d(1, 2, 1, bias=False),
+            nn.BatchNorm2d(2),
+            nn.ReLU(),
+            nn.Conv2d(2, 3, 1),
+            nn.Flatten(),
+            nn.Linear(48, 2),
+        )
     ).eval()
 
 

@@ -191,7 +191,7 @@ def test_a_repair_that_leaves_27_percent_has_failed_and_says_so(
 
 
 def test_the_cases_reference_is_what_triggers_are_held_against(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(repairing, "scan_again", lambda *_: SimpleNamespace(verdict="clean"))
+    monkeypatch.setattr(repairing, "scan_again", lambda *_: SimpleNamespace(verdict="clean", findings=()))
     _, report = voted(monkeypatch, Moved(0.27), Moved(0.2))
     (check,) = report.target_checks
     assert (check.success_after, check.success_reference) == pytest.approx((0.27, 0.2))
