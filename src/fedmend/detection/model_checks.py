@@ -76,8 +76,8 @@ def require_slope(outputs: Callable[[Tensor], Tensor], images: Tensor, name: str
     seen = images.clone().requires_grad_()
     with torch.enable_grad():
         values = outputs(seen.clone()).flatten(1)
-        # A softmax's outputs add up to 1, so that their plain sum has no gradient.
-        weights = torch.linspace(-1, 1, values.shape[1]).to(values)
+        # A softmax's outputs add up to 1, so that their plain sum has no gradient; equal outputs mustn't cancel out.
+        weights = torch.linspace(1, 2, values.shape[1]).to(values)
         (gradient,) = torch.autograd.grad((values * weights).sum(), seen)
     if not bool(gradient.any()):
         raise without_slope(name)
