@@ -46,7 +46,7 @@ demo: $(READY)
 	@$(BIN)/fedmend demo --out fedmend-demo $(ARGS)
 
 test: $(READY)
-	@$(BIN)/pytest -n 2 --dist loadgroup $(ARGS)
+	@$(BIN)/pytest -n 2 --dist loadgroup --no-loadscope-reorder $(ARGS)
 
 check: $(READY)
 	$(BIN)/ruff format --check --quiet

@@ -24,8 +24,10 @@ def pytest_configure() -> None:
 
 
 @pytest.hookimpl(tryfirst=True)  # xdist reads the groups
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests that share a fixture of their module go to one worker, which makes it once."""
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Tests that share a fixture of their module go to one worker, which makes it once; slow ones begin."""
+    if hasattr(config, "workerinput"):  # else modules would be torn apart
+        items.sort(key=lambda item: item.get_closest_marker("slow") is None)
     for item in items:
         if _shares(item) and item.get_closest_marker("xdist_group") is None:
             item.add_marker(pytest.mark.xdist_group(item.path.relative_to(item.config.rootpath).as_posix()))
