@@ -77,6 +77,10 @@ class Ledger:
         """The newest accepted model."""
         return self.models[-1] if self.models else None
 
+    def last_without(self, withdrawn: tuple[int, ...]) -> Accepted | None:
+        """The newest accepted model that isn't among these numbers."""
+        return next((each for each in reversed(self.models) if each.stored.number not in withdrawn), None)
+
     @property
     def next_number(self) -> int:
         """The number of the model that is accepted next."""
