@@ -23,7 +23,7 @@ class Accepted:
         stored: its file and digests.
         round: None for the model that the operator gave.
         parent: the round of the accepted model before it; None if there is none, or it was given.
-        accuracy: on the guard's images, in [0, 1].
+        accuracy: on the guard's images, of a repaired model on those that it didn't learn from; in [0, 1].
         verdict: with which it was accepted.
         policy: the settings then. versions: of fedmend, torch and Python.
     """

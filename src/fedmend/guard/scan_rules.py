@@ -57,7 +57,7 @@ def ruled_by_scans(
     except DamagedHistoryError:
         raise
     except Exception as error:  # a scan runs models and, maybe, a detector of the user's own
-        return work.gave_up("scan failed", f"The scan failed: {in_one_line(error)}.")
+        return work.gave_up("scan failed", f"The review failed: {in_one_line(error)}.")
     finally:
         if of.ledger.reviews % _COLLECTED == 0:
             gc.collect()
