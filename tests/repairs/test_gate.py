@@ -79,6 +79,9 @@ PAIRS = "patch, one-to-one"
     [
         ((2,), (Covered(PAIRS, "", False, "too few images"),), "too few images"),
         ((2,), (Covered(PAIRS, "", True),), ""),
+        ((2,), (Covered(PAIRS, "", True, left_out=(0, 2)),), "too few images are of class 2"),
+        ((1,), (Covered(PAIRS, "", True, left_out=(0, 2)),), ""),
+        ((2,), (Covered(PAIRS, "", False, "too few"), Covered("addition, one-to-one", "", True)), ""),
         ((), (Covered(PAIRS, "", False, "too few images"),), ""),
         ((2,), (), ""),  # a method without families
     ],

@@ -184,11 +184,16 @@ def scan_again(
 
 
 def overlooked(report: ScanReport, found: Sequence[Target]) -> str:
-    """Why a scan searched for no backdoor of a single source class, where such a one was found; empty otherwise."""
+    """Why a scan searched for no backdoor of a source class of which one was found; empty if it did."""
     pairs = [row for each in report.findings for row in each.coverage if row.family.endswith("one-to-one")]
-    if any(row.searched for row in pairs) or not any(target.sources for target in found):
+    sources = {source for target in found for source in target.sources}
+    searched = [row.left_out for row in pairs if row.searched]
+    if not sources or not pairs:
         return ""
-    return pairs[0].why_not if pairs else ""
+    if not searched:
+        return pairs[0].why_not
+    missed = sorted(sources.intersection(*searched))
+    return f"too few images are of class {', '.join(map(str, missed))}" if missed else ""
 
 
 @dataclass(frozen=True, eq=False)
