@@ -115,6 +115,7 @@ def test_source_classes_with_too_few_images_are_named(
     assert "source classes" not in every.sizes
     assert pairs.sizes.startswith(f"up to 4% of the image{told}")
     assert (pairs.found, pairs.measured) == share
+    assert (every.left_out, pairs.left_out) == ((), too_rare)
     assert [f"in {len(too_rare)} of 3 classes" in each for each in warnings(covered, evidence)] == [
         True
     ] * bool(too_rare)

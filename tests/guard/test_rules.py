@@ -191,8 +191,15 @@ def test_a_repair_that_takes_too_long_leaves_the_scans_verdict(
             progress("repair", 0, 1)
 
     monkeypatch.setattr("fedmend.guard.scan_rules.repair", endless)
-    made = guard(repair="guarded_nets:Unmark", time_limit=0.3)
+    made = guard(repair="guarded_nets:Unmark", time_limit=2)  # for the scan, on a busy machine
     decision = made.review(net(BACKDOORED, seed=1), 1)
     assert_rolled_back(decision, "backdoored", net())
     assert "No repair came of it: The review took longer" in decision.reason
     assert len(decision.evidence["scans"]) == 1
+
+
+def test_a_repair_that_fails_leaves_the_scans_verdict(guard: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fedmend.guard.scan_rules.repair", lambda *_, **__: 1 / 0)
+    decision = guard(repair="guarded_nets:Unmark").review(net(BACKDOORED, seed=1), 1)
+    assert_rolled_back(decision, "backdoored", net())
+    assert "No repair came of it: The review failed: ZeroDivisionError" in decision.reason

@@ -46,7 +46,10 @@ def test_a_repair_below_the_floor_is_not_released(guard: Make, monkeypatch: pyte
     monkeypatch.setattr("fedmend.guard.own_images.OwnImages.accuracy", lambda *_: next(measured))
     decision = guard(repair="guarded_nets:Unmark", accuracy_floor=0.9).review(net(BACKDOORED, seed=1), 1)
     assert_rolled_back(decision, "backdoored", net())
-    assert "The repaired model gets 80.0% of the guard's images right; the floor is 90.0%." in decision.reason
+    assert (
+        "The repaired model gets 80.0% of the guard's other images right; the floor is 90.0%."
+        in decision.reason
+    )
 
 
 @pytest.mark.parametrize(("after", "action"), [(0.89, "rollback"), (0.9, "repair")])
@@ -64,6 +67,24 @@ def test_a_repaired_model_worse_than_the_last_accepted_one_is_not_released(
             "gets 89.0% of the guard's other images right, less than the model given at the start (90.0%)"
             in (decision.reason)
         )
+
+
+@pytest.mark.parametrize(("after", "action"), [(0.84, "rollback"), (0.85, "repair")])
+def test_a_repaired_model_is_compared_with_the_model_to_which_the_federation_would_go_back(
+    guard: Make, monkeypatch: pytest.MonkeyPatch, after: float, action: str
+) -> None:
+    """Not with a later one, which isn't trusted any more."""
+    made = guard(repair="guarded_nets:Unmark", older_references=(5,), accuracy_drop=0.05)
+    assert made.review(net(0.45, seed=1), 1).action == "accept"
+    given, later = 0.85, 0.95
+    measured = iter([later, after, given])  # the candidate, the repaired one, the given one
+    monkeypatch.setattr("fedmend.guard.own_images.OwnImages.accuracy", lambda *_: next(measured))
+    decision = made.review(net(1.2, seed=2), 2)
+    assert (decision.action, decision.verdict) == (action, "backdoored")
+    assert decision.evidence["accuracy"]["released"] == (1.0 if action == "rollback" else after)
+    if action == "rollback":
+        assert_rolled_back(decision, "backdoored", net())
+        assert "less than the model given at the start (85.0%), to which" in decision.reason
 
 
 @pytest.mark.parametrize(("per_class", "count"), [(5, 32), (9, 36)])

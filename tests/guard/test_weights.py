@@ -70,3 +70,23 @@ def test_a_model_with_weights_is_a_copy_in_eval_mode() -> None:
     assert not made.training
     assert template.training
     assert (float(made.get_buffer("mark")), float(template.get_buffer("mark"))) == (2, 0)
+
+
+class Tied(nn.Module):
+    """Two layers with one weight."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Linear(2, 2), nn.Linear(2, 2)
+        self.second.weight = self.first.weight
+
+
+def test_entries_that_share_a_weight_hold_the_one_that_is_judged() -> None:
+    """Else the other would be released without ever having been looked at."""
+    sent = {name: value.clone() for name, value in Tied().state_dict().items()}
+    sent["first.weight"] = torch.full((2, 2), 7.0)
+    got = received(sent, Tied())
+    assert not isinstance(got, Fault)
+    assert torch.equal(got["first.weight"], sent["second.weight"])
+    assert torch.equal(got["first.weight"], model_with(sent, Tied()).state_dict()["first.weight"])
+    assert got["first.weight"].data_ptr() != got["second.weight"].data_ptr()

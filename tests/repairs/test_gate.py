@@ -15,11 +15,11 @@ from fedmend.repairs.gate import (
     HoldOutGate,
     error_of_drop,
     flaw_of,
-    judge,
     measure,
     overlooked,
     scan_again,
 )
+from fedmend.repairs.judging import judge
 from fedmend.repairs.repair_report import TargetCheck
 from fedmend.triggers import Addition, Patch
 
@@ -42,11 +42,13 @@ def check(after: float, before: float = 0.9, sources: tuple[int, ...] = ()) -> T
 
 
 def test_what_holds_is_released() -> None:
-    outcome, reason = judge(Gate(), evidence(target_checks=(check(0.1),)), DONE)
+    checks = (check(0.0, before=1.0), check(0.1, sources=(3,)), check(0.1, before=0.3))
+    outcome, reason = judge(Gate(), evidence(target_checks=checks), DONE)
     assert outcome == "repaired"
     assert reason == (
-        "Something was done; clean accuracy on held-out images went from 100.0% to 100.0%. The best trigger found sent "
-        "90% of the held-out images of other classes to class 1 before and sends 10% now. A new scan finds no backdoor."
+        "Something was done; clean accuracy on held-out images went from 100.0% to 100.0%. Of the triggers found, the "
+        "one that works best now sends 10% of the held-out images of class 3 to class 1, 90% before. A new scan finds "
+        "no backdoor."
     )
 
 
@@ -77,6 +79,9 @@ PAIRS = "patch, one-to-one"
     [
         ((2,), (Covered(PAIRS, "", False, "too few images"),), "too few images"),
         ((2,), (Covered(PAIRS, "", True),), ""),
+        ((2,), (Covered(PAIRS, "", True, left_out=(0, 2)),), "too few images are of class 2"),
+        ((1,), (Covered(PAIRS, "", True, left_out=(0, 2)),), ""),
+        ((2,), (Covered(PAIRS, "", False, "too few"), Covered("addition, one-to-one", "", True)), ""),
         ((), (Covered(PAIRS, "", False, "too few images"),), ""),
         ((2,), (), ""),  # a method without families
     ],

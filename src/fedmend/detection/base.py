@@ -162,6 +162,7 @@ class Covered:
         sizes: of the triggers that are searched for, in words.
         searched: whether this scan searched for them.
         why_not: the reason if not, in words.
+        left_out: source classes for which it did not, since too few images are of them.
         found, measured: in a benchmark, the method found ``found`` of ``measured`` such backdoors (of those in both
             models: didn't call them clean); None without one.
     """
@@ -172,6 +173,7 @@ class Covered:
     sizes: str
     searched: bool
     why_not: str = ""
+    left_out: tuple[int, ...] = ()
     found: int | None = None
     measured: int | None = None
 

@@ -75,7 +75,8 @@ def _covered(row: _Row, evidence: Evidence, effort: str) -> Covered:
             sizes += f", from {classes - len(evidence.too_rare)} of {classes} source classes"
             if 2 * len(evidence.too_rare) > classes:
                 found = measured = None
-        return Covered(row.family, sizes, True, found=found, measured=measured)
+        left_out = evidence.too_rare if row.of_pairs else ()
+        return Covered(row.family, sizes, True, left_out=left_out, found=found, measured=measured)
     return Covered(row.family, row.sizes, False, _why_not(row, evidence, effort))
 
 

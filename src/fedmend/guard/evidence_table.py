@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 from fedmend.guard.decisions import Line, Stored
-from fedmend.guard.ledger import Accepted, Ledger
+from fedmend.guard.ledger import Ledger
 from fedmend.guard.rulings import Ruling
 from fedmend.guard.weights import Fault, State, digest
 
@@ -20,7 +20,7 @@ def evidence(outcome: Ruling, ledger: Ledger, given: str | None, stored: Stored 
         given: the candidate's digest; None if it has none, since it is no model of this federation.
         stored: the model that is accepted now.
     """
-    last = _last_trusted(outcome, ledger)
+    last = ledger.last_without(outcome.withdrawn)
     released, accuracy = (None, None) if last is None else (last.stored.weights, last.accuracy)
     if outcome.action == "accept":
         released, accuracy = given, outcome.accuracy
@@ -50,11 +50,6 @@ def is_about(line: Line, weights: State | Fault) -> bool:
     if isinstance(weights, Fault):
         return recorded is None and line.reason == weights.reason
     return bool(recorded == digest(weights))
-
-
-def _last_trusted(outcome: Ruling, ledger: Ledger) -> Accepted | None:
-    kept = [each for each in ledger.models if each.stored.number not in outcome.withdrawn]
-    return kept[-1] if kept else None
 
 
 def _finite(value: float | None) -> float | None:

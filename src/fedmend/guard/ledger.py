@@ -23,7 +23,7 @@ class Accepted:
         stored: its file and digests.
         round: None for the model that the operator gave.
         parent: the round of the accepted model before it; None if there is none, or it was given.
-        accuracy: on the guard's images, in [0, 1].
+        accuracy: on the guard's images, of a repaired model on those that it didn't learn from; in [0, 1].
         verdict: with which it was accepted.
         policy: the settings then. versions: of fedmend, torch and Python.
     """
@@ -76,6 +76,10 @@ class Ledger:
     def last(self) -> Accepted | None:
         """The newest accepted model."""
         return self.models[-1] if self.models else None
+
+    def last_without(self, withdrawn: tuple[int, ...]) -> Accepted | None:
+        """The newest accepted model that isn't among these numbers."""
+        return next((each for each in reversed(self.models) if each.stored.number not in withdrawn), None)
 
     @property
     def next_number(self) -> int:

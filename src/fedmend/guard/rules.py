@@ -32,7 +32,7 @@ def ruled(of: Round) -> Ruling:
 
 def _ruled_by_policy(of: Round, model: nn.Module, accuracy: float) -> Ruling:
     policy, reviews = of.policy, of.ledger.reviews
-    low = of.below_the_floor(accuracy, "The candidate")
+    low = _not_accurate_enough(of, accuracy)
     if low is not None:
         return Ruling("rollback", "below the floor", low)
     if reviews < policy.warm_up:
@@ -49,6 +49,17 @@ def _ruled_by_policy(of: Round, model: nn.Module, accuracy: float) -> Ruling:
         said = f"The policy scans every {policy.every} rounds; this one is neither scanned nor released."
         return Ruling("hold", "unchecked", said)
     return ruled_by_scans(of, detectors, (model, accuracy))
+
+
+def _not_accurate_enough(of: Round, accuracy: float) -> str | None:
+    """Why a candidate isn't accurate enough for the policy, in a sentence; None if it is."""
+    floor, drop, last = of.policy.accuracy_floor, of.policy.accuracy_drop, of.ledger.last
+    said = f"The candidate gets {accuracy:.1%} of the guard's images right"
+    if floor is not None and accuracy < floor:
+        return f"{said}; the floor is {floor:.1%}."
+    if drop is not None and last is not None and last.accuracy - accuracy > drop + 1e-9:
+        return f"{said}, {last.said} {last.accuracy:.1%}; allowed is a drop of {drop:.1%}."
+    return None
 
 
 def _detectors(policy: GuardPolicy, with_reference: bool) -> tuple[Detector, ...]:

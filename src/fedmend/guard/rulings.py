@@ -39,18 +39,6 @@ class Round:
     seed: int
     progress: Progress
 
-    def below_the_floor(self, accuracy: float, name: str) -> str | None:
-        """Why a model isn't accurate enough for the policy, in a sentence; None if it is."""
-        floor, drop, last = self.policy.accuracy_floor, self.policy.accuracy_drop, self.ledger.last
-        if floor is not None and accuracy < floor:
-            return f"{name} gets {accuracy:.1%} of the guard's images right; the floor is {floor:.1%}."
-        if drop is not None and last is not None and last.accuracy - accuracy > drop + 1e-9:
-            return (
-                f"{name} gets {accuracy:.1%} of the guard's images right, {last.said} {last.accuracy:.1%}; allowed is "
-                f"a drop of {drop:.1%}."
-            )
-        return None
-
 
 @dataclass(frozen=True, eq=False)
 class Ruling:

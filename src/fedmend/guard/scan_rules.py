@@ -11,6 +11,7 @@ from typing import Any
 from torch import nn
 
 from fedmend.detection import Detector
+from fedmend.guard.ledger import Accepted
 from fedmend.guard.own_images import OwnImages
 from fedmend.guard.references import DamagedHistoryError, reference_of, references_for
 from fedmend.guard.rulings import Round, Ruling
@@ -56,7 +57,7 @@ def ruled_by_scans(
     except DamagedHistoryError:
         raise
     except Exception as error:  # a scan runs models and, maybe, a detector of the user's own
-        return work.gave_up("scan failed", f"The scan failed: {in_one_line(error)}.")
+        return work.gave_up("scan failed", f"The review failed: {in_one_line(error)}.")
     finally:
         if of.ledger.reviews % _COLLECTED == 0:
             gc.collect()
@@ -149,11 +150,9 @@ class _Work:
             return None, f"The repair was tried, but its result can't be used: {state.reason}"
         others = images.without(images_learned_from(case, gate, result))
         accuracy = others.accuracy(model)
-        worse = self.of.below_the_floor(accuracy, "The repaired model") or self._worse_than_last(
-            accuracy, others
-        )
-        if worse is not None:
-            return None, worse
+        low = self._not_accurate_enough(accuracy, others, self.of.ledger.last_without(self._doubtful(found)))
+        if low is not None:
+            return None, low
         again = replace(scanner, seed=derive_seed(self.of.seed, "scan of the repaired model"))
         for scanned in again.scans(model, self.detectors, self.references):
             self.rescans.append(scanned)
@@ -162,12 +161,17 @@ class _Work:
             return None, f"The repaired model was scanned again and isn't clean: {left.said}"
         return (state, accuracy), f"Repaired: {result.reason}"
 
-    def _worse_than_last(self, accuracy: float, others: OwnImages) -> str | None:
-        """Why a repaired model is worse than the last accepted one, by images that it didn't learn from."""
-        last = self.of.ledger.last
+    def _not_accurate_enough(self, accuracy: float, others: OwnImages, last: Accepted | None) -> str | None:
+        """Why a repaired model isn't released, in a sentence; None if it may be.
+
+        Args:
+            accuracy: on the others. others: images that it didn't learn from.
+            last: the model to which the federation would go back.
+        """
+        floor = self.of.policy.accuracy_floor
+        said = f"The repaired model gets {accuracy:.1%} of the guard's other images right"
+        if floor is not None and accuracy < floor:
+            return f"{said}; the floor is {floor:.1%}."
         if last is None or accuracy >= (there := others.accuracy(reference_of(self.of, last).model)):
             return None
-        return (
-            f"The repaired model gets {accuracy:.1%} of the guard's other images right, less than {last.said} "
-            f"({there:.1%}), to which the federation goes back."
-        )
+        return f"{said}, less than {last.said} ({there:.1%}), to which the federation goes back."

@@ -35,7 +35,7 @@ class Fault:
 
 
 def received(candidate: nn.Module | State, template: nn.Module) -> dict[str, Tensor] | Fault:
-    """A copy of a candidate's weights on the CPU, or what is wrong with them.
+    """A copy of a candidate's weights on the CPU, as the federation's model loads them, or what is wrong with them.
 
     Args:
         candidate: a model or its ``state_dict``; may hold anything.
@@ -60,7 +60,7 @@ def received(candidate: nn.Module | State, template: nn.Module) -> dict[str, Ten
                 f"Expected {printable(name)} as {_in_words(own)}; got {_in_words(sent)}.",
             )
         state[name] = value
-    return not_finite(state) or state
+    return not_finite(state) or _as_loaded(state, template)
 
 
 def not_finite(state: State) -> Fault | None:
@@ -85,6 +85,12 @@ def model_with(state: State, template: nn.Module) -> nn.Module:
     model = deepcopy(template)
     model.load_state_dict(dict(state))
     return model.eval()
+
+
+def _as_loaded(state: dict[str, Tensor], template: nn.Module) -> dict[str, Tensor]:
+    """The weights as the model holds them: layers may share a tensor, of which a candidate can give two versions."""
+    loaded = model_with(state, template).state_dict()
+    return {name: loaded[name].detach().to("cpu", copy=True) for name in state}
 
 
 def digest(state: State) -> str:

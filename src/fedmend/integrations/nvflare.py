@@ -71,9 +71,10 @@ class GuardedAggregator(ModelAggregator):
     Clients may send full weights or differences; what fewer of them send in a round is left out. The inner aggregator
     gets numbers in the model's types, as arrays or tensors like the global model's. The result is always full weights,
     those of ``continue_from`` in the guard's decision: adding a difference would round, and the model would no longer
-    be the one that was reviewed. After a rollback, or where no client's model can be used, it is the last accepted
-    model, or, if there is none, the global model as it was. Nothing of a decision but the weights goes into the result,
-    since FLARE sends its metadata to the clients.
+    be the one that was reviewed. After a rollback it is the last accepted model. If there is none, or no client's model
+    can be used, the global model stays as it was. Nothing of a decision but the weights goes into the result, since
+    FLARE sends its metadata to the clients. A model that is held becomes FLARE's global model, which FLARE saves; the
+    guard's history holds the released ones.
 
     A job that starts again goes on from the model accepted last, not from the initial one. The guard numbers reviews
     from 1 on, through all jobs with the same history. If the guard says stop, the job ends with FLARE's fatal error;

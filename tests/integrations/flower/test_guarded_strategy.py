@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -92,6 +93,16 @@ def test_arrays_of_another_model_are_refused_before_any_round() -> None:
     short = net().state_dict() | {BIAS: torch.zeros(3)}
     with pytest.raises(ConfigError, match=r"4.bias of shape \(2,\), got \(3,\)"):
         GuardedStrategy(FedAvg(), DictatedGuard()).start(LocalGrid(adding(1.0)), ArrayRecord(short), 1)
+
+
+@pytest.mark.parametrize(
+    ("sent_as", "refused"), [(torch.float16, True), (torch.int64, True), (torch.float64, False)]
+)
+def test_arrays_that_would_round_what_was_reviewed_are_refused(sent_as: torch.dtype, refused: bool) -> None:
+    arrays = ArrayRecord({name: value.to(sent_as) for name, value in net().state_dict().items()})
+    strategy = GuardedStrategy(FedAvg(), DictatedGuard())
+    with pytest.raises(ConfigError, match="clients would get a rounded model") if refused else nullcontext():
+        strategy.start(LocalGrid(adding(1.0)), arrays, 0)
 
 
 def test_a_disk_too_full_for_a_decision_s_manifest_leaves_no_contradiction(

@@ -47,7 +47,7 @@ class ArrayLayout:
             state: the model's ``state_dict``.
 
         Raises:
-            ConfigError: the record doesn't hold this model.
+            ConfigError: the record doesn't hold this model, or holds it rounded.
         """
         names = list(state)
         numbered = list(arrays) == [str(index) for index in range(len(names))]
@@ -68,6 +68,12 @@ class ArrayLayout:
                     f"got {came}; pass ArrayRecord(model.state_dict()) of the model that the guard was given"
                 )
             sent_as = arrays[array].numpy().dtype
+            if state[name].is_floating_point() and not _holds(sent_as, state[name]):
+                raise ConfigError(
+                    f"the initial arrays hold {printable(name)} as {sent_as}, the guard's model as "
+                    f"{state[name].dtype}: clients would get a rounded model, not the one that was reviewed; pass "
+                    "ArrayRecord(model.state_dict()) of the model that the guard was given"
+                )
             entries.append(Entry(array, name, sent_as, state[name].dtype, shape))
         return ArrayLayout(tuple(entries))
 
@@ -92,6 +98,11 @@ class ArrayLayout:
                 for entry in self.entries
             }
         )
+
+
+def _holds(sent_as: np.dtype, own: Tensor) -> bool:
+    """Whether a type holds a floating-point entry's values without rounding."""
+    return sent_as.kind == "f" and sent_as.itemsize >= own.element_size()
 
 
 def _differences(missing: list[str], extra: list[str]) -> str:
