@@ -21,7 +21,8 @@ from fedmend.errors import DataError
 from fedmend.progress import Progress, silent
 from fedmend.repairs.base import Candidate, Context, Participants, Repair, trigger_use
 from fedmend.repairs.federated_pruning import FederatedPruning
-from fedmend.repairs.gate import Evidence, Gate, HoldOutGate, flaw_of, judge, measure, overlooked, scan_again
+from fedmend.repairs.gate import Evidence, Gate, HoldOutGate, flaw_of, measure, overlooked, scan_again
+from fedmend.repairs.judging import judge
 from fedmend.repairs.repair_report import Outcome, RepairReport
 from fedmend.repairs.target_checks import checks_beyond_the_reference
 from fedmend.repairs.unlearning import Unlearning
