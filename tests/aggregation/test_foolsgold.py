@@ -52,6 +52,28 @@ def test_it_remembers_what_clients_sent_in_earlier_rounds() -> None:
     assert state["history"].tolist() == [[1, 0], [1, 4], [2, 0]]
 
 
+def test_it_can_compare_and_remember_the_last_parameters_alone() -> None:
+    """Buffers are not among them; 4 and 8 are opposites in the first two columns and alike in the others."""
+    deltas = torch.tensor(
+        [[5.0, -5.0, 2.0, 1.0, 7.0], [-5.0, 5.0, 2.0, 1.0, 8.0], [3.0, 3.0, -1.0, 2.0, 9.0]]
+    )
+    parameters = torch.tensor([True, True, True, True, False])
+    sent = Updates(deltas, torch.ones(3), (4, 8, 6), parameters)
+    rule = FoolsGold(last_parameters=2)
+    delta, state = rule(sent, {})
+    assert delta.tolist() == [3, 3, -1, 2, 8]
+    assert FoolsGold()(sent, {})[0].tolist() != delta.tolist()
+    _, state = rule(sent, state)
+    assert state["history"].tolist() == [[4, 2], [4, 2], [-2, 4]]
+    assert rule(sent, state)[1]["clients"].tolist() == [4, 8, 6]
+
+
+def test_more_parameters_than_there_are_is_all_of_them() -> None:
+    deltas = torch.randn(4, 5, generator=torch.Generator().manual_seed(0))
+    sent = updates(deltas, (0, 1, 2, 3))
+    assert torch.equal(FoolsGold(last_parameters=9)(sent, {})[0], FoolsGold()(sent, {})[0])
+
+
 def test_a_round_of_strangers_depends_on_this_round_only() -> None:
     deltas = torch.randn(4, 5, generator=torch.Generator().manual_seed(0))
     fresh, state = FoolsGold()(updates(deltas, (0, 1, 2, 3)), {})

@@ -1,5 +1,9 @@
+from typing import Any
+
 import pytest
 import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from fedmend.aggregation import Clip, NormClipping, State, Updates
 from fedmend.aggregation.norm_clipping import clipping_factors
@@ -23,6 +27,36 @@ def test_the_mean_of_clipped_updates_by_hand() -> None:
     assert state == {}
     delta, _ = NormClipping(limit=1.0)(UPDATES, {})
     torch.testing.assert_close(delta, torch.tensor([0.2, 0.8 / 3, 9.0]))
+
+
+class NewStorages(TorchDispatchMode):
+    """Notes the storages of at least so many bytes that operations make or use."""
+
+    def __init__(self, least: int) -> None:
+        super().__init__()
+        self.least, self.seen = least, set[int]()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        if isinstance(result, Tensor) and result.untyped_storage().nbytes() >= self.least:
+            self.seen.add(result.untyped_storage().data_ptr())
+        return result
+
+
+@pytest.mark.parametrize("damaged", [(), (3,)], ids=["all finite", "one infinite"])
+def test_clipping_makes_one_copy(damaged: tuple[int, ...]) -> None:
+    deltas = torch.randn(20, 500, generator=torch.Generator().manual_seed(0))
+    for client in damaged:
+        deltas[client] = torch.inf
+    kept = [client for client in range(20) if client not in damaged]
+    before, parameters = deltas.clone(), torch.arange(500) < 400
+    with NewStorages(len(kept) * 500 * 4) as storages:
+        clipped = Clip(limit=2.0).prepare(Updates(deltas, torch.ones(20), tuple(range(20)), parameters))
+    assert len(storages.seen - {deltas.untyped_storage().data_ptr()}) == 1
+    assert torch.equal(deltas, before)
+    factors = (2 / deltas[kept, :400].double().norm(dim=1)).float()
+    torch.testing.assert_close(clipped.deltas[:, :400], deltas[kept, :400] * factors[:, None])
+    assert torch.equal(clipped.deltas[:, 400:], deltas[kept, 400:])
 
 
 def test_before_another_rule_buffers_stay() -> None:

@@ -1,4 +1,5 @@
 import json
+import re
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -11,6 +12,7 @@ import pytest
 import planted
 from fedmend.checkpoints import read_state
 from fedmend.cli import pruning_command as module
+from fedmend.data import load_images
 from fedmend.detection import LargerTriggers, larger_triggers
 from fedmend.detection.search import few_pixels
 from fedmend.federation import RunFolder, clients, parse_config, simulate
@@ -44,7 +46,8 @@ def federation(tmp_path_factory: pytest.TempPathFactory, fewer_images: str) -> R
                 {
                     "trigger": {"kind": "pixels", "pattern": "3px"},
                     "goal": {"kind": "one-to-one", "source": 3, "target": 2},
-                }
+                },
+                {"trigger": {"kind": "box", "top": 0, "left": 0}, "attackers": 1},
             ],
         }
     )
@@ -76,12 +79,16 @@ def test_a_run_is_repaired_by_its_clients_votes(
     assert result.out.startswith("UNVERIFIED. ")
     assert "nothing verified that the backdoor is gone" in result.out
     assert "4 ballots counted." in result.out
-    assert "known only in a simulation" in result.out
+    assert re.search(
+        r"known only in a simulation\): [\d.]+% and [\d.]+% before, [\d.]+% and [\d.]+% after\.", result.out
+    )
     weights = read_state(tmp_path / "repaired.safetensors")[f"{details.layer}.weight"]
     assert bool((weights[list(details.pruned)] == 0).all())
     measured = json.loads((tmp_path / "attacker" / "prune_evaluation.json").read_text(encoding="utf-8"))
     assert len(measured["asr_along"]) == len(details.points)
     assert len(measured["asr"]) == len(details.stages)
+    assert {len(rates) for rates in measured["asr"] + measured["asr_along"]} == {2}
+    assert measured["asr"][0] == measured["asr_along"][0]
     assert [stage.name for stage in details.stages][:3] == ["suspect", "pruned", "fine-tuned"]
 
 
@@ -121,6 +128,14 @@ def made_up() -> RepairReport:
         verdict_after=None,
         details=details,
     )
+
+
+def test_without_an_image_that_an_attack_needs_nothing_is_measured(
+    federation: RunFolder, made_up: RepairReport
+) -> None:
+    test = load_images(federation.config().data.source, "test")
+    others = test.subset((test.labels != 3).nonzero().flatten())
+    assert module.evaluate(federation, others, {}, made_up) is None
 
 
 def with_triggers(report: RepairReport, *triggers: VotedTrigger) -> RepairReport:

@@ -9,6 +9,7 @@ from fedmend.comparison import (
     ComparisonFolder,
     Results,
     Running,
+    cell_runs,
     cells_of,
     compare,
     plan_from_tables,
@@ -89,6 +90,27 @@ def test_a_federation_that_was_killed_goes_on_after_its_last_round(
     monkeypatch.undo()
     assert timeless(compare(plan, tmp_path / "parts", resume=True)) == timeless(whole)
     assert RunFolder(folder).records()[:2] == before
+
+
+def test_a_federation_that_its_guard_stopped_is_not_trained_further(
+    tables: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed before its result was written."""
+    stopping = {"stopping": {"guard": tiny_federation.GUARD | {"stop_after": 1}}}
+    base = tables(defence=stopping, honest=False)
+    base["federation"] = base["federation"] | {"rounds": 4}
+    plan = plan_from_tables(base)
+    whole = compare(plan, tmp_path / "whole")
+    assert [[each.round for each in result.rounds] for result in whole.values()] == [[0, 1, 2]]
+
+    def kill(*_: Any) -> None:
+        raise Stopped
+
+    with monkeypatch.context() as patched:
+        patched.setattr(cell_runs, "save_result", kill)
+        with pytest.raises(Stopped):
+            compare(plan, tmp_path / "parts")
+    assert timeless(compare(plan, tmp_path / "parts", resume=True)) == timeless(whole)
 
 
 def test_more_seeds_and_variants_may_be_added(tables: Any, tmp_path: Path) -> None:

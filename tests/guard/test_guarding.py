@@ -1,6 +1,7 @@
 """A guard in simulated federations: ``[guard]`` in the settings."""
 
 import json
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -141,6 +142,18 @@ def test_an_attack_from_round_1_finds_nothing_trusted(tmp_path: Path) -> None:
 def test_a_guard_can_stop_the_run(tmp_path: Path) -> None:
     done = run(config(guard={"stop_after": 1}), tmp_path)
     assert done.last_round() == 3
+
+
+@pytest.mark.parametrize("stop_at", [2, 3, None], ids=["before the stop", "at the stop", "whole"])
+def test_a_resumed_run_goes_no_further_than_the_guard_s_stop(tmp_path: Path, stop_at: int | None) -> None:
+    settings = config(guard={"stop_after": 1}, federation={"rounds": 5})
+    expected = run(settings, tmp_path / "whole")
+    with pytest.raises(Killed) if stop_at is not None else nullcontext():
+        run(settings, tmp_path / "run", stop_at)
+    done = run(settings, tmp_path / "run", resume=True)
+    assert done.last_round() == 3
+    assert decided(done) == decided(expected)
+    assert digest(read_state(done.checkpoint(3))) == digest(read_state(expected.checkpoint(3)))
 
 
 def test_held_rounds_go_on_and_the_last_scan_decides(tmp_path: Path) -> None:

@@ -207,9 +207,9 @@ class Made:
     @staticmethod
     def prune_evaluation(**changes: Any) -> PruneEvaluation:
         values = {
-            "asr_along": (0.981, 0.972, 0.634, 0.417, 0.052, 0.011),
+            "asr_along": ((0.981,), (0.972,), (0.634,), (0.417,), (0.052,), (0.011,)),
             "accuracy": (0.9113, 0.9014, 0.8966, 0.9082, 0.9044),
-            "asr": (0.982, 0.418, 0.185, 0.096, 0.023),
+            "asr": ((0.982,), (0.418,), (0.185,), (0.096,), (0.023,)),
             "num_images": 2000,
         }
         return PruneEvaluation(**(values | changes))

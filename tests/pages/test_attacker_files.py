@@ -103,9 +103,14 @@ def test_what_is_about_to_be_written_counts_as_written(made: Any, folder: Path) 
 @pytest.mark.parametrize(
     ("change", "complaint"),
     [
-        ({"asr_along": (0.5,)}, "asr_along has 1 values, but the pruning has 6 testing points"),
+        ({"asr_along": ((0.5,),)}, "asr_along has 1 values, but the pruning has 6 testing points"),
         ({"accuracy": ()}, "accuracy has 0 values, but the pruning has 5 stages"),
-        ({"asr": (0.5,) * 6}, "asr has 6 values, but the pruning has 5 stages"),
+        ({"asr": ((0.5,),) * 6}, "asr has 6 values, but the pruning has 5 stages"),
+        (
+            {"asr": ((0.5, 0.5),) * 5},
+            r"expected one success rate for each attack, everywhere as many; got \[1, 2\]",
+        ),
+        ({"asr": ((),) * 5, "asr_along": ((),) * 6}, r"everywhere as many; got \[0\]"),
     ],
 )
 def test_an_evaluation_of_another_pruning(

@@ -37,7 +37,7 @@ def test_without_an_evaluation_its_columns_are_left_out(made: Any, pruned_page: 
     assert page.row("3 stopped here") == ["90.6%"]
     assert "nknown to the defender" not in page.text
     assert "ASR" not in page.text
-    assert 'class="curve asr"' not in page.html
+    assert 'class="curve asr' not in page.html
 
 
 def test_everything_of_the_evaluation_is_marked_as_unknown(made: Any, pruned_page: Any) -> None:
@@ -56,10 +56,27 @@ def test_everything_of_the_evaluation_is_marked_as_unknown(made: Any, pruned_pag
     )
 
 
+def test_each_of_several_attacks_has_its_curve_and_columns(made: Any, pruned_page: Any) -> None:
+    along = tuple((0.9 - point / 10, point / 10) for point in range(6))
+    evaluation = made.prune_evaluation(asr_along=along, asr=((0.9, 0.1),) * 4 + ((0.75, 0.25),))
+    page = pruned_page(made.pruning(), evaluation)
+    assert re.findall(r'class="curve asr (dash-\d)"', page.html) == ["dash-0", "dash-1"]
+    assert page.row("3 stopped here") == ["90.6%", "60.0%", "30.0%"]
+    assert page.row("Fine-tuned")[-3:] == ["90.8%", "90.0%", "10.0%"]
+    assert page.row("Extreme weights adjusted again")[-2:] == ["75.0%", "25.0%"]
+    for wanted in (
+        "Attack success rate (ASR), attack 2, unknown to the defender",
+        "each attack’s own trigger",
+        "Success rate of attack 2, unknown to the defender: 0.0% with 0, 30.0% with 3, 50.0% with 5.",
+    ):
+        assert wanted in page.text, wanted
+    assert [cell["colspan"] for cell in page.all("th") if "colspan" in cell] == ["3"]
+
+
 def test_the_chart_has_its_curves_and_a_mark_where_pruning_stopped(made: Any, pruned_page: Any) -> None:
     html = pruned_page(made.pruning(), made.prune_evaluation()).html
-    drawn = re.findall(r'points="([^"]*)" class="curve (accuracy|asr)"', html)
-    assert [kind for _, kind in drawn] == ["accuracy", "asr"]
+    drawn = re.findall(r'points="([^"]*)" class="curve (accuracy|asr dash-0)"', html)
+    assert [kind for _, kind in drawn] == ["accuracy", "asr dash-0"]
     assert drawn[0][0].split()[3] == "600.0,93.9"
     assert drawn[1][0].split()[-1] == "1000.0,989.0"
     assert re.search(r'<line x1="60\.000%" x2="60\.000%"[^>]*class="mark stop"', html)
@@ -127,7 +144,9 @@ def test_odd_numbers_do_not_break_the_page(made: Any, pruned_page: Any) -> None:
 
 @pytest.mark.parametrize("measured", [False, True])
 def test_a_repair_that_adjusts_no_weights_speaks_of_none(made: Any, pruned_page: Any, measured: bool) -> None:
-    evaluation = made.prune_evaluation(accuracy=(0.9,) * 3, asr=(0.9, 0.4, 0.1)) if measured else None
+    evaluation = (
+        made.prune_evaluation(accuracy=(0.9,) * 3, asr=((0.9,), (0.4,), (0.1,))) if measured else None
+    )
     page = pruned_page(made.unadjusted(), evaluation)
     assert page.row("Pruned") == ["90.6%", "864", *(["90.0%", "40.0%"] if measured else [])]
     assert page.row("Fine-tuned")[:2] == ["91.0%", "0"]

@@ -211,4 +211,4 @@ def test_an_evaluation_needs_its_pruning(made: Any) -> None:
     with pytest.raises(DataError, match="got only an evaluation"):
         PageContents("x", repair=made.repair(), prune_evaluation=made.prune_evaluation())
     with pytest.raises(DataError, match="asr has 6 values, but the pruning has 5 stages"):
-        PageContents("x", repair=made.pruned(), prune_evaluation=made.prune_evaluation(asr=(0.5,) * 6))
+        PageContents("x", repair=made.pruned(), prune_evaluation=made.prune_evaluation(asr=((0.5,),) * 6))

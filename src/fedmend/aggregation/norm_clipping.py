@@ -36,10 +36,11 @@ class Clip:
         clients = finite_clients(updates)
         factors = clipping_factors(norms_of(updates, clients), self.limit)
         kept = subset(updates, clients)
-        parameters = updates.parameters.to(kept.deltas.device)
-        return replace(
-            kept, deltas=kept.deltas * torch.where(parameters, factors[:, None], 1).to(kept.deltas)
-        )
+        deltas = kept.deltas.clone() if kept is updates else kept.deltas
+        parameters = updates.parameters.to(deltas.device)
+        for delta, factor in zip(deltas, factors.to(deltas), strict=True):
+            delta.mul_(torch.where(parameters, factor, 1))
+        return replace(kept, deltas=deltas)
 
 
 @settings

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from torch import Tensor, nn
@@ -64,6 +65,11 @@ def in_words(measured: AttackEvaluation | None) -> str:
     """A line for a terminal, with its line break; nothing without a measurement."""
     if measured is None:
         return ""
-    before = " and ".join(f"{rate:.1%}" for rate in measured.asr_before)
-    after = "" if measured.asr_after is None else ", " + " and ".join(f"{r:.1%}" for r in measured.asr_after)
-    return f"Attack success rate (known only in a simulation): {before} before{after and f'{after} after'}.\n"
+    after = "" if measured.asr_after is None else f", {rates_in_words(measured.asr_after)} after"
+    before = rates_in_words(measured.asr_before)
+    return f"Attack success rate (known only in a simulation): {before} before{after}.\n"
+
+
+def rates_in_words(rates: Sequence[float]) -> str:
+    """The success rates of one or several attacks."""
+    return " and ".join(f"{rate:.1%}" for rate in rates)

@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from fedmend.cli.attack_measuring import rates_in_words
 from fedmend.cli.case_loading import choose_device
 from fedmend.cli.console import progress_bars
 from fedmend.cli.saving import model_file, save_results
@@ -17,6 +18,7 @@ from fedmend.detection import Case
 from fedmend.errors import ConfigError
 from fedmend.evaluation import accuracy, attack_success_rate
 from fedmend.federation import RunFolder, load_attacks, load_federation
+from fedmend.federation.attackers import PlannedAttack
 from fedmend.federation.workers import begin_start, can_be_sent, check_workers, client_workers
 from fedmend.goals import targets_of
 from fedmend.pages import PruneEvaluation, prune_evaluation_file
@@ -112,33 +114,47 @@ def prune_run(
 def evaluate(
     run: RunFolder, test: ImageSet, stages: Mapping[str, nn.Module], report: RepairReport
 ) -> PruneEvaluation | None:
-    """The first attack's success along the pruning sequence and after each stage; None in an honest federation.
+    """Each attack's success along the pruning sequence and after each stage.
 
-    It measures with the attacker's own trigger, after the repair; no defence sees the result.
+    It measures with the attackers' own triggers, after the repair; no defence sees the result.
+
+    Returns:
+        None in an honest federation, or if no test image of a class that an attack needs is left.
     """
-    details = report.details
-    attack = next(iter(load_attacks(run, test)), None)
-    if attack is None or not isinstance(details, PruningDetails):
-        return None
+    details, attacks = report.details, load_attacks(run, test)
     images, labels = test.images, test.labels
-    chosen = attack.attacked(labels)
-    along = accuracies_along(
-        stages["suspect"],
-        details.sequence,
-        details.points,
-        stamp(attack.trigger, to_float(images[chosen])),
-        targets_of(attack.goal, labels)[chosen],
-        details.layer,
-    )
+    measurable = all(bool(attack.attacked(labels).any()) for attack in attacks)
+    if not attacks or not measurable or not isinstance(details, PruningDetails):
+        return None
     models = [stages[stage.name] for stage in details.stages]
+    along = [_success_along(stages["suspect"], attack, test, details) for attack in attacks]
     return PruneEvaluation(
-        asr_along=tuple(along.tolist()),
+        asr_along=tuple(zip(*along, strict=True)),
         accuracy=tuple(accuracy(model, images, labels) for model in models),
         asr=tuple(
-            attack_success_rate(model, attack.trigger, attack.goal, images, labels) for model in models
+            tuple(
+                attack_success_rate(model, attack.trigger, attack.goal, images, labels) for attack in attacks
+            )
+            for model in models
         ),
         num_images=len(test),
     )
+
+
+def _success_along(
+    suspect: nn.Module, attack: PlannedAttack, test: ImageSet, details: PruningDetails
+) -> list[float]:
+    """An attack's success at each testing point of the pruning, before any other stage."""
+    chosen = attack.attacked(test.labels)
+    rates: list[float] = accuracies_along(
+        suspect,
+        details.sequence,
+        details.points,
+        stamp(attack.trigger, to_float(test.images[chosen])),
+        targets_of(attack.goal, test.labels)[chosen],
+        details.layer,
+    ).tolist()
+    return rates
 
 
 def summary(report: RepairReport, measured: PruneEvaluation | None) -> str:
@@ -163,8 +179,8 @@ def summary(report: RepairReport, measured: PruneEvaluation | None) -> str:
         )
     if measured is not None:
         lines.append(
-            f"Attack success rate (known only in a simulation): {measured.asr[0]:.1%} before, "
-            f"{measured.asr[-1]:.1%} after."
+            f"Attack success rate (known only in a simulation): {rates_in_words(measured.asr[0])} before, "
+            f"{rates_in_words(measured.asr[-1])} after."
         )
     return "\n".join([*lines, *(f"Warning: {warning}" for warning in report.warnings)])
 

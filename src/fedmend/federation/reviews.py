@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Protocol, TypeAlias, runtime_checkable
 
 from torch import nn
 
@@ -30,6 +30,14 @@ Review: TypeAlias = Callable[[nn.Module, int], nn.Module | Reviewed]
 """Called with each round's candidate and number; returns the next global model, or more about it."""
 
 
+@runtime_checkable
+class RemembersStops(Protocol):
+    """A review that knows, in a resumed run, whether it had ended the run before."""
+
+    def has_stopped(self, round_number: int) -> bool:
+        """Whether it stopped the run with this round or an earlier one."""
+
+
 def release_all(candidate: nn.Module, round_number: int) -> nn.Module:
     """The review of a federation without a guard: every candidate is released."""
     return candidate
@@ -39,3 +47,8 @@ def reviewed_by(review: Review, candidate: nn.Module, round_number: int) -> Revi
     """What a review says of a round's candidate."""
     found = review(candidate, round_number)
     return found if isinstance(found, Reviewed) else Reviewed(found)
+
+
+def stopped_before(review: Review, round_number: int) -> bool:
+    """Whether a review that remembers its stops ended the run with this round or an earlier one."""
+    return isinstance(review, RemembersStops) and review.has_stopped(round_number)

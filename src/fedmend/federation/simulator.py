@@ -25,7 +25,7 @@ from fedmend.federation.client_fit import Fit
 from fedmend.federation.config import SimulationConfig
 from fedmend.federation.frozen_table import plain
 from fedmend.federation.measuring_rounds import Noted, RoundRecords
-from fedmend.federation.reviews import Review, release_all, reviewed_by
+from fedmend.federation.reviews import Review, release_all, reviewed_by, stopped_before
 from fedmend.federation.root_training import root_client
 from fedmend.federation.rounds import Server, collect, next_model
 from fedmend.federation.run_folder import RunFolder
@@ -85,7 +85,8 @@ def simulate(
     Args:
         config: the settings.
         out: the run's folder (see :class:`RunFolder`).
-        resume: continue the run in ``out``, if there is one; ``rounds`` may be raised.
+        resume: continue the run in ``out``, if there is one; ``rounds`` may be raised. A run that a guard stopped
+            stays as it is.
         data: training and test images, if already in memory; else ``config.data.source`` is loaded.
         execution: device, worker processes and progress.
         review: returns the next global model after each round: the candidate, or another in its place. With a table
@@ -123,6 +124,8 @@ def simulate(
     if done is None:
         done = config.model.start_round
         run.save_round(done, model)
+    if done < last and stopped_before(review, done):
+        last = done
     records = RoundRecords(run, federation, test_set, device)
     with run.locked(), _clients_fit(execution.fit, workers if done < last else 1) as fit:
         records.fill_up_to(done, model)

@@ -12,6 +12,7 @@ from fedmend.data import ImageSet, load_images
 from fedmend.errors import ConfigError, DataError
 from fedmend.federation import Review, Reviewed, RunFolder, SimulationConfig, initial_model
 from fedmend.federation.simulator import laid_out
+from fedmend.guard.history import History
 from fedmend.guard.policy import GuardPolicy
 from fedmend.guard.reviewing import Guard
 from fedmend.guard.weights import model_with
@@ -68,6 +69,11 @@ class _Reviews:
     def __init__(self, made: Callable[[], Guard], history: Path, first: int) -> None:
         self._made, self._history, self._first = made, history, first
         self._guard: Guard | None = None
+
+    def has_stopped(self, round_number: int) -> bool:
+        """See :class:`fedmend.federation.reviews.RemembersStops`."""
+        lines = History(self._history).lines()
+        return any(line.stop for line in lines if line.round is not None and line.round <= round_number)
 
     def __call__(self, candidate: nn.Module, round_number: int) -> Reviewed:
         if self._guard is None:

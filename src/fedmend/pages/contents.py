@@ -75,22 +75,27 @@ class AttackEvaluation:
 
 @dataclass(frozen=True)
 class PruneEvaluation:
-    """Measured on test images with the attacker's own trigger, which only a simulation knows.
+    """Measured on test images with the attackers' own triggers, which only a simulation knows.
 
     Fractions are in [0, 1].
 
     Attributes:
-        asr_along: the attack success rate at each testing point of the pruning.
-        accuracy, asr: of the model after each stage, in order.
+        asr_along: at each testing point of the pruning, the attack success rate (ASR) of each attack.
+        accuracy: of the model after each stage, in order. asr: the ASR of each attack then.
         num_images: number of test images.
     """
 
     __pydantic_config__ = ConfigDict(extra="forbid")
 
-    asr_along: tuple[Fraction, ...]
+    asr_along: tuple[tuple[Fraction, ...], ...]
     accuracy: tuple[Fraction, ...]
-    asr: tuple[Fraction, ...]
+    asr: tuple[tuple[Fraction, ...], ...]
     num_images: Annotated[int, Field(ge=1)]
+
+    @property
+    def attacks(self) -> int:
+        """How many were measured."""
+        return len(self.asr[0]) if self.asr else 0
 
 
 def check_pruning(details: PruningDetails) -> None:
@@ -118,7 +123,7 @@ def check_pruning(details: PruningDetails) -> None:
 
 
 def check_prune_evaluation(evaluation: PruneEvaluation, details: PruningDetails) -> None:
-    """Check that an evaluation has a value for each testing point and each stage.
+    """Check that an evaluation has a value for each testing point and each stage, of each attack.
 
     Raises:
         DataError: a value is missing or extra.
@@ -131,6 +136,9 @@ def check_prune_evaluation(evaluation: PruneEvaluation, details: PruningDetails)
     ):
         if len(values) != wanted:
             raise DataError(f"{name} has {len(values)} values, but the pruning has {wanted} {what}")
+    counts = sorted({len(rates) for rates in (*evaluation.asr_along, *evaluation.asr)})
+    if len(counts) != 1 or counts[0] == 0:
+        raise DataError(f"expected one success rate for each attack, everywhere as many; got {counts}")
 
 
 @dataclass(frozen=True, eq=False)

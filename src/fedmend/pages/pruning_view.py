@@ -20,7 +20,7 @@ ADJUSTING = ("adjusted", "adjusted again")
 
 @dataclass(frozen=True)
 class StageRow:
-    """A row of the table of stages; the last two are None outside a simulation.
+    """A row of the table of stages; ``test_accuracy`` is None, and ``asr`` empty, outside a simulation.
 
     ``delta`` is a dash if the stage has none; ``unbounded``: it adjusts weights, but no delta kept the accuracy.
     """
@@ -32,16 +32,16 @@ class StageRow:
     delta: str
     unbounded: bool
     test_accuracy: float | None
-    asr: float | None
+    asr: tuple[float, ...]
 
 
 @dataclass(frozen=True)
 class PointRow:
-    """A testing point of the chart; ``asr`` is None outside a simulation."""
+    """A testing point of the chart; ``asr`` has one value for each attack, none outside a simulation."""
 
     pruned: int
     accuracy: float
-    asr: float | None
+    asr: tuple[float, ...]
     stopped: bool
 
 
@@ -105,7 +105,7 @@ def view_of_pruning(contents: PageContents, class_names: Sequence[str]) -> Pruni
 
 
 def _points(details: PruningDetails, evaluation: PruneEvaluation | None) -> list[PointRow]:
-    asr = evaluation.asr_along if evaluation else (None,) * len(details.points)
+    asr = evaluation.asr_along if evaluation else ((),) * len(details.points)
     return [
         PointRow(pruned, accuracy, success, pruned == len(details.pruned))
         for pruned, accuracy, success in zip(details.points, details.accuracies, asr, strict=True)
@@ -113,9 +113,8 @@ def _points(details: PruningDetails, evaluation: PruneEvaluation | None) -> list
 
 
 def _stages(details: PruningDetails, evaluation: PruneEvaluation | None) -> list[StageRow]:
-    unknown = (None,) * len(details.stages)
-    accuracy = evaluation.accuracy if evaluation else unknown
-    asr = evaluation.asr if evaluation else unknown
+    accuracy = evaluation.accuracy if evaluation else (None,) * len(details.stages)
+    asr = evaluation.asr if evaluation else ((),) * len(details.stages)
     return [
         StageRow(
             *words.STAGES[stage.name],
@@ -156,16 +155,19 @@ def _chart(points: list[PointRow], stop: int) -> Markup | None:
     children += charts.steps(first, last, height)
     children.append(svg.vertical(across(stop), -20, height, "mark stop"))
     runs = [("curve accuracy", [(across(row.pruned), charts.clamp(row.accuracy)) for row in points])]
-    known = [(across(row.pruned), charts.clamp(row.asr)) for row in points if row.asr is not None]
-    if known:
-        runs.append(("curve asr", known))
+    attacks = len(points[0].asr)
+    for attack in range(attacks):
+        run = [(across(row.pruned), charts.clamp(row.asr[attack])) for row in points]
+        runs.append((f"curve asr dash-{attack % 3}", run))
     described = f"stopped with {stop} pruned"
     side, label = ("start", f"\u2002{described}") if across(stop) < 0.55 else ("end", f"{described}\u2002")
     children += [
         svg.curves(runs, height),
         svg.text(label, across(stop), -10, kind="mark-label stop", anchored=side),
     ]
-    title = "Accuracy and attack success rate by channels pruned" if known else "Accuracy by channels pruned"
+    title = (
+        "Accuracy and attack success rate by channels pruned" if attacks else "Accuracy by channels pruned"
+    )
     return svg.picture("pruned", title, _description(points, stop), height, "lines pruned", children)
 
 
@@ -173,7 +175,9 @@ def _description(points: list[PointRow], stop: int) -> str:
     shown = [points[0], *(row for row in points[1:-1] if row.stopped), points[-1]]
     described = ", ".join(f"{words.percent(row.accuracy)} with {row.pruned} pruned" for row in shown)
     text = f"Clean accuracy: {described}. Pruning stopped with {stop} pruned."
-    if points[0].asr is not None:
-        described = ", ".join(f"{words.percent(row.asr)} with {row.pruned}" for row in shown)
-        text += f" Attack success rate, unknown to the defender: {described}."
+    attacks = len(points[0].asr)
+    for attack in range(attacks):
+        name = "Attack success rate" if attacks == 1 else f"Success rate of attack {attack + 1}"
+        described = ", ".join(f"{words.percent(row.asr[attack])} with {row.pruned}" for row in shown)
+        text += f" {name}, unknown to the defender: {described}."
     return text + " The figures are in the table below."

@@ -1,4 +1,4 @@
-"""What the gate says of a repaired model: its outcome, and the reason in words."""
+"""What the gate makes of its evidence: the outcome of a repair, and why, in words."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from typing import Literal
 
 from fedmend.repairs.gate import Evidence, Gate
 from fedmend.repairs.repair_report import TargetCheck
+
+_NAMED = 3  # triggers that still work besides the worst
 
 
 def judge(
@@ -35,11 +37,12 @@ def judge(
             f"{summary}, but the new scan's verdict is {evidence.verdict_after}; {accuracies}. Use more images, or "
             "return to an earlier round's model."
         )
-    worst = max(evidence.target_checks, key=lambda check: check.excess, default=None)
-    if worst is not None and worst.excess >= gate.max_trigger_success:
+    worst = max(evidence.target_checks, key=_excess, default=None)
+    if worst is not None and _works(gate, worst):
         return "failed", (
-            f"{summary}, but a found trigger still works: it {_sends(worst, evidence)}; {accuracies}. Repair for "
-            "longer, or go back to an earlier round's model."
+            f"{summary}, but a found trigger still works: it {_sends(worst, evidence)}, "
+            f"{worst.success_before:.0%} before{_in_reference(worst)}{_others(gate, evidence)}; {accuracies}. "
+            "Repair for longer, or go back to an earlier round's model."
         )
     outcome: Literal["repaired", "unverified"] = (
         "unverified" if evidence.verdict_after is None or evidence.overlooked else "repaired"
@@ -69,17 +72,50 @@ def _images(evidence: Evidence) -> str:
 def _triggers(evidence: Evidence) -> str:
     if not evidence.target_checks:
         return ""
-    worst = max(evidence.target_checks, key=lambda check: (check.excess, check.success_before))
-    return f"Of the triggers found, the one that works best now {_sends(worst, evidence)}. "
+    best, *others = sorted(evidence.target_checks, key=lambda check: -check.success_before)
+    said = (
+        f"The best trigger found sent {best.success_before:.0%} of the {_images(evidence)} {_sources(best)} to class "
+        f"{best.target} before and sends {best.success_after:.0%} now. "
+    )
+    if others:
+        now = max(others, key=_excess)
+        which = f"Of the {len(others)} others, the best now" if len(others) > 1 else "The other one now"
+        said += f"{which} {_sends(now, evidence)}{_in_reference(now)}. "
+    return said
+
+
+def _others(gate: Gate, evidence: Evidence) -> str:
+    """How many triggers still work besides the worst, and how well the next few do."""
+    _, *others = sorted(
+        (each for each in evidence.target_checks if _works(gate, each)), key=_excess, reverse=True
+    )
+    if not others:
+        return ""
+    figures = [
+        f"{each.success_after:.0%} {_sources(each)} to class {each.target}{_in_reference(each)}"
+        for each in others[:_NAMED]
+    ]
+    more = len(others) - len(figures)
+    figures += [f"and {more} more"] if more else []
+    count = "1 other still works" if len(others) == 1 else f"{len(others)} others still work"
+    return f"; {count} ({', '.join(figures)})"
+
+
+def _works(gate: Gate, check: TargetCheck) -> bool:
+    return check.excess >= gate.max_trigger_success
+
+
+def _excess(check: TargetCheck) -> float:
+    return check.excess
 
 
 def _sends(check: TargetCheck, evidence: Evidence) -> str:
-    """What the best trigger does in the repaired model, in the suspect and, if it was tried there, in the reference."""
+    return f"sends {check.success_after:.0%} of the {_images(evidence)} {_sources(check)} to class {check.target}"
+
+
+def _in_reference(check: TargetCheck) -> str:
     clean = check.success_reference
-    return (
-        f"sends {check.success_after:.0%} of the {_images(evidence)} {_sources(check)} to class {check.target}, "
-        f"{check.success_before:.0%} before{'' if clean is None else f' and {clean:.0%} in the clean reference'}"
-    )
+    return "" if clean is None else f" and {clean:.0%} in the clean reference"
 
 
 def _verified(evidence: Evidence) -> str:
