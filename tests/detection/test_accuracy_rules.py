@@ -9,6 +9,7 @@ from fedmend.detection.accuracy_rules import (
     far_below_reference,
     far_from_expected,
     may_be_explained,
+    may_still_explain,
 )
 
 
@@ -44,6 +45,26 @@ def test_what_changes_both_ways_may_be_chance() -> None:
     after = torch.cat([right(45, 60), right(30, 40)])
     assert not explains(before, after)
     assert explains(torch.cat([right(60, 60), right(0, 40)]), torch.cat([right(60, 60), right(15, 40)]))
+
+
+@pytest.mark.parametrize(
+    ("better", "worse", "may"),
+    [
+        (0, 0, False),  # nothing differs, and 5 of 100 should be gained
+        (1, 0, False),
+        (2, 0, False),
+        (3, 0, True),  # at least 5 less twice the square root of 3, which is 3.5
+        (8, 8, True),  # nothing gained of 16 that differ: twice the square root of 16 is 8
+        (4, 16, False),  # 12 lost: more than twice the square root of 20, 9, less 5
+    ],
+)
+def test_a_change_is_given_up_where_its_gain_is_too_small_for_bad_luck(
+    better: int, worse: int, may: bool
+) -> None:
+    before, after = right(50), right(50)
+    after[50 : 50 + better] = True
+    after[:worse] = False
+    assert may_still_explain(before, after) == may
 
 
 def test_less_than_expected_is_told_beyond_five_points_and_two_standard_errors() -> None:

@@ -17,6 +17,8 @@ _DROP = 0.15
 """How far below the reference's the suspect's accuracy may be, beside three standard errors."""
 _SIGMAS = 3
 """How many standard deviations a gain must exceed chance by."""
+_LUCK = 2
+"""By how many standard deviations a gain may seem too small on some of the images."""
 _ERROR_LEFT = 3 / 4
 """A mistake explains a model's errors if at most this fraction of them is left without it."""
 
@@ -31,6 +33,19 @@ def fair_accuracy(classes: int) -> float:
 def may_be_explained(right: Tensor) -> bool:
     """Whether there are enough errors for :func:`explains`; ``right``: bool (N,)."""
     return int((~right).sum()) >= max(_TOLERANCE * len(right), _SIGMAS**2)
+
+
+def may_still_explain(right: Tensor, right_then: Tensor) -> bool:
+    """Whether, after some of the images, a change may turn out to explain the errors, but for bad luck.
+
+    It gains five points or is behind that by no more than two standard errors.
+
+    Args:
+        right, right_then: see :func:`explains`, of the images so far.
+    """
+    gained = int(right_then.sum()) - int(right.sum())
+    differ = int((right != right_then).sum())
+    return gained >= _TOLERANCE * len(right) - _LUCK * math.sqrt(differ)
 
 
 def explains(right: Tensor, right_then: Tensor) -> bool:
