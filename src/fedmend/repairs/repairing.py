@@ -182,7 +182,9 @@ def repair_by_votes(
             checks = checks_beyond_the_reference(
                 models, case.reference, case.images, case.labels, candidate.targets
             )
-            evidence = replace(evidence, target_checks=checks)
+            alone = any(check.excess_before >= gate.max_trigger_success for check in checks)
+            compared = evidence.accuracy_reference if alone else None  # else it may be backdoored as well
+            evidence = replace(evidence, target_checks=checks, accuracy_reference=compared)
         chosen_by = case.images[:0] if validation is None else validation.images
         held_out = ~among(case.images, chosen_by)
         evidence = replace(evidence, num_heldout=int(held_out.sum()))
