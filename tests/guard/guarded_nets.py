@@ -154,6 +154,22 @@ class Unmark:
         return Candidate(model, "the mark was taken away", UnlearningDetails(1, 1, 0.0))
 
 
+class _Masked(Net):
+    """Says that it has no mark, whatever its weights are."""
+
+    def get_buffer(self, target: str) -> Tensor:
+        return torch.zeros(())
+
+
+class Mask:
+    """A repair that changes the model's code and leaves its weights."""
+
+    def __call__(self, suspect: nn.Module, findings: object, context: Context) -> Candidate:
+        model = _Masked().eval()
+        model.load_state_dict(suspect.state_dict())
+        return Candidate(model, "the mark was hidden", UnlearningDetails(1, 1, 0.0))
+
+
 def same(state: Any, model: nn.Module) -> bool:
     expected = model.state_dict()
     return set(state) == set(expected) and all(torch.equal(state[name], expected[name]) for name in expected)

@@ -128,6 +128,14 @@ def test_the_guards_own_new_scan_counts_too(guard: Make, monkeypatch: pytest.Mon
     assert "The repaired model was scanned again and isn't clean" in decision.reason
 
 
+def test_a_repair_is_judged_as_the_weights_that_are_released(guard: Make) -> None:
+    """Its model may do more than these: bend images first, or apply a mask that is no part of them."""
+    decision = guard(repair="guarded_nets:Mask").review(net(BACKDOORED, seed=1), 1)
+    assert decision.evidence["repair"]["outcome"] == "repaired"
+    assert_rolled_back(decision, "backdoored", net())
+    assert "The repaired model was scanned again and isn't clean" in decision.reason
+
+
 def test_a_repaired_model_is_judged_by_images_that_it_did_not_learn_from(
     guard: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:

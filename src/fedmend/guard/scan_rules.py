@@ -17,7 +17,7 @@ from fedmend.guard.references import DamagedHistoryError, reference_of, referenc
 from fedmend.guard.rulings import Round, Ruling
 from fedmend.guard.scans import Reference, Scanned, Scanner, worst
 from fedmend.guard.time_limit import TimeLimitError, ending_in_time
-from fedmend.guard.weights import Fault, State, received
+from fedmend.guard.weights import Fault, State, model_with, received
 from fedmend.progress import Progress
 from fedmend.repairs import HoldOutGate, repair
 from fedmend.repairs.repairing import images_learned_from
@@ -127,7 +127,7 @@ class _Work:
         images = self.of.images
         per_class = max(self.of.policy.images_per_class, -(-_REPAIR_IMAGES // images.num_classes))
         case = images.case(deepcopy(self.model), found.case.reference, per_class, seed)
-        model, result = repair(
+        repaired, result = repair(
             case,
             report,
             method,
@@ -143,11 +143,12 @@ class _Work:
             "accuracy_after": result.accuracy_after,
             "seed": seed,
         }
-        if model is None:
+        if repaired is None:
             return None, f"The repair was tried: {result.reason}"
-        state = received(model, self.of.template)
+        state = received(repaired, self.of.template)
         if isinstance(state, Fault):
             return None, f"The repair was tried, but its result can't be used: {state.reason}"
+        model = model_with(state, self.of.template)  # only the weights are released
         others = images.without(images_learned_from(case, gate, result))
         accuracy = others.accuracy(model)
         low = self._not_accurate_enough(accuracy, others, self.of.ledger.last_without(self._doubtful(found)))
