@@ -144,7 +144,8 @@ class _Work:
             "seed": seed,
         }
         if repaired is None:
-            return None, f"The repair was tried: {result.reason}"
+            tried = "No repair was tried" if result.outcome == "undecided" else "The repair was tried"
+            return None, f"{tried}: {result.reason}"
         state = received(repaired, self.of.template)
         if isinstance(state, Fault):
             return None, f"The repair was tried, but its result can't be used: {state.reason}"

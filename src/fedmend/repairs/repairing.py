@@ -288,6 +288,6 @@ def _not_tried(report: ScanReport) -> tuple[Outcome, str]:
             "tried."
         )
     return "undecided", (
-        "The scan found a backdoor but recovered no trigger to unlearn, so nothing was changed. Scan with a detector "
-        "that recovers one, such as differential, or choose a repair that needs none, such as ft-sam."
+        "The scan recovered no trigger to unlearn, so nothing was changed. Scan with a detector that recovers one, "
+        "such as differential, or choose a repair that needs none, such as ft-sam."
     )
