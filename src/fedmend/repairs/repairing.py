@@ -17,7 +17,7 @@ from fedmend.data.same_images import among
 from fedmend.detection import Case, Differential, Finding, Need, ScanReport, Target
 from fedmend.detection.base import Verdict
 from fedmend.detection.differential_scan import FEWEST_PER_SOURCE
-from fedmend.errors import DataError
+from fedmend.errors import ConfigError, DataError
 from fedmend.progress import Progress, silent
 from fedmend.repairs.base import Candidate, Context, Participants, Repair, trigger_use
 from fedmend.repairs.federated_pruning import FederatedPruning
@@ -74,7 +74,8 @@ def repair(
         The repaired model, or None unless the outcome is "repaired" or "unverified"; and the report.
 
     Raises:
-        DataError: too few images, or no labels. ConfigError: the method needs something missing, or training diverged.
+        DataError: too few images, or no labels.
+        ConfigError: the gate leaves too few images, the method needs something missing, or training diverged.
     """
     if seed is None:
         seed = unpredictable_seed()
@@ -263,7 +264,13 @@ def _split(case: Case, fraction: float, seed: int) -> tuple[Case, tuple[Tensor, 
             f"got {len(images)} images and {tuple(labels.shape)} labels"
         )
     order = torch.randperm(len(images), generator=generator(seed, "held out"))
-    held_out, own = order.tensor_split([max(1, round(fraction * len(images)))])
+    count = max(1, round(fraction * len(images)))
+    if len(images) - count < MIN_IMAGES // 2:
+        raise ConfigError(
+            f"held_out_fraction = {fraction:g} leaves {len(images) - count} of {len(images)} images to repair with; "
+            f"expected at least {MIN_IMAGES // 2}: choose a smaller fraction"
+        )
+    held_out, own = order.tensor_split([count])
     return replace(case, images=images[own], labels=labels[own]), (images[held_out], labels[held_out])
 
 
