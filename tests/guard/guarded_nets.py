@@ -107,6 +107,19 @@ class MarkedAlone(Marked):
         return Finding("marked-alone", verdict, "The mark was read.", _mark(case.suspect), 1.0)
 
 
+class Moody(Marked):
+    """Looks at the suspect only, and finds something the second time, by chance."""
+
+    needs = frozenset({Need.IMAGES})
+
+    def __init__(self) -> None:
+        self.calls = 0
+
+    def __call__(self, case: Case, rng: torch.Generator, progress: Progress) -> Finding:
+        self.calls += 1
+        return Finding("moody", "backdoored" if self.calls == 2 else "clean", "It seems so.", 1.0, 1.0)
+
+
 class Failing(Marked):
     """Raises."""
 

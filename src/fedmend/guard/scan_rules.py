@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import nn
 
-from fedmend.detection import Detector
+from fedmend.detection import Detector, Need
 from fedmend.guard.ledger import Accepted
 from fedmend.guard.own_images import OwnImages
 from fedmend.guard.references import DamagedHistoryError, reference_of, references_for
@@ -108,8 +108,13 @@ class _Work:
         return replace(outcome, scans=tuple(self.scans), rescans=tuple(self.rescans), repair=self.repair)
 
     def _doubtful(self, found: Scanned) -> tuple[int, ...]:
-        """The accepted models that a backdoor may have come in with: those after an older reference that shows it."""
-        if found.report.verdict != "backdoored" or found.reference is None:
+        """The accepted models that a backdoor may have come in with: those after an older reference that shows it.
+
+        What a detector finds without a reference it shows of the candidate alone.
+        """
+        findings = zip(self.detectors, found.report.findings, strict=False)  # a check of the case may follow
+        shown = any(Need.REFERENCE in by.needs and each.verdict == "backdoored" for by, each in findings)
+        if not shown or found.reference is None:
             return ()
         numbers = [each.stored.number for each in self.of.ledger.models]
         return tuple(number for number in numbers if number > found.reference.accepted.stored.number)
