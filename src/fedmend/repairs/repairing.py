@@ -120,8 +120,8 @@ def repair(
             break
         findings += _incriminating(scanned)
     found = (*_targets(first), *_targets(findings), *candidate.targets)
-    # A scan is also inconclusive where the reference may be backdoored, too.
-    sure = any(finding.verdict == "backdoored" for finding in report.findings)
+    # A scan that compares is inconclusive where the reference may be backdoored, too; others don't look at it.
+    sure = Need.REFERENCE in gate.detector.needs and any(f.verdict == "backdoored" for f in report.findings)
     reference = case.reference if sure else None
     evidence = measure((case.suspect, candidate.model), *held_out, found, reference)
     return job.judged(
