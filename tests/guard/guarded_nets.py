@@ -107,6 +107,19 @@ class MarkedAlone(Marked):
         return Finding("marked-alone", verdict, "The mark was read.", _mark(case.suspect), 1.0)
 
 
+class Moody(Marked):
+    """Looks at the suspect only, and finds something the second time, by chance."""
+
+    needs = frozenset({Need.IMAGES})
+
+    def __init__(self) -> None:
+        self.calls = 0
+
+    def __call__(self, case: Case, rng: torch.Generator, progress: Progress) -> Finding:
+        self.calls += 1
+        return Finding("moody", "backdoored" if self.calls == 2 else "clean", "It seems so.", 1.0, 1.0)
+
+
 class Failing(Marked):
     """Raises."""
 
@@ -152,6 +165,22 @@ class Unmark:
             model.get_buffer("mark").fill_(self.left)
             model.get_parameter("head.bias")[0] -= 10 * self.wrong
         return Candidate(model, "the mark was taken away", UnlearningDetails(1, 1, 0.0))
+
+
+class _Masked(Net):
+    """Says that it has no mark, whatever its weights are."""
+
+    def get_buffer(self, target: str) -> Tensor:
+        return torch.zeros(())
+
+
+class Mask:
+    """A repair that changes the model's code and leaves its weights."""
+
+    def __call__(self, suspect: nn.Module, findings: object, context: Context) -> Candidate:
+        model = _Masked().eval()
+        model.load_state_dict(suspect.state_dict())
+        return Candidate(model, "the mark was hidden", UnlearningDetails(1, 1, 0.0))
 
 
 def same(state: Any, model: nn.Module) -> bool:

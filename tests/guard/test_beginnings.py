@@ -115,6 +115,16 @@ def test_a_slow_backdoor_is_seen_by_an_older_reference(guard: Make) -> None:
     )
 
 
+def test_what_is_found_without_a_reference_says_nothing_of_the_models_since(guard: Make) -> None:
+    made = guard(detectors=("guarded_nets:Marked", "guarded_nets:Moody"), older_references=(4,))
+    assert made.review(net(seed=1), 1).action == "accept"
+    decision = made.review(net(seed=2), 2)
+    assert [each["verdict"] for each in decision.evidence["scans"]] == ["clean", "backdoored"]
+    assert_rolled_back(decision, "backdoored")
+    assert made.last_accepted is not None
+    assert made.last_accepted.round == 1
+
+
 def test_the_oldest_model_stands_in_for_one_that_is_not_there_yet(guard: Make) -> None:
     made = guard(older_references=(5, 9))
     assert compared_with(made.review(net(seed=1), 2)) == ["the model given at the start"]

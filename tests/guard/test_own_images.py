@@ -24,6 +24,16 @@ class Noisy(Net):
         return super().forward(images) + torch.rand(4)
 
 
+class Remembering(Net):
+    """Keeps something besides tensors with its weights."""
+
+    def get_extra_state(self) -> dict[str, int]:
+        return {"steps": 1}
+
+    def set_extra_state(self, state: object) -> None:
+        pass
+
+
 class Overflowing(Net):
     """Not trained yet: its weights say nothing about a candidate's."""
 
@@ -45,8 +55,17 @@ class Overflowing(Net):
         ({"class_names": tuple("abc")}, DataError, "have 4 classes, but 3 class names were given; give one"),
         ({"images": PIXELS[..., :3]}, ModelError, r"the guard's model failed on images .*\(\d, 1, 4, 3\)"),
         ({"model": Noisy, "trusted": None}, ModelError, "the guard's model returns other logits"),
+        ({"model": Remembering}, ModelError, "state_dict must hold tensors alone; _extra_state is a dict"),
     ],
-    ids=["negative-label", "label-too-high", "one-class", "class-names", "image-size", "random-model"],
+    ids=[
+        "negative-label",
+        "label-too-high",
+        "one-class",
+        "class-names",
+        "image-size",
+        "random",
+        "extra-state",
+    ],
 )
 def test_images_that_do_not_fit_the_model_are_refused(
     guard: Make, tmp_path: Path, given: dict[str, Any], error: type[FedmendError], message: str

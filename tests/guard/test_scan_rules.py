@@ -41,6 +41,17 @@ def test_a_repair_that_failed_is_not_released(guard: Make, repair: dict[str, flo
     assert decision.evidence["repair"]["outcome"] == "failed"
 
 
+def test_without_a_trigger_to_unlearn_no_repair_is_tried(guard: Make) -> None:
+    """Of an inconclusive scan it would be untrue that it found a backdoor."""
+    decision = guard(detectors=("guarded_nets:MarkedAlone",), repair="unlearn").review(
+        net(BACKDOORED, seed=1), 1
+    )
+    assert_rolled_back(decision, "backdoored", net())
+    assert (
+        "The mark was read. No repair was tried: The scan recovered no trigger to unlearn" in decision.reason
+    )
+
+
 def test_a_repair_below_the_floor_is_not_released(guard: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     measured = iter([1.0, 1.0, 0.8])  # the trusted model, the candidate, the repaired one
     monkeypatch.setattr("fedmend.guard.own_images.OwnImages.accuracy", lambda *_: next(measured))
@@ -124,6 +135,14 @@ def test_the_guards_own_new_scan_counts_too(guard: Make, monkeypatch: pytest.Mon
     monkeypatch.setattr(scan_rules, "repair", careless)
     decision = guard(repair={"kind": "guarded_nets:Unmark", "left": 2.0}).review(net(BACKDOORED, seed=1), 1)
     assert passed == ["backdoored"]
+    assert_rolled_back(decision, "backdoored", net())
+    assert "The repaired model was scanned again and isn't clean" in decision.reason
+
+
+def test_a_repair_is_judged_as_the_weights_that_are_released(guard: Make) -> None:
+    """Its model may do more than these: bend images first, or apply a mask that is no part of them."""
+    decision = guard(repair="guarded_nets:Mask").review(net(BACKDOORED, seed=1), 1)
+    assert decision.evidence["repair"]["outcome"] == "repaired"
     assert_rolled_back(decision, "backdoored", net())
     assert "The repaired model was scanned again and isn't clean" in decision.reason
 

@@ -3,6 +3,8 @@ from __future__ import annotations
 import re
 from typing import Any
 
+import pytest
+
 from fedmend.guard.decisions import Action, Line
 from fedmend.pages import AttackedRound
 
@@ -63,6 +65,15 @@ def test_an_unmeasured_accuracy_is_a_gap(shown: Any) -> None:
     page = shown(decisions=DECISIONS)
     (drawn,) = re.findall(r'points="([^"]*)" class="curve candidate"', page.html)
     assert len(drawn.split()) == 4
+
+
+@pytest.mark.parametrize(
+    "accuracy", [10**400, float("inf"), -1, "0.9"], ids=["huge", "infinite", "negative", "text"]
+)
+def test_what_is_no_accuracy_is_a_gap(shown: Any, accuracy: Any) -> None:
+    """A history may have been written by anyone."""
+    page = shown(decisions=(line(1, "accept"), line(2, "accept", accuracy)))
+    assert page.row("2")[2:4] == ["–", "80.0%"]
 
 
 def test_the_attacks_success_is_that_of_what_was_released(shown: Any) -> None:

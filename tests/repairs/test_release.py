@@ -150,11 +150,18 @@ class Certain(Net):
         return super().forward(images) * 2
 
 
-@pytest.mark.parametrize(("verdict", "named"), [("backdoored", True), ("inconclusive", False)])
-def test_a_reference_that_may_be_backdoored_as_well_is_not_recommended(verdict: str, named: bool) -> None:
-    """A scan is inconclusive where a trigger works in both models."""
+@pytest.mark.parametrize(
+    ("verdict", "compares", "named"),
+    [("backdoored", True, True), ("inconclusive", True, False), ("backdoored", False, False)],
+)
+def test_a_reference_that_may_be_backdoored_as_well_is_not_recommended(
+    verdict: str, compares: bool, named: bool
+) -> None:
+    """A scan is inconclusive where a trigger works in both models, or looks at the suspect alone."""
     case = Case(Net(1.0, 1.0, 1.0), Certain(1.0, 0.0, 0.0), IMAGES, LABELS)
     gate, method = HoldOutGate(detector=Says(*(CLEAN,) * 3)), Returns(lambda *_: Net(0.0, 0.0, 0.0), "none")
+    if compares:
+        gate.detector.needs = frozenset({Need.REFERENCE})  # type: ignore[misc]
     _, report = repair(case, scan(case, Says(finding(verdict, A))), method, gate, seed=0)
     assert report.outcome == "repaired"
     assert ("going back to it loses nothing" in report.reason) is named

@@ -70,6 +70,24 @@ def test_a_new_scan_that_did_not_search_for_what_the_clients_found_verifies_noth
     assert says.images == 32  # all, since a search for triggers of one class needs many
 
 
+def test_a_reference_is_compared_with_only_if_a_trigger_works_in_the_suspect_alone(
+    run: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else it may be backdoored as well, and going back to it is no advice."""
+    monkeypatch.setattr(scanning, "doubt", lambda case: None)
+    gate = replace(VOTING_GATE, detector=Says("clean"))
+    assert (
+        voted(run, VOTE_ONLY, gate, reference_round=0)[1].accuracy_reference is None
+    )  # no trigger was found
+    method = FederatedPruning(fine_tuning_rounds=1)
+    checks = voted(run, method, gate, reference_round=0)[1].target_checks
+    alone = max(check.success_before - (check.success_reference or 0.0) for check in checks)
+    assert 0 < alone < 1
+    for limit, compared in ((alone, True), (alone + 0.01, False)):
+        report = voted(run, method, replace(gate, max_trigger_success=limit), reference_round=0)[1]
+        assert (report.accuracy_reference is not None) is compared
+
+
 def test_a_trigger_of_the_clients_that_still_works_is_a_failure(run: RunFolder) -> None:
     method = FederatedPruning(fine_tuning_rounds=1)
     model, report, _ = voted(run, method)

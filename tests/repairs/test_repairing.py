@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 import planted
 from fedmend.detection import Case, ContrastivePaper, Differential, Finding, ScanReport, scan
-from fedmend.errors import DataError
+from fedmend.errors import ConfigError, DataError
 from fedmend.evaluation import accuracy, attack_success_rate
 from fedmend.goals import AllToOne
 from fedmend.parameters import flatten
@@ -272,6 +272,9 @@ def test_too_few_images_are_refused(world: planted.World, report: ScanReport) ->
         repair(case, report)
     with pytest.raises(DataError, match="the case has none"):
         repair(replace(case, labels=None), report)
+    few = replace(case, images=world.images[:20], labels=world.labels[:20])
+    with pytest.raises(ConfigError, match="leaves 9 of 20 images to repair with; expected at least 10"):
+        repair(few, report, gate=HoldOutGate(held_out_fraction=0.55))
 
 
 def test_the_default_is_unlearning_for_five_epochs() -> None:

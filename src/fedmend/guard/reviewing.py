@@ -26,7 +26,7 @@ from fedmend.guard.policy import GuardPolicy
 from fedmend.guard.rules import finite_logits, ruled
 from fedmend.guard.rulings import Round, Ruling
 from fedmend.guard.signatures import Signer
-from fedmend.guard.weights import Fault, State, digest, model_with, received
+from fedmend.guard.weights import Fault, State, digest, model_with, received, require_tensors
 from fedmend.progress import Progress, silent
 from fedmend.seeds import derive_seed, unpredictable_seed
 from fedmend.version_info import versions
@@ -85,6 +85,7 @@ class Guard:
             require(self.seed, Natural, "a guard's seed")
         made = self.model if isinstance(self.model, nn.Module) else self.model()
         self._template = deepcopy(made).eval()
+        require_tensors(self._template)
         self._images = OwnImages.checked(self._template, self.images, self.labels, self.class_names)
         self._images.check_size(self.policy.images_per_class, self.policy.made_repair() is not None)
         self._history = History(Path(self.history))

@@ -10,14 +10,14 @@ from typing import Any
 
 from torch import nn
 
-from fedmend.detection import Detector
+from fedmend.detection import Detector, Need
 from fedmend.guard.ledger import Accepted
 from fedmend.guard.own_images import OwnImages
 from fedmend.guard.references import DamagedHistoryError, reference_of, references_for
 from fedmend.guard.rulings import Round, Ruling
 from fedmend.guard.scans import Reference, Scanned, Scanner, worst
 from fedmend.guard.time_limit import TimeLimitError, ending_in_time
-from fedmend.guard.weights import Fault, State, received
+from fedmend.guard.weights import Fault, State, model_with, received
 from fedmend.progress import Progress
 from fedmend.repairs import HoldOutGate, repair
 from fedmend.repairs.repairing import images_learned_from
@@ -108,8 +108,13 @@ class _Work:
         return replace(outcome, scans=tuple(self.scans), rescans=tuple(self.rescans), repair=self.repair)
 
     def _doubtful(self, found: Scanned) -> tuple[int, ...]:
-        """The accepted models that a backdoor may have come in with: those after an older reference that shows it."""
-        if found.report.verdict != "backdoored" or found.reference is None:
+        """The accepted models that a backdoor may have come in with: those after an older reference that shows it.
+
+        What a detector finds without a reference it shows of the candidate alone.
+        """
+        findings = zip(self.detectors, found.report.findings, strict=False)  # a check of the case may follow
+        shown = any(Need.REFERENCE in by.needs and each.verdict == "backdoored" for by, each in findings)
+        if not shown or found.reference is None:
             return ()
         numbers = [each.stored.number for each in self.of.ledger.models]
         return tuple(number for number in numbers if number > found.reference.accepted.stored.number)
@@ -127,7 +132,7 @@ class _Work:
         images = self.of.images
         per_class = max(self.of.policy.images_per_class, -(-_REPAIR_IMAGES // images.num_classes))
         case = images.case(deepcopy(self.model), found.case.reference, per_class, seed)
-        model, result = repair(
+        repaired, result = repair(
             case,
             report,
             method,
@@ -143,11 +148,13 @@ class _Work:
             "accuracy_after": result.accuracy_after,
             "seed": seed,
         }
-        if model is None:
-            return None, f"The repair was tried: {result.reason}"
-        state = received(model, self.of.template)
+        if repaired is None:
+            tried = "No repair was tried" if result.outcome == "undecided" else "The repair was tried"
+            return None, f"{tried}: {result.reason}"
+        state = received(repaired, self.of.template)
         if isinstance(state, Fault):
             return None, f"The repair was tried, but its result can't be used: {state.reason}"
+        model = model_with(state, self.of.template)  # only the weights are released
         others = images.without(images_learned_from(case, gate, result))
         accuracy = others.accuracy(model)
         low = self._not_accurate_enough(accuracy, others, self.of.ledger.last_without(self._doubtful(found)))

@@ -11,6 +11,7 @@ from typing import Literal, TypeAlias
 import torch
 from torch import Tensor, nn
 
+from fedmend.errors import ModelError
 from fedmend.terminal_text import printable
 from fedmend.untrusted import plain_tensor
 
@@ -32,6 +33,20 @@ class Fault:
 
     verdict: Literal["wrong shape", "not finite"]
     reason: str
+
+
+def require_tensors(template: nn.Module) -> None:
+    """Refuse a federation's model whose ``state_dict`` holds something that a guard can't compare.
+
+    Raises:
+        ModelError: an entry is no tensor.
+    """
+    for name, value in template.state_dict().items():
+        if not isinstance(value, Tensor):
+            raise ModelError(
+                f"the guard's model can't be used: its state_dict must hold tensors alone; {printable(name)} is a "
+                f"{type(value).__name__}. Leave get_extra_state() out of the module"
+            )
 
 
 def received(candidate: nn.Module | State, template: nn.Module) -> dict[str, Tensor] | Fault:

@@ -83,15 +83,15 @@ def _rows(lines: Sequence[Line], known: Mapping[int, AttackedRound], attacks: in
             WORDS[line.action],
             line.verdict,
             line.reason,
-            _number(accuracies.get("candidate")),
-            _number(accuracies.get("released")),
+            _fraction(accuracies.get("candidate")),
+            _fraction(accuracies.get("released")),
             hidden.candidate_asr or nothing,
             released,
         )
 
 
-def _number(value: object) -> float | None:
-    return float(value) if isinstance(value, int | float) else None
+def _fraction(value: object) -> float | None:
+    return float(value) if isinstance(value, int | float) and 0 <= value <= 1 else None
 
 
 def _chart(rows: Sequence[GuardRow], attacks: int) -> Markup:

@@ -44,6 +44,11 @@ class TargetCheck:
         """The repaired model's success beyond the reference's; all of it where no reference was tried."""
         return self.success_after - (self.success_reference or 0.0)
 
+    @property
+    def excess_before(self) -> float:
+        """The same of the suspect."""
+        return self.success_before - (self.success_reference or 0.0)
+
 
 @dataclass(frozen=True)
 class UnlearningDetails:
@@ -222,7 +227,8 @@ class RepairReport:
         accuracy_error: standard error of the fall, from the images on which the two models differ; 0 without
             images.
         accuracy_reference: clean accuracy of the reference on the same images; None if there is none or nothing
-            was repaired, and where the scan was inconclusive, since the reference may then be backdoored as well.
+            was repaired, and where the reference may be backdoored as well: where the scan was inconclusive or didn't
+            compare with it, or no trigger that clients found works in the suspect alone.
         num_judged: images that the gate judged by; 0: the clients reported accuracies.
         num_heldout: how many of these had no part in the repair.
         max_accuracy_drop: the largest fall that is allowed, beside one standard error.

@@ -17,7 +17,7 @@ from fedmend.data.same_images import among
 from fedmend.detection import Case, Differential, Finding, Need, ScanReport, Target
 from fedmend.detection.base import Verdict
 from fedmend.detection.differential_scan import FEWEST_PER_SOURCE
-from fedmend.errors import DataError
+from fedmend.errors import ConfigError, DataError
 from fedmend.progress import Progress, silent
 from fedmend.repairs.base import Candidate, Context, Participants, Repair, trigger_use
 from fedmend.repairs.federated_pruning import FederatedPruning
@@ -74,7 +74,8 @@ def repair(
         The repaired model, or None unless the outcome is "repaired" or "unverified"; and the report.
 
     Raises:
-        DataError: too few images, or no labels. ConfigError: the method needs something missing, or training diverged.
+        DataError: too few images, or no labels.
+        ConfigError: the gate leaves too few images, the method needs something missing, or training diverged.
     """
     if seed is None:
         seed = unpredictable_seed()
@@ -119,8 +120,8 @@ def repair(
             break
         findings += _incriminating(scanned)
     found = (*_targets(first), *_targets(findings), *candidate.targets)
-    # A scan is also inconclusive where the reference may be backdoored, too.
-    sure = any(finding.verdict == "backdoored" for finding in report.findings)
+    # A scan that compares is inconclusive where the reference may be backdoored, too; others don't look at it.
+    sure = Need.REFERENCE in gate.detector.needs and any(f.verdict == "backdoored" for f in report.findings)
     reference = case.reference if sure else None
     evidence = measure((case.suspect, candidate.model), *held_out, found, reference)
     return job.judged(
@@ -182,7 +183,9 @@ def repair_by_votes(
             checks = checks_beyond_the_reference(
                 models, case.reference, case.images, case.labels, candidate.targets
             )
-            evidence = replace(evidence, target_checks=checks)
+            alone = any(check.excess_before >= gate.max_trigger_success for check in checks)
+            compared = evidence.accuracy_reference if alone else None  # else it may be backdoored as well
+            evidence = replace(evidence, target_checks=checks, accuracy_reference=compared)
         chosen_by = case.images[:0] if validation is None else validation.images
         held_out = ~among(case.images, chosen_by)
         evidence = replace(evidence, num_heldout=int(held_out.sum()))
@@ -261,7 +264,13 @@ def _split(case: Case, fraction: float, seed: int) -> tuple[Case, tuple[Tensor, 
             f"got {len(images)} images and {tuple(labels.shape)} labels"
         )
     order = torch.randperm(len(images), generator=generator(seed, "held out"))
-    held_out, own = order.tensor_split([max(1, round(fraction * len(images)))])
+    count = max(1, round(fraction * len(images)))
+    if len(images) - count < MIN_IMAGES // 2:
+        raise ConfigError(
+            f"held_out_fraction = {fraction:g} leaves {len(images) - count} of {len(images)} images to repair with; "
+            f"expected at least {MIN_IMAGES // 2}: choose a smaller fraction"
+        )
+    held_out, own = order.tensor_split([count])
     return replace(case, images=images[own], labels=labels[own]), (images[held_out], labels[held_out])
 
 
@@ -286,6 +295,6 @@ def _not_tried(report: ScanReport) -> tuple[Outcome, str]:
             "tried."
         )
     return "undecided", (
-        "The scan found a backdoor but recovered no trigger to unlearn, so nothing was changed. Scan with a detector "
-        "that recovers one, such as differential, or choose a repair that needs none, such as ft-sam."
+        "The scan recovered no trigger to unlearn, so nothing was changed. Scan with a detector that recovers one, "
+        "such as differential, or choose a repair that needs none, such as ft-sam."
     )
