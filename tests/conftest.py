@@ -1,4 +1,5 @@
 import os
+import random
 import signal
 import sys
 from collections.abc import Iterator
@@ -13,8 +14,12 @@ os.environ["OMP_NUM_THREADS"] = "1"
 
 sys.path.insert(0, str(Path(__file__).parent))  # for planted.py
 
+import numpy as np
+import torch
+
 import planted
 import planted_nine
+from fedmend.seeds import derive_seed
 
 
 def pytest_configure() -> None:
@@ -36,6 +41,35 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def _shares(item: pytest.Item) -> bool:
     found = item._fixtureinfo.name2fixturedefs.values() if isinstance(item, pytest.Function) else ()
     return any(definitions[-1].scope == "module" for definitions in found)
+
+
+# Networks and images are drawn from the global generators. Each module, fixture and test gets its own seed, so that
+# neither the order of the tests nor the process that runs them changes what they draw.
+
+
+def _seed(name: str) -> None:
+    seed = derive_seed(0, name)
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    torch.default_generator.manual_seed(seed)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_make_collect_report(collector: pytest.Collector) -> None:
+    """Seed what a module draws when it is imported."""
+    _seed(collector.nodeid)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_fixture_setup(fixturedef: pytest.FixtureDef[Any], request: pytest.FixtureRequest) -> None:
+    """Seed what a fixture draws."""
+    _seed(f"{fixturedef.baseid}::{fixturedef.argname}::{getattr(request, 'param_index', 0)}")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_call(item: pytest.Item) -> None:
+    """Seed what a test draws, whoever made the fixtures of its module; xdist adds groups to ``nodeid``."""
+    _seed(f"{item.parent.nodeid if item.parent else ''}::{item.name}")
 
 
 @pytest.fixture(scope="session")

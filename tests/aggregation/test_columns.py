@@ -45,6 +45,27 @@ def test_inner_products_leave_buffers_out_and_stay_finite() -> None:
     assert bool(products.isfinite().all())
 
 
+@pytest.mark.parametrize("kind", [torch.float32, torch.float64], ids=str)
+def test_inner_products_of_many_clients_in_groups(kind: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(columns, "_FEW", 2)
+    monkeypatch.setattr(columns, "_GROUPS", 3)
+    monkeypatch.setattr(columns, "BLOCK", 30)
+    deltas = torch.randn(10, 7, generator=generator(0), dtype=kind)
+    deltas[2, 3] = 1e10
+    before, clients = deltas.clone(), torch.tensor([0, 2, 3, 4, 6, 7, 9])
+    products = columns.inner_products(deltas, clients, torch.ones(7, dtype=torch.bool))
+    torch.testing.assert_close(products, deltas[clients].double() @ deltas[clients].double().T)
+    assert torch.equal(products, products.T)
+    assert torch.equal(deltas, before)
+
+
+def test_values_of_doubles_are_limited_in_a_copy() -> None:
+    deltas = torch.tensor([[3.0, 1e300], [1e200, 5.0]], dtype=torch.float64)
+    before = deltas.clone()
+    columns.inner_products(deltas, torch.tensor([0, 1]), torch.tensor([True, True]))
+    assert torch.equal(deltas, before)
+
+
 def test_norms_do_not_overflow() -> None:
     deltas = torch.tensor([[3e38, 4e38 / 2], [0.0, 0.0], [3.0, 4.0]])
     given = Updates(deltas, torch.ones(3), (0, 1, 2), torch.ones(2, dtype=torch.bool))

@@ -13,7 +13,8 @@ from guarded_nets import Net, images, net
 from torch import nn
 
 from fedmend.errors import ConfigError, DataError, ModelError
-from fedmend.guard import Decision, Guard, GuardPolicy, History
+from fedmend.guard import Decision, Guard, GuardPolicy, History, reviewing
+from fedmend.guard.own_images import OwnImages
 
 Make = Callable[..., Guard]
 MARKS = (0.0, 2.0, 0.3, 0.9, 2.0, 0.4, 0.5)
@@ -46,6 +47,21 @@ def test_a_guard_that_is_made_again_each_round_decides_the_same(guard: Make, tmp
     ]
     other = lambda **policy: guard({"history": tmp_path / "other"}, **policy)  # noqa: E731
     assert decide(other) == expected
+
+
+def test_no_guard_looks_at_its_model_while_another_reviews(
+    guard: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The review's random generators would be taken for the model's doing."""
+    taken, checked = [], OwnImages.checked
+
+    def watched(*arguments: Any) -> OwnImages:
+        taken.append(reviewing._TURNS.locked())
+        return checked(*arguments)
+
+    monkeypatch.setattr(OwnImages, "checked", staticmethod(watched))
+    guard()
+    assert taken == [True]
 
 
 def test_the_same_seed_gives_the_same_decisions_at_the_same_time(guard: Make, tmp_path: Path) -> None:

@@ -17,6 +17,8 @@ from fedmend.errors import DataError, OutputError
 BLOCK = 2**23
 """Values of a block: 32 MiB of float32."""
 
+_GROUPS, _FEW = 8, 64  # of clients, whose inner products are computed at once
+
 _LARGEST = 1e150  # products of two such values, summed over all parameters, are still finite in float64
 
 
@@ -98,11 +100,19 @@ def inner_products(deltas: Tensor, clients: Tensor, parameters: Tensor) -> Tenso
     Returns:
         float64 (n, n).
     """
-    products = torch.zeros(len(clients), len(clients), dtype=torch.float64, device=deltas.device)
+    count, group = len(clients), max(_FEW, -(-len(clients) // _GROUPS))
+    products = torch.zeros(count, count, dtype=torch.float64, device=deltas.device)
     for columns, block in blocks(deltas, clients):
-        wide = block[:, parameters[columns].to(block.device)].double().clamp_(-_LARGEST, _LARGEST)
-        products.addmm_(wide, wide.T)
-    return products
+        wide = only(block, parameters[columns]).to(torch.float64, copy=True).clamp_(-_LARGEST, _LARGEST)
+        for first in range(0, count, group):  # the upper triangle; the lower one is the same
+            rows = slice(first, first + group)
+            products[rows, first:].addmm_(wide[rows], wide[first:].T)
+    return products.triu() + products.triu(1).T
+
+
+def only(values: Tensor, chosen: Tensor) -> Tensor:
+    """The chosen columns, bool (m,), of values (..., m), which are not copied if all are chosen."""
+    return values if bool(chosen.all()) else values[..., chosen.to(values.device)]
 
 
 def squared_distances(products: Tensor) -> Tensor:
@@ -114,8 +124,10 @@ def squared_distances(products: Tensor) -> Tensor:
 
 def norms_of(updates: Updates, clients: Tensor) -> Tensor:
     """The L2 norms of some clients' deltas over parameters, float64 (n,); infinite only beyond 1.7e308."""
-    parameters = updates.parameters.to(updates.deltas.device)
-    return torch.stack([_norm(updates.deltas[place][parameters].double()) for place in clients.tolist()])
+    parameters = updates.parameters
+    return torch.stack(
+        [_norm(only(updates.deltas[place], parameters).double()) for place in clients.tolist()]
+    )
 
 
 def _norm(values: Tensor) -> Tensor:

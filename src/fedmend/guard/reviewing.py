@@ -32,7 +32,8 @@ from fedmend.seeds import derive_seed, unpredictable_seed
 from fedmend.version_info import versions
 
 _TURNS = threading.Lock()
-"""Reviews in one process take turns: a scan notices if anything changes the global random generators meanwhile."""
+"""Reviews in one process, and first looks at a model, take turns: what else changes the global random generators
+meanwhile would be taken for the model's doing."""
 
 
 @dataclass(eq=False)
@@ -86,7 +87,8 @@ class Guard:
         made = self.model if isinstance(self.model, nn.Module) else self.model()
         self._template = deepcopy(made).eval()
         require_tensors(self._template)
-        self._images = OwnImages.checked(self._template, self.images, self.labels, self.class_names)
+        with _TURNS:
+            self._images = OwnImages.checked(self._template, self.images, self.labels, self.class_names)
         self._images.check_size(self.policy.images_per_class, self.policy.made_repair() is not None)
         self._history = History(Path(self.history))
         self._signer = None if self.signing_key is None else Signer(Path(self.signing_key))
