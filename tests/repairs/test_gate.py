@@ -15,11 +15,11 @@ from fedmend.repairs.gate import (
     HoldOutGate,
     error_of_drop,
     flaw_of,
-    judge,
     measure,
     overlooked,
     scan_again,
 )
+from fedmend.repairs.judging import judge
 from fedmend.repairs.repair_report import TargetCheck
 from fedmend.triggers import Addition, Patch
 
@@ -48,6 +48,13 @@ def test_what_holds_is_released() -> None:
         "Something was done; clean accuracy on held-out images went from 100.0% to 100.0%. The best trigger found sent "
         "90% of the held-out images of other classes to class 1 before and sends 10% now. A new scan finds no backdoor."
     )
+
+
+def test_classes_are_named_where_the_names_are_known() -> None:
+    for after, begins in ((0.1, "The best trigger found sent 90%"), (0.6, "it sends 60%")):
+        checks = (check(after, sources=(0, 2)),)
+        _, reason = judge(Gate(), evidence(target_checks=checks), DONE, ("cat", "dog", "owl"))
+        assert f'{begins} of the held-out images of "cat", "owl" to "dog"' in reason
 
 
 @pytest.mark.parametrize(("after", "said"), [(0.95, True), (0.9, True), (0.96, False)])

@@ -23,7 +23,8 @@ from fedmend.repairs import (
     repair_by_votes,
     repairing,
 )
-from fedmend.repairs.gate import Evidence, Gate, judge
+from fedmend.repairs.gate import Evidence, Gate
+from fedmend.repairs.judging import judge
 from fedmend.repairs.repair_report import FineTuningDetails, TargetCheck
 from fedmend.repairs.target_checks import checks_beyond_the_reference, checks_on_all_images
 from fedmend.triggers import Patch
