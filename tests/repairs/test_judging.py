@@ -34,6 +34,13 @@ def test_what_holds_is_released() -> None:
     )
 
 
+def test_classes_are_named_where_the_names_are_known() -> None:
+    for after, begins in ((0.1, "The best trigger found sent 90%"), (0.6, "it sends 60%")):
+        checks = (check(after, sources=(0, 2)),)
+        _, reason = judge(Gate(), evidence(target_checks=checks), DONE, ("cat", "dog", "owl"))
+        assert f'{begins} of the held-out images of "cat", "owl" to "dog"' in reason
+
+
 @pytest.mark.parametrize(("after", "said"), [(0.95, True), (0.9, True), (0.96, False)])
 def test_a_reference_that_is_as_accurate_is_named(after: float, said: bool) -> None:
     _, reason = judge(

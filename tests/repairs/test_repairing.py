@@ -15,8 +15,8 @@ from fedmend.evaluation import accuracy, attack_success_rate
 from fedmend.goals import AllToOne
 from fedmend.parameters import flatten
 from fedmend.repairs import FIVE_EPOCHS, Candidate, Context, HoldOutGate, RepairReport, Unlearning, repair
+from fedmend.repairs.held_out_images import images_learned_from
 from fedmend.repairs.repair_report import UnlearningDetails
-from fedmend.repairs.repairing import images_learned_from
 
 BRIEF = ContrastivePaper(alpha=0.1, beta=0.03, steps=2)
 

@@ -29,7 +29,8 @@ from fedmend.errors import ConfigError
 from fedmend.pages import evaluation_file
 from fedmend.repairs import REPAIRS, FederatedPruning, HoldOutGate, RepairReport, Unlearning
 from fedmend.repairs import repair as run_repair
-from fedmend.repairs.repairing import SEARCHES, images_learned_from
+from fedmend.repairs.held_out_images import images_learned_from
+from fedmend.repairs.repairing import SEARCHES
 
 HELD_OUT_IMAGES = 500
 EXIT_CODES = {"repaired": 0, "failed": 1, "undecided": 3, "not needed": 4, "unverified": 5}
@@ -156,7 +157,8 @@ def repair(
         **evaluation_file(measured),
     }
     page = save_results(out.parent, results, overwrite=overwrite)
-    text = f"{summary(found)}\n{outcome(report)}\n{in_words(measured)}Report: {page}"
+    model_line = "" if repaired is None else f"Model: {out}\n"
+    text = f"{summary(found)}\n{outcome(report)}\n{in_words(measured)}{model_line}Report: {page}"
     show(report.to_json() if as_json else text)
     return EXIT_CODES[report.outcome]
 

@@ -16,7 +16,7 @@ from fedmend.detection.model_checks import FEW_IMAGES, check_model
 from fedmend.errors import ConfigError, DataError
 from fedmend.evaluation import accuracy
 from fedmend.inference import pixels_for, predict
-from fedmend.repairs.repairing import MIN_IMAGES as MIN_REPAIR_IMAGES
+from fedmend.repairs.held_out_images import MIN_IMAGES as MIN_REPAIR_IMAGES
 from fedmend.seeds import generator
 
 

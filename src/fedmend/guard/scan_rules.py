@@ -20,7 +20,7 @@ from fedmend.guard.time_limit import TimeLimitError, ending_in_time
 from fedmend.guard.weights import Fault, State, model_with, received
 from fedmend.progress import Progress
 from fedmend.repairs import HoldOutGate, repair
-from fedmend.repairs.repairing import images_learned_from
+from fedmend.repairs.held_out_images import images_learned_from
 from fedmend.seeds import derive_seed
 from fedmend.user_code import in_one_line
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from fedmend.detection.base import most_suspicious
 from fedmend.detection.choosing import by_reason
@@ -53,6 +53,8 @@ def view_of_verdict(contents: PageContents) -> VerdictView:
     scan, repair = contents.scan, contents.repair
     verdict = words.verdict(scan.verdict, compared=not scan.scope) if scan else None
     outcome = words.OUTCOMES[repair.outcome] if repair else None
+    if scan and verdict and scan.verdict == "backdoored" and repair and repair.outcome == "repaired":
+        verdict = replace(verdict, meaning=words.RELEASE_THE_REPAIRED)
     facts: list[Fact] = []
     if scan:
         facts = list(_scan_facts(scan))
@@ -79,7 +81,8 @@ def _scan_facts(scan: ScanReport) -> Iterator[Fact]:
         more = f" and {len(targets) - 1:,} more" if len(targets) > 1 else ""
         name = words.class_name(target.target, scan.class_names)
         sources = f" from {words.class_list(target.sources, scan.class_names)}" if target.sources else ""
-        yield Fact("Target class", name, sources + more, wide=True)
+        label = "Strongest candidate" if scan.verdict == "clean" else "Target class"
+        yield Fact(label, name, sources + more, wide=True)
         if not math.isnan(target.success):
             yield Fact("Success", words.percent(target.success))
         if isinstance(target.trigger, Addition):

@@ -11,29 +11,29 @@ from itertools import count
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from fedmend.data.same_images import among
 from fedmend.detection import Case, Differential, Finding, Need, ScanReport, Target
 from fedmend.detection.base import Verdict
 from fedmend.detection.differential_scan import FEWEST_PER_SOURCE
-from fedmend.errors import ConfigError, DataError
+from fedmend.errors import DataError
 from fedmend.progress import Progress, silent
 from fedmend.repairs.base import Candidate, Context, Participants, Repair, trigger_use
 from fedmend.repairs.federated_pruning import FederatedPruning
 from fedmend.repairs.gate import Evidence, Gate, HoldOutGate, flaw_of, measure, overlooked, scan_again
+from fedmend.repairs.held_out_images import split
 from fedmend.repairs.judging import judge
 from fedmend.repairs.repair_report import Outcome, RepairReport
 from fedmend.repairs.target_checks import checks_beyond_the_reference
 from fedmend.repairs.unlearning import Unlearning
-from fedmend.seeds import derive_seed, generator, unpredictable_seed
+from fedmend.seeds import derive_seed, unpredictable_seed
 
 FIVE_EPOCHS = Unlearning(epochs=5)
 """The default of :func:`repair`; the paper trains for one epoch."""
 VOTING_GATE = Gate(max_accuracy_drop=0.05, max_trigger_success=0.25, detector=Differential())
 """The default of :func:`repair_by_votes`, which needs only a verdict, not the whole trigger."""
 
-MIN_IMAGES = 20
 SEARCHES = 2
 MIN_SCAN_IMAGES = 10
 _PER_CLASS, _PER_SOURCE = 3, 2 * FEWEST_PER_SOURCE
@@ -80,7 +80,7 @@ def repair(
     if seed is None:
         seed = unpredictable_seed()
     job = _Job(method, gate, seed)
-    own, held_out = _split(case, gate.held_out_fraction, seed)
+    own, held_out = split(case, gate.held_out_fraction, seed)
     first = _incriminating(report)
     # The first scan's variants are left out: the searches find them on images of the repair's own.
     findings = [_without_variants(finding) for finding in first]
@@ -124,9 +124,8 @@ def repair(
     sure = Need.REFERENCE in gate.detector.needs and any(f.verdict == "backdoored" for f in report.findings)
     reference = case.reference if sure else None
     evidence = measure((case.suspect, candidate.model), *held_out, found, reference)
-    return job.judged(
-        candidate, replace(evidence, verdict_after=verdict, overlooked=missed, flaw=flaw or evidence.flaw)
-    )
+    evidence = replace(evidence, verdict_after=verdict, overlooked=missed, flaw=flaw or evidence.flaw)
+    return job.judged(candidate, evidence, case.class_names or ())
 
 
 def repair_by_votes(
@@ -196,7 +195,7 @@ def repair_by_votes(
         again = scan_again(gate, repaired, size, (0, participants.seed), progress)
         missed = overlooked(again, candidate.targets) if again.verdict == "clean" else ""
         evidence = replace(evidence, verdict_after=again.verdict, overlooked=missed)
-    return *job.judged(candidate, evidence), candidate.stages
+    return *job.judged(candidate, evidence, case.class_names or ()), candidate.stages
 
 
 @dataclass(frozen=True)
@@ -208,8 +207,10 @@ class _Job:
     seed: int
     started: float = field(default_factory=time.perf_counter)
 
-    def judged(self, candidate: Candidate, evidence: Evidence) -> tuple[nn.Module | None, RepairReport]:
-        verdict = judge(self.gate, evidence, candidate.summary)
+    def judged(
+        self, candidate: Candidate, evidence: Evidence, class_names: Sequence[str]
+    ) -> tuple[nn.Module | None, RepairReport]:
+        verdict = judge(self.gate, evidence, candidate.summary, class_names)
         return (candidate.model if verdict[0] in ("repaired", "unverified") else None), self.report(
             verdict, evidence, candidate
         )
@@ -244,34 +245,6 @@ class _Job:
         gate = vars(self.gate) | {"detector": type(self.gate.detector).__name__}
         plain: dict[str, Any] = json.loads(json.dumps(named | {"gate": gate, "seed": self.seed}, default=str))
         return plain
-
-
-def images_learned_from(case: Case, gate: HoldOutGate, report: RepairReport) -> Tensor:
-    """The images of a case that its repair by :func:`repair` could learn from, (N, C, H, W); the others judged it."""
-    own, _ = _split(case, gate.held_out_fraction, report.settings["seed"])
-    assert own.images is not None
-    return own.images
-
-
-def _split(case: Case, fraction: float, seed: int) -> tuple[Case, tuple[Tensor, Tensor]]:
-    """The case with the repair's own images, and the held-out images and labels."""
-    images, labels = case.images, case.labels
-    if images is None or labels is None:
-        raise DataError("a repair needs the server's own clean images with labels; the case has none")
-    if len(images) < MIN_IMAGES or labels.shape != (len(images),):
-        raise DataError(
-            f"a repair needs at least {MIN_IMAGES} images with one label per image, to train on and to check with; "
-            f"got {len(images)} images and {tuple(labels.shape)} labels"
-        )
-    order = torch.randperm(len(images), generator=generator(seed, "held out"))
-    count = max(1, round(fraction * len(images)))
-    if len(images) - count < MIN_IMAGES // 2:
-        raise ConfigError(
-            f"held_out_fraction = {fraction:g} leaves {len(images) - count} of {len(images)} images to repair with; "
-            f"expected at least {MIN_IMAGES // 2}: choose a smaller fraction"
-        )
-    held_out, own = order.tensor_split([count])
-    return replace(case, images=images[own], labels=labels[own]), (images[held_out], labels[held_out])
 
 
 def _targets(findings: Sequence[Finding]) -> list[Target]:
