@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-SEEDS = (3,)
+SEEDS = (4, 5, 6)
 """Those that are recorded."""
 DEVELOPMENT = 300
 """The seed that settings are chosen on."""
@@ -13,8 +13,8 @@ MOST_LOST = 0.05
 """A backdoor counts only if the accuracy falls by no more than this."""
 AFTER = 10
 """Honest rounds after an attack that claims to last."""
-YARDSTICK, LASTING = "plain", ("neurotoxin",)
-"""The cell that the others are beside, and those that should leave more than it does after honest rounds."""
+LASTING = {"neurotoxin": "plain, larger honest steps"}
+"""Cells that should leave more after honest rounds than another one in the same federation."""
 
 ARCHITECTURE = "two-conv-8-16"
 PATCH = {"kind": "box", "height": 4, "width": 4}

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.attacks.cells import CELLS
-from benchmarks.attacks.setting import AFTER, LASTING, MOST_LOST, SEEDS, YARDSTICK, Cell
+from benchmarks.attacks.setting import AFTER, LASTING, MOST_LOST, SEEDS, Cell
 from benchmarks.results import Target, judge
 
 PATH = Path(__file__).resolve().parent / "results" / "effects.json"
@@ -47,7 +47,7 @@ def targets(path: Path = PATH) -> list[Target]:
     """A line for each attack, and one for each that should outlast plain poisoning."""
     results = load(path)
     lines = [_target(name, cell, results.get(name, [])) for name, cell in CELLS.items()]
-    return lines + [_lasting(name, results) for name in LASTING]
+    return lines + [_lasting(name, other, results) for name, other in LASTING.items()]
 
 
 def _target(name: str, cell: Cell, rows: list[Row]) -> Target:
@@ -69,9 +69,9 @@ def _target(name: str, cell: Cell, rows: list[Row]) -> Target:
     )
 
 
-def _lasting(name: str, results: dict[str, list[Row]]) -> Target:
+def _lasting(name: str, beside: str, results: dict[str, list[Row]]) -> Target:
     """Of runs with the same seed: is the ASR after honest rounds above that of plain poisoning?"""
-    plain = {row["seed"]: row["asr"][-1] for row in results.get(YARDSTICK, [])}
+    plain = {row["seed"]: row["asr"][-1] for row in results.get(beside, [])}
     pairs = [(row["asr"][-1], plain[row["seed"]]) for row in results.get(name, []) if row["seed"] in plain]
     told = ", ".join(f"{own:.1%} and {other:.1%}" for own, other in pairs) or "not measured yet"
     return Target(

@@ -126,14 +126,17 @@ def test_a_slow_update_is_as_long_as_an_honest_one_and_at_the_angle() -> None:
     assert turned(honest * 0, malicious, 0.8).tolist() == [0, 0, 0]
 
 
-def test_a_slow_attack_trains_honestly_and_maliciously() -> None:
-    given = data()
-    honest = -0.1 * gradient(linear(), given.images, given.labels)
-    malicious = -0.1 * gradient(linear(), *given.mixed)
-    torch.testing.assert_close(moved(Slow(0.99)), turned(honest, malicious, 0.99), atol=1e-5, rtol=1e-4)
-    change = moved(Slow(0.95), replace(STEP, epochs=20))
-    straight = moved(ConstrainAndScale(1.0), replace(STEP, epochs=20))
-    assert not torch.equal(change, straight)
+def test_a_slow_attack_projects_after_each_poisoned_epoch() -> None:
+    given, model = data(), linear()
+    start = parameter_vector(model).detach().clone()
+    honest = -0.1 * gradient(model, given.images, given.labels)
+    sent = honest
+    for epochs in (1, 2):
+        nn.utils.vector_to_parameters(start + sent, model.parameters())
+        sent = turned(honest, sent - 0.1 * gradient(model, *given.mixed), 0.999)
+        torch.testing.assert_close(moved(Slow(0.999, epochs)), sent, atol=1e-5, rtol=1e-4)
+    assert float(torch.cosine_similarity(sent, honest, dim=0)) == pytest.approx(0.999, abs=1e-5)
+    assert float(sent.norm()) == pytest.approx(float(honest.norm()), rel=1e-4)
 
 
 def test_what_is_honest_follows_true_classes_even_if_the_attacker_trains_on_predictions() -> None:

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 from benchmarks.attacks.cells import CELLS
-from benchmarks.attacks.setting import AFTER, DEVELOPMENT, SEEDS, YARDSTICK
+from benchmarks.attacks.setting import AFTER, DEVELOPMENT, LASTING, SEEDS
 from benchmarks.attacks.tables import tables
 from benchmarks.attacks.targets import targets
 
@@ -60,7 +60,8 @@ def test_an_untargeted_attack_is_compared_with_the_honest_federation(tmp_path: P
 
 
 def test_what_lasts_is_compared_with_plain_poisoning(tmp_path: Path) -> None:
-    rows = {YARDSTICK: row(YARDSTICK, after=0.3), "neurotoxin": row("neurotoxin", after=0.2)}
+    plain = LASTING["neurotoxin"]
+    rows = {plain: row(plain, after=0.3), "neurotoxin": row("neurotoxin", after=0.2)}
     line = f"neurotoxin, ASR after {AFTER} honest rounds"
     assert lines(tmp_path, **rows)[line] == ("20.0% and 30.0%", "missed")
     rows["neurotoxin"] = row("neurotoxin", after=0.4)

@@ -19,7 +19,8 @@ class ALittleIsEnough:
     Baruch, Baruch and Goldberg, "A Little Is Enough: Circumventing Defenses For Distributed Learning" (2019), Algorithm
     3 and section 4.3. Of n clients m attack; s = floor(n / 2 + 1) - m honest ones must be won for a majority, and z is
     the largest for which the normal distribution has at most (n - m - s) / (n - m) below it. By default the attackers
-    know only what they train themselves, as in the paper.
+    know only what they train themselves, as in the paper. Deviation: a backdoor is trained without the paper's penalty
+    on the distance from the mean; only the clamp keeps it within range.
 
     Attributes:
         z: in standard deviations; None: as above, which is near 0 if few attack.
