@@ -30,6 +30,10 @@ POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a214614ab2
         (b"\x08\x07\x12\x07pytorch\x1a\x032.1", "ONNX"),
         (b"\x1c\0\0\0TFL3" + bytes(20), "TensorFlow Lite"),
         (b"GGUF\3\0\0\0", "GGUF"),
+        (
+            b'{\n  "metadata": {"total_size": 9}, "weight_map": {"0.bias": "model-00001-of-00002.safetensors"}}',
+            "index of a checkpoint in several files; join",
+        ),
         (b"PK\x05\x06" + bytes(18), "zip archive without weights"),
     ],
 )

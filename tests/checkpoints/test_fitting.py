@@ -19,7 +19,11 @@ def test_floats_take_the_models_type() -> None:
 
 def test_another_number_of_classes(tmp_path: Path) -> None:
     save_state(net(43).state_dict(), tmp_path / "m.safetensors")
-    refused(tmp_path / "m.safetensors", "checkpoint has 43 classes, the data has 3")
+    refused(
+        tmp_path / "m.safetensors", "checkpoint has 43 classes, the data has 3; use.*name all.* by --classes"
+    )
+    save_state(net(2).state_dict(), tmp_path / "m.safetensors")
+    refused(tmp_path / "m.safetensors", "2 classes, the data has 3; use the data it was trained for$")
 
 
 @pytest.mark.parametrize(
@@ -46,6 +50,13 @@ def test_what_does_not_fit_the_model(
     change(state)
     save_state(state, tmp_path / "m.safetensors")
     refused(tmp_path / "m.safetensors", message)
+
+
+def test_one_part_of_several_is_called_so(tmp_path: Path) -> None:
+    save_state({"0.weight": net()[0].weight.detach()}, tmp_path / "model-00001-of-00002.safetensors")
+    refused(
+        tmp_path / "model-00001-of-00002.safetensors", "lacks '0.bias'.*one part of a checkpoint in several"
+    )
 
 
 def test_models_with_state_outside_of_tensors() -> None:

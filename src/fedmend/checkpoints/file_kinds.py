@@ -42,6 +42,11 @@ def refuse_other_kinds(head: bytes) -> None:
         raise CheckpointError(
             "is a web page, such as an error or login page saved by a download; download the model again"
         )
+    if head.lstrip().startswith(b"{") and b'"weight_map"' in head:
+        raise CheckpointError(
+            "is the index of a checkpoint in several files; join these into one first (see Model files in the "
+            "documentation)"
+        )
     if head[4:8] == b"TFL3":
         raise CheckpointError("is a TensorFlow Lite model; fedmend reads weights of PyTorch models")
     if len(head) > 2 and head[0] == 8 and 0 < head[1] < 32 and head[2] in _ONNX_FIELDS:

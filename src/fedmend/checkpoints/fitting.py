@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -15,6 +16,8 @@ from fedmend.checkpoints.reading import open_contents
 from fedmend.checkpoints.stored_tensors import Entry, StoredTensor, UnusableTensor
 from fedmend.checkpoints.wording import listed, shown, unusable
 from fedmend.errors import CheckpointError
+
+_PART_OF_SEVERAL = re.compile(r"-\d+-of-\d+$")
 
 
 def load_into(model: nn.Module, state: Mapping[str, Tensor]) -> None:
@@ -54,7 +57,13 @@ def load_checkpoint(
         try:
             _fit(model, contents.under(key), strip_prefix)
         except CheckpointError as error:
-            raise CheckpointError(f"can't use {path}: {error}") from error
+            advice = ""
+            if _PART_OF_SEVERAL.search(Path(path).stem):
+                advice = (
+                    "; by its name this is one part of a checkpoint in several files: join them into one first (see "
+                    "Model files in the documentation)"
+                )
+            raise CheckpointError(f"can't use {path}: {error}{advice}") from error
 
 
 def _fit(model: nn.Module, contents: FileContents, strip_prefix: str | None) -> None:
@@ -134,9 +143,15 @@ def _check_shapes(own: Mapping[str, Tensor], found: Mapping[str, Entry]) -> None
         last = weights[-1] if weights else ""
         head = {last, last.removesuffix("weight") + "bias"}
         if last in differ and set(differ) <= head and tuple(own[last].shape[1:]) == given[last].shape[1:]:
+            classes, here = given[last].shape[0], own[last].shape[0]
+            missing = ""
+            if here < classes:
+                missing = (
+                    "; if images of some classes are missing, name all the model's classes by --classes (in Python, "
+                    "classes=[...])"
+                )
             raise CheckpointError(
-                f"the checkpoint has {given[last].shape[0]} classes, the data has {own[last].shape[0]}; "
-                "use the data it was trained for"
+                f"the checkpoint has {classes} classes, the data has {here}; use the data it was trained for{missing}"
             )
         first = differ[0]
         raise CheckpointError(

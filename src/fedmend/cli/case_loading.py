@@ -148,9 +148,11 @@ def load_model(path: Path, choice: ModelChoice, images: ImageSet, device: torch.
         normalized(model, *choice.normalization, channels)
     classes = probe(model, channels, (height, width))
     if classes != images.num_classes:
+        missing = "; if images of some classes are missing, name all by --classes"
         raise ModelError(
             f"--model {choice.architecture} returns {classes} logits, but the data has {images.num_classes} classes; "
             "give the data that it was trained for, or a factory that takes num_classes"
+            f"{missing if images.num_classes < classes else ''}"
         )
     return model.eval().to(device)
 
