@@ -224,6 +224,7 @@ def test_patches_that_work_at_no_small_size_may_be_of_pairs(world: planted.World
     finding = found(world.backdoored, world, Differential(search=planted.SHORT), count=80)
     assert (finding.verdict, len(finding.targets)) == ("backdoored", 1)
     assert [each.searched for each in finding.coverage] == [True, True, False, False, False]
+    assert finding.stop_reason == "a trigger of the family patch, all-to-one stands out"
 
 
 def test_progress_is_told_and_never_too_far(world: planted.World) -> None:
@@ -235,6 +236,7 @@ def test_progress_is_told_and_never_too_far(world: planted.World) -> None:
     assert {stage for stage, _, _ in steps} == {"trigger inversion"}
     assert all(0 < done <= total for _, done, total in steps)
     assert [done for _, done, _ in steps] == sorted(done for _, done, _ in steps)
+    assert [done == total for _, done, total in steps] == [False] * (len(steps) - 1) + [True]
 
 
 def test_settings_are_checked() -> None:

@@ -87,6 +87,7 @@ class Differential:
             )
             evidence = replace(scan.evidence(case), weak_reference=weak)
             targets = scan.targets(evidence)
+            scan.finish()
         verdict, reason = difference_rule.decide(evidence, limits)
         best = max((limits.excess(each) for each in evidence.comparisons), default=float("nan"))
         covered = coverage(evidence, self.effort, calibrated=not plan.limited)

@@ -90,10 +90,11 @@ class DifferentialScan:
                     continue
                 comparisons.append(self._narrowed(self._compared(plan)))
                 unclear = comparisons[-1].may_be_pairs and self._with_pairs
-                if self._found(comparisons) and self.effort != "exhaustive" and not unclear:
-                    self.stop_reason = f"a trigger of the family {plan.name} stands out"
+                convincing = self._convincing(comparisons)
+                if convincing and self.effort != "exhaustive" and not unclear:
+                    self.stop_reason = f"a trigger of the family {convincing[0].family} stands out"
                     break
-            if not self._found(comparisons) and self.forward.classes > 2:
+            if not self._convincing(comparisons) and self.forward.classes > 2:
                 together = list(self._together())
         self.stop_reason = self.stop_reason or "every family was searched"
         return Evidence(
@@ -130,6 +131,11 @@ class DifferentialScan:
         rng = generator(self.seed, "recovery", strength.aim.target, *strength.aim.sources)
         return _target(strength, *recover(Task(self.forward, PATCHES, rng, self._step), strength))
 
+    def finish(self) -> None:
+        """Report that the search is over."""
+        if self.done:
+            self.progress(_STAGE, self.done, self.done)
+
     def _blind(self) -> str | None:
         for name, direction in (("suspect", self.forward), ("reference", self.backward)):
             count = 1 if self.plan.limited else 4
@@ -162,8 +168,8 @@ class DifferentialScan:
         searched = set(self._sources(self.forward).tolist())
         return tuple(each for each in range(self.forward.classes) if each not in searched)
 
-    def _found(self, comparisons: list[Comparison]) -> bool:
-        return any(self.limits.convinced(each, self.forgotten) for each in comparisons)
+    def _convincing(self, comparisons: list[Comparison]) -> list[Comparison]:
+        return [each for each in comparisons if self.limits.convinced(each, self.forgotten)]
 
     def _compared(self, plan: _Plan) -> Comparison:
         """The comparison; near the limits, the median of three."""
@@ -251,7 +257,7 @@ class DifferentialScan:
 
     def _step(self) -> None:
         self.done += 1
-        self.progress(_STAGE, min(self.done, _STEPS), _STEPS)
+        self.progress(_STAGE, self.done, max(_STEPS, self.done * 5 // 4))
 
     def _aims(self, plan: _Plan, direction: Direction) -> list[Aim]:
         everyone = list(range(direction.classes))
@@ -274,6 +280,7 @@ _WIDEST = 32
 MOST_TARGETS = 12
 """How many targets pairs are searched for, the most promising ones."""
 _STEPS = 250
+"""About how many gradient steps a search takes; of one that takes more, a fifth is always said to be left."""
 
 
 def _target(strength: Strength, trigger: Patch | Addition, success: float) -> Target:
