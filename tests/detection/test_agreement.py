@@ -31,7 +31,7 @@ def test_one_method_agrees_with_nobody() -> None:
 @pytest.mark.parametrize(
     ("findings", "unanimous", "summary"),
     [
-        ([said("a", "clean", 1), said("b", "clean")], True, "All 2 methods say clean."),
+        ([said("a", "clean", 1), said("b", "clean")], True, "Both methods say clean."),
         (
             [said("a", "backdoored", 1, 2), said("b", "backdoored", 1), said("c", "backdoored")],
             True,
@@ -40,7 +40,7 @@ def test_one_method_agrees_with_nobody() -> None:
         (
             [said("a", "backdoored", 1), said("b", "backdoored", 2)],
             False,
-            'All 2 methods say backdoored. They name different targets: "dog" (a), "owl" (b).',
+            'Both methods say backdoored. They name different targets: "dog" (a), "owl" (b).',
         ),
         (
             [said("a", "clean"), said("b", "backdoored", 7), said("c", "clean")],

@@ -62,7 +62,7 @@ def _said(
 ) -> Iterator[str]:
     total = sum(map(len, verdicts.values()))
     if len(verdicts) == 1:
-        yield f"All {total} methods say {next(iter(verdicts))}."
+        yield f"{'Both' if total == 2 else f'All {total}'} methods say {next(iter(verdicts))}."
     else:
         parts = [f"{len(names)} {verdict} ({', '.join(names)})" for verdict, names in verdicts.items()]
         yield f"The {total} methods disagree: {', '.join(parts)}."

@@ -204,10 +204,10 @@ def _ahead_of_classes(
 ) -> str:
     lower, higher = accuracies
     return (
-        f"{_sends(comparison.strengths[0], evidence)} in the suspect alone, {ahead:.1f} sizes ahead of other classes "
-        f"({comparison.family}). As small triggers work in the reference alone; but that gets only {lower:.0%} of the "
-        f"images right, and the suspect {higher:.0%}, so it says little. Use a reference about as accurate as the "
-        "suspect."
+        f"A trigger {_sends(comparison.strengths[0], evidence)} in the suspect alone, {ahead:.1f} sizes ahead of other "
+        f"classes ({comparison.family}). As small triggers work in the reference alone; but that gets only "
+        f"{lower:.0%} of the images right, and the suspect {higher:.0%}, so it says little. Use a reference about as "
+        "accurate as the suspect."
     )
 
 
@@ -241,19 +241,17 @@ def measures(evidence: Evidence, limits: DifferenceLimits) -> tuple[Measure, ...
 
 
 def _found(comparison: Comparison, evidence: Evidence) -> str:
-    return (
-        "; ".join(
-            f"{_sends(each, evidence)} in the suspect alone (up to {max(each.rates):.0%})"
-            for each in comparison.leading
-        )
-        + f": {comparison.lead:.1f} sizes ahead of the others ({comparison.family})."
-    )
+    first, *others = comparison.leading
+    said = f"A trigger {_sends(first, evidence)} in the suspect alone (up to {max(first.rates):.0%})"
+    for each in others:
+        said += f", another {_sends(each, evidence)} (up to {max(each.rates):.0%})"
+    return f"{said}: {comparison.lead:.1f} sizes ahead of the others ({comparison.family})."
 
 
 def _sends(strength: Strength, evidence: Evidence) -> str:
     aim = strength.aim
     sources = "other classes" if aim.source is None else f'"{evidence.class_names[aim.source]}"'
-    return f"A trigger sends images of {sources} to {_name(strength, evidence)}"
+    return f"sends images of {sources} to {_name(strength, evidence)}"
 
 
 def _name(strength: Strength, evidence: Evidence) -> str:

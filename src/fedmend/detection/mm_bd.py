@@ -126,9 +126,12 @@ class MaximumMargin:
         if why_not:
             reason = f"{said}. {why_not}"
         elif unusual:
-            reason = f"{said}: among classes alike, so large a margin has a probability of {p:.2g}."
+            reason = f"{said}: by chance, so large a margin has a probability of {p:.2g}."
         else:
-            reason = f"{said}: not unusual among classes alike (probability {p:.2g}). No class stands out."
+            reason = (
+                f"{said}: not unusual, since so large a margin has a probability of {p:.2g} by chance. No class stands "
+                "out."
+            )
         return Finding(
             detector="mm-bd",
             verdict="inconclusive" if why_not else "backdoored" if unusual else "clean",
