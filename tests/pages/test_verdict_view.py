@@ -92,6 +92,11 @@ def test_a_source_class_is_named_beside_the_target(made: Any, shown: Any) -> Non
     )
 
 
+def test_a_clean_models_class_is_no_target(made: Any, shown: Any) -> None:
+    clean = made.scan_of(made.finding("clean", targets=(Target(1, 0.2, (2,)),)))
+    assert "Strongest candidate dog from owl Success" in shown(scan=clean).text
+
+
 SCOPE = "No reference was given, so much is unknown."
 
 

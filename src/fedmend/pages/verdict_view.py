@@ -79,7 +79,8 @@ def _scan_facts(scan: ScanReport) -> Iterator[Fact]:
         more = f" and {len(targets) - 1:,} more" if len(targets) > 1 else ""
         name = words.class_name(target.target, scan.class_names)
         sources = f" from {words.class_list(target.sources, scan.class_names)}" if target.sources else ""
-        yield Fact("Target class", name, sources + more, wide=True)
+        label = "Strongest candidate" if scan.verdict == "clean" else "Target class"
+        yield Fact(label, name, sources + more, wide=True)
         if not math.isnan(target.success):
             yield Fact("Success", words.percent(target.success))
         if isinstance(target.trigger, Addition):
