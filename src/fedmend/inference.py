@@ -145,7 +145,7 @@ def logits_of(model: nn.Module, pixels: Tensor, name: str = "the model", *, trai
     if not isinstance(logits, Tensor):
         raise ModelError(
             f"expected a model that returns a tensor of logits (N, classes); {name} returned a "
-            f"{_contents(logits)}: wrap it in a module that returns only the logits"
+            f"{_contents(logits)}: fedmend.models.adapt makes a model return only the logits"
         )
     if (
         logits.ndim != 2

@@ -106,7 +106,7 @@ def test_a_slow_backdoor_is_seen_by_an_older_reference(guard: Make) -> None:
     *accepted, last = slow(made, (*SCANNED_ONCE[:3], 6))
     assert [each.action for each in accepted] == ["accept"] * 3
     assert_rolled_back(last, "backdoored")
-    assert "compared with the model given at the start" in last.reason
+    assert "Scanned against the model given at the start" in last.reason
     assert [each["verdict"] for each in last.evidence["scans"]] == ["clean", "backdoored"]
     assert made.last_accepted is not None
     assert made.last_accepted.round is None  # those in between aren't trusted any more
@@ -136,7 +136,7 @@ def test_an_older_reference_holds_back_no_more_than_its_turn(guard: Make) -> Non
     marks = (0.4, 0.8, 0.8)  # the second is inconclusive compared with the first model
     decisions = [made.review(net(mark, seed=number), number) for number, mark in enumerate(marks, 1)]
     assert [each.verdict for each in decisions] == ["clean", "inconclusive", "clean"]
-    assert "compared with the model given at the start" in decisions[1].reason
+    assert "Scanned against the model given at the start" in decisions[1].reason
     assert mark_of(decisions[1].released) == pytest.approx(0.4)  # nothing is withdrawn
 
 

@@ -31,7 +31,7 @@ def test_a_clean_candidate_is_accepted_and_becomes_the_reference(guard: Make) ->
 def test_a_backdoored_candidate_is_rolled_back(guard: Make) -> None:
     decision = guard().review(net(BACKDOORED, seed=1), 1)
     assert_rolled_back(decision, "backdoored", net())
-    assert "compared with the model given at the start" in decision.reason
+    assert "Scanned against the model given at the start" in decision.reason
     assert decision.evidence["digests"]["input"] != decision.evidence["digests"]["output"]
 
 

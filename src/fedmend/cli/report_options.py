@@ -15,7 +15,8 @@ from fedmend.cli import options
 def report(**given: Any) -> None:
     """Write RUN/report.html from the results in the folder RUN.
 
-    RUN is a folder written by simulate, scan or repair, or by several of them.
+    RUN is a folder written by simulate, scan or repair, or by several of them, or
+    a guard's history.
     """
     from fedmend.cli import report_command  # imports torch
 

@@ -41,9 +41,7 @@ class Scanned:
     def said(self) -> str:
         """The verdict's reason, and what the candidate was compared with."""
         against = (
-            "without a reference"
-            if self.reference is None
-            else f"compared with {self.reference.accepted.said}"
+            "without a reference" if self.reference is None else f"against {self.reference.accepted.said}"
         )
         return f"Scanned {against}: {self.report.reason}"
 
