@@ -240,7 +240,7 @@ def test_triggers_and_variants_of_all_findings_are_unlearned(backdoored: nn.Modu
     by_hand = unlearned(backdoored, [first, *others, planted()], images, labels, seed=3)
     assert torch.equal(flatten(candidate.model.state_dict()), flatten(by_hand.state_dict()))
     assert candidate.details == UnlearningDetails(passes=2, triggers=len(pieces()) + 1)
-    assert candidate.summary == f"A trigger in {len(pieces()) + 1} variants was found and unlearned"
+    assert candidate.summary == f"{len(pieces()) + 1} triggers for 2 targets were found and unlearned"
 
 
 def test_additions_and_pairs_are_unlearned_on_images_of_all_classes(backdoored: nn.Module) -> None:

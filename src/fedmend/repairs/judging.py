@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 from fedmend.repairs.gate import Evidence, Gate
@@ -11,12 +12,13 @@ _NAMED = 3  # triggers that still work besides the worst
 
 
 def judge(
-    gate: Gate, evidence: Evidence, summary: str
+    gate: Gate, evidence: Evidence, summary: str, class_names: Sequence[str] = ()
 ) -> tuple[Literal["repaired", "unverified", "failed"], str]:
     """The outcome and its reason, in words.
 
     Args:
         summary: what was done, without a full stop.
+        class_names: one per class; without them, classes are numbered.
     """
     before, after, error = evidence.accuracy_before, evidence.accuracy_after, evidence.accuracy_error
     if evidence.flaw is not None:
@@ -40,8 +42,9 @@ def judge(
     worst = max(evidence.target_checks, key=_excess, default=None)
     if worst is not None and _works(gate, worst):
         return "failed", (
-            f"{summary}, but a found trigger still works: it {_sends(worst, evidence)}, "
-            f"{worst.success_before:.0%} before{_in_reference(worst)}{_others(gate, evidence)}; {accuracies}. "
+            f"{summary}, but a found trigger still works: it {_sends(worst, evidence, class_names)}, "
+            f"{worst.success_before:.0%} before{_in_reference(worst)}{_others(gate, evidence, class_names)}; "
+            f"{accuracies}. "
             "Repair for longer, or go back to an earlier round's model."
         )
     outcome: Literal["repaired", "unverified"] = (
@@ -49,7 +52,7 @@ def judge(
     )
     return (
         outcome,
-        f"{summary}; {accuracies}. {_triggers(evidence)}{_verified(evidence)}{_gone_back(evidence)}",
+        f"{summary}; {accuracies}. {_triggers(evidence, class_names)}{_verified(evidence)}{_gone_back(evidence)}",
     )
 
 
@@ -69,22 +72,22 @@ def _images(evidence: Evidence) -> str:
     return "held-out images" if all_held_out else "images"
 
 
-def _triggers(evidence: Evidence) -> str:
+def _triggers(evidence: Evidence, class_names: Sequence[str]) -> str:
     if not evidence.target_checks:
         return ""
     best, *others = sorted(evidence.target_checks, key=lambda check: -check.success_before)
     said = (
-        f"The best trigger found sent {best.success_before:.0%} of the {_images(evidence)} {_sources(best)} to class "
-        f"{best.target} before and sends {best.success_after:.0%} now. "
+        f"The best trigger found sent {best.success_before:.0%} of the {_images(evidence)} "
+        f"{_moved(best, class_names)} before and sends {best.success_after:.0%} now. "
     )
     if others:
         now = max(others, key=_excess)
         which = f"Of the {len(others)} others, the best now" if len(others) > 1 else "The other one now"
-        said += f"{which} {_sends(now, evidence)}{_in_reference(now)}. "
+        said += f"{which} {_sends(now, evidence, class_names)}{_in_reference(now)}. "
     return said
 
 
-def _others(gate: Gate, evidence: Evidence) -> str:
+def _others(gate: Gate, evidence: Evidence, class_names: Sequence[str]) -> str:
     """How many triggers still work besides the worst, and how well the next few do."""
     _, *others = sorted(
         (each for each in evidence.target_checks if _works(gate, each)), key=_excess, reverse=True
@@ -92,7 +95,7 @@ def _others(gate: Gate, evidence: Evidence) -> str:
     if not others:
         return ""
     figures = [
-        f"{each.success_after:.0%} {_sources(each)} to class {each.target}{_in_reference(each)}"
+        f"{each.success_after:.0%} {_moved(each, class_names)}{_in_reference(each)}"
         for each in others[:_NAMED]
     ]
     more = len(others) - len(figures)
@@ -109,8 +112,8 @@ def _excess(check: TargetCheck) -> float:
     return check.excess
 
 
-def _sends(check: TargetCheck, evidence: Evidence) -> str:
-    return f"sends {check.success_after:.0%} of the {_images(evidence)} {_sources(check)} to class {check.target}"
+def _sends(check: TargetCheck, evidence: Evidence, class_names: Sequence[str]) -> str:
+    return f"sends {check.success_after:.0%} of the {_images(evidence)} {_moved(check, class_names)}"
 
 
 def _in_reference(check: TargetCheck) -> str:
@@ -139,7 +142,13 @@ def _gone_back(evidence: Evidence) -> str:
     return f" The reference is as accurate ({evidence.accuracy_reference:.1%}), so going back to it loses nothing."
 
 
-def _sources(check: TargetCheck) -> str:
-    if not check.sources:
-        return "of other classes"
-    return f"of class {', '.join(str(source) for source in check.sources)}"
+def _moved(check: TargetCheck, class_names: Sequence[str]) -> str:
+    """From which classes to which it moves images, in words."""
+
+    def named(classes: Sequence[int]) -> str:
+        if class_names:
+            return ", ".join(f'"{class_names[each]}"' for each in classes)
+        return f"class {', '.join(map(str, classes))}"
+
+    sources = named(check.sources) if check.sources else "other classes"
+    return f"of {sources} to {named((check.target,))}"

@@ -123,9 +123,8 @@ def repair(
     sure = any(finding.verdict == "backdoored" for finding in report.findings)
     reference = case.reference if sure else None
     evidence = measure((case.suspect, candidate.model), *held_out, found, reference)
-    return job.judged(
-        candidate, replace(evidence, verdict_after=verdict, overlooked=missed, flaw=flaw or evidence.flaw)
-    )
+    evidence = replace(evidence, verdict_after=verdict, overlooked=missed, flaw=flaw or evidence.flaw)
+    return job.judged(candidate, evidence, case.class_names or ())
 
 
 def repair_by_votes(
@@ -193,7 +192,7 @@ def repair_by_votes(
         again = scan_again(gate, repaired, size, (0, participants.seed), progress)
         missed = overlooked(again, candidate.targets) if again.verdict == "clean" else ""
         evidence = replace(evidence, verdict_after=again.verdict, overlooked=missed)
-    return *job.judged(candidate, evidence), candidate.stages
+    return *job.judged(candidate, evidence, case.class_names or ()), candidate.stages
 
 
 @dataclass(frozen=True)
@@ -205,8 +204,10 @@ class _Job:
     seed: int
     started: float = field(default_factory=time.perf_counter)
 
-    def judged(self, candidate: Candidate, evidence: Evidence) -> tuple[nn.Module | None, RepairReport]:
-        verdict = judge(self.gate, evidence, candidate.summary)
+    def judged(
+        self, candidate: Candidate, evidence: Evidence, class_names: Sequence[str]
+    ) -> tuple[nn.Module | None, RepairReport]:
+        verdict = judge(self.gate, evidence, candidate.summary, class_names)
         return (candidate.model if verdict[0] in ("repaired", "unverified") else None), self.report(
             verdict, evidence, candidate
         )

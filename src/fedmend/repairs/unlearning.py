@@ -82,10 +82,9 @@ class Unlearning:
         """
         triggers = all_triggers(findings)
         model, weight = self._tuned(suspect, triggers, context)
-        parts = "A trigger was" if len(triggers) == 1 else f"A trigger in {len(triggers)} variants was"
         start = f", from a start with {weight:.0%} of the reference's weights" if weight else ""
         details = UnlearningDetails(context.attempt, len(triggers), weight)
-        return Candidate(model, f"{parts} found and unlearned{start}", details)
+        return Candidate(model, f"{_found(findings, len(triggers))} found and unlearned{start}", details)
 
     def fine_tuned(self, suspect: nn.Module, triggers: Sequence[Trigger], context: Context) -> nn.Module:
         """A fine-tuned copy of ``suspect``, on its device and in its modes.
@@ -166,6 +165,15 @@ class Unlearning:
                 )
         soft = torch.stack(predictions).mean(0)
         return (1 - self.soft_targets) * one_hot(labels, soft.shape[1]) + self.soft_targets * soft
+
+
+def _found(findings: Sequence[Finding], triggers: int) -> str:
+    """What was found, in words, up to its verb."""
+    named = [each for finding in findings for each in finding.targets if each.trigger is not None]
+    aims = {(each.target, each.sources) for each in named}
+    if len(aims) > 1:
+        return f"{triggers} triggers for {len(aims)} targets were"
+    return "A trigger was" if triggers == 1 else f"A trigger in {triggers} variants was"
 
 
 def _mean(suspect: nn.Module, reference: nn.Module, weight: float) -> nn.Module:
