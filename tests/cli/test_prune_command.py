@@ -82,6 +82,7 @@ def test_a_run_is_repaired_by_its_clients_votes(
     assert re.search(
         r"known only in a simulation\): [\d.]+% and [\d.]+% before, [\d.]+% and [\d.]+% after\.", result.out
     )
+    assert f"\nModel: {tmp_path / 'repaired.safetensors'}\nReport: " in result.out
     weights = read_state(tmp_path / "repaired.safetensors")[f"{details.layer}.weight"]
     assert bool((weights[list(details.pruned)] == 0).all())
     measured = json.loads((tmp_path / "attacker" / "prune_evaluation.json").read_text(encoding="utf-8"))

@@ -5,10 +5,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from torch import nn
 
 import planted
 from fedmend.checkpoints import load_checkpoint
 from fedmend.cli import repair_command as COMMAND
+from fedmend.detection import Case
 from fedmend.evaluation import accuracy, attack_success_rate
 from fedmend.goals import AllToOne
 from fedmend.local_training import LocalTraining
@@ -84,11 +86,29 @@ def test_without_a_repaired_model_none_is_written(
     result = run(files.repair(files.model("clean"), tmp_path))
     assert (result.code, result.err) == (code, "")
     assert f"\n{outcome.upper()}. " in result.out
+    assert "Model: " not in result.out
     assert names(tmp_path) == FOUR
     (tmp_path / "repaired.safetensors").write_bytes(b"an earlier repair's")
     again = run([*files.repair(files.model("clean"), tmp_path), "--overwrite"])
     assert (again.code, again.err) == (code, "")
     assert names(tmp_path) == FOUR
+
+
+def test_the_repaired_models_file_is_named(
+    run: Callable[..., Any],
+    files: Any,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    quick_scans: Callable[[], None],
+) -> None:
+    def pretended(case: Case, *args: Any, **named: Any) -> tuple[nn.Module, RepairReport]:
+        return case.suspect, replace(original(case, *args, **named)[1], outcome="repaired")
+
+    original = COMMAND.run_repair
+    monkeypatch.setattr(COMMAND, "run_repair", pretended)
+    quick_scans()
+    result = run(files.repair(files.model("clean"), tmp_path))
+    assert f"\nModel: {tmp_path / 'repaired.safetensors'}\nReport: " in result.out
 
 
 def test_another_ending_is_refused(refused: Callable[..., None], files: Any, tmp_path: Path) -> None:

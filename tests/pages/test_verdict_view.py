@@ -68,8 +68,10 @@ def test_one_finding_needs_no_table(made: Any, shown: Any) -> None:
 def test_a_scan_and_its_repair_are_told_in_order(made: Any, shown: Any) -> None:
     page = shown(scan=made.scan(), repair=made.repair())
     assert "Scan backdoored Repair repaired New scan clean" in page.text
+    assert "Don’t release this model, but the repaired one" in page.text
     page = shown(scan=made.scan(), repair=made.pruned())
     assert "Scan backdoored Repair unverified Target class" in page.text
+    assert "Don’t release this model: repair it" in page.text
 
 
 def test_without_a_scan_the_repair_is_the_headline(made: Any, shown: Any) -> None:

@@ -108,7 +108,8 @@ def prune_run(
     repair_file = {"repair.json": report.to_json() + "\n"}
     results = {**model_file(model, out.name), **repair_file, **prune_evaluation_file(measured)}
     page = save_results(out.parent, results, overwrite=overwrite)
-    return report, f"{summary(report, measured)}\nReport: {page}"
+    model_line = "" if model is None else f"Model: {out}\n"
+    return report, f"{summary(report, measured)}\n{model_line}Report: {page}"
 
 
 def evaluate(

@@ -156,7 +156,8 @@ def repair(
         **evaluation_file(measured),
     }
     page = save_results(out.parent, results, overwrite=overwrite)
-    text = f"{summary(found)}\n{outcome(report)}\n{in_words(measured)}Report: {page}"
+    model_line = "" if repaired is None else f"Model: {out}\n"
+    text = f"{summary(found)}\n{outcome(report)}\n{in_words(measured)}{model_line}Report: {page}"
     show(report.to_json() if as_json else text)
     return EXIT_CODES[report.outcome]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from fedmend.detection.base import most_suspicious
 from fedmend.detection.choosing import by_reason
@@ -53,6 +53,8 @@ def view_of_verdict(contents: PageContents) -> VerdictView:
     scan, repair = contents.scan, contents.repair
     verdict = words.verdict(scan.verdict, compared=not scan.scope) if scan else None
     outcome = words.OUTCOMES[repair.outcome] if repair else None
+    if scan and verdict and scan.verdict == "backdoored" and repair and repair.outcome == "repaired":
+        verdict = replace(verdict, meaning=words.RELEASE_THE_REPAIRED)
     facts: list[Fact] = []
     if scan:
         facts = list(_scan_facts(scan))

@@ -59,6 +59,12 @@ WEAKLY_CLEAN = Wording(
 )
 """A clean verdict of a scan without a reference."""
 
+RELEASE_THE_REPAIRED = (
+    "Don’t release this model, but the repaired one: "
+    "its accuracy held, and a new scan finds no backdoor in it."
+)
+"""What a backdoored model's verdict means where it was repaired."""
+
 OUTCOMES: dict[Outcome, Wording] = {
     "repaired": Wording(
         "good", "repaired", "Repaired", "A new scan finds no backdoor, and the accuracy held."
