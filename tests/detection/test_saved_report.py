@@ -71,6 +71,11 @@ def test_saving_loses_nothing_and_keeps_tensors_out_of_the_json(report: ScanRepo
     assert ScanReport.load(tmp_path).provenance == PROVENANCE
 
 
+def test_the_folder_may_be_text(report: ScanReport, tmp_path: Path) -> None:
+    report.save(str(tmp_path / "new"))
+    assert ScanReport.load(str(tmp_path / "new")).to_json() == report.to_json()
+
+
 def test_a_report_without_tensors_leaves_none_of_an_earlier_one(report: ScanReport, tmp_path: Path) -> None:
     report.save(tmp_path)
     bare = replace(report, findings=(), examples=())

@@ -106,7 +106,7 @@ class ScanReport:
         """
         return from_json_text(_ADAPTER, text, "scan report")
 
-    def save(self, folder: Path, *, overwrite: bool = False) -> None:
+    def save(self, folder: Path | str, *, overwrite: bool = False) -> None:
         """Write ``scan.json`` and, for its tensors, ``scan.safetensors``.
 
         Args:
@@ -120,10 +120,10 @@ class ScanReport:
         text, tensors = without_tensors(self.to_json())
         beside: dict[str, Content] = {} if tensors is None else {FILE: partial(_write_bytes, tensors)}
         files, gone = {_REPORT: text + "\n", **beside}, () if beside else (FILE,)
-        write_together(folder, files, gone, reports=() if overwrite else (_REPORT,))
+        write_together(Path(folder), files, gone, reports=() if overwrite else (_REPORT,))
 
     @staticmethod
-    def load(path: Path) -> ScanReport:
+    def load(path: Path | str) -> ScanReport:
         """Read what :meth:`save` wrote.
 
         Args:
@@ -132,6 +132,7 @@ class ScanReport:
         Raises:
             DataError: there is no such report, or it is damaged.
         """
+        path = Path(path)
         path = path / _REPORT if path.is_dir() else path
         try:
             text = path.read_bytes()
