@@ -35,10 +35,16 @@ def test_what_holds_is_released() -> None:
 
 
 def test_classes_are_named_where_the_names_are_known() -> None:
-    for after, begins in ((0.1, "The best trigger found sent 90%"), (0.6, "it sends 60%")):
-        checks = (check(after, sources=(0, 2)),)
-        _, reason = judge(Gate(), evidence(target_checks=checks), DONE, ("cat", "dog", "owl"))
-        assert f'{begins} of the held-out images of "cat", "owl" to "dog"' in reason
+    names = ("cat", "dog", "owl")
+    for after, said in (
+        (0.1, ("The best trigger found sent 90% of", "The other one now sends 10% of")),
+        (0.6, ("it sends 60% of", "(60% of")),
+    ):
+        found = evidence(target_checks=(check(after, sources=(0, 2)), check(after, 0.8, (0, 2))))
+        _, reason = judge(Gate(), found, DONE, names)
+        assert all(each in reason for each in said)
+        assert reason.count('"cat", "owl" to "dog"') == 2
+        assert "class 1" not in reason
 
 
 @pytest.mark.parametrize(("after", "said"), [(0.95, True), (0.9, True), (0.96, False)])

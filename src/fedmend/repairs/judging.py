@@ -44,7 +44,8 @@ def judge(
         return "failed", (
             f"{summary}, but a found trigger still works: it {_sends(worst, evidence, class_names)}, "
             f"{worst.success_before:.0%} before{_in_reference(worst)}{_others(gate, evidence, class_names)}; "
-            f"{accuracies}. Repair for longer, or go back to an earlier round's model."
+            f"{accuracies}. "
+            "Repair for longer, or go back to an earlier round's model."
         )
     outcome: Literal["repaired", "unverified"] = (
         "unverified" if evidence.verdict_after is None or evidence.overlooked else "repaired"
@@ -142,8 +143,12 @@ def _gone_back(evidence: Evidence) -> str:
 
 
 def _moved(check: TargetCheck, class_names: Sequence[str]) -> str:
-    def name(index: int) -> str:
-        return f'"{class_names[index]}"' if class_names else f"class {index}"
+    """From which classes to which it moves images, in words."""
 
-    sources = ", ".join(name(source) for source in check.sources)
-    return f"of {sources or 'other classes'} to {name(check.target)}"
+    def named(classes: Sequence[int]) -> str:
+        if class_names:
+            return ", ".join(f'"{class_names[each]}"' for each in classes)
+        return f"class {', '.join(map(str, classes))}"
+
+    sources = named(check.sources) if check.sources else "other classes"
+    return f"of {sources} to {named((check.target,))}"
