@@ -12,7 +12,7 @@ import pytest
 # it starts must add in the same order.
 os.environ["OMP_NUM_THREADS"] = "1"
 
-sys.path.insert(0, str(Path(__file__).parent))  # for planted.py
+sys.path.insert(0, str(Path(__file__).parent))  # for planted.py and the like
 
 import numpy as np
 import torch
@@ -20,27 +20,13 @@ import torch
 import planted
 import planted_nine
 from fedmend.seeds import derive_seed
+from worker_groups import pytest_collection_modifyitems as pytest_collection_modifyitems
 
 
 def pytest_configure() -> None:
     """A shell's background jobs ignore these signals, and so would the tests and the processes that they start."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
-
-
-@pytest.hookimpl(tryfirst=True)  # xdist reads the groups
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Tests that share a fixture of their module go to one worker, which makes it once; slow ones begin."""
-    if hasattr(config, "workerinput"):  # else modules would be torn apart
-        items.sort(key=lambda item: item.get_closest_marker("slow") is None)
-    for item in items:
-        if _shares(item) and item.get_closest_marker("xdist_group") is None:
-            item.add_marker(pytest.mark.xdist_group(item.path.relative_to(item.config.rootpath).as_posix()))
-
-
-def _shares(item: pytest.Item) -> bool:
-    found = item._fixtureinfo.name2fixturedefs.values() if isinstance(item, pytest.Function) else ()
-    return any(definitions[-1].scope == "module" for definitions in found)
 
 
 # Networks and images are drawn from the global generators. Each module, fixture and test gets its own seed, so that
